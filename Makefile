@@ -1,0 +1,79 @@
+# make demo    train, attack, plot and export models on the bundled data
+# make test    run the tests under TensorFlow, JAX and PyTorch
+# make lint    check style and formatting
+# make format  apply the formatting
+# make clean   remove the virtual environment
+#
+# Each does its own set-up, in .venv. Variables (make test BACKENDS=jax):
+#   PYTHON       Python 3.11 or newer that makes the virtual environment
+#   BACKENDS     backends to test, in order
+#   PYTEST_ARGS  more arguments of pytest, e.g. tests/attacks -x
+#   TORCH        requirement for PyTorch. On Linux, pip's usual index holds the
+#                build for NVIDIA GPUs, with gigabytes of libraries. Where
+#                there is no GPU, set PIP_EXTRA_INDEX_URL to PyTorch's index of
+#                CPU wheels (its install page names it): pip then prefers
+#                2.13.0+cpu to 2.13.0.
+
+PYTHON ?= python3
+BACKENDS ?= tensorflow jax torch
+PYTEST_ARGS ?=
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Warnings and errors of TensorFlow's C++ side only.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+# A stamp tells what is installed; changed requirements make it out of date.
+REQUIREMENTS := setup.py keras_neokd/_version.py
+DEMO_STAMP := $(VENV)/demo-installed
+TEST_STAMP := $(VENV)/test-installed
+
+.PHONY: demo test lint format clean venv-demo venv-test
+.DEFAULT_GOAL := demo
+
+demo: $(DEMO_STAMP)
+	KERAS_BACKEND=tensorflow $(BIN)/python -m apps.demo --workdir=runs/demo
+
+# Every backend runs, even after another has failed.
+test: $(TEST_STAMP)
+	@failed=""; \
+	for backend in $(BACKENDS); do \
+	    echo "=== tests under KERAS_BACKEND=$$backend"; \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS) \
+	        || failed="$$failed $$backend"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "=== FAILED under:$$failed"; exit 1; fi; \
+	echo "=== passed under: $(BACKENDS)"
+
+lint: $(TEST_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(TEST_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV)
+
+venv-demo: $(DEMO_STAMP)
+
+venv-test: $(TEST_STAMP)
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) \
+	    else "keras-neokd needs Python 3.11 or newer, found " + \
+	    sys.version.split()[0] + ": set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(DEMO_STAMP): $(VENV)/created $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --use-pep517 \
+	    -e ".[tensorflow,apps,export]"
+	touch $@
+
+$(TEST_STAMP): $(VENV)/created $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --use-pep517 "$(TORCH)" \
+	    -e ".[tensorflow,jax,torch,data,apps,export,test]"
+	touch $@

@@ -1,0 +1,1 @@
+"""Command-line programs: train, evaluate, export and benchmark models."""

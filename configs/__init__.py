@@ -1,0 +1,1 @@
+"""Config files for the apps, one module per data set."""

@@ -1,0 +1,190 @@
+"""The contract of all attacks.
+
+An attack sees a function from images to logits, never a model, so the same
+attack serves one exit, all exits, an ensemble of exits or an early-exit
+policy:
+
+    predict = model.exit_logits()               # images -> logits per exit
+    attack = PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7)
+    adversarial = attack(predict, images, labels, seed=0)
+
+A new attack writes one method, `perturb`; `generate` is final and keeps the
+promises: inside the ball, inside [0, 1], no gradient flows out.
+"""
+
+import numpy as np
+from keras import ops
+
+from keras_neokd import checks
+from keras_neokd import randomness
+from keras_neokd.configurable import Configurable
+
+NORMS = ("linf", "l2")
+
+
+class ExitLogits:
+    """What an attack sees: a function from images to logits of exits.
+
+    Args:
+        function: called as `function(images, exits)` with a tuple of 0-based
+            exit indices; returns one `(batch, classes)` tensor of logits for
+            each of them, in that order.
+        num_exits: number of exits of the model behind it.
+    """
+
+    def __init__(self, function, num_exits):
+        self.num_exits = num_exits
+        self._function = function
+
+    def __call__(self, images, exits=None):
+        """Return a tuple of float32 logits, one per exit asked for.
+
+        Args:
+            images: `(batch, height, width, channels)` in [0, 1].
+            exits: tuple of 0-based indices, or `None` for all exits.
+        """
+        if exits is None:
+            exits = tuple(range(self.num_exits))
+        return tuple(
+            ops.cast(logits, "float32")
+            for logits in self._function(images, exits)
+        )
+
+
+class Attack(Configurable):
+    """Base class of attacks that stay within a ball around the image.
+
+    Args:
+        epsilon: radius of the ball, in pixel units ([0, 1]). 0 returns the
+            clean image.
+        norm: `"linf"` (default) or `"l2"`.
+
+    Raises:
+        TypeError: if `epsilon` is not a number.
+        ValueError: if `epsilon` is negative or not finite, larger than 1
+            for `"linf"`, or `norm` is unknown.
+    """
+
+    def __init__(self, epsilon, norm="linf"):
+        if norm not in NORMS:
+            raise ValueError(
+                f"Unknown norm {norm!r}: expected one of {list(NORMS)}."
+            )
+        self.epsilon = checks.number("epsilon", epsilon, minimum=0)
+        self.norm = norm
+        if norm == "linf" and self.epsilon > 1:
+            raise ValueError(
+                "`epsilon` is in pixel units of images in [0, 1], so for the "
+                f"L-infinity norm it needs 0 <= epsilon <= 1, received "
+                f"{epsilon}. Did you mean epsilon={epsilon}/255?"
+            )
+
+    def perturb(self, predict, images, labels, keys):
+        """Run the algorithm; the only method a new attack writes.
+
+        Args:
+            predict: an `ExitLogits`.
+            images: `(batch, height, width, channels)`.
+            labels: integers `(batch,)`.
+            keys: int32 `(batch,)`, the randomness of each example.
+
+        Returns:
+            Tuple `(adversarial, info)`; `info` is a dict of tensors
+            `(batch,)` or `(batch, k)`, possibly empty.
+        """
+        raise NotImplementedError
+
+    def validate(self, num_exits):
+        """Raise `ValueError` if the attack names exits that do not exist.
+
+        Args:
+            num_exits: number of exits of the model to attack.
+        """
+
+    def logged(self, num_exits):
+        """Say which entries of `info` training logs, and for which exits.
+
+        Args:
+            num_exits: number of exits of the model to attack.
+
+        Returns:
+            Dict from a name to the exit indices of its `k` columns.
+        """
+        return {}
+
+    def generate(self, predict, images, labels, keys):
+        """Craft adversarial images inside a compiled step.
+
+        Args and returns: as `perturb`. The images are projected to the ball
+        and to [0, 1] and carry no gradient.
+        """
+        adversarial, info = self.perturb(predict, images, labels, keys)
+        adversarial = project(adversarial, images, self.epsilon, self.norm)
+        return ops.stop_gradient(adversarial), info
+
+    def __call__(self, predict, images, labels, seed=0):
+        """Craft adversarial images for a batch of arrays.
+
+        Args:
+            predict: an `ExitLogits`, for example `model.exit_logits()`.
+            images: float array `(batch, height, width, channels)` in [0, 1].
+            labels: integers `(batch,)` or one-hot `(batch, classes)`.
+            seed: integer; image `i` is attacked with the random numbers of
+                (seed, i). Defaults to 0.
+
+        Returns:
+            Tensor of the shape of `images`.
+
+        Raises:
+            TypeError: if `predict` is not an `ExitLogits`.
+            ValueError: if images or labels are not as described.
+        """
+        if not isinstance(predict, ExitLogits):
+            raise TypeError(
+                "An attack needs a function from images to logits: pass "
+                "`model.exit_logits()` of a MultiExitModel, or wrap your own "
+                f"function in `ExitLogits`. Received {predict!r}."
+            )
+        self.validate(predict.num_exits)
+        images = ops.convert_to_tensor(images, "float32")
+        labels = checks.class_indices(ops.convert_to_tensor(labels))
+        checks.images_and_labels(
+            ops.convert_to_numpy(images), ops.convert_to_numpy(labels)
+        )
+        index = np.arange(images.shape[0], dtype="int32")
+        keys = randomness.bits(randomness.check_seed(seed), index)
+        return self.generate(predict, images, labels, keys)[0]
+
+
+def project(adversarial, images, epsilon, norm):
+    """Project onto the ball around `images`, then onto [0, 1].
+
+    Args:
+        adversarial: tensor `(batch, ...)`.
+        images: tensor of the same shape, in [0, 1].
+        epsilon: radius of the ball.
+        norm: `"linf"` or `"l2"`.
+
+    Returns:
+        Tensor of the same shape.
+    """
+    if norm == "linf":
+        adversarial = ops.clip(
+            adversarial, images - epsilon, images + epsilon
+        )
+    else:
+        difference = adversarial - images
+        scale = epsilon / ops.maximum(example_norm(difference), 1e-12)
+        adversarial = images + difference * ops.minimum(scale, 1.0)
+    # Clipping moves each pixel towards the image, so it stays in the ball.
+    return ops.clip(adversarial, 0.0, 1.0)
+
+
+def example_norm(x):
+    """Return the L2 norm of each example, shaped to broadcast against `x`.
+
+    Args:
+        x: tensor `(batch, ...)`.
+    """
+    axes = tuple(range(1, len(x.shape)))
+    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))

@@ -1,0 +1,78 @@
+"""The max-average attack (Eq. 2).
+
+    MaxAverage(PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7))
+"""
+
+import keras
+from keras import ops
+
+from keras_neokd import randomness
+from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import SingleExit
+from keras_neokd.attacks.objective import check_exits
+from keras_neokd.attacks.objective import select_exits
+from keras_neokd.attacks.pgd import keep_better
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class MaxAverage(Attack):
+    """Of the attacks on each single exit, keep the one that hurts most.
+
+    Every exit is attacked alone, from its own random start; each image keeps
+    the candidate with the largest mean cross-entropy over all exits (Eq. 2
+    of NEO-KD; per example as in triple-wins, so the images of one batch may
+    come from different exits). The attack on exit `i` runs only the part of
+    the network that exit `i` needs.
+
+    `info["selected_share"]` says which candidate won, one-hot
+    `(batch, len(exits))`; training logs its mean for every exit.
+
+    Args:
+        attack: attack on one exit, a `PGD`; its own objective gives the loss
+            of the single attacks and is otherwise ignored.
+        exits: 0-based indices of the exits to attack and to average over,
+            or `None` (default) for all.
+
+    Raises:
+        TypeError: if `attack` cannot be aimed at a single exit.
+    """
+
+    def __init__(self, attack, exits=None):
+        if not hasattr(attack, "with_objective"):
+            raise TypeError(
+                "`MaxAverage` needs an attack that can be aimed at one exit, "
+                "for example PGD(epsilon=8/255, step_size=2/255, "
+                f"num_steps=7); received {attack!r}."
+            )
+        super().__init__(attack.epsilon, attack.norm)
+        self.attack = attack
+        self.exits = check_exits(exits)
+
+    def validate(self, num_exits):
+        """See `Attack.validate`."""
+        select_exits(self.exits, num_exits)
+
+    def logged(self, num_exits):
+        """See `Attack.logged`."""
+        return {"selected_share": select_exits(self.exits, num_exits)}
+
+    def perturb(self, predict, images, labels, keys):
+        """See `Attack.perturb`; `info` holds `selected_share`."""
+        exits = select_exits(self.exits, predict.num_exits)
+        average = AverageExits(exits)
+        best, scores = None, []
+        for index in exits:
+            objective = SingleExit(index, self.attack.objective.loss)
+            candidate, _ = self.attack.with_objective(objective).perturb(
+                predict, images, labels, randomness.bits(keys, index)
+            )
+            score = average(predict(candidate, exits), labels)
+            scores.append(score)
+            best = (
+                (candidate, score)
+                if best is None
+                else keep_better(*best, candidate, score)
+            )
+        winner = ops.argmax(ops.stack(scores, axis=1), axis=1)
+        return best[0], {"selected_share": ops.one_hot(winner, len(exits))}

@@ -1,0 +1,161 @@
+"""What an attack maximises: which exits, and which loss of each.
+
+    SingleExit(2)                  # fool the third exit (Eq. 1)
+    AverageExits()                 # fool the mean over all exits (Eq. 3)
+    AverageExits(exits=(0, 1))     # ... over some exits
+    SingleExit(-1, loss="margin")  # maximise the margin of the last exit
+
+Objectives are values: an attack takes one as an argument, so there is one PGD
+and not one per objective. Equations are those of NEO-KD (arXiv 2311.00428).
+"""
+
+import keras
+
+from keras_neokd import losses
+from keras_neokd.configurable import Configurable
+
+_LOSSES = {"cross_entropy": losses.cross_entropy, "margin": losses.margin}
+
+
+class Objective(Configurable):
+    """Per-example score of an attacked image: the higher, the more fooled.
+
+    A new objective overrides `exit_indices`; the score is the mean of the
+    loss over these exits.
+
+    Args:
+        loss: `"cross_entropy"` or `"margin"` (largest wrong logit minus the
+            true one).
+
+    Raises:
+        ValueError: if `loss` is unknown.
+    """
+
+    def __init__(self, loss="cross_entropy"):
+        if loss not in _LOSSES:
+            raise ValueError(
+                f"Unknown attack loss {loss!r}: expected one of "
+                f"{sorted(_LOSSES)}."
+            )
+        self.loss = loss
+
+    def exit_indices(self, num_exits):
+        """Return the 0-based indices of the exits the score needs.
+
+        Args:
+            num_exits: number of exits of the attacked model.
+
+        Raises:
+            ValueError: if the objective names an exit that does not exist.
+        """
+        raise NotImplementedError
+
+    def __call__(self, logits, labels):
+        """Score a batch.
+
+        Args:
+            logits: tuple of `(batch, classes)`, one per exit of
+                `exit_indices`.
+            labels: integers `(batch,)`.
+
+        Returns:
+            Tensor `(batch,)`, to be maximised.
+        """
+        scores = [_LOSSES[self.loss](each, labels) for each in logits]
+        return sum(scores) / len(scores)
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class SingleExit(Objective):
+    """Attack one exit: the single attack of Eq. 1.
+
+    Args:
+        exit: 0-based index of the exit in depth order; -1 is the last.
+        loss: see `Objective`.
+    """
+
+    def __init__(self, exit, loss="cross_entropy"):
+        super().__init__(loss)
+        self.exit = _check_index(exit)
+
+    def exit_indices(self, num_exits):
+        """See `Objective.exit_indices`."""
+        return (_existing(self.exit, num_exits),)
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class AverageExits(Objective):
+    """Attack the mean loss over exits: the average attack of Eq. 3.
+
+    Args:
+        exits: 0-based indices of the exits, or `None` (default) for all.
+        loss: see `Objective`.
+    """
+
+    def __init__(self, exits=None, loss="cross_entropy"):
+        super().__init__(loss)
+        self.exits = check_exits(exits)
+
+    def exit_indices(self, num_exits):
+        """See `Objective.exit_indices`."""
+        return select_exits(self.exits, num_exits)
+
+
+def check_exits(exits):
+    """Return `exits` as a tuple of integers, or `None`.
+
+    Raises:
+        TypeError: if it is not a sequence of integers.
+        ValueError: if it is empty or has duplicates.
+    """
+    if exits is None:
+        return None
+    if isinstance(exits, (str, int)) or not hasattr(exits, "__iter__"):
+        raise TypeError(
+            "`exits` needs a sequence of 0-based exit indices or None for "
+            f"all exits, received {exits!r}."
+        )
+    exits = tuple(_check_index(each) for each in exits)
+    if not exits or len(set(exits)) != len(exits):
+        raise ValueError(
+            "`exits` needs at least one exit index and none of them twice, "
+            f"received {exits}."
+        )
+    return exits
+
+
+def select_exits(exits, num_exits):
+    """Resolve exit indices for a model with `num_exits` exits.
+
+    Args:
+        exits: result of `check_exits`.
+        num_exits: number of exits of the attacked model.
+
+    Returns:
+        Tuple of non-negative indices.
+
+    Raises:
+        ValueError: if an index is out of range.
+    """
+    if exits is None:
+        return tuple(range(num_exits))
+    return tuple(_existing(each, num_exits) for each in exits)
+
+
+def _check_index(index):
+    if isinstance(index, bool) or not hasattr(index, "__index__"):
+        raise TypeError(
+            "An exit needs a 0-based integer index in depth order, received "
+            f"{index!r}."
+        )
+    return index.__index__()
+
+
+def _existing(index, num_exits):
+    if not -num_exits <= index < num_exits:
+        raise ValueError(
+            f"Exit index {index} does not exist: the model has {num_exits} "
+            f"exits, so expected 0 to {num_exits - 1} (or negative, counted "
+            "from the last)."
+        )
+    return index % num_exits

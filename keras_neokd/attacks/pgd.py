@@ -1,0 +1,171 @@
+"""Projected gradient descent (Madry et al. 2018).
+
+    PGD(epsilon=0.3, step_size=20 / 255, num_steps=7)            # average
+    PGD(epsilon=0.3, step_size=20 / 255, num_steps=50, num_restarts=5,
+        objective=SingleExit(-1))                                 # last exit
+    PGD(epsilon=1.0, step_size=0.25, num_steps=20, norm="l2")
+"""
+
+import keras
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd import randomness
+from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import example_norm
+from keras_neokd.attacks.attack import project
+from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import Objective
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class PGD(Attack):
+    """Maximise an objective by projected gradient steps.
+
+    Each step moves by `step_size` along the sign of the gradient (L-infinity)
+    or along the gradient scaled to unit length (L2), then projects to the
+    ball and to [0, 1]. The last iterate is used, as in triple-wins (Hu et
+    al. 2020), whose training NEO-KD follows. Of several restarts the one
+    with the highest objective is kept, example by example.
+
+    The loop is compiled: the time to trace or compile does not depend on
+    `num_steps` or `num_restarts`.
+
+    Args:
+        epsilon: radius of the ball, in pixel units.
+        step_size: length of a step, in pixel units, > 0.
+        num_steps: number of steps, >= 1.
+        norm: `"linf"` (default) or `"l2"`.
+        random_start: start from a random point of the ball, clipped to
+            [0, 1]. Defaults to True. Uniform in the L-infinity ball; in the
+            L2 ball a uniform direction and a uniform length.
+        num_restarts: number of random starts, >= 1. Defaults to 1.
+        objective: what to maximise. Defaults to `AverageExits()` (Eq. 3).
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        epsilon,
+        step_size,
+        num_steps,
+        norm="linf",
+        random_start=True,
+        num_restarts=1,
+        objective=None,
+    ):
+        super().__init__(epsilon, norm)
+        self.step_size = checks.number("step_size", step_size, above=0)
+        self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
+        self.random_start = bool(random_start)
+        self.num_restarts = checks.integer(
+            "num_restarts", num_restarts, minimum=1
+        )
+        self.objective = AverageExits() if objective is None else objective
+        if not isinstance(self.objective, Objective):
+            raise TypeError(
+                "`objective` needs an Objective such as AverageExits() or "
+                f"SingleExit(0), received {objective!r}."
+            )
+        if self.num_restarts > 1 and not self.random_start:
+            raise ValueError(
+                "Restarts without a random start repeat the same run: "
+                f"received num_restarts={num_restarts} with "
+                "random_start=False."
+            )
+
+    def with_objective(self, objective):
+        """Return a copy of the attack that maximises something else.
+
+        Args:
+            objective: an `Objective`.
+        """
+        return type(self)(**{**self.arguments(), "objective": objective})
+
+    def validate(self, num_exits):
+        """See `Attack.validate`."""
+        self.objective.exit_indices(num_exits)
+
+    def perturb(self, predict, images, labels, keys):
+        """See `Attack.perturb`. `info` is empty."""
+        exits = self.objective.exit_indices(predict.num_exits)
+
+        def score(candidates):
+            return self.objective(predict(candidates, exits), labels)
+
+        def run(restart):
+            start = self._start(images, randomness.bits(keys, restart))
+            return self._ascend(score, images, start)
+
+        if self.num_restarts == 1:
+            return run(0), {}
+        return self._best_of_restarts(score, run), {}
+
+    def _start(self, images, keys):
+        if not self.random_start:
+            return images
+        shape = images.shape[1:]
+        if self.norm == "linf":
+            unit = 2.0 * randomness.example_uniform(keys, shape) - 1.0
+            noise = self.epsilon * unit
+        else:
+            direction = randomness.example_normal(keys, shape)
+            length = ops.reshape(
+                randomness.uniform(keys, -1), (-1,) + (1,) * len(shape)
+            )
+            noise = self.epsilon * length * direction / example_norm(direction)
+        return project(images + noise, images, self.epsilon, self.norm)
+
+    def _ascend(self, score, images, start):
+        def step(_, adversarial):
+            _, gradient = backend.value_and_input_gradient(score, adversarial)
+            return project(
+                adversarial + self.step_size * self._direction(gradient),
+                images,
+                self.epsilon,
+                self.norm,
+            )
+
+        return ops.fori_loop(0, self.num_steps, step, start)
+
+    def _direction(self, gradient):
+        if self.norm == "linf":
+            return ops.sign(gradient)
+        return gradient / ops.maximum(example_norm(gradient), 1e-12)
+
+    def _best_of_restarts(self, score, run):
+        first = run(0)
+
+        def body(restart, best):
+            images, highest = best
+            candidate = run(restart)
+            value = score(candidate)
+            return keep_better(images, highest, candidate, value)
+
+        return ops.fori_loop(
+            1, self.num_restarts, body, (first, score(first))
+        )[0]
+
+
+def keep_better(images, highest, candidate, value):
+    """Keep, example by example, the image with the higher value.
+
+    Args:
+        images: best images so far, `(batch, ...)`.
+        highest: their values, `(batch,)`.
+        candidate: new images, `(batch, ...)`.
+        value: their values, `(batch,)`.
+
+    Returns:
+        Tuple of the better images and values; ties keep the earlier image.
+    """
+    better = value > highest
+    shaped = ops.reshape(better, (-1,) + (1,) * (len(images.shape) - 1))
+    return (
+        ops.where(shaped, candidate, images),
+        ops.where(better, value, highest),
+    )

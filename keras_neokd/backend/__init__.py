@@ -1,0 +1,44 @@
+"""The only framework code of the library: one module per Keras backend.
+
+Each module offers the same names; adding a backend means adding one file.
+
+- `value_and_input_gradient(function, x)`: gradient of per-example values;
+- `frozen_state(variables)`: scope in which a forward pass changes nothing;
+- `global_batch(local_size)`: place of this replica in the global batch;
+- `compile_function(function, variables)`: compiled function of arrays;
+- `TrainStep`: mixin with Keras' `train_step` and `test_step`.
+"""
+
+import keras
+
+if keras.backend.backend() == "tensorflow":
+    from keras_neokd.backend.tensorflow import TrainStep
+    from keras_neokd.backend.tensorflow import compile_function
+    from keras_neokd.backend.tensorflow import frozen_state
+    from keras_neokd.backend.tensorflow import global_batch
+    from keras_neokd.backend.tensorflow import value_and_input_gradient
+elif keras.backend.backend() == "jax":
+    from keras_neokd.backend.jax import TrainStep
+    from keras_neokd.backend.jax import compile_function
+    from keras_neokd.backend.jax import frozen_state
+    from keras_neokd.backend.jax import global_batch
+    from keras_neokd.backend.jax import value_and_input_gradient
+elif keras.backend.backend() == "torch":
+    from keras_neokd.backend.torch import TrainStep
+    from keras_neokd.backend.torch import compile_function
+    from keras_neokd.backend.torch import frozen_state
+    from keras_neokd.backend.torch import global_batch
+    from keras_neokd.backend.torch import value_and_input_gradient
+else:
+    raise ImportError(
+        "keras_neokd trains with the Keras backends tensorflow, jax and "
+        f"torch; KERAS_BACKEND is {keras.backend.backend()!r}."
+    )
+
+__all__ = [
+    "TrainStep",
+    "compile_function",
+    "frozen_state",
+    "global_batch",
+    "value_and_input_gradient",
+]

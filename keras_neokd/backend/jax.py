@@ -1,0 +1,151 @@
+"""JAX: stateless steps, the whole of each compiled by Keras' trainer."""
+
+import jax
+import keras
+
+
+def value_and_input_gradient(function, x):
+    """Return per-example values and the gradient of their sum.
+
+    Args:
+        function: maps images `(batch, ...)` to values `(batch,)`.
+        x: images.
+
+    Returns:
+        Tuple of values `(batch,)` and gradient of the shape of `x`.
+    """
+
+    def total(images):
+        values = function(images)
+        return values.sum(), values
+
+    (_, values), gradient = jax.value_and_grad(total, has_aux=True)(x)
+    return values, gradient
+
+
+def frozen_state(variables):
+    """Return a scope that discards every change of variables.
+
+    Args:
+        variables: all variables that code in the scope may read.
+    """
+    # Scopes do not inherit: a variable missing here would be read from the
+    # storage that `fit` has given to the compiled function and emptied.
+    return keras.StatelessScope(
+        [(variable, variable.value) for variable in variables],
+        initialize_variables=False,
+    )
+
+
+def global_batch(local_size):
+    """Return the offset of this replica's examples and the global size.
+
+    Args:
+        local_size: number of examples of the batch.
+
+    Returns:
+        `(0, local_size)`: a compiled step sees the global batch, also when
+        a `keras.distribution` shards it over devices.
+    """
+    return 0, local_size
+
+
+def compile_function(function, variables):
+    """Compile a function of tensors that reads `variables`.
+
+    Args:
+        function: function of tensors.
+        variables: all variables it reads; it must not change any.
+    """
+
+    @jax.jit
+    def stateless(values, *arguments):
+        with _scope(variables, values):
+            return function(*arguments)
+
+    # Values travel as arguments; as constants of the compiled function they
+    # would be those of the day it was compiled.
+    return lambda *arguments: stateless(
+        [variable.value for variable in variables], *arguments
+    )
+
+
+def _scope(variables, values, **options):
+    return keras.StatelessScope(
+        list(zip(variables, values, strict=True)),
+        initialize_variables=False,
+        **options,
+    )
+
+
+class TrainStep:
+    """Mixin: Keras' steps for this backend, from `training.Trainer`'s parts."""
+
+    def train_step(self, state, data):
+        """Craft, differentiate, update, log: one batch."""
+        trainable, non_trainable, optimizer_state, metrics_state = state
+        fixed = [*self.non_trainable_variables, *self.optimizer.variables]
+
+        def scope(trainable):
+            return _scope(
+                [*self.trainable_variables, *fixed],
+                [*trainable, *non_trainable, *optimizer_state],
+                collect_losses=True,
+            )
+
+        with scope(trainable):
+            batch = self._batch(data, self._train_index)
+            adversarial, info = self._craft_for_training(batch)
+
+        def scaled_loss(trainable):
+            with scope(trainable) as current:
+                result = self._objective(batch, adversarial)
+                loss = self.optimizer.scale_loss(result.loss)
+            updated = [
+                current.get_current_value(variable)
+                for variable in self.non_trainable_variables
+            ]
+            return loss, (result, updated)
+
+        gradients, (result, non_trainable) = jax.grad(
+            scaled_loss, has_aux=True
+        )(trainable)
+        trainable, optimizer_state = self.optimizer.stateless_apply(
+            optimizer_state, gradients, trainable
+        )
+        logs, metrics_state = self._stateless_log(
+            metrics_state, lambda: self._log_training(batch, result, info)
+        )
+        return logs, (
+            trainable,
+            non_trainable,
+            optimizer_state,
+            metrics_state,
+        )
+
+    def test_step(self, state, data):
+        """Evaluate one batch, clean or under the validation attack."""
+        trainable, non_trainable, metrics_state = state
+        variables = [
+            *self.trainable_variables,
+            *self.non_trainable_variables,
+            *self.metrics_variables,
+        ]
+        values = [*trainable, *non_trainable, *metrics_state]
+        with _scope(variables, values) as current:
+            logs = self._evaluate(self._batch(data, self._test_index))
+        updated = [current.get_current_value(each) for each in variables]
+        first, second = len(trainable), len(trainable) + len(non_trainable)
+        return logs, (
+            updated[:first],
+            updated[first:second],
+            updated[second:],
+        )
+
+    def _stateless_log(self, metrics_state, log):
+        with _scope(self.metrics_variables, metrics_state) as current:
+            logs = log()
+        return logs, [
+            current.get_current_value(variable)
+            for variable in self.metrics_variables
+        ]

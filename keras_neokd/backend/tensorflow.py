@@ -1,0 +1,90 @@
+"""TensorFlow: GradientTape, compiled as a graph by Keras."""
+
+import keras
+import tensorflow as tf
+
+
+def value_and_input_gradient(function, x):
+    """Return per-example values and the gradient of their sum.
+
+    Args:
+        function: maps images `(batch, ...)` to values `(batch,)`.
+        x: images.
+
+    Returns:
+        Tuple of values `(batch,)` and gradient of the shape of `x`.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
+    """
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        values = function(x)
+    gradient = tape.gradient(values, x)
+    if gradient is None:
+        raise ValueError(
+            "No gradient reaches the images, so a gradient-based attack "
+            "would not move them. Look for rounding, casting to integers or "
+            "stop_gradient in the model."
+        )
+    return values, gradient
+
+
+def frozen_state(variables):
+    """Return a scope that discards every change of variables.
+
+    Args:
+        variables: all variables that code in the scope may read.
+    """
+    del variables  # Unlike in JAX, they keep their own values.
+    return keras.StatelessScope(initialize_variables=False)
+
+
+def global_batch(local_size):
+    """Return the offset of this replica's examples and the global size.
+
+    Args:
+        local_size: number of examples on this replica.
+
+    Returns:
+        Tuple of integers or scalar tensors `(offset, global_size)`.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return 0, local_size
+    replica = context.replica_id_in_sync_group
+    own = tf.one_hot(replica, context.num_replicas_in_sync, dtype="int32")
+    sizes = context.all_reduce(tf.distribute.ReduceOp.SUM, own * local_size)
+    return tf.reduce_sum(sizes[:replica]), tf.reduce_sum(sizes)
+
+
+def compile_function(function, variables):
+    """Compile a function of tensors that reads `variables`.
+
+    Args:
+        function: function of tensors.
+        variables: all variables it reads; it must not change any.
+    """
+    del variables  # A graph reads them when it runs.
+    return tf.function(function)
+
+
+class TrainStep:
+    """Mixin: Keras' steps for this backend, from `training.Trainer`'s parts."""
+
+    def train_step(self, data):
+        """Craft, differentiate, update, log: one batch."""
+        batch = self._batch(data, self._train_index)
+        adversarial, info = self._craft_for_training(batch)
+        with tf.GradientTape() as tape:
+            result = self._objective(batch, adversarial)
+            loss = self.optimizer.scale_loss(result.loss)
+        gradients = tape.gradient(loss, self.trainable_weights)
+        self.optimizer.apply_gradients(
+            zip(gradients, self.trainable_weights, strict=True)
+        )
+        return self._log_training(batch, result, info)
+
+    def test_step(self, data):
+        """Evaluate one batch, clean or under the validation attack."""
+        return self._evaluate(self._batch(data, self._test_index))

@@ -1,0 +1,97 @@
+"""PyTorch: autograd, eager execution."""
+
+import keras
+import torch
+
+
+def value_and_input_gradient(function, x):
+    """Return per-example values and the gradient of their sum.
+
+    Args:
+        function: maps images `(batch, ...)` to values `(batch,)`.
+        x: images.
+
+    Returns:
+        Tuple of values `(batch,)` and gradient of the shape of `x`.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
+    """
+    # Evaluation runs under no_grad, and backward() would add to the
+    # gradients of the weights: hence enable_grad and autograd.grad.
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        values = function(x)
+        if not values.requires_grad:
+            raise ValueError(_NO_GRADIENT)
+        (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
+    if gradient is None:
+        raise ValueError(_NO_GRADIENT)
+    return values.detach(), gradient
+
+
+_NO_GRADIENT = (
+    "No gradient reaches the images, so a gradient-based attack would not "
+    "move them. Look for rounding, casting to integers or stop_gradient in "
+    "the model."
+)
+
+
+def frozen_state(variables):
+    """Return a scope that discards every change of variables.
+
+    Args:
+        variables: all variables that code in the scope may read.
+    """
+    del variables  # Unlike in JAX, they keep their own values.
+    return keras.StatelessScope(initialize_variables=False)
+
+
+def global_batch(local_size):
+    """Return the offset of this replica's examples and the global size.
+
+    Args:
+        local_size: number of examples of the batch.
+
+    Returns:
+        `(0, local_size)`: this backend trains on one device.
+    """
+    return 0, local_size
+
+
+def compile_function(function, variables):
+    """Return the function: PyTorch runs eagerly.
+
+    Args:
+        function: function of tensors.
+        variables: all variables it reads.
+    """
+    del variables
+
+    def without_gradients(*arguments):
+        with torch.no_grad():
+            return function(*arguments)
+
+    return without_gradients
+
+
+class TrainStep:
+    """Mixin: Keras' steps for this backend, from `training.Trainer`'s parts."""
+
+    def train_step(self, data):
+        """Craft, differentiate, update, log: one batch."""
+        batch = self._batch(data, self._train_index)
+        with torch.no_grad():
+            adversarial, info = self._craft_for_training(batch)
+        self.zero_grad()
+        result = self._objective(batch, adversarial)
+        self.optimizer.scale_loss(result.loss).backward()
+        weights = self.trainable_weights
+        gradients = [weight.value.grad for weight in weights]
+        with torch.no_grad():
+            self.optimizer.apply(gradients, weights)
+            return self._log_training(batch, result, info)
+
+    def test_step(self, data):
+        """Evaluate one batch, clean or under the validation attack."""
+        return self._evaluate(self._batch(data, self._test_index))

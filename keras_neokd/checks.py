@@ -1,0 +1,214 @@
+"""Checks of arguments and data: what was wrong, expected, received, to do.
+
+Used where objects are built and where arrays enter the library, so that a
+mistake surfaces before training and never as a silent wrong result.
+"""
+
+import math
+import numbers
+
+import numpy as np
+from keras import ops
+
+
+def number(name, value, minimum=None, above=None):
+    """Return `value` as a float.
+
+    Args:
+        name: name of the argument, for the message.
+        value: a finite real number.
+        minimum: smallest allowed value, or `None`.
+        above: bound that the value must exceed, or `None`.
+
+    Raises:
+        TypeError: if it is not a number.
+        ValueError: if it is not finite or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(
+            f"`{name}` needs a number, received {value!r} of type "
+            f"{type(value).__name__}."
+        )
+    wanted = "a finite number"
+    if minimum is not None:
+        wanted += f" >= {minimum}"
+    if above is not None:
+        wanted += f" > {above}"
+    if (
+        not math.isfinite(value)
+        or (minimum is not None and value < minimum)
+        or (above is not None and value <= above)
+    ):
+        raise ValueError(f"`{name}` needs {wanted}, received {value}.")
+    return float(value)
+
+
+def integer(name, value, minimum):
+    """Return `value` as an int.
+
+    Args:
+        name: name of the argument, for the message.
+        value: an integer.
+        minimum: smallest allowed value.
+
+    Raises:
+        TypeError: if it is not an integer.
+        ValueError: if it is smaller than `minimum`.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(
+            f"`{name}` needs an integer, received {value!r} of type "
+            f"{type(value).__name__}."
+        )
+    if value < minimum:
+        raise ValueError(
+            f"`{name}` needs an integer >= {minimum}, received {value}."
+        )
+    return int(value)
+
+
+def choice(name, value, known):
+    """Return `value` if it is one of `known`.
+
+    Args:
+        name: name of the argument, for the message.
+        value: the value to look for.
+        known: the allowed values.
+
+    Raises:
+        ValueError: if it is none of them.
+    """
+    if value not in known:
+        raise ValueError(
+            f"Unknown `{name}` {value!r}: expected one of {list(known)}."
+        )
+    return value
+
+
+def class_indices(labels):
+    """Return integer labels `(batch,)` from any accepted form.
+
+    Args:
+        labels: tensor `(batch,)` or `(batch, 1)` of class indices, or
+            one-hot `(batch, classes)`.
+
+    Raises:
+        ValueError: for other ranks.
+    """
+    if len(labels.shape) == 2:
+        if labels.shape[1] == 1:
+            labels = ops.squeeze(labels, axis=1)
+        else:
+            labels = ops.argmax(labels, axis=1)
+    if len(labels.shape) != 1:
+        raise ValueError(
+            "Labels need shape (batch,) with class indices or (batch, "
+            "classes) one-hot: one label per image, for all exits. Received "
+            f"shape {tuple(labels.shape)}."
+        )
+    return ops.cast(labels, "int32")
+
+
+def images_and_labels(
+    images, labels=None, image_shape=None, num_classes=None
+):
+    """Check arrays before they are used.
+
+    Args:
+        images: array `(batch, height, width, channels)`, floats in [0, 1].
+        labels: `None`, or an array as in `class_indices`.
+        image_shape: expected shape of one image (`None` entries fit any
+            size), or `None`.
+        num_classes: number of classes, or `None` if unknown.
+
+    Raises:
+        ValueError: if anything is not as described.
+    """
+    images = np.asarray(images)
+    _check_image_shape(images.shape, image_shape)
+    if images.size:
+        _check_pixels(images)
+    if labels is not None:
+        labels = np.asarray(labels)
+        if len(labels) != len(images):
+            raise ValueError(
+                "Images and labels need the same number of examples, "
+                f"received {len(images)} images and {len(labels)} labels."
+            )
+        _check_labels(labels, num_classes)
+
+
+def _check_image_shape(shape, image_shape):
+    expected = image_shape or (None,) * 3
+    fits = len(shape) == len(expected) + 1 and all(
+        want is None or want == have
+        for want, have in zip(expected, shape[1:], strict=False)
+    )
+    if not fits:
+        wanted = ", ".join(
+            name if size is None else str(size)
+            for name, size in zip(
+                ("height", "width", "channels"), expected, strict=False
+            )
+        )
+        raise ValueError(
+            f"Images need shape (batch, {wanted}), received {tuple(shape)}."
+        )
+
+
+def _check_pixels(images):
+    low, high = images.min(), images.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError(
+            "Images need finite pixels, received NaN or infinity in "
+            f"{int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(1)))}"
+            f" of {len(images)} images."
+        )
+    if low < 0 or high > 1:
+        raise ValueError(
+            "Images need pixels in [0, 1], because epsilon is measured in "
+            f"these units; received values from {low} to {high}. Divide "
+            "8-bit images by 255, and move any mean or standard deviation "
+            "into the model as a keras.layers.Normalization."
+        )
+
+
+def _check_labels(labels, num_classes):
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        _check_one_hot(labels, num_classes)
+        return
+    if labels.ndim not in (1, 2):
+        raise ValueError(
+            "Labels need shape (batch,) with class indices or (batch, "
+            f"classes) one-hot, received {labels.shape}."
+        )
+    if labels.size == 0:
+        return
+    if not np.all(np.equal(np.mod(labels, 1), 0)):
+        raise ValueError(
+            "Labels need class indices, received fractional values such as "
+            f"{labels[np.mod(labels, 1) != 0].flat[0]}."
+        )
+    limit = np.inf if num_classes is None else num_classes
+    if labels.min() < 0 or labels.max() >= limit:
+        wanted = "0 or more" if num_classes is None else f"0 to {limit - 1}"
+        raise ValueError(
+            f"Labels need class indices from {wanted}, received values from "
+            f"{labels.min()} to {labels.max()}."
+        )
+
+
+def _check_one_hot(labels, num_classes):
+    if num_classes is not None and labels.shape[1] != num_classes:
+        raise ValueError(
+            f"One-hot labels need {num_classes} columns, one per class, "
+            f"received {labels.shape[1]}."
+        )
+    if not (
+        np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
+    ):
+        raise ValueError(
+            "Labels of shape (batch, classes) need to be one-hot: a single 1 "
+            "in each row. Soft labels are not supported, because EOKD needs "
+            "to know the true class."
+        )

@@ -1,0 +1,229 @@
+"""Batches for `model.fit` and `model.evaluate`, on every backend.
+
+batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
+model.fit(batches, epochs=3, callbacks=[SetEpoch(batches)])
+
+The order of an epoch and the crop of an image are functions of (seed, epoch,
+index of the example): a resumed run sees what the uninterrupted one would
+have seen, and an example is changed in the same way whatever the batch size.
+"""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_neokd import randomness
+from keras_neokd.data.splits import to_unit_range
+
+_PADDING = 4
+# The last word of a random number says what it is used for.
+_ORDER, _ROW, _COLUMN, _FLIP = range(4)
+
+
+class EvaluationBatches(keras.utils.PyDataset):
+    """Yield a split in its own order, the last batch as large as is left.
+
+    Args:
+        split: `Split` with at least one example.
+        batch_size: examples per batch, at least 1, default 128.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described.
+    """
+
+    def __init__(self, split, batch_size=128):
+        """Check the arguments and keep them."""
+        # One worker: with more, Keras prefetches in threads and, when `fit`
+        # builds a model, hands out the first batches twice.
+        super().__init__(workers=1)
+        if isinstance(batch_size, bool) or not isinstance(
+            batch_size, (int, np.integer)
+        ):
+            raise TypeError(
+                f"`batch_size` needs an integer, received {batch_size!r} of "
+                f"type {type(batch_size).__name__}."
+            )
+        if batch_size < 1:
+            raise ValueError(
+                f"`batch_size` needs to be at least 1, received {batch_size}."
+            )
+        if len(split) == 0:
+            raise ValueError(
+                "`split` has no examples: load the data set with a larger "
+                "`validation_size`, or leave this split out."
+            )
+        self.split = split
+        self.batch_size = int(batch_size)
+
+    def __len__(self):
+        """Return the number of batches of one epoch."""
+        return math.ceil(len(self.split) / self.batch_size)
+
+    def __getitem__(self, index):
+        """Return one batch.
+
+        Args:
+            index: number of the batch, 0 .. len(self) - 1.
+
+        Returns:
+            Pair of float32 images `(batch, height, width, channels)` in
+            [0, 1] and int32 labels `(batch,)`.
+        """
+        chosen = self._positions(index)
+        images = to_unit_range(self.split.images[chosen])
+        return images, self.split.labels[chosen]
+
+    def _positions(self, index):
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        start = index * self.batch_size
+        return slice(start, start + self.batch_size)
+
+
+class TrainingBatches(EvaluationBatches):
+    """Yield a split shuffled anew in every epoch, optionally augmented.
+
+    The epoch counts up by itself from one pass of `fit` to the next. Give
+    `fit` the callback `SetEpoch(batches)` to take the number from `fit`
+    instead: that is exact also when training is resumed by a callback or when
+    the whole split is a single batch. Do not pass `steps_per_epoch`, because
+    Keras prepares batches of the next epoch before the epoch changes; load
+    the data with `num_train` for shorter epochs.
+
+    Args:
+        split: `Split` with at least one example.
+        batch_size: examples per batch, at least 1, default 128.
+        seed: integer, which of the random orders and crops.
+        augment: None (default), or "crop_flip": pad by 4 zero pixels, crop to
+            the old size at a random place and mirror left to right with
+            probability 1/2, the usual augmentation of CIFAR.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described.
+
+    Example:
+
+    ```python
+    batches = TrainingBatches(dataset.train, 128, augment="crop_flip")
+    batches.set_epoch(20)
+    model.fit(batches, initial_epoch=20, epochs=30)
+    ```
+    """
+
+    def __init__(self, split, batch_size=128, seed=0, augment=None):
+        """Check the arguments and start at epoch 0."""
+        super().__init__(split, batch_size)
+        if augment not in (None, "crop_flip"):
+            raise ValueError(
+                "`augment` needs one of None, 'crop_flip'; received "
+                f"{augment!r}."
+            )
+        self.seed = randomness.check_seed(seed)
+        self.augment = augment
+        self._pass_began = False
+        self._last_batch_seen = False
+        self.set_epoch(0)
+
+    @property
+    def epoch(self):
+        """The epoch that batches are drawn for, counted from 0."""
+        return self._epoch
+
+    def set_epoch(self, epoch):
+        """Draw the batches of another epoch from now on.
+
+        Args:
+            epoch: integer, at least 0.
+
+        Raises:
+            ValueError: if `epoch` is negative.
+        """
+        if epoch < 0:
+            raise ValueError(f"`epoch` needs to be >= 0, received {epoch}.")
+        self._epoch = int(epoch)
+        # Epoch and order in one assignment: Keras' TensorFlow pipeline asks
+        # for batches from another thread.
+        self._epoch_and_order = self._epoch, self._shuffled(self._epoch)
+
+    def __getitem__(self, index):
+        """Return one batch of the current epoch, as in `EvaluationBatches`."""
+        epoch, order = self._epoch_and_order
+        chosen = order[self._positions(index)]
+        images = self.split.images[chosen]
+        if self.augment == "crop_flip":
+            indices = self.split.indices[chosen]
+            images = crop_flip(images, indices, self.seed, epoch)
+        self._last_batch_seen |= index == len(self) - 1
+        return to_unit_range(images), self.split.labels[chosen]
+
+    def on_epoch_begin(self):
+        """Note that a pass over the data begins; called by Keras."""
+        self._pass_began = True
+        self._last_batch_seen = False
+
+    def on_epoch_end(self):
+        """Go on to the next epoch after a complete pass; called by Keras."""
+        # Keras also calls this before training, after it may have drawn some
+        # batches only to build the model. Those are no epoch.
+        if self._pass_began and self._last_batch_seen:
+            self.set_epoch(self._epoch + 1)
+        self._pass_began = False
+
+    def _shuffled(self, epoch):
+        keys = randomness.host_bits(
+            self.seed, epoch, self.split.indices, _ORDER
+        )
+        return np.argsort(keys, kind="stable")
+
+
+class SetEpoch(keras.callbacks.Callback):
+    """Tell `TrainingBatches` at the start of each epoch which one it is.
+
+    Args:
+        batches: `TrainingBatches` that are given to the same `fit`.
+    """
+
+    def __init__(self, batches):
+        """Keep the batches."""
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Pass the epoch on; called by Keras."""
+        del logs
+        self.batches.set_epoch(epoch)
+
+
+def crop_flip(images, indices, seed, epoch):
+    """Shift every image by up to 4 pixels and mirror half of them.
+
+    The result is the window of the old size in the zero-padded image whose
+    corner is drawn uniformly from 9 x 9 places, then mirrored left to right
+    with probability 1/2.
+
+    Args:
+        images: `(n, height, width, channels)`, of any type.
+        indices: integers `(n,)`, which example each image is.
+        seed: integer.
+        epoch: integer, at least 0.
+
+    Returns:
+        Array of the shape and type of `images`. What is done to an image
+        depends on (seed, epoch, index) and on nothing else.
+    """
+    count, height, width, _ = images.shape
+    places = 2 * _PADDING + 1
+    row = randomness.host_bits(seed, epoch, indices, _ROW) % places
+    column = randomness.host_bits(seed, epoch, indices, _COLUMN) % places
+    flip = randomness.host_bits(seed, epoch, indices, _FLIP) % 2 == 1
+    border = (_PADDING, _PADDING)
+    padded = np.pad(images, ((0, 0), border, border, (0, 0)))
+    rows = row[:, np.newaxis] + np.arange(height)
+    columns = column[:, np.newaxis] + np.arange(width)
+    columns = np.where(flip[:, np.newaxis], columns[:, ::-1], columns)
+    return padded[
+        np.arange(count)[:, np.newaxis, np.newaxis],
+        rows[:, :, np.newaxis],
+        columns[:, np.newaxis, :],
+    ]

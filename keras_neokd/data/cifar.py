@@ -1,0 +1,223 @@
+"""CIFAR-10 and CIFAR-100 from the distributed files (A. Krizhevsky, 2009).
+
+Both come in two layouts, each as a folder or as the downloaded `.tar.gz`:
+
+- binary: records of one label byte (CIFAR-100: coarse label, fine label) and
+  3,072 bytes, the red, green and blue plane of an image, row by row;
+- Python: a pickled dictionary with `data` `(n, 3072)` and lists of labels.
+
+A pickle can run any code when it is loaded. The ones here are read with an
+unpickler that knows arrays, numbers, strings, lists and dictionaries only.
+"""
+
+import dataclasses
+import io
+import pickle
+
+import numpy as np
+
+from keras_neokd.data import files
+from keras_neokd.data.splits import Source
+
+_PIXELS = 32 * 32 * 3
+_CIFAR10_BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layout:
+    """One way in which a data set is distributed."""
+
+    folder: str
+    archive: str
+    train: tuple
+    test: tuple
+    pickled: bool
+
+    @property
+    def names(self):
+        return (*self.train, *self.test)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Facts:
+    """What is known of a data set before its files are read."""
+
+    num_classes: int
+    num_train: int
+    num_test: int
+    labels_per_image: int
+    label_key: bytes
+    layouts: tuple
+
+
+_FACTS = {
+    "cifar10": _Facts(
+        num_classes=10,
+        num_train=50000,
+        num_test=10000,
+        labels_per_image=1,
+        label_key=b"labels",
+        layouts=(
+            _Layout(
+                "cifar-10-batches-bin",
+                "cifar-10-binary.tar.gz",
+                tuple(f"{name}.bin" for name in _CIFAR10_BATCHES),
+                ("test_batch.bin",),
+                pickled=False,
+            ),
+            _Layout(
+                "cifar-10-batches-py",
+                "cifar-10-python.tar.gz",
+                _CIFAR10_BATCHES,
+                ("test_batch",),
+                pickled=True,
+            ),
+        ),
+    ),
+    "cifar100": _Facts(
+        num_classes=100,
+        num_train=50000,
+        num_test=10000,
+        labels_per_image=2,
+        label_key=b"fine_labels",
+        layouts=(
+            _Layout(
+                "cifar-100-binary",
+                "cifar-100-binary.tar.gz",
+                ("train.bin",),
+                ("test.bin",),
+                pickled=False,
+            ),
+            _Layout(
+                "cifar-100-python",
+                "cifar-100-python.tar.gz",
+                ("train",),
+                ("test",),
+                pickled=True,
+            ),
+        ),
+    ),
+}
+
+
+def read_cifar(name, folder):
+    """Return CIFAR-10 or CIFAR-100 (fine labels) from local files.
+
+    Args:
+        name: "cifar10" or "cifar100".
+        folder: `pathlib.Path` that holds the unpacked folder or the archive
+            of one of the layouts above, or is the unpacked folder itself.
+
+    Returns:
+        `Source` with uint8 images `(n, 32, 32, 3)`, in the order of the
+        files.
+
+    Raises:
+        FileNotFoundError: names every path that was looked for.
+        ValueError: names the file that is damaged.
+    """
+    facts = _FACTS[name]
+    looked_for = []
+    for layout in facts.layouts:
+        for base in (folder / layout.folder, folder):
+            paths = [base / file for file in layout.names]
+            missing = [path for path in paths if not path.is_file()]
+            if not missing:
+                contents = ((path, path.read_bytes()) for path in paths)
+                return _decode(contents, layout, facts)
+            looked_for.extend(missing)
+        archive = folder / layout.archive
+        if archive.is_file():
+            members = [f"{layout.folder}/{file}" for file in layout.names]
+            unpacked = files.read_archive(archive, members)
+            contents = ((archive / key, unpacked[key]) for key in members)
+            return _decode(contents, layout, facts)
+        looked_for.append(archive)
+    raise files.not_found(name, looked_for)
+
+
+def _decode(contents, layout, facts):
+    """Return the `Source` of (name, bytes) pairs, the training files first."""
+    num_parts = len(layout.train)
+    sizes = [facts.num_train // num_parts] * num_parts + [facts.num_test]
+    read = _read_pickle if layout.pickled else _read_binary
+    parts = []
+    for (file, content), size in zip(contents, sizes, strict=True):
+        pixels, labels = read(file, content, size, facts)
+        if labels.min() < 0 or labels.max() >= facts.num_classes:
+            raise ValueError(
+                f"{file} is damaged: expected labels from 0 to "
+                f"{facts.num_classes - 1}, received {labels.min()} to "
+                f"{labels.max()}."
+            )
+        images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+        parts.append((images, labels))
+    images, labels = zip(*parts[:num_parts], strict=True)
+    test_images, test_labels = parts[-1]
+    return Source(
+        train=(np.concatenate(images), np.concatenate(labels)),
+        test=(np.ascontiguousarray(test_images), test_labels),
+        num_classes=facts.num_classes,
+    )
+
+
+def _read_binary(file, content, num_images, facts):
+    columns = facts.labels_per_image
+    expected = num_images * (columns + _PIXELS)
+    if len(content) != expected:
+        raise files.wrong_size(file, expected, len(content))
+    records = np.frombuffer(content, "uint8").reshape(num_images, -1)
+    return records[:, columns:], records[:, columns - 1]
+
+
+def _read_pickle(file, content, num_images, facts):
+    try:
+        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
+        pixels, labels = batch[b"data"], batch[facts.label_key]
+        labels = np.array(labels, "int64")
+    except _Refused as error:
+        raise ValueError(
+            f"{file} was not loaded: the pickle asks for {error}, which a "
+            "CIFAR batch has no use for and which could run any code. Get "
+            "the file from its publisher."
+        ) from error
+    except Exception as error:  # A damaged pickle can raise anything.
+        raise ValueError(
+            f"{file} is damaged or not a CIFAR batch: reading its "
+            f"{len(content):,} bytes as a pickle failed with "
+            f"{type(error).__name__}: {error}. Download it again."
+        ) from error
+    expected = (num_images, _PIXELS)
+    is_array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    received = pixels.shape if is_array else type(pixels).__name__
+    if received != expected or labels.shape != (num_images,):
+        raise ValueError(
+            f"{file} is damaged: expected uint8 data of shape {expected} and "
+            f"{num_images} labels, received {received} and labels of shape "
+            f"{labels.shape}."
+        )
+    return pixels, labels
+
+
+class _Refused(Exception):
+    """A pickle asks for something that is not on the list."""
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Load arrays and plain Python values, refuse everything else."""
+
+    # NumPy's function that arrays name in their pickles; its place differs
+    # between versions of NumPy.
+    _reconstruct = np.empty(0).__reduce__()[0]
+    _allowed = {
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+        ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+        ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+    }
+
+    def find_class(self, module, name):
+        """Return an allowed object; called for each global of a pickle."""
+        if (module, name) not in self._allowed:
+            raise _Refused(f"{module}.{name}")
+        return self._allowed[module, name]

@@ -1,0 +1,100 @@
+"""MNIST from the four original IDX files (Y. LeCun, C. Cortes, C. Burges).
+
+An IDX file is: two zero bytes, one byte for the type (8: unsigned byte), one
+byte for the number of axes, each axis as a big-endian 32-bit integer, data.
+"""
+
+import math
+import struct
+
+import numpy as np
+
+from keras_neokd.data import files
+from keras_neokd.data.splits import Source
+
+_UNSIGNED_BYTE = 8
+_NUM_CLASSES = 10
+
+
+def read_mnist(folder):
+    """Return MNIST from local files as a `Source`.
+
+    Args:
+        folder: `pathlib.Path`; it or its subfolder `mnist` holds
+            `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+            `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain
+            or ending in `.gz`.
+
+    Raises:
+        FileNotFoundError: names every path that was looked for.
+        ValueError: names the file that is damaged.
+    """
+    names = [
+        f"{part}-{kind}-ubyte"
+        for part in ("train", "t10k")
+        for kind in ("images-idx3", "labels-idx1")
+    ]
+    looked_for = []
+    for base in (folder, folder / "mnist"):
+        choices = [(base / name, base / f"{name}.gz") for name in names]
+        found = [
+            next((path for path in pair if path.is_file()), None)
+            for pair in choices
+        ]
+        if all(found):
+            return Source(
+                train=_read_pair(*found[:2]),
+                test=_read_pair(*found[2:]),
+                num_classes=_NUM_CLASSES,
+            )
+        for pair, path in zip(choices, found, strict=True):
+            looked_for.extend([] if path else pair)
+    raise files.not_found("mnist", looked_for)
+
+
+def read_idx(path):
+    """Return the array in an IDX file of unsigned bytes.
+
+    Args:
+        path: `pathlib.Path`, unpacked on the fly where it ends in `.gz`.
+
+    Raises:
+        ValueError: if the header or the size is wrong.
+    """
+    content = files.read_file(path)
+    if len(content) < 4:
+        raise files.wrong_size(path, 4, len(content))
+    zeros, kind, num_axes = struct.unpack(">HBB", content[:4])
+    if zeros != 0 or kind != _UNSIGNED_BYTE:
+        raise ValueError(
+            f"{path} is not an IDX file of unsigned bytes: expected it to "
+            f"begin with the bytes 00 00 08, received {content[:3].hex(' ')}."
+        )
+    start = 4 + 4 * num_axes
+    if len(content) < start:
+        raise files.wrong_size(path, start, len(content))
+    shape = struct.unpack(f">{num_axes}I", content[4:start])
+    expected = start + math.prod(shape)
+    if len(content) != expected:
+        raise files.wrong_size(path, expected, len(content))
+    return np.frombuffer(content, "uint8", offset=start).reshape(shape)
+
+
+def _read_pair(images_path, labels_path):
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(
+            f"{images_path} does not hold MNIST images: expected the shape "
+            f"(n, 28, 28), received {images.shape}."
+        )
+    if labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{labels_path} does not match {images_path}: expected "
+            f"{len(images)} labels, received the shape {labels.shape}."
+        )
+    if labels.max(initial=0) >= _NUM_CLASSES:
+        raise ValueError(
+            f"{labels_path} does not hold MNIST labels: expected 0 to 9, "
+            f"received {labels.max()}."
+        )
+    return images[..., np.newaxis], labels

@@ -1,0 +1,172 @@
+"""Data sets in memory and how they are divided.
+
+Readers return a `Source`, the arrays as their authors published them; `divide`
+makes a `Dataset` of it with train, validation and test `Split`s. Images stay
+in the type they came in (uint8 for MNIST and CIFAR: a quarter of the memory
+of float32) and are converted where they are used.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from keras_neokd import randomness
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The arrays of a data set before it is divided.
+
+    Args:
+        train: pair of images `(n, height, width, channels)`, uint8 in
+            [0, 255] or float32 in [0, 1], and integer labels `(n,)`.
+        test: such a pair.
+        num_classes: number of classes; labels are below it.
+        validation: such a pair where the source has one of its own, or None.
+    """
+
+    train: tuple
+    test: tuple
+    num_classes: int
+    validation: tuple | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The images and labels of one part of a data set.
+
+    Args:
+        images: `(n, height, width, channels)`, uint8 in [0, 255] or float32
+            in [0, 1].
+        labels: int32 `(n,)`.
+        indices: int64 `(n,)`, the number of each example in the source. It
+            names the example wherever its random numbers are derived, so
+            that they do not depend on how many others were taken.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+
+    def __len__(self):
+        """Return the number of examples."""
+        return len(self.images)
+
+    def arrays(self):
+        """Return all images as float32 in [0, 1] and all labels.
+
+        Returns:
+            Pair of float32 `(n, height, width, channels)` and int32 `(n,)`.
+            A large uint8 split takes four times its memory this way;
+            `EvaluationBatches` converts batch by batch.
+        """
+        return to_unit_range(self.images), self.labels
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A data set divided into train, validation and test splits.
+
+    Args:
+        name: the name it was loaded by.
+        num_classes: number of classes.
+        train: `Split` to learn from.
+        validation: `Split` taken from the training data, may be empty.
+        test: `Split` for the final numbers.
+    """
+
+    name: str
+    num_classes: int
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def image_shape(self):
+        """Shape of one image, `(height, width, channels)`."""
+        return self.train.images.shape[1:]
+
+
+def to_unit_range(images):
+    """Return images as float32 in [0, 1].
+
+    Args:
+        images: uint8 in [0, 255], or float32 that is in [0, 1] already.
+    """
+    if images.dtype == np.uint8:
+        return np.divide(images, np.float32(255), dtype="float32")
+    return images
+
+
+def divide(name, source, validation_size, num_train, num_test, seed):
+    """Make a `Dataset` of a source; the arguments are those of `load`."""
+    seed = randomness.check_seed(seed)
+    images, labels = source.train
+    order = stratified_order(labels, seed)
+    if source.validation is None:
+        limit = len(order) - 1
+        size = _check_count("validation_size", validation_size, 0, limit)
+        order, held_out = np.split(order, [len(order) - size])
+        validation = _split(images, labels, held_out)
+    else:
+        if validation_size:
+            raise ValueError(
+                f"`validation_size` needs to be 0, received {validation_size}"
+                f": {name!r} brings validation data of its own."
+            )
+        validation = _split(*source.validation)
+    if num_train is not None:
+        order = order[: _check_count("num_train", num_train, 1, len(order))]
+    if num_test is not None:
+        available = len(source.test[1])
+        num_test = _check_count("num_test", num_test, 1, available)
+    return Dataset(
+        name=name,
+        num_classes=source.num_classes,
+        train=_split(images, labels, order),
+        validation=validation,
+        test=_split(*source.test, slice(num_test)),
+    )
+
+
+def stratified_order(labels, seed):
+    """Return a fixed random order of all examples with the classes mixed.
+
+    Within a class the order is random; the classes take turns in proportion
+    to their size, so any stretch of the order has about the class shares of
+    the whole. The first n and the last m examples are then fair samples.
+
+    Args:
+        labels: integers `(n,)`.
+        seed: integer, which of the random orders.
+
+    Returns:
+        int64 permutation of 0 .. n - 1.
+    """
+    num_examples = len(labels)
+    keys = randomness.host_bits(seed, np.arange(num_examples))
+    by_class = np.lexsort((keys, labels))
+    sizes = np.bincount(labels)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rank = np.arange(num_examples) - starts
+    turn = (2 * rank + 1) / np.repeat(2 * sizes, sizes)
+    return by_class[np.lexsort((keys[by_class], turn))]
+
+
+def _split(images, labels, chosen=slice(None)):
+    labels = np.asarray(labels[chosen], "int32")
+    return Split(images[chosen], labels, np.arange(len(images))[chosen])
+
+
+def _check_count(name, value, low, high):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(
+            f"`{name}` needs an integer, received {value!r} of type "
+            f"{type(value).__name__}."
+        )
+    if not low <= value <= high:
+        raise ValueError(
+            f"`{name}` needs an integer from {low} to {high}, the examples "
+            f"that are there to choose from; received {value}."
+        )
+    return int(value)

@@ -1,0 +1,225 @@
+"""What training and testing log: every term and accuracy of every exit.
+
+Names, for exits `exit_1` ... and terms such as `clean`, `adversarial`, `nkd`:
+
+- `loss`: the optimised loss, regularisers included;
+- `clean_accuracy`, `adversarial_accuracy`, `<term>_loss`: means over exits;
+- `<exit>_clean_accuracy`, `<exit>_<term>_loss` ...: the same for one exit;
+- `<exit>_selected_share`: share of images whose max-average candidate came
+  from the attack on this exit.
+
+Terms are logged as they enter the loss: weighted by `sample_weight`, not yet
+by alpha, beta and gamma. Accuracies are unweighted.
+"""
+
+import inspect
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class NamedMeans(keras.metrics.Metric):
+    """Means of many named per-example values, in two variables.
+
+    One vector instead of a metric object per name: a model with seven exits
+    logs more than fifty numbers in each step.
+
+    Args:
+        names: names of the values.
+        name: name of the metric itself.
+    """
+
+    def __init__(self, names, name):
+        super().__init__(name=name, dtype="float32")
+        self.names = tuple(names)
+        self.total = self.add_variable(
+            (len(self.names),), initializer="zeros", name="total"
+        )
+        self.count = self.add_variable((), initializer="zeros", name="count")
+
+    def update_state(self, values):
+        """Add a batch of values `(batch, len(names))`."""
+        self.total.assign(self.total + ops.sum(values, axis=0))
+        self.count.assign(
+            self.count + ops.cast(ops.shape(values)[0], "float32")
+        )
+
+    def result(self):
+        """Return a dict from names to means."""
+        means = self.total / ops.maximum(self.count, 1.0)
+        return {name: means[i] for i, name in enumerate(self.names)}
+
+
+class Recorder:
+    """Turns the results of steps into metrics.
+
+    Args:
+        name: name of the recorder, unique in a model.
+        exit_names: names of the exits in depth order.
+        kinds: `("clean",)` or `("clean", "adversarial")`.
+        terms: names of the loss terms.
+        logged_by_attack: dict from names in the attack's `info` to the exits
+            they belong to.
+        metrics: Keras metrics to copy for each kind and exit.
+    """
+
+    def __init__(
+        self, name, exit_names, kinds, terms, logged_by_attack, metrics
+    ):
+        self._kinds = kinds
+        self._terms = terms
+        self._logged_by_attack = logged_by_attack
+        quantities = [f"{kind}_accuracy" for kind in kinds]
+        quantities += [f"{term}_loss" for term in terms]
+        self._means = NamedMeans(
+            ["loss", *quantities]
+            + [
+                f"{exit_name}_{quantity}"
+                for quantity in quantities
+                for exit_name in exit_names
+            ]
+            + [
+                f"{exit_names[index]}_{quantity}"
+                for quantity, exits in logged_by_attack.items()
+                for index in exits
+            ],
+            name=name,
+        )
+        self._metrics = [
+            (kind, index, _copy(metric, f"{exit_name}_{kind}_{metric.name}"))
+            for metric in metrics
+            for kind in kinds
+            for index, exit_name in enumerate(exit_names)
+        ]
+
+    @property
+    def metrics(self):
+        """All metric objects."""
+        return [self._means, *(metric for _, _, metric in self._metrics)]
+
+    def update(self, batch, result, info):
+        """Add a batch.
+
+        Args:
+            batch: a `training.Batch`.
+            result: a `training.Result`.
+            info: dict from the attack.
+
+        Returns:
+            Dict of the means since the last reset.
+        """
+        logits = {"clean": result.clean, "adversarial": result.adversarial}
+        quantities = [
+            ops.cast(
+                ops.equal(
+                    ops.cast(ops.argmax(logits[kind], axis=-1), "int32"),
+                    ops.expand_dims(batch.labels, 1),
+                ),
+                "float32",
+            )
+            for kind in self._kinds
+        ]
+        weights = ops.expand_dims(batch.weights, 1)
+        quantities += [weights * result.terms[term] for term in self._terms]
+        columns = [ops.expand_dims(result.examples, 1)]
+        columns += [ops.mean(each, 1, keepdims=True) for each in quantities]
+        columns += quantities
+        columns += [info[name] for name in self._logged_by_attack]
+        self._means.update_state(ops.concatenate(columns, axis=1))
+        for kind, index, metric in self._metrics:
+            metric.update_state(batch.labels, logits[kind][:, index])
+        return _results(self.metrics)
+
+
+class Logs:
+    """The recorders of training and testing.
+
+    Args:
+        exit_names: names of the exits in depth order.
+        terms: names of the training loss terms.
+        attack: attack of training.
+        validation_attack: attack of testing, or `None`.
+        metrics: Keras metrics or names, or `None`.
+
+    Raises:
+        TypeError: if `metrics` is not a list of metrics of logits.
+    """
+
+    def __init__(self, exit_names, terms, attack, validation_attack, metrics):
+        metrics = [
+            metric
+            for metric in (_as_metric(each) for each in _as_list(metrics))
+            if metric is not None
+        ]
+        kinds = ("clean", "adversarial")
+        self.training = Recorder(
+            "training",
+            exit_names,
+            kinds,
+            terms,
+            attack.logged(len(exit_names)),
+            metrics,
+        )
+        if validation_attack is None:
+            kinds, logged = ("clean",), {}
+        else:
+            logged = validation_attack.logged(len(exit_names))
+        self.testing = Recorder(
+            "testing", exit_names, kinds, kinds, logged, metrics
+        )
+
+    @property
+    def metrics(self):
+        """All metric objects."""
+        return [*self.training.metrics, *self.testing.metrics]
+
+    def results_with_data(self):
+        """Return the results of all metrics that saw data since the reset.
+
+        A metric that has seen none is all zeros, and its 0 is no result.
+        """
+        return _results(
+            metric
+            for metric in self.metrics
+            if any(
+                np.any(ops.convert_to_numpy(variable))
+                for variable in metric.variables
+            )
+        )
+
+
+def _results(metrics):
+    results = {}
+    for metric in metrics:
+        result = metric.result()
+        results.update(
+            result if isinstance(result, dict) else {metric.name: result}
+        )
+    return results
+
+
+def _as_list(metrics):
+    if metrics is None:
+        return []
+    if not isinstance(metrics, (list, tuple)):
+        raise TypeError(
+            "`metrics` needs a list of Keras metrics; each is applied to "
+            f"every exit. Received {metrics!r}."
+        )
+    return metrics
+
+
+def _as_metric(metric):
+    if metric in ("accuracy", "acc"):
+        return None  # Always logged, as clean_ and adversarial_accuracy.
+    metric = keras.metrics.get(metric)
+    if inspect.isclass(metric):
+        metric = metric()
+    if not isinstance(metric, keras.metrics.Metric):
+        metric = keras.metrics.MeanMetricWrapper(metric, metric.__name__)
+    return metric
+
+
+def _copy(metric, name):
+    return type(metric).from_config({**metric.get_config(), "name": name})

@@ -1,0 +1,182 @@
+"""Losses of multi-exit training as pure functions, one value per example.
+
+Nothing here reduces over examples or exits: the training step does, in one
+place. Logits of all exits travel as one tensor `(batch, exits, classes)`:
+
+    clean = ops.stack([logits_1, logits_2, logits_3], axis=1)
+    teacher = losses.neighbor_teacher(clean, radius=1)              # Eq. 5
+    nkd = losses.soft_cross_entropy(adversarial, teacher)  # (batch, exits)
+
+    allowed = losses.orthogonal_classes(labels, num_exits=3, num_classes=10,
+                                        keys=keys)
+    targets = losses.orthogonal_targets(clean, allowed)             # Eq. 6
+    eokd = losses.soft_cross_entropy(adversarial, targets)
+
+Equations are those of NEO-KD (arXiv 2311.00428).
+"""
+
+import numpy as np
+from keras import ops
+
+from keras_neokd import randomness
+
+# Stands for minus infinity in a masked softmax: exp() of it is exactly 0 in
+# float32, and unlike -inf it cannot turn into NaN when two are subtracted.
+_MASKED = -1e9
+
+
+def cross_entropy(logits, labels):
+    """Cross-entropy with integer labels.
+
+    Args:
+        logits: `(batch, classes)` or `(batch, exits, classes)`.
+        labels: integers `(batch,)`.
+
+    Returns:
+        `(batch,)` or `(batch, exits)`.
+    """
+    return -_true_class(ops.log_softmax(logits, axis=-1), labels)
+
+
+def soft_cross_entropy(logits, targets, temperature=1.0):
+    """Cross-entropy against a distribution: `-sum_c q_c log p_c`.
+
+    Args:
+        logits: `(..., classes)`; `p = softmax(logits / temperature)`.
+        targets: probabilities `q` of the same shape.
+        temperature: positive number. Defaults to 1.
+
+    Returns:
+        Tensor of the shape of `logits` without its last axis.
+    """
+    log_probabilities = ops.log_softmax(logits / temperature, axis=-1)
+    return -ops.sum(targets * log_probabilities, axis=-1)
+
+
+def kl_divergence(logits, targets, temperature=1.0):
+    """Kullback-Leibler divergence `sum_c q_c (log q_c - log p_c)`.
+
+    Its gradient with respect to `logits` equals that of
+    `soft_cross_entropy`; the values differ by the entropy of the targets.
+    Arguments and result as there; a class with `q_c = 0` adds 0.
+    """
+    safe = ops.where(targets > 0, targets, ops.ones_like(targets))
+    negative_entropy = ops.sum(targets * ops.log(safe), axis=-1)
+    return (
+        soft_cross_entropy(logits, targets, temperature) + negative_entropy
+    )
+
+
+def margin(logits, labels):
+    """Largest wrong logit minus the logit of the true class.
+
+    Positive exactly where the example is misclassified, so an attack
+    maximises it (Carlini and Wagner 2017, f_6 with the opposite sign).
+
+    Args:
+        logits: `(batch, classes)` or `(batch, exits, classes)`.
+        labels: integers `(batch,)`.
+
+    Returns:
+        `(batch,)` or `(batch, exits)`.
+    """
+    true = _one_hot_like(logits, labels)
+    other = ops.max(logits + _MASKED * true, axis=-1)
+    return other - _true_class(logits, labels)
+
+
+def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
+    """Mean clean prediction of each exit and its neighbours (Eq. 5).
+
+    The teacher of exit `i` is the mean of `softmax(logits_k / temperature)`
+    over the exits `k` with `|k - i| <= radius` that exist: two at both ends
+    and three in between for the radius of the paper.
+
+    Args:
+        clean_logits: `(batch, exits, classes)`.
+        radius: integer >= 0, or `None` for the mean of all exits. 0 means
+            no ensemble: each exit teaches itself. Defaults to 1.
+        temperature: positive number. Defaults to 1.
+
+    Returns:
+        Probabilities `(batch, exits, classes)`.
+    """
+    num_exits = clean_logits.shape[1]
+    radius = num_exits if radius is None else radius
+    position = np.arange(num_exits)
+    near = np.abs(position[:, None] - position[None, :]) <= radius
+    weights = near / near.sum(axis=1, keepdims=True)
+    predictions = ops.softmax(clean_logits / temperature, axis=-1)
+    return ops.einsum(
+        "ik,bkc->bic", ops.cast(weights, predictions.dtype), predictions
+    )
+
+
+def orthogonal_classes(labels, num_exits, num_classes, keys):
+    """Draw the classes that each exit may learn in EOKD (Eq. 6).
+
+    The `num_classes - 1` classes other than the true one are put in random
+    order and cut into `num_exits` chunks of
+    `m = floor((num_classes - 1) / num_exits)`; chunk `i` belongs to exit
+    `i`. Left-over classes belong to no exit. The true class belongs to all.
+
+    Args:
+        labels: integers `(batch,)`.
+        num_exits: integer >= 1.
+        num_classes: integer > num_exits.
+        keys: int32 `(batch,)`, from `randomness.bits`: examples with equal
+            label and key get equal chunks.
+
+    Returns:
+        Boolean tensor `(batch, exits, classes)`.
+    """
+    classes = np.arange(num_classes, dtype="int32")
+    # For a fixed key the mixed bits of different classes differ, because
+    # every step of the mixing is a bijection: no ties in the sort.
+    scores = randomness.bits(ops.expand_dims(keys, 1), classes)
+    is_true = ops.equal(
+        ops.expand_dims(ops.cast(labels, "int32"), 1), classes
+    )
+    # The true class goes last, whatever its score.
+    scores = ops.where(is_true, np.int32(2**31 - 1), scores)
+    rank = ops.argsort(ops.argsort(scores, axis=1), axis=1)
+    chunk = ops.cast(rank, "int32") // ((num_classes - 1) // num_exits)
+    exits = np.arange(num_exits, dtype="int32")[None, :, None]
+    own = ops.equal(ops.expand_dims(chunk, 1), exits)
+    is_true = ops.expand_dims(is_true, 1)
+    return ops.logical_or(
+        is_true, ops.logical_and(own, ops.logical_not(is_true))
+    )
+
+
+def orthogonal_targets(clean_logits, allowed_classes, temperature=1.0):
+    """Clean prediction restricted to some classes and renormalised (Eq. 6).
+
+    Args:
+        clean_logits: `(batch, exits, classes)`.
+        allowed_classes: boolean tensor of the same shape, as
+            `orthogonal_classes` returns it.
+        temperature: positive number. Defaults to 1.
+
+    Returns:
+        Probabilities `(batch, exits, classes)`, exactly 0 outside
+        `allowed_classes`.
+    """
+    # Dividing kept probabilities by their sum is a softmax over the kept
+    # logits; this form stays exact where all of them are tiny.
+    scaled = clean_logits / temperature
+    masked = ops.where(
+        allowed_classes, scaled, ops.full_like(scaled, _MASKED)
+    )
+    return ops.softmax(masked, axis=-1)
+
+
+def _one_hot_like(logits, labels):
+    one_hot = ops.one_hot(
+        ops.cast(labels, "int32"), logits.shape[-1], dtype=logits.dtype
+    )
+    return one_hot if len(logits.shape) == 2 else ops.expand_dims(one_hot, 1)
+
+
+def _true_class(values, labels):
+    return ops.sum(values * _one_hot_like(values, labels), axis=-1)

@@ -1,0 +1,231 @@
+"""NEO-KD and its two parts.
+
+    NEOKD()                              # the paper: alpha 3, beta 1
+    NEOKD(nkd_weight=2, eokd_weight=0.5, exit_weights=(1, 1, 1.5))
+    NKD()                                # Table 6: NKD only
+    EOKD()                               # Table 6: EOKD only
+    NEOKD(teacher="all")                 # Table 7: teacher of all exits
+
+Equations are those of NEO-KD (arXiv 2311.00428).
+"""
+
+import keras
+from keras import ops
+
+from keras_neokd import checks
+from keras_neokd import losses
+from keras_neokd import randomness
+from keras_neokd.methods.method import Method
+from keras_neokd.methods.method import Term
+from keras_neokd.methods.method import check_exit_weights
+from keras_neokd.methods.method import resolve_exit_weights
+
+_DIVERGENCES = {
+    "cross_entropy": losses.soft_cross_entropy,
+    "kl": losses.kl_divergence,
+}
+_TEACHER_RADIUS = {"none": 0, "neighbors": 1, "all": None}
+_ALLOCATIONS = ("epoch", "batch", "sample")
+# Keeps the class draw apart from other uses of the same seed.
+_EOKD_STREAM = 0x0E0CD
+
+
+class _Distillation(Method):
+    """What NKD and EOKD share: weight, exit weights, divergence."""
+
+    def __init__(self, weight, exit_weights, divergence, temperature):
+        self.weight = checks.number("weight", weight, minimum=0)
+        self.exit_weights = check_exit_weights(exit_weights)
+        self.divergence = checks.choice("divergence", divergence, _DIVERGENCES)
+        self.temperature = checks.number("temperature", temperature, above=0)
+
+    def validate(self, num_exits, num_classes):
+        """See `Method.validate`."""
+        resolve_exit_weights(self.exit_weights, num_exits)
+
+    def _term(self, name, adversarial, targets):
+        # The clean prediction teaches and is not taught: without the stop it
+        # would be pulled towards the adversarial one.
+        values = _DIVERGENCES[self.divergence](
+            adversarial, ops.stop_gradient(targets), self.temperature
+        )
+        exit_weights = resolve_exit_weights(
+            self.exit_weights, adversarial.shape[1]
+        )
+        return Term(
+            name, values, tuple(self.weight * each for each in exit_weights)
+        )
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class NKD(_Distillation):
+    """Eq. 4 plus neighbour knowledge distillation (Eq. 5).
+
+    The mean clean prediction of an exit and its neighbours teaches that
+    exit's prediction on the attacked image.
+
+    Args:
+        weight: alpha of Eq. 7, >= 0. Defaults to 3.
+        exit_weights: gamma of Eq. 7, one number >= 0 per exit; `None`
+            (default) takes the paper's values for 3, 5 or 7 exits.
+        teacher: `"neighbors"` (default), `"none"` (each exit alone) or
+            `"all"` (mean of all exits): the rows of Table 7.
+        divergence: `"cross_entropy"` against the teacher's probabilities
+            (default) or `"kl"`: equal gradients, other logged values.
+        temperature: softmax temperature of teacher and student, > 0; no
+            factor T**2. Defaults to 1.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described.
+    """
+
+    def __init__(
+        self,
+        weight=3.0,
+        exit_weights=None,
+        teacher="neighbors",
+        divergence="cross_entropy",
+        temperature=1.0,
+    ):
+        super().__init__(weight, exit_weights, divergence, temperature)
+        self.teacher = checks.choice("teacher", teacher, _TEACHER_RADIUS)
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        return ("nkd",)
+
+    def extra_terms(self, clean, adversarial, labels, step):
+        """See `Method.extra_terms`."""
+        targets = losses.neighbor_teacher(
+            clean, _TEACHER_RADIUS[self.teacher], self.temperature
+        )
+        return [self._term("nkd", adversarial, targets)]
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class EOKD(_Distillation):
+    """Eq. 4 plus exit-wise orthogonal knowledge distillation (Eq. 6).
+
+    Each exit learns its own clean prediction on the attacked image,
+    restricted to the true class and `floor((C - 1) / L)` random other
+    classes, disjoint between exits. The draw is a function of (seed, epoch,
+    label), so it is equal on all backends and after a resume; classes left
+    over by the division belong to no exit. `train_on_batch` uses the epoch
+    of the last `fit` (0 before the first).
+
+    Args:
+        weight: beta of Eq. 7, >= 0. Defaults to 1.
+        exit_weights: as in `NKD`.
+        allocation: how long a draw lasts: `"epoch"` (default, the paper: one
+            table indexed by the true label), `"batch"` (the same, redrawn
+            for every step) or `"sample"` (every image its own).
+        divergence: as in `NKD`.
+        temperature: as in `NKD`.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described, or, when
+            the model is compiled, if there are fewer wrong classes than
+            exits.
+    """
+
+    def __init__(
+        self,
+        weight=1.0,
+        exit_weights=None,
+        allocation="epoch",
+        divergence="cross_entropy",
+        temperature=1.0,
+    ):
+        super().__init__(weight, exit_weights, divergence, temperature)
+        self.allocation = checks.choice("allocation", allocation, _ALLOCATIONS)
+
+    def validate(self, num_exits, num_classes):
+        """See `Method.validate`."""
+        super().validate(num_exits, num_classes)
+        if num_classes - 1 < num_exits:
+            raise ValueError(
+                "EOKD gives each exit at least one class besides the true "
+                f"one: with {num_exits} exits it needs at least "
+                f"{num_exits + 1} classes, the model has {num_classes}. Use "
+                "NKD, or fewer exits."
+            )
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        return ("eokd",)
+
+    def extra_terms(self, clean, adversarial, labels, step):
+        """See `Method.extra_terms`."""
+        _, num_exits, num_classes = clean.shape
+        allowed = losses.orthogonal_classes(
+            labels, num_exits, num_classes, self._keys(labels, step)
+        )
+        targets = losses.orthogonal_targets(clean, allowed, self.temperature)
+        return [self._term("eokd", adversarial, targets)]
+
+    def _keys(self, labels, step):
+        words = {
+            "epoch": (step.epoch, labels),
+            "batch": (step.epoch, step.step, labels),
+            "sample": (step.epoch, step.step, step.index),
+        }[self.allocation]
+        return randomness.bits(step.seed, _EOKD_STREAM, *words)
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class NEOKD(Method):
+    """NEO-KD: Eq. 4 plus NKD plus EOKD (Eq. 7).
+
+    `sum_i CE(f_i(x), y) + CE(f_i(x_adv), y)
+    + gamma_i * (alpha * NKD_i + beta * EOKD_i)`, mean over examples.
+
+    Args:
+        nkd_weight: alpha, >= 0. Defaults to 3.
+        eokd_weight: beta, >= 0. Defaults to 1.
+        exit_weights: gamma, as in `NKD`.
+        teacher: as in `NKD`.
+        allocation: as in `EOKD`.
+        divergence: as in `NKD`.
+        temperature: as in `NKD`.
+
+    Raises:
+        TypeError, ValueError: as `NKD` and `EOKD`.
+    """
+
+    def __init__(
+        self,
+        nkd_weight=3.0,
+        eokd_weight=1.0,
+        exit_weights=None,
+        teacher="neighbors",
+        allocation="epoch",
+        divergence="cross_entropy",
+        temperature=1.0,
+    ):
+        shared = (divergence, temperature)
+        self._nkd = NKD(nkd_weight, exit_weights, teacher, *shared)
+        self._eokd = EOKD(eokd_weight, exit_weights, allocation, *shared)
+        self.nkd_weight = self._nkd.weight
+        self.eokd_weight = self._eokd.weight
+        self.exit_weights = self._nkd.exit_weights
+        self.teacher = teacher
+        self.allocation = allocation
+        self.divergence = divergence
+        self.temperature = self._nkd.temperature
+
+    def validate(self, num_exits, num_classes):
+        """See `Method.validate`."""
+        self._nkd.validate(num_exits, num_classes)
+        self._eokd.validate(num_exits, num_classes)
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        return ("nkd", "eokd")
+
+    def extra_terms(self, clean, adversarial, labels, step):
+        """See `Method.extra_terms`."""
+        arguments = (clean, adversarial, labels, step)
+        return [
+            *self._nkd.extra_terms(*arguments),
+            *self._eokd.extra_terms(*arguments),
+        ]

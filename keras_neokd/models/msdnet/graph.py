@@ -1,0 +1,195 @@
+"""Connects the layers of an MSDNet.
+
+Feature maps travel as a dictionary from scale (1 is the finest) to tensor;
+pruned scales are no longer in it.
+"""
+
+import keras
+from keras import layers
+
+from keras_neokd.models import initializers
+from keras_neokd.models.msdnet.plan import plan_layers
+
+_CHANNELS_LAST = {"data_format": "channels_last"}
+# Two strided convolutions must leave the head at least 2 x 2 positions.
+_MINIMUM_HEAD_SIZE = 5
+
+
+def connect(settings):
+    """Build the graph of an MSDNet.
+
+    Args:
+        settings: A `Settings`.
+
+    Returns:
+        The input tensor and a dictionary from exit name to logits.
+
+    Raises:
+        ValueError: If the coarsest map is too small for the heads.
+    """
+    inputs = keras.Input(settings.input_shape, name="images")
+    x = inputs
+    if settings.normalization is not None:
+        mean, standard_deviation = settings.normalization
+        x = layers.Normalization(
+            mean=mean,
+            variance=[value**2 for value in standard_deviation],
+            name="normalization",
+        )(x)
+    parts = _Parts(settings)
+    maps = parts.stem(x)
+    _check_head_fits(maps[settings.num_scales].shape, settings)
+    outputs = {}
+    plan = plan_layers(settings)
+    for layer, following in zip(plan, plan[1:] + [None], strict=True):
+        name = f"block_{layer.block}_layer_{layer.index}"
+        maps = parts.layer(maps, layer.num_scales, name)
+        if layer.transition_width is not None:
+            maps = parts.transition(
+                maps, layer.transition_width, f"{name}_transition"
+            )
+        if following is None or following.block != layer.block:
+            name = f"exit_{layer.block}"
+            outputs[name] = parts.head(maps[settings.num_scales], name)
+    return inputs, outputs
+
+
+class _Parts:
+    """Makes the parts of a network from its settings."""
+
+    def __init__(self, settings):
+        self._settings = settings
+
+    def stem(self, x):
+        """Make the first map of every scale."""
+        settings = self._settings
+        maps = {}
+        for scale, factor in enumerate(settings.growth_factors, start=1):
+            name = f"block_1_stem_scale_{scale}"
+            filters = settings.initial_channels * factor
+            if scale > 1:
+                x = self._unit(x, filters, 3, name, strides=2)
+            elif settings.stem == "cifar":
+                x = self._unit(x, filters, 3, name)
+            else:
+                x = self._unit(x, filters, 7, name, strides=2, use_bias=True)
+                # Zeros are safe to pad with: nothing is negative after ReLU.
+                x = _padding(x, 1, name + "_pool")
+                x = layers.MaxPooling2D(
+                    3, 2, name=name + "_pool", **_CHANNELS_LAST
+                )(x)
+            maps[scale] = x
+        return maps
+
+    def layer(self, maps, num_scales, name):
+        """Append new channels to every surviving scale.
+
+        A scale gets half of them from the next finer one, unless it is
+        itself the finest of `maps`.
+        """
+        settings = self._settings
+        total = settings.num_scales
+        new_maps = {}
+        for scale in range(total - num_scales + 1, total + 1):
+            prefix = f"{name}_scale_{scale}"
+            new = settings.growth_rate * settings.growth_factors[scale - 1]
+            pieces = [maps[scale]]
+            if scale - 1 in maps:
+                new //= 2
+                pieces.append(
+                    self._path(
+                        maps[scale - 1], new, scale - 1, prefix + "_down", 2
+                    )
+                )
+            pieces.append(
+                self._path(maps[scale], new, scale, prefix + "_normal", 1)
+            )
+            new_maps[scale] = layers.Concatenate(name=prefix + "_concat")(
+                pieces
+            )
+        return new_maps
+
+    def transition(self, maps, width, name):
+        """Thin every scale with a 1 x 1 convolution."""
+        factors = self._settings.growth_factors
+        return {
+            scale: self._unit(
+                x, width * factors[scale - 1], 1, f"{name}_scale_{scale}"
+            )
+            for scale, x in maps.items()
+        }
+
+    def head(self, x, name):
+        """Classify the coarsest map."""
+        settings = self._settings
+        filters = settings.head_channels or x.shape[-1]
+        x = self._unit(x, filters, 3, f"{name}_unit_1", strides=2)
+        x = self._unit(x, filters, 3, f"{name}_unit_2", strides=2)
+        x = layers.GlobalAveragePooling2D(
+            name=f"{name}_pool", **_CHANNELS_LAST
+        )(x)
+        bias_initializer = "zeros"
+        if settings.initialization == "torch_default":
+            bias_initializer = initializers.torch_default_bias(filters)
+        return layers.Dense(
+            settings.num_classes,
+            kernel_initializer=initializers.torch_default_kernel(),
+            bias_initializer=bias_initializer,
+            name=name,
+        )(x)
+
+    def _path(self, x, filters, scale, name, strides):
+        """Squeeze with a 1 x 1 unit, then apply a 3 x 3 unit."""
+        factor = self._settings.bottleneck_factors[scale - 1]
+        width = min(x.shape[-1], factor * filters)
+        x = self._unit(x, width, 1, name + "_bottleneck")
+        return self._unit(x, filters, 3, name, strides=strides)
+
+    def _unit(self, x, filters, size, name, strides=1, use_bias=False):
+        """Apply convolution, batch norm and ReLU, padded as in PyTorch."""
+        kernel_initializer = initializers.kaiming_normal("fan_out")
+        bias_initializer = "zeros"
+        if self._settings.initialization == "torch_default":
+            kernel_initializer = initializers.torch_default_kernel()
+            bias_initializer = initializers.torch_default_bias(
+                size * size * x.shape[-1]
+            )
+        padding = "same"
+        if strides > 1:
+            # Keras' "same" would pad even sizes on one side only.
+            x = _padding(x, size // 2, name)
+            padding = "valid"
+        x = layers.Conv2D(
+            filters,
+            size,
+            strides=strides,
+            padding=padding,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            bias_initializer=bias_initializer,
+            name=name + "_conv",
+            **_CHANNELS_LAST,
+        )(x)
+        x = layers.BatchNormalization(
+            axis=-1, momentum=0.9, epsilon=1e-5, name=name + "_batch_norm"
+        )(x)
+        return layers.ReLU(name=name + "_relu")(x)
+
+
+def _padding(x, size, name):
+    """Pad `size` zeros on all four sides."""
+    return layers.ZeroPadding2D(size, name=name + "_pad", **_CHANNELS_LAST)(x)
+
+
+def _check_head_fits(shape, settings):
+    """Raise `ValueError` if the coarsest map is too small for a head."""
+    height, width = shape[1:3]
+    if min(height, width) < _MINIMUM_HEAD_SIZE:
+        raise ValueError(
+            f"The coarsest of {settings.num_scales} scales is {height} x "
+            f"{width} for `input_shape` {settings.input_shape} with the "
+            f'"{settings.stem}" stem; the heads need at least '
+            f"{_MINIMUM_HEAD_SIZE} x {_MINIMUM_HEAD_SIZE}. Use larger "
+            "images, fewer scales (shorter `growth_factors` and "
+            '`bottleneck_factors`) or `stem="cifar"`.'
+        )

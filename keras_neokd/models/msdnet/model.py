@@ -1,0 +1,239 @@
+"""MSDNet, the multi-scale dense network with one exit per block.
+
+    model = keras_neokd.models.MSDNet.cifar10()
+    model = keras_neokd.models.MSDNet.cifar100(initial_channels=16)
+    model.predict(images)["exit_7"]  # logits, (batch, 100)
+
+Layers are named after their place: `block_2_layer_5_scale_1_normal_conv`,
+`exit_2_conv_1`. Blocks, layers, scales and exits count from 1, layers through
+the whole network; scale 1 is the finest.
+"""
+
+import dataclasses
+
+import keras
+
+from keras_neokd import checks
+from keras_neokd.models.msdnet.graph import connect
+from keras_neokd.models.msdnet.plan import Settings
+from keras_neokd.multi_exit import MultiExitModel
+
+_IMAGENET = {
+    "input_shape": (224, 224, 3),
+    "num_classes": 1000,
+    "num_blocks": 5,
+    "step": 4,
+    "initial_channels": 32,
+    "growth_rate": 16,
+    "growth_factors": (1, 2, 4, 4),
+    "bottleneck_factors": (1, 2, 4, 4),
+    "stem": "imagenet",
+    "head_channels": None,
+}
+_TINY_IMAGENET = {
+    "A": {**_IMAGENET, "num_classes": 200},
+    "B": {
+        **_IMAGENET,
+        "num_classes": 200,
+        "input_shape": (64, 64, 3),
+        "stem": "cifar",
+    },
+}
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class MSDNet(MultiExitModel):
+    """Classify images with a multi-scale dense network.
+
+    The network keeps feature maps at several scales. Every layer adds
+    channels to each scale, computed from all earlier features of the same
+    and of the next finer scale; after each block a head classifies the
+    coarsest scale. Pruning drops the finest scales along the way, followed
+    by a transition that thins the others. `cifar10`, `cifar100`,
+    `tiny_imagenet` and `imagenet` build the configurations of the paper.
+
+    Batch norm uses PyTorch's constants (momentum 0.9 in Keras' convention,
+    epsilon 1e-5) and strided convolutions pad one pixel on all sides, as
+    PyTorch does. The running variance is Keras' biased one, smaller than
+    PyTorch's by the factor (n - 1) / n for n values per channel. Heads
+    average over their whole map, so any image size fits whose coarsest map
+    is at least 5 x 5. Feature maps that no exit uses are not built.
+
+    Args:
+        input_shape: Height, width and channels of the images.
+            Defaults to `(32, 32, 3)`.
+        num_classes: Number of classes. Defaults to 10.
+        num_blocks: Number of blocks, each with an exit. Defaults to 3.
+        base: Number of layers in the first block. Defaults to 4.
+        step: Number of layers in each later block, see `step_mode`.
+            Defaults to 2.
+        step_mode: `"even"`: all later blocks have `step` layers.
+            `"lin_grow"`: the i-th later block has `step * i + 1`.
+            Defaults to `"even"`.
+        initial_channels: Channels of the finest scale after the stem, before
+            the growth factor. Defaults to 8.
+        growth_rate: Channels that a layer adds, before the growth factor.
+            Defaults to 6.
+        growth_factors: One factor per scale, finest first; its length is the
+            number of scales. Defaults to `(1, 2, 4)`.
+        bottleneck_factors: Width of the 1 x 1 bottlenecks in units of the
+            channels added, one factor per scale. Defaults to `(1, 2, 4)`.
+        prune: `"max"`: the network is cut in as many equal parts as there
+            are scales and each loses one more scale. `"min"`: only scales
+            that no later exit could use are left out.
+            Defaults to `"max"`.
+        reduction: Share of channels that a transition keeps, in [0, 1]; 0
+            means no transitions. Defaults to 0.5.
+        stem: `"cifar"`: a 3 x 3 convolution. `"imagenet"`: a strided 7 x 7
+            convolution and max-pooling. Defaults to `"cifar"`.
+        head_channels: Channels of the heads' two convolutions; `None` takes
+            those of the feature map below (the ImageNet head).
+            Defaults to 128 (the CIFAR head).
+        initialization: `"torch_default"`: PyTorch's default, which the
+            published code in effect uses. `"he_fan_out"`: the published
+            intent, normal with variance 2 / fan_out for convolutions,
+            PyTorch's default for dense kernels, zero biases.
+            Defaults to `"torch_default"`.
+        normalization: `None`, or per-channel `(mean, standard_deviation)` of
+            pixels in [0, 1], subtracted and divided inside the model.
+            Defaults to `None`.
+        name: Name of the model. Defaults to `"msdnet"`.
+        **kwargs: Passed on to `MultiExitModel`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If arguments do not fit together; the message names them.
+
+    References:
+        Huang et al., "Multi-Scale Dense Networks for Resource Efficient
+        Image Classification" (ICLR 2018).
+    """
+
+    def __init__(
+        self,
+        input_shape=(32, 32, 3),
+        num_classes=10,
+        num_blocks=3,
+        base=4,
+        step=2,
+        step_mode="even",
+        initial_channels=8,
+        growth_rate=6,
+        growth_factors=(1, 2, 4),
+        bottleneck_factors=(1, 2, 4),
+        prune="max",
+        reduction=0.5,
+        stem="cifar",
+        head_channels=128,
+        initialization="torch_default",
+        normalization=None,
+        name="msdnet",
+        **kwargs,
+    ):
+        settings = Settings(
+            input_shape=input_shape,
+            num_classes=num_classes,
+            num_blocks=num_blocks,
+            base=base,
+            step=step,
+            step_mode=step_mode,
+            initial_channels=initial_channels,
+            growth_rate=growth_rate,
+            growth_factors=growth_factors,
+            bottleneck_factors=bottleneck_factors,
+            prune=prune,
+            reduction=reduction,
+            stem=stem,
+            head_channels=head_channels,
+            initialization=initialization,
+            normalization=normalization,
+        )
+        inputs, outputs = connect(settings)
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        self._settings = settings
+
+    @classmethod
+    def cifar10(cls, **overrides):
+        """Build the CIFAR-10 network: 3 exits, 8 initial channels.
+
+        Args:
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            An `MSDNet`.
+        """
+        return cls(**{"name": "msdnet_cifar10", **overrides})
+
+    @classmethod
+    def cifar100(cls, **overrides):
+        """Build the CIFAR-100 network: 7 exits, 8 initial channels.
+
+        Args:
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            An `MSDNet`.
+        """
+        defaults = {"num_classes": 100, "num_blocks": 7}
+        return cls(**{"name": "msdnet_cifar100", **defaults, **overrides})
+
+    @classmethod
+    def tiny_imagenet(cls, option="B", **overrides):
+        """Build a Tiny-ImageNet network: 5 exits, 200 classes.
+
+        The paper does not say how MSDNet was fitted to 64 x 64 images, on
+        which the ImageNet network fails (its last map would be 2 x 2). Two
+        readings are offered.
+
+        Args:
+            option: `"B"`: 64 x 64 images and the CIFAR stem, otherwise the
+                ImageNet network. `"A"`: the ImageNet network on images that
+                the input pipeline has resized to 224 x 224.
+                Defaults to `"B"`.
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            An `MSDNet`.
+        """
+        checks.choice("option", option, tuple(_TINY_IMAGENET))
+        defaults = _TINY_IMAGENET[option]
+        return cls(**{"name": "msdnet_tiny_imagenet", **defaults, **overrides})
+
+    @classmethod
+    def imagenet(cls, **overrides):
+        """Build the ImageNet network: 5 exits, 224 x 224 images.
+
+        Args:
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            An `MSDNet`.
+        """
+        return cls(**{"name": "msdnet_imagenet", **_IMAGENET, **overrides})
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {
+            **dataclasses.asdict(self._settings),
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Build the model from what `get_config` returned."""
+        return cls(**config)
+
+    def _stage_layers(self, exit_index):
+        """List the layers up to block `exit_index` (from 0), without heads.
+
+        The published counter counts whole blocks, also those maps of a
+        block's last layer that its own exit does not use; `exit_costs` asks
+        this method for them.
+        """
+        return [
+            layer
+            for layer in self.layers
+            if layer.name.startswith("block_")
+            and int(layer.name.split("_")[1]) <= exit_index + 1
+        ]

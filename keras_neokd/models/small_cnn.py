@@ -1,0 +1,171 @@
+"""SmallCNN, the three-exit network for MNIST.
+
+model = keras_neokd.models.SmallCNN.mnist()
+model.predict(images)["exit_3"]  # logits, (batch, 10)
+"""
+
+import keras
+from keras import layers
+
+from keras_neokd import checks
+from keras_neokd.models import initializers
+from keras_neokd.models.arguments import image_shape
+from keras_neokd.models.arguments import share
+from keras_neokd.multi_exit import MultiExitModel
+
+_MINIMUM_SIZE = 16
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class SmallCNN(MultiExitModel):
+    """Classify small images with a plain convolutional network of 3 exits.
+
+    Four 3 x 3 convolutions without padding, two max-poolings and a dense
+    head form the trunk; side heads hang on the first and the third
+    convolution. As in the published code, the side heads hold no activation
+    function at all, and the last dense layer of the main exit starts at zero,
+    so at first the main exit's input gradient is exactly zero.
+
+    Convolutions start from Kaiming's normal distribution (fan-in) with zero
+    biases, the other dense layers from PyTorch's default. Flattening is
+    channels-last, which matters only when weights are ported.
+
+    Args:
+        input_shape: Height, width and channels of the images; height and
+            width at least 16. Defaults to `(28, 28, 1)`.
+        num_classes: Number of classes. Defaults to 10.
+        dropout: Share of units dropped in each head, in [0, 1].
+            Defaults to 0.5.
+        name: Name of the model. Defaults to `"small_cnn"`.
+        **kwargs: Passed on to `MultiExitModel`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the images are too small or `dropout` is no share.
+
+    Example:
+
+        model = SmallCNN.mnist()
+        logits = model(keras.ops.zeros((1, 28, 28, 1)))  # exit_1 ... exit_3
+
+    References:
+        Hu et al., "Triple Wins" (ICLR 2020), which took trunk and main head
+        from Zhang et al., "TRADES" (ICML 2019).
+    """
+
+    def __init__(
+        self,
+        input_shape=(28, 28, 1),
+        num_classes=10,
+        dropout=0.5,
+        name="small_cnn",
+        **kwargs,
+    ):
+        input_shape = image_shape(input_shape, _MINIMUM_SIZE)
+        dropout = share("dropout", dropout)
+        checks.integer("num_classes", num_classes, minimum=2)
+        inputs = keras.Input(input_shape, name="images")
+        outputs = _build_exits(inputs, num_classes, dropout)
+        super().__init__(inputs, outputs, name=name, **kwargs)
+        self._arguments = {
+            "input_shape": input_shape,
+            "num_classes": num_classes,
+            "dropout": dropout,
+        }
+
+    @classmethod
+    def mnist(cls, **overrides):
+        """Build the configuration of the MNIST experiments.
+
+        Args:
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            A `SmallCNN` for 28 x 28 x 1 images and 10 classes.
+        """
+        return cls(**overrides)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {
+            **self._arguments,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Build the model from what `get_config` returned."""
+        return cls(**config)
+
+
+def _build_exits(inputs, num_classes, dropout):
+    """Connect trunk and heads; return the logits by exit name."""
+    x = _convolution(inputs, 32, "trunk_conv_1", activation="relu")
+    exit_1 = _convolution(x, 16, "exit_1_conv", strides=2)
+    exit_1 = _pooling(exit_1, "exit_1_pool")
+    x = _convolution(x, 32, "trunk_conv_2", activation="relu")
+    x = _pooling(x, "trunk_pool_1")
+    x = _convolution(x, 64, "trunk_conv_3", activation="relu")
+    exit_2 = _pooling(x, "exit_2_pool")
+    x = _convolution(x, 64, "trunk_conv_4", activation="relu")
+    x = _pooling(x, "trunk_pool_2")
+    return {
+        "exit_1": _side_head(exit_1, num_classes, dropout, "exit_1"),
+        "exit_2": _side_head(exit_2, num_classes, dropout, "exit_2"),
+        "exit_3": _main_head(x, num_classes, dropout, "exit_3"),
+    }
+
+
+def _side_head(x, num_classes, dropout, name):
+    """Classify without any activation function, as published."""
+    x = layers.Flatten(data_format="channels_last", name=f"{name}_flatten")(x)
+    x = _dense(x, 200, f"{name}_dense_1")
+    x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    x = _dense(x, 200, f"{name}_dense_2")
+    return _dense(x, num_classes, name)
+
+
+def _main_head(x, num_classes, dropout, name):
+    """Classify with ReLUs and a last dense layer that starts at zero."""
+    x = layers.Flatten(data_format="channels_last", name=f"{name}_flatten")(x)
+    x = _dense(x, 200, f"{name}_dense_1", activation="relu")
+    x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    x = _dense(x, 200, f"{name}_dense_2", activation="relu")
+    return layers.Dense(
+        num_classes,
+        kernel_initializer="zeros",
+        bias_initializer="zeros",
+        name=name,
+    )(x)
+
+
+def _convolution(x, filters, name, strides=1, activation=None):
+    """Convolve 3 x 3 without padding."""
+    return layers.Conv2D(
+        filters,
+        3,
+        strides=strides,
+        padding="valid",
+        data_format="channels_last",
+        activation=activation,
+        kernel_initializer=initializers.kaiming_normal(),
+        bias_initializer="zeros",
+        name=name,
+    )(x)
+
+
+def _pooling(x, name):
+    """Halve height and width by the maximum."""
+    return layers.MaxPooling2D(2, data_format="channels_last", name=name)(x)
+
+
+def _dense(x, units, name, activation=None):
+    """Apply a dense layer with PyTorch's default initialisation."""
+    return layers.Dense(
+        units,
+        activation=activation,
+        kernel_initializer=initializers.torch_default_kernel(),
+        bias_initializer=initializers.torch_default_bias(x.shape[-1]),
+        name=name,
+    )(x)

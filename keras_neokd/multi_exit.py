@@ -1,0 +1,256 @@
+"""Multi-exit models: functional Keras models with named exits.
+
+    inputs = keras.Input((32, 32, 3))
+    ...
+    model = MultiExitModel(inputs, {"exit_1": early, "exit_2": late})
+    model = MultiExitModel.from_functional(any_model_with_several_outputs)
+
+    model.exit_names                   # ("exit_1", "exit_2"), shallow first
+    model.exit_model("exit_1")         # functional model of one exit
+    model.exit_costs()                 # what each exit computes
+
+Training is in `keras_neokd.training`.
+"""
+
+import types
+import warnings
+
+import keras
+
+from keras_neokd import backend
+from keras_neokd import training
+from keras_neokd.attacks.attack import ExitLogits
+
+_SQUASHING = ("softmax", "log_softmax", "sigmoid")
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class MultiExitModel(training.Trainer, keras.Model):
+    """Functional model with one output of logits per exit.
+
+    Exits have an order, shallow first, and names; code addresses them by
+    name, because Keras may sort the keys of dicts (`exit_10` before
+    `exit_2`).
+
+    Args:
+        inputs: one `keras.Input` of images `(height, width, channels)`.
+        outputs: dict from exit names to logits `(batch, classes)` in depth
+            order, or a list of logits, whose names are `exit_1`, `exit_2`
+            and so on.
+        name: name of the model.
+        exit_names: names in depth order. Defaults to the order of `outputs`.
+
+    Raises:
+        ValueError: if an output is not a logits tensor, the class counts
+            differ, there are several inputs, or the names do not fit.
+
+    Warns:
+        UserWarning: if there is a single exit, or the exits do not seem to
+            be in depth order.
+    """
+
+    def __init__(
+        self, inputs, outputs, name=None, *, exit_names=None, **kwargs
+    ):
+        outputs = _named_outputs(outputs, exit_names)
+        _check_inputs(inputs)
+        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        self.exit_names = tuple(outputs)
+        self.num_exits = len(outputs)
+        self.num_classes = _check_logits(outputs)
+        # A plain namespace, so that Keras does not track the sub-models as
+        # layers of this model.
+        self._exits = types.SimpleNamespace(
+            models={
+                (i,): keras.Model(inputs, output, name=f"{self.name}_{each}")
+                for i, (each, output) in enumerate(outputs.items())
+            },
+            outputs=tuple(outputs.values()),
+        )
+        for each in self.exit_names:
+            _check_head(each, self.exit_model(each).operations[-1])
+        self._warn_about_exits()
+
+    @classmethod
+    def from_functional(cls, model, exit_names=None, name=None):
+        """Convert a functional model with several outputs; layers are shared.
+
+        Args:
+            model: functional `keras.Model` whose outputs are logits.
+            exit_names: names of the exits in depth order. Defaults to the
+                keys of dict outputs, else `exit_1`, `exit_2` and so on.
+            name: name of the new model. Defaults to that of `model`.
+
+        Returns:
+            A `MultiExitModel`.
+
+        Raises:
+            TypeError: if `model` is not functional.
+            ValueError: as the constructor.
+        """
+        try:
+            inputs, outputs = model.input, model.output
+        except AttributeError:
+            raise TypeError(
+                "`from_functional` needs a functional keras.Model, received "
+                f"{model!r}."
+            ) from None
+        return cls(
+            inputs, outputs, name=name or model.name, exit_names=exit_names
+        )
+
+    def exit_model(self, exit):
+        """Return the functional model of one exit; layers are shared.
+
+        Args:
+            exit: name of the exit, or its 0-based index in depth order.
+
+        Raises:
+            ValueError: if the model has no such exit.
+        """
+        return self._exits.models[(self.exit_index(exit),)]
+
+    def exit_index(self, exit):
+        """Return the 0-based index of an exit.
+
+        Args:
+            exit: name of the exit, or its index (-1 is the last).
+
+        Raises:
+            ValueError: if the model has no such exit.
+        """
+        if exit in self.exit_names:
+            return self.exit_names.index(exit)
+        if isinstance(exit, int) and -self.num_exits <= exit < self.num_exits:
+            return exit % self.num_exits
+        raise ValueError(
+            f"Model {self.name!r} has no exit {exit!r}: its exits are "
+            f"{list(self.exit_names)}."
+        )
+
+    def exit_costs(self):
+        """Return what each exit computes, see `models.costs.exit_costs`."""
+        from keras_neokd.models import costs
+
+        return costs.exit_costs(self)
+
+    def exit_logits(self, training=False):
+        """Return the model as an attack sees it.
+
+        Args:
+            training: run layers in training mode. In both modes the call
+                leaves all variables as they are. Defaults to False.
+
+        Returns:
+            An `attacks.ExitLogits`; it computes only the exits asked for.
+        """
+
+        def forward(images, exits):
+            variables = [
+                *self.trainable_variables,
+                *self.non_trainable_variables,
+            ]
+            with backend.frozen_state(variables):
+                return self._submodel(exits)(images, training=training)
+
+        return ExitLogits(forward, self.num_exits)
+
+    def _submodel(self, exits):
+        """Return a functional model of some exits, as a tuple of logits."""
+        if exits not in self._exits.models:
+            outputs = [self._exits.outputs[index] for index in exits]
+            self._exits.models[exits] = keras.Model(self.input, outputs)
+        model = self._exits.models[exits]
+        if len(exits) > 1:
+            return model
+        return lambda images, training: (model(images, training=training),)
+
+    def _stacked_logits(self, images, training):
+        """Return logits of all exits, float32 `(batch, exits, classes)`."""
+        logits = self(images, training=training)
+        return keras.ops.stack(
+            [
+                keras.ops.cast(logits[name], "float32")
+                for name in self.exit_names
+            ],
+            axis=1,
+        )
+
+    def get_config(self):
+        """Return the graph, and the order of the exits."""
+        return {**super().get_config(), "exit_names": list(self.exit_names)}
+
+    def _warn_about_exits(self):
+        if self.num_exits == 1:
+            warnings.warn(
+                f"Model {self.name!r} has a single exit, so there is nothing "
+                "to exit early from.",
+                stacklevel=3,
+            )
+        sizes = [
+            len(self.exit_model(name).operations) for name in self.exit_names
+        ]
+        if sizes != sorted(sizes):
+            warnings.warn(
+                f"The exits of model {self.name!r} do not seem to be in "
+                f"depth order: {list(self.exit_names)} are computed by "
+                f"{sizes} operations. Neighbours in NKD follow this order; "
+                "pass `exit_names` shallow first.",
+                stacklevel=3,
+            )
+
+
+def _named_outputs(outputs, exit_names):
+    if not isinstance(outputs, (dict, list, tuple)):
+        outputs = [outputs]
+    if not isinstance(outputs, dict):
+        names = exit_names or [f"exit_{i + 1}" for i in range(len(outputs))]
+        if len(names) != len(outputs) or len(set(names)) != len(names):
+            raise ValueError(
+                "`exit_names` needs one name per output and none twice: "
+                f"received {list(names)} for {len(outputs)} outputs."
+            )
+        return dict(zip(names, outputs, strict=True))
+    names = list(outputs) if exit_names is None else list(exit_names)
+    if sorted(names) != sorted(outputs):
+        raise ValueError(
+            "`exit_names` needs each output once: expected the names "
+            f"{sorted(outputs)}, received {names}."
+        )
+    return {name: outputs[name] for name in names}
+
+
+def _check_inputs(inputs):
+    if isinstance(inputs, (dict, list, tuple)) or len(inputs.shape) != 4:
+        raise ValueError(
+            "A multi-exit model needs one input of images (height, width, "
+            f"channels), received {inputs}."
+        )
+
+
+def _check_logits(outputs):
+    for name, output in outputs.items():
+        if len(output.shape) != 2 or output.shape[1] is None:
+            raise ValueError(
+                f"Exit {name!r} needs logits of shape (batch, classes), "
+                f"received shape {tuple(output.shape)}. Add pooling or "
+                "flattening and a dense layer."
+            )
+    counts = {name: output.shape[1] for name, output in outputs.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(
+            f"All exits need the same number of classes, received {counts}."
+        )
+    return next(iter(counts.values()))
+
+
+def _check_head(name, head):
+    activation = getattr(getattr(head, "activation", None), "__name__", "")
+    kind = type(head).__name__.lower()
+    if activation in _SQUASHING or kind in _SQUASHING:
+        raise ValueError(
+            f"Exit {name!r} ends in {activation or kind}, and exits need "
+            "logits: losses and attacks apply the softmax themselves, and "
+            f"through a second one gradients vanish. Build {head.name!r} "
+            "without the activation."
+        )

@@ -1,0 +1,83 @@
+"""Packaging of keras_neokd. Install with `pip install .[tensorflow]`."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages
+from setuptools import setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def read_version():
+    """Return `__version__` without importing the package.
+
+    Importing it would need Keras and a backend, which are not there yet when
+    pip runs this file.
+    """
+    path = ROOT / "keras_neokd" / "_version.py"
+    match = re.search(
+        r'^__version__ = "([^"]+)"$', path.read_text("utf-8"), re.MULTILINE
+    )
+    if match is None:
+        raise ValueError(
+            f'{path} needs a line `__version__ = "X.Y.Z"`: found none.'
+        )
+    return match.group(1)
+
+
+def read_long_description():
+    """Return the README, or an empty text where it was not shipped."""
+    path = ROOT / "README.md"
+    return path.read_text("utf-8") if path.exists() else ""
+
+
+# 2.16.1 is the first TensorFlow whose `tf.keras` is Keras 3.
+TENSORFLOW = "tensorflow>=2.16.1"
+
+EXTRAS = {
+    "tensorflow": [TENSORFLOW],
+    "jax": ["jax"],
+    "torch": ["torch"],
+    "data": ["tensorflow-datasets", TENSORFLOW, "scikit-learn", "pillow"],
+    # keras-cv imports TensorFlow under every backend.
+    "cv": ["keras-cv>=0.9.0", TENSORFLOW],
+    "apps": ["ml_collections", "matplotlib", "rich", "scikit-learn"],
+    # A SavedModel is written by TensorFlow whatever the model trained on.
+    "export": [TENSORFLOW],
+    # ruff is held to one minor version: the next may format differently.
+    "test": ["pytest>=8", "ruff>=0.17,<0.18", "scikit-learn", "scipy"],
+}
+
+setup(
+    name="keras-neokd",
+    version=read_version(),
+    description=(
+        "Adversarially robust multi-exit networks in Keras 3, trained with "
+        "NEO-KD under TensorFlow, JAX or PyTorch"
+    ),
+    long_description=read_long_description(),
+    long_description_content_type="text/markdown",
+    author="keras_neokd contributors",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(
+        include=[
+            "keras_neokd",
+            "keras_neokd.*",
+            "apps",
+            "apps.*",
+            "configs",
+            "configs.*",
+        ]
+    ),
+    # No backend here: the user picks one by its extra. Keras 3.12 is the first
+    # with per-exit metrics on dict outputs; 3.14.0 sent them to the wrong exit.
+    install_requires=["keras>=3.12,!=3.14.0", "numpy", "absl-py"],
+    extras_require=EXTRAS,
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

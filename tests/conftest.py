@@ -1,0 +1,83 @@
+"""Session set-up and fixtures shared by every test.
+
+Choose the backend with the environment variable KERAS_BACKEND, and point
+KERAS_NEOKD_DATA at a folder with real data sets to run the tests that need
+them (CONTRIBUTING.md says what the folder holds).
+"""
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+import pytest
+
+# Importing PyTorch after TensorFlow has crashed interpreters (keras/conftest.py
+# has the same order), so where Keras will use PyTorch it goes first.
+if os.environ.get("KERAS_BACKEND") == "torch":
+    import torch  # noqa: F401
+
+import keras
+
+DATA_VARIABLE = "KERAS_NEOKD_DATA"
+
+
+def pytest_configure():
+    """Give TensorFlow two logical CPUs, for the tests of MirroredStrategy.
+
+    TensorFlow refuses this once it has run its first operation, so it cannot
+    wait for the tests that need it. Other tests go on using the first one.
+    """
+    if keras.config.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+
+
+def pytest_report_header():
+    """Name the backend and the versions that the results belong to."""
+    names = ("keras", keras.config.backend(), "numpy")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
+    versions.append(f"python {platform.python_version()}")
+    return [
+        f"Keras backend: {keras.config.backend()} ({', '.join(versions)})",
+        f"{DATA_VARIABLE}: {os.environ.get(DATA_VARIABLE) or 'not set'}",
+    ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _seed_module_fixtures():
+    """Seed what a module's own shared fixtures draw."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seed_test(_seed_module_fixtures):
+    """Seed Python, NumPy and the backend, so that test order cannot matter."""
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(scope="session")
+def real_data_dir():
+    """Folder of real data sets; skips the test where there is none.
+
+    A variable that names a missing folder is an error, not a skip: whoever set
+    it wants these tests to run.
+    """
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        pytest.skip(
+            f"needs real data: set {DATA_VARIABLE} to a folder that holds "
+            "mnist/*.gz and cifar-10-batches-bin/*.bin"
+        )
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(
+            f"{DATA_VARIABLE} must name an existing folder, received: {value}. "
+            "Correct it, or unset it to skip the tests with real data."
+        )
+    return path

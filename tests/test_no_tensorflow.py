@@ -1,0 +1,109 @@
+"""The package needs no framework but the one that Keras runs on.
+
+A fresh interpreter hides the other frameworks, TensorFlow first of all, and
+imports every module of the package, the apps and the configs.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMEWORKS = ("tensorflow", "jax", "torch")
+# Packages that bring TensorFlow along, so that they go where it goes.
+NEEDING_TENSORFLOW = ("tensorflow_datasets", "keras_cv")
+
+PRELUDE = """
+import sys
+from importlib.machinery import PathFinder
+
+HIDDEN = set(sys.argv[1].split(","))
+
+
+class HidingFinder(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name.partition(".")[0] in HIDDEN:
+            return None  # what a finder says of a package not installed
+        return super().find_spec(name, path, target)
+
+
+sys.meta_path = [
+    HidingFinder if finder is PathFinder else finder for finder in sys.meta_path
+]
+"""
+
+IMPORT_EVERYTHING = """
+import importlib
+import pkgutil
+
+from absl import flags
+
+
+def raise_error(name):
+    raise ImportError(f"could not import {name}")
+
+
+def modules_of(package_name):
+    package = importlib.import_module(package_name)
+    yield package_name
+    walk = pkgutil.walk_packages(
+        package.__path__, f"{package_name}.", onerror=raise_error
+    )
+    for module in walk:
+        yield module.name
+
+
+other_backends = {f"keras_neokd.backend.{name}" for name in HIDDEN}
+for package_name in ("keras_neokd", "apps", "configs"):
+    for name in modules_of(package_name):
+        if name in other_backends:
+            continue
+        known = set(flags.FLAGS)
+        importlib.import_module(name)
+        print("imported", name)
+        # Each app is a program of its own: two may define the same flag.
+        for flag in set(flags.FLAGS) - known:
+            delattr(flags.FLAGS, flag)
+loaded = HIDDEN & {name.partition(".")[0] for name in sys.modules}
+if loaded:
+    raise SystemExit(f"hidden packages were imported: {sorted(loaded)}")
+"""
+
+
+def run_without(hidden, program):
+    """Run `program` in an interpreter that cannot see the `hidden` packages."""
+    return subprocess.run(
+        [sys.executable, "-c", PRELUDE + program, ",".join(hidden)],
+        cwd=ROOT,
+        env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def hidden_packages():
+    """Return what an environment with only this backend does not have."""
+    hidden = [name for name in FRAMEWORKS if name != keras.config.backend()]
+    if "tensorflow" in hidden:
+        hidden.extend(NEEDING_TENSORFLOW)
+    return hidden
+
+
+def test_everything_imports_with_only_this_backend_installed():
+    result = run_without(hidden_packages(), IMPORT_EVERYTHING)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "imported keras_neokd\n" in result.stdout
+
+
+@pytest.mark.parametrize("package", hidden_packages())
+def test_the_interpreter_really_hides_the_package(package):
+    result = run_without([package], f"import {package}")
+    assert result.returncode != 0
+    assert f"No module named '{package}'" in result.stderr
