@@ -279,6 +279,8 @@ class Trainer(backend.TrainStep):
 
     def _batch(self, data, place):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        # `train_on_batch` hands NumPy arrays over on PyTorch.
+        images = ops.convert_to_tensor(images)
         size = ops.shape(images)[0]
         offset, total = backend.global_batch(size)
         index = offset + ops.arange(size, dtype="int32")
@@ -287,7 +289,7 @@ class Trainer(backend.TrainStep):
             weights = ops.ones((size,), dtype="float32")
         return Batch(
             images=images,
-            labels=checks.class_indices(labels),
+            labels=checks.class_indices(ops.convert_to_tensor(labels)),
             weights=ops.reshape(ops.cast(weights, "float32"), (-1,)),
             step=step,
             keys=keys,

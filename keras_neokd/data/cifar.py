@@ -151,12 +151,11 @@ def _decode(contents, layout, facts):
                 f"{labels.max()}."
             )
         images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-        parts.append((images, labels))
+        parts.append((np.ascontiguousarray(images), labels))
     images, labels = zip(*parts[:num_parts], strict=True)
-    test_images, test_labels = parts[-1]
     return Source(
         train=(np.concatenate(images), np.concatenate(labels)),
-        test=(np.ascontiguousarray(test_images), test_labels),
+        test=parts[-1],
         num_classes=facts.num_classes,
     )
 

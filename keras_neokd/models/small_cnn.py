@@ -37,7 +37,7 @@ class SmallCNN(MultiExitModel):
         dropout: Share of units dropped in each head, in [0, 1].
             Defaults to 0.5.
         name: Name of the model. Defaults to `"small_cnn"`.
-        **kwargs: Passed on to `MultiExitModel`.
+        trainable: Whether weights can be trained. Defaults to `True`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -59,14 +59,14 @@ class SmallCNN(MultiExitModel):
         num_classes=10,
         dropout=0.5,
         name="small_cnn",
-        **kwargs,
+        trainable=True,
     ):
         input_shape = image_shape(input_shape, _MINIMUM_SIZE)
         dropout = share("dropout", dropout)
         checks.integer("num_classes", num_classes, minimum=2)
         inputs = keras.Input(input_shape, name="images")
         outputs = _build_exits(inputs, num_classes, dropout)
-        super().__init__(inputs, outputs, name=name, **kwargs)
+        super().__init__(inputs, outputs, name=name, trainable=trainable)
         self._arguments = {
             "input_shape": input_shape,
             "num_classes": num_classes,

@@ -98,7 +98,7 @@ class MSDNet(MultiExitModel):
             pixels in [0, 1], subtracted and divided inside the model.
             Defaults to `None`.
         name: Name of the model. Defaults to `"msdnet"`.
-        **kwargs: Passed on to `MultiExitModel`.
+        trainable: Whether weights can be trained. Defaults to `True`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -128,7 +128,7 @@ class MSDNet(MultiExitModel):
         initialization="torch_default",
         normalization=None,
         name="msdnet",
-        **kwargs,
+        trainable=True,
     ):
         settings = Settings(
             input_shape=input_shape,
@@ -149,7 +149,7 @@ class MSDNet(MultiExitModel):
             normalization=normalization,
         )
         inputs, outputs = connect(settings)
-        super().__init__(inputs, outputs, name=name, **kwargs)
+        super().__init__(inputs, outputs, name=name, trainable=trainable)
         self._settings = settings
 
     @classmethod

@@ -1,0 +1,176 @@
+"""Every setting of the apps, with its default; the schema of all configs.
+
+    python -m apps.train --config=configs/default.py:neo_kd --workdir=runs/x
+
+The variant after the colon is the training method, a row of the paper's
+tables: `adversarial_training` ("Adv. w/o Distill"), `nkd`, `eokd` or
+`neo_kd`. Any value can be changed on the command line, for example
+`--config.attack.name=average --config.train.epochs=3`; a key that is not in
+this file, or a value of another type, is refused.
+"""
+
+from ml_collections import config_dict
+
+VARIANTS = ("adversarial_training", "nkd", "eokd", "neo_kd")
+
+
+def get_config(variant="neo_kd"):
+    """Return the settings: the paper's wherever it has one for all data.
+
+    Args:
+        variant: one of `VARIANTS`.
+
+    Returns:
+        A locked `ConfigDict` of plain values.
+
+    Raises:
+        ValueError: if the variant is unknown.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(
+            f"Unknown variant {variant!r} after the colon of --config: "
+            f"expected one of {', '.join(VARIANTS)}."
+        )
+    config = config_dict.ConfigDict(
+        {
+            "model": _model(),
+            "data": _data(),
+            "method": _method(variant),
+            "attack": _attack(),
+            "optimizer": _optimizer(),
+            "train": _train(),
+            "evaluate": _evaluate(),
+        }
+    )
+    return config.lock()
+
+
+def derive(variant, changes):
+    """Return the default settings with some values replaced.
+
+    Args:
+        variant: one of `VARIANTS`.
+        changes: nested dict of values; under `model.options` new keys are
+            allowed, they are the model's own constructor arguments.
+
+    Raises:
+        KeyError, TypeError: if `changes` does not fit the schema.
+    """
+    config = get_config(variant)
+    options = changes["model"].get("options", {})
+    with config.model.options.unlocked():
+        config.model.options.update(options)
+    config.update(changes)
+    return config
+
+
+def _model():
+    return {
+        # small_cnn (constructor mnist) or msdnet (constructors cifar10,
+        # cifar100, tiny_imagenet, imagenet).
+        "name": "small_cnn",
+        "constructor": "mnist",
+        # None: as the constructor has it.
+        "input_shape": config_dict.placeholder(tuple),
+        "num_classes": config_dict.placeholder(int),
+        # Other arguments of the constructor.
+        "options": {},
+    }
+
+
+def _data():
+    return {
+        # digits, mnist, cifar10, cifar100 or npz.
+        "name": "digits",
+        # Folder with the files; None: $KERAS_NEOKD_DATA, else a download.
+        "dir": config_dict.placeholder(str),
+        # Training images set apart for validation.
+        "validation_size": 0,
+        "batch_size": 128,
+        # None, or crop_flip: random crop after padding by 4, and mirroring.
+        "augment": config_dict.placeholder(str),
+        # None: all images.
+        "num_train": config_dict.placeholder(int),
+        "num_test": config_dict.placeholder(int),
+    }
+
+
+def _method(variant):
+    return {
+        "name": variant,
+        # alpha, beta and gamma of Eq. 7; gamma None: the paper's values for
+        # 3, 5 and 7 exits.
+        "nkd_weight": 3.0,
+        "eokd_weight": 1.0,
+        "exit_weights": config_dict.placeholder(tuple),
+        # NKD: neighbors, none or all (Table 7).
+        "teacher": "neighbors",
+        # EOKD: classes are redrawn every epoch, batch or sample.
+        "allocation": "epoch",
+        # cross_entropy or kl.
+        "divergence": "cross_entropy",
+        "temperature": 1.0,
+    }
+
+
+def _attack():
+    return {
+        # max_average, average or single.
+        "name": "max_average",
+        # In units of pixels in [0, 1].
+        "epsilon": 8 / 255,
+        "step_size": 2 / 255,
+        "num_steps": 7,
+        # linf or l2.
+        "norm": "linf",
+        "random_start": True,
+        "num_restarts": 1,
+        # For single: 0-based index of the attacked exit, -1 is the last.
+        "exit": -1,
+        # Craft training examples in training mode, as triple-wins does.
+        "training_mode": False,
+    }
+
+
+def _optimizer():
+    return {
+        "learning_rate": 0.1,
+        "momentum": 0.9,
+        "nesterov": False,
+        # Added to the gradient before the momentum, as in PyTorch.
+        "weight_decay": 5e-4,
+        # From these epochs on (counted from 0) the rate is multiplied by
+        # decay_factor once more.
+        "milestones": (),
+        "decay_factor": 0.1,
+    }
+
+
+def _train():
+    return {
+        "epochs": 150,
+        "seed": 0,
+        # none, clean, or attack (data.validation_size images after every
+        # epoch, attacked as in training).
+        "validation": "none",
+        # Training steps per call of the compiled function.
+        "steps_per_execution": 1,
+        # none, or mirrored: all local devices, TensorFlow only.
+        "distribution": "none",
+    }
+
+
+def _evaluate():
+    return {
+        # Which attacks, besides clean images: average, max_average, single
+        # (each exit in turn).
+        "attacks": ("average", "max_average", "single"),
+        "num_steps": 50,
+        "num_restarts": 1,
+        # None: that of training.
+        "epsilon": config_dict.placeholder(float),
+        # The first of the test images; None: all.
+        "num_examples": config_dict.placeholder(int),
+        "batch_size": 256,
+        "seed": 0,
+    }

@@ -1,0 +1,44 @@
+"""MSDNet with 5 exits on ImageNet: Table 5 of NEO-KD.
+
+This version does not load ImageNet, nor the pretrained weights that the paper
+fine-tunes: the config builds model, method and attack, and `apps.train` says
+so.
+
+Settings of section 4.1 and appendix A (arXiv 2311.00428): epsilon 2/255, step
+two thirds of it, PGD-7 max-average attack in training, fine-tuning for 10
+epochs at a constant learning rate of 0.001; gamma is 1, 1, 1, 1.5, 1.5. The
+paper does not give batch size and augmentation; 128 is that of its other rows.
+
+Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers):
+
+    max-average attack     1      2      3      4      5   mean
+    Adv. w/o Distill   26.10  31.71  31.94  30.22  32.30  30.45
+    NEO-KD             27.89  32.61  32.99  32.74  35.63  32.37
+
+    average attack         1      2      3      4      5   mean
+    Adv. w/o Distill   18.20  24.21  28.24  28.73  28.50  25.58
+    NEO-KD             22.42  28.62  31.77  32.78  34.30  29.98
+"""
+
+from configs import default
+
+
+def get_config(variant="neo_kd"):
+    return default.derive(
+        variant,
+        {
+            "model": {
+                "name": "msdnet",
+                "constructor": "imagenet",
+                "options": {
+                    "initial_channels": 32,
+                    "growth_rate": 16,
+                    "initialization": "torch_default",
+                },
+            },
+            "data": {"name": "imagenet", "batch_size": 128},
+            "attack": {"epsilon": 2 / 255, "step_size": 2 / 3 * 2 / 255},
+            "optimizer": {"learning_rate": 0.001, "milestones": ()},
+            "train": {"epochs": 10},
+        },
+    )

@@ -1,0 +1,185 @@
+"""Anytime accuracy: every exit, all scored on the same attacked images.
+
+    result = anytime(model, images, labels)                    # clean
+    result = anytime(model, images, labels, attack=pgd_50)
+    result.accuracy()          # top-1 of every exit, in depth order
+    result.accuracy(k=5).mean()
+
+The protocol of Tables 1 to 5 of NEO-KD (arXiv 2311.00428): one set of
+adversarial images, on which all exits answer.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd import randomness
+
+
+@dataclasses.dataclass(frozen=True)
+class AnytimeResult:
+    """What each exit answered on each image.
+
+    Attributes:
+        exit_names: names of the exits in depth order.
+        num_classes: number of classes.
+        ranks: integers `(examples, exits)`: how many classes the exit
+            prefers to the true one; 0 means correct.
+        info: dict of arrays `(examples, k)` that the attack returned, such
+            as `selected_share` of the max-average attack.
+    """
+
+    exit_names: tuple
+    num_classes: int
+    ranks: np.ndarray
+    info: dict
+
+    def accuracy(self, k=1):
+        """Return the top-`k` accuracy of every exit, as `(exits,)`.
+
+        Args:
+            k: integer >= 1. Defaults to 1.
+
+        Raises:
+            ValueError: if `k` is not smaller than the number of classes.
+        """
+        k = checks.integer("k", k, minimum=1)
+        if k >= self.num_classes:
+            raise ValueError(
+                f"Top-{k} accuracy of {self.num_classes} classes says "
+                f"nothing: expected k < {self.num_classes}."
+            )
+        return (self.ranks < k).mean(axis=0)
+
+
+def anytime(
+    model, images, labels, attack=None, batch_size=256, seed=0, verbose=0
+):
+    """Score every exit on clean or attacked images.
+
+    The result does not depend on `batch_size`: image `i` is attacked with
+    the random numbers of (seed, i).
+
+    Args:
+        model: a `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot.
+        attack: a `keras_neokd.attacks.Attack`, or `None` for clean images.
+        batch_size: images per compiled call; the last batch is padded.
+            Defaults to 256.
+        seed: integer from 0 to 2**31 - 1. Defaults to 0.
+        verbose: 1 shows a progress bar. Defaults to 0.
+
+    Returns:
+        An `AnytimeResult`.
+
+    Raises:
+        ValueError: if the data is not as described, or the model returns
+            NaN or infinite logits.
+    """
+    outputs = _run(
+        model, images, labels, attack, batch_size, seed, verbose, _ranks
+    )
+    ranks = outputs.pop("result")
+    if (ranks < 0).any():
+        raise ValueError(
+            f"Model {model.name!r} returned NaN or infinite logits for "
+            f"{int((ranks < 0).any(axis=1).sum())} of {len(ranks)} images, "
+            "so their accuracy is undefined."
+        )
+    return AnytimeResult(model.exit_names, model.num_classes, ranks, outputs)
+
+
+def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
+    """Return adversarial images for a whole array.
+
+    Arguments and errors as in `anytime`.
+
+    Returns:
+        float32 array of the shape of `images`.
+    """
+    return _run(
+        model,
+        images,
+        labels,
+        attacks.get(attack),
+        batch_size,
+        seed,
+        verbose,
+        lambda adversarial, logits, labels: adversarial,
+    )["result"]
+
+
+def _run(model, images, labels, attack, batch_size, seed, verbose, summarise):
+    images = np.asarray(images, "float32")
+    checks.images_and_labels(
+        images, labels, model.input_shape[1:], model.num_classes
+    )
+    checks.integer("batch_size", batch_size, minimum=1)
+    if not len(images):
+        raise ValueError("There are no images to evaluate: received 0.")
+    labels = ops.convert_to_numpy(
+        checks.class_indices(ops.convert_to_tensor(np.asarray(labels)))
+    )
+    step = _compiled_step(
+        model, attack, randomness.check_seed(seed), summarise
+    )
+    batch_size = min(batch_size, len(images))
+    progress = keras.utils.Progbar(
+        -(-len(images) // batch_size), verbose=verbose
+    )
+    collected = []
+    for start in range(0, len(images), batch_size):
+        # Padding keeps one compiled shape for the last, shorter batch.
+        index = np.arange(start, start + batch_size, dtype="int32")
+        rows = np.minimum(index, len(images) - 1)
+        outputs = step(images[rows], labels[rows], index)
+        collected.append(
+            {
+                name: ops.convert_to_numpy(value)
+                for name, value in outputs.items()
+            }
+        )
+        progress.add(1)
+    return {
+        name: np.concatenate([each[name] for each in collected])[: len(images)]
+        for name in collected[0]
+    }
+
+
+def _compiled_step(model, attack, seed, summarise):
+    predict = model.exit_logits()
+    if attack is not None:
+        attack.validate(model.num_exits)
+
+    def step(images, labels, index):
+        images = ops.convert_to_tensor(images)
+        labels = ops.convert_to_tensor(labels)
+        info = {}
+        if attack is not None:
+            keys = randomness.bits(seed, index)
+            images, info = attack.generate(predict, images, labels, keys)
+        logits = ops.stack(predict(images), axis=1)
+        return {"result": summarise(images, logits, labels), **info}
+
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    return backend.compile_function(step, variables)
+
+
+def _ranks(_, logits, labels):
+    """Count the classes before the true one; -1 where logits are broken."""
+    labels = ops.reshape(labels, (-1, 1, 1))
+    true = ops.take_along_axis(logits, labels, axis=2)
+    classes = ops.reshape(ops.arange(logits.shape[2], dtype="int32"), (1, 1, -1))
+    # Equal logits count by class index, as argmax and top-k do.
+    before = ops.logical_or(
+        logits > true, ops.logical_and(logits == true, classes < labels)
+    )
+    ranks = ops.sum(ops.cast(before, "int32"), axis=2)
+    finite = ops.all(ops.isfinite(logits), axis=2)
+    return ops.where(finite, ranks, -1)

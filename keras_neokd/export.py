@@ -1,0 +1,230 @@
+"""Export of multi-exit models as TensorFlow SavedModels.
+
+    from keras_neokd.export import export_saved_model
+
+    export_saved_model(model, "saved_model")
+
+    loaded = tf.saved_model.load("saved_model")
+    loaded.signatures["serving_default"](images)   # {"exit_1": ..., ...}
+    loaded.signatures["exit_1"](images)            # computes exit_1 only
+
+A SavedModel is written by TensorFlow. Under the JAX and PyTorch backends the
+model travels through a `.keras` file to a second process that runs Keras on
+TensorFlow, so the artefact is made of ordinary TensorFlow operations and is
+the same whichever backend trained the model.
+"""
+
+import importlib.util
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import keras
+import numpy as np
+
+from keras_neokd import multi_exit
+
+# Largest difference between exported and original logits, relative to the
+# largest logit where that exceeds 1.
+_TOLERANCE = 1e-4
+_NUM_CHECKED_IMAGES = 4
+_ALL_EXITS = ("serve", "serving_default")
+
+
+def export_saved_model(model, path, images=None):
+    """Write a SavedModel, reload it, and compare all its endpoints.
+
+    The signatures `serving_default` and `serve` return all exits by name;
+    one signature per exit, named like it, computes that exit only. All take
+    float32 images `(batch, height, width, channels)` in [0, 1].
+
+    Args:
+        model: a `MultiExitModel`. Under JAX and PyTorch, layers of your own
+            are unknown to the second process: load the `.keras` file under
+            TensorFlow where they are imported, and export there.
+        path: folder to write; one that holds a SavedModel is replaced.
+        images: array `(n, height, width, channels)` in [0, 1] to compare
+            on, a few are enough. Defaults to 4 random images.
+
+    Returns:
+        Dict from signature names to the largest difference of its logits
+        from `model.predict`.
+
+    Raises:
+        ImportError: if TensorFlow is not installed.
+        TypeError: if `model` is not a `MultiExitModel`.
+        ValueError: if `path` holds something else, or an exit has the name
+            of a signature of all exits.
+        RuntimeError: if the second process fails, or the reloaded SavedModel
+            gives other logits; `path` is then left as it was.
+    """
+    _check(model)
+    path = pathlib.Path(path)
+    _check_replaceable(path)
+    if images is None:
+        shape = (_NUM_CHECKED_IMAGES, *model.input_shape[1:])
+        images = np.random.default_rng(0).random(shape, "float32")
+    expected = model.predict(np.asarray(images), verbose=0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{path.name}.", dir=path.parent
+    ) as folder:
+        folder = pathlib.Path(folder)
+        np.save(folder / "images.npy", images)
+        if keras.config.backend() == "tensorflow":
+            _write_and_answer(model, folder)
+        else:
+            _write_in_tensorflow(model, folder)
+        with np.load(folder / "answers.npz") as answers:
+            differences = _compare(expected, answers, model)
+        if path.exists():
+            shutil.rmtree(path)
+        (folder / "saved_model").rename(path)
+    return differences
+
+
+def _check(model):
+    if not isinstance(model, multi_exit.MultiExitModel):
+        raise TypeError(
+            "`export_saved_model` needs a MultiExitModel, received "
+            f"{model!r}. Convert a functional model with "
+            "MultiExitModel.from_functional."
+        )
+    clashes = set(_ALL_EXITS) & set(model.exit_names)
+    if clashes:
+        raise ValueError(
+            f"No exit may be called {sorted(clashes)}: these are the names "
+            "of the signatures of all exits. Give `exit_names` when the "
+            "model is built."
+        )
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ImportError(
+            "A SavedModel is written by TensorFlow, which is not installed: "
+            'run `pip install "keras-neokd[export]"`. The model itself can '
+            "be kept with model.save(...) and exported elsewhere."
+        )
+
+
+def _check_replaceable(path):
+    if not path.exists():
+        return
+    if not path.is_dir() or (
+        any(path.iterdir()) and not (path / "saved_model.pb").exists()
+    ):
+        raise ValueError(
+            f"{path} exists and is not a SavedModel, so it is not replaced. "
+            "Give a folder that does not exist yet."
+        )
+
+
+def _write_in_tensorflow(model, folder):
+    """Run `_write_and_answer` in a process with the TensorFlow backend."""
+    model.save(folder / "model.keras")
+    source = str(pathlib.Path(__file__).resolve().parents[1])
+    paths = [source, os.environ.get("PYTHONPATH", "")]
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; import keras_neokd.models; "
+            "from keras_neokd import export; "
+            "export._write_from_file(sys.argv[1])",
+            str(folder.resolve()),
+        ],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "tensorflow",
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            # The other framework may hold the memory of a GPU.
+            "CUDA_VISIBLE_DEVICES": "-1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode != 0:
+        raise RuntimeError(
+            "The process that runs Keras on TensorFlow could not export the "
+            f"model. Its last words:\n{result.stderr[-2000:]}"
+        )
+
+
+def _write_from_file(folder):
+    folder = pathlib.Path(folder)
+    model = keras.saving.load_model(folder / "model.keras", compile=False)
+    _write_and_answer(model, folder)
+
+
+def _write_and_answer(model, folder):
+    """Write a SavedModel and what it answers to `images.npy`."""
+    import tensorflow as tf
+
+    target = str(folder / "saved_model")
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    signature = [
+        keras.InputSpec(
+            dtype="float32", shape=(None, *model.input_shape[1:]), name="images"
+        )
+    ]
+
+    def all_exits(images):
+        return model(images, training=False)
+
+    archive.add_endpoint("serve", all_exits, signature)
+    for name in model.exit_names:
+        archive.add_endpoint(name, _one_exit(model, name), signature)
+    archive.write_out(target, verbose=False)
+
+    images = np.load(folder / "images.npy").astype("float32")
+    loaded = tf.saved_model.load(target)
+    answers = {
+        f"{endpoint}/{name}": logits.numpy()
+        for endpoint, function in loaded.signatures.items()
+        for name, logits in function(tf.constant(images)).items()
+    }
+    np.savez(folder / "answers.npz", **answers)
+
+
+def _one_exit(model, name):
+    exit_model = model.exit_model(name)
+
+    def one_exit(images):
+        return {name: exit_model(images, training=False)}
+
+    return one_exit
+
+
+def _compare(expected, answers, model):
+    """Return the largest difference per signature; raise if one is large."""
+    wanted = {name: (name,) for name in model.exit_names}
+    wanted.update({name: model.exit_names for name in _ALL_EXITS})
+    missing = {
+        f"{endpoint}/{name}" for endpoint in wanted for name in wanted[endpoint]
+    } ^ set(answers.files)
+    if missing:
+        raise RuntimeError(
+            "The reloaded SavedModel has other signatures than written: "
+            f"{sorted(missing)} differ. Nothing was exported."
+        )
+    differences = {}
+    for endpoint, names in wanted.items():
+        differences[endpoint] = 0.0
+        for name in names:
+            original = np.asarray(expected[name])
+            difference = np.abs(answers[f"{endpoint}/{name}"] - original).max()
+            allowed = _TOLERANCE * max(1.0, np.abs(original).max())
+            if not difference <= allowed:
+                raise RuntimeError(
+                    f"Signature {endpoint!r} of the reloaded SavedModel "
+                    f"answers other logits than the model for {name!r}: they "
+                    f"differ by {difference:.2g}, at most {allowed:.2g} is "
+                    "expected. Nothing was exported."
+                )
+            differences[endpoint] = max(
+                differences[endpoint], float(difference)
+            )
+    return differences

@@ -1,0 +1,188 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd.models import SmallCNN
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SmallCNN.mnist()
+
+
+def weights_of(model, name):
+    return [
+        keras.ops.convert_to_numpy(w) for w in model.get_layer(name).weights
+    ]
+
+
+def test_three_exits_of_ten_classes(model):
+    assert model.exit_names == ("exit_1", "exit_2", "exit_3")
+    assert model.input_shape == (None, 28, 28, 1)
+    logits = model(np.zeros((2, 28, 28, 1), "float32"))
+    assert {name: tuple(logits[name].shape) for name in logits} == {
+        "exit_1": (2, 10),
+        "exit_2": (2, 10),
+        "exit_3": (2, 10),
+    }
+
+
+def test_number_of_parameters(model):
+    assert model.count_params() == 836_846
+
+
+@pytest.mark.parametrize(
+    "name, shape, parameters",
+    [
+        ("trunk_conv_1", (26, 26, 32), 320),
+        ("trunk_conv_2", (24, 24, 32), 9_248),
+        ("trunk_pool_1", (12, 12, 32), 0),
+        ("trunk_conv_3", (10, 10, 64), 18_496),
+        ("trunk_conv_4", (8, 8, 64), 36_928),
+        ("exit_1_conv", (12, 12, 16), 32 * 16 * 9 + 16),
+        ("exit_1_pool", (6, 6, 16), 0),
+        ("exit_1_flatten", (576,), 0),
+        ("exit_2_pool", (5, 5, 64), 0),
+        ("exit_2_flatten", (1600,), 0),
+        ("exit_3_flatten", (1024,), 0),
+    ],
+)
+def test_layers_as_published(model, name, shape, parameters):
+    layer = model.get_layer(name)
+    assert layer.output.shape[1:] == shape
+    assert layer.count_params() == parameters
+
+
+def test_side_exits_leave_after_the_relu_of_convolutions_1_and_3(model):
+    taps = {
+        "exit_1_conv": "trunk_conv_1",
+        "exit_2_pool": "trunk_conv_3",
+    }
+    for name, tap in taps.items():
+        assert model.get_layer(name).input is model.get_layer(tap).output
+
+
+def test_only_trunk_and_main_head_have_activations(model):
+    active = [
+        layer.name
+        for layer in model.layers
+        if getattr(layer, "activation", keras.activations.linear)
+        is not keras.activations.linear
+    ]
+    assert sorted(active) == [
+        "exit_3_dense_1",
+        "exit_3_dense_2",
+        "trunk_conv_1",
+        "trunk_conv_2",
+        "trunk_conv_3",
+        "trunk_conv_4",
+    ]
+
+
+def test_dropout_sits_between_the_first_two_dense_layers(model):
+    for name in model.exit_names:
+        dropout = model.get_layer(f"{name}_dropout")
+        assert dropout.rate == 0.5
+        assert dropout.input is model.get_layer(f"{name}_dense_1").output
+        assert model.get_layer(f"{name}_dense_2").input is dropout.output
+
+
+def test_convolutions_start_kaiming_normal_with_zero_bias(model):
+    # 36,864 samples pin the deviation to 1 %, and the tail beyond two
+    # standard deviations (4.55 %) tells a normal from a truncated one.
+    kernel, bias = weights_of(model, "trunk_conv_4")
+    deviation = math.sqrt(2 / (64 * 9))
+    assert np.std(kernel) == pytest.approx(deviation, rel=0.02)
+    tail = np.mean(np.abs(kernel) > 2 * deviation)
+    assert tail == pytest.approx(0.0455, abs=0.006)
+    assert not bias.any()
+    for name, fan_in in [("exit_1_conv", 288), ("trunk_conv_2", 288)]:
+        kernel, bias = weights_of(model, name)
+        assert np.std(kernel) == pytest.approx(math.sqrt(2 / fan_in), rel=0.06)
+        assert not bias.any()
+
+
+@pytest.mark.parametrize(
+    "name, fan_in",
+    [
+        ("exit_1_dense_1", 576),
+        ("exit_1_dense_2", 200),
+        ("exit_1", 200),
+        ("exit_2_dense_1", 1600),
+        ("exit_2", 200),
+        ("exit_3_dense_1", 1024),
+        ("exit_3_dense_2", 200),
+    ],
+)
+def test_dense_layers_start_uniform(model, name, fan_in):
+    limit = 1 / math.sqrt(fan_in)
+    for values, tolerance in zip(
+        weights_of(model, name), (0.04, 0.35), strict=True
+    ):
+        assert np.abs(values).max() <= limit
+        assert np.std(values) == pytest.approx(
+            limit / math.sqrt(3), rel=tolerance
+        )
+
+
+def test_main_exit_starts_at_zero(model):
+    assert not any(values.any() for values in weights_of(model, "exit_3"))
+    logits = model(np.random.default_rng(0).random((2, 28, 28, 1), "float32"))
+    assert not keras.ops.convert_to_numpy(logits["exit_3"]).any()
+    assert keras.ops.convert_to_numpy(logits["exit_1"]).any()
+
+
+def test_equal_layers_start_differently(model):
+    first = weights_of(model, "exit_1_dense_2")[0]
+    second = weights_of(model, "exit_2_dense_2")[0]
+    assert not np.array_equal(first, second)
+
+
+def test_other_sizes_and_class_counts():
+    model = SmallCNN(input_shape=(16, 20, 3), num_classes=7, dropout=0.0)
+    logits = model(np.zeros((1, 16, 20, 3), "float32"))
+    assert {tuple(values.shape) for values in logits.values()} == {(1, 7)}
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"input_shape": (15, 28, 1)}, ValueError, "at least 16 pixels"),
+        ({"input_shape": (28, 28)}, ValueError, "three integers"),
+        ({"input_shape": (28, 28, None)}, TypeError, "needs an integer"),
+        ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
+        ({"dropout": 1.5}, ValueError, "`dropout` is a share.*1.5"),
+        ({"dropout": "0.5"}, TypeError, "`dropout` needs a number"),
+        ({"droput": 0.5}, TypeError, "droput"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        SmallCNN(**arguments)
+
+
+def test_config_holds_the_arguments():
+    model = SmallCNN.mnist(dropout=0.25, name="mine")
+    assert model.get_config() == {
+        "input_shape": (28, 28, 1),
+        "num_classes": 10,
+        "dropout": 0.25,
+        "name": "mine",
+        "trainable": True,
+    }
+
+
+def test_saved_model_predicts_the_same(model, tmp_path):
+    images = np.random.default_rng(0).random((4, 28, 28, 1), "float32")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is SmallCNN
+    assert loaded.get_config() == model.get_config()
+    before, after = model(images), loaded(images)
+    for name in model.exit_names:
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(before[name]),
+            keras.ops.convert_to_numpy(after[name]),
+        )

@@ -1,0 +1,223 @@
+"""Checks of arguments and data: what passes, and every message."""
+
+import fractions
+import math
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import checks
+
+# Numbers.
+
+
+@pytest.mark.parametrize(
+    "value", [0, 2, 0.5, np.float32(0.5), np.int64(3), fractions.Fraction(1, 2)]
+)
+def test_real_numbers_become_floats(value):
+    checked = checks.number("epsilon", value, minimum=0)
+    assert type(checked) is float
+    assert checked == float(value)
+
+
+def test_bounds_of_numbers():
+    assert checks.number("weight", 0.0, minimum=0) == 0
+    assert checks.number("weight", -5) == -5
+    assert checks.number("step_size", 1e-12, above=0) == 1e-12
+
+
+@pytest.mark.parametrize(
+    ("value", "bounds", "error", "message"),
+    [
+        (-0.1, {"minimum": 0}, ValueError, "a finite number >= 0, received -0"),
+        (0, {"above": 0}, ValueError, "a finite number > 0, received 0"),
+        (math.nan, {}, ValueError, "a finite number, received nan"),
+        (math.inf, {"minimum": 0}, ValueError, ">= 0, received inf"),
+        (-math.inf, {"above": 0}, ValueError, "> 0, received -inf"),
+        ("0.1", {}, TypeError, "a number, received '0.1' of type str"),
+        (None, {}, TypeError, "a number, received None of type NoneType"),
+        (True, {}, TypeError, "a number, received True of type bool"),
+        (1j, {}, TypeError, "a number, received 1j of type complex"),
+        ([0.1], {}, TypeError, "of type list"),
+    ],
+)
+def test_other_numbers_are_refused(value, bounds, error, message):
+    with pytest.raises(error, match=rf"^`epsilon` needs .*{message}"):
+        checks.number("epsilon", value, **bounds)
+
+
+# Integers.
+
+
+@pytest.mark.parametrize("value", [1, 7, np.int32(2), np.uint8(2)])
+def test_integers_become_python_integers(value):
+    checked = checks.integer("num_steps", value, minimum=1)
+    assert type(checked) is int
+    assert checked == value
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (0, ValueError, "needs an integer >= 1, received 0"),
+        (-3, ValueError, "needs an integer >= 1, received -3"),
+        (1.0, TypeError, "needs an integer, received 1.0 of type float"),
+        (True, TypeError, "needs an integer, received True of type bool"),
+        ("7", TypeError, "needs an integer, received '7' of type str"),
+        (None, TypeError, "needs an integer, received None of type NoneType"),
+    ],
+)
+def test_other_integers_are_refused(value, error, message):
+    with pytest.raises(error, match=f"^`num_steps` {message}"):
+        checks.integer("num_steps", value, minimum=1)
+
+
+# Choices.
+
+
+def test_known_choices_pass():
+    assert checks.choice("teacher", "all", ("none", "all")) == "all"
+
+
+@pytest.mark.parametrize("value", ["ALL", None, 3, ["all"]])
+@pytest.mark.parametrize("known", [("none", "all"), {"none": 0, "all": 1}])
+def test_unknown_choices_list_the_known_ones(value, known):
+    with pytest.raises(ValueError) as caught:
+        checks.choice("teacher", value, known)
+    message = str(caught.value)
+    assert f"Unknown `teacher` {value!r}" in message
+    assert "expected one of ['none', 'all']" in message
+
+
+# Labels as tensors.
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([2, 0, 1], "int64"),
+        np.array([2, 0, 1], "uint8"),
+        np.array([2.0, 0.0, 1.0], "float32"),
+        np.array([[2], [0], [1]], "int32"),
+        np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], "float32"),
+        np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]], "int32"),
+    ],
+)
+def test_every_form_of_labels_becomes_int32_indices(labels):
+    indices = ops.convert_to_numpy(
+        checks.class_indices(ops.convert_to_tensor(labels))
+    )
+    assert indices.dtype == np.int32
+    np.testing.assert_array_equal(indices, [2, 0, 1])
+
+
+def test_a_batch_of_one_keeps_its_axis():
+    for labels in ([3], [[3]], [[0, 0, 0, 1]]):
+        indices = checks.class_indices(ops.convert_to_tensor(labels))
+        np.testing.assert_array_equal(ops.convert_to_numpy(indices), [3])
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3, 4)])
+def test_labels_of_other_ranks_are_refused(shape):
+    with pytest.raises(ValueError) as caught:
+        checks.class_indices(ops.zeros(shape, dtype="int32"))
+    message = str(caught.value)
+    assert "(batch,) with class indices or (batch, classes) one-hot" in message
+    assert "for all exits" in message
+    assert f"Received shape {shape}" in message
+
+
+# Images and labels as arrays.
+
+
+def images(*shape, fill=0.5):
+    return np.full(shape, fill, "float32")
+
+
+@pytest.mark.parametrize(
+    ("pixels", "labels", "image_shape", "num_classes"),
+    [
+        (images(2, 4, 5, 3), None, None, None),
+        (images(2, 4, 5, 3), np.array([0, 9]), (4, 5, 3), 10),
+        (images(2, 4, 5, 3), [0, 9], (None, None, 3), 10),
+        (images(2, 4, 5, 3), np.array([[0], [9]]), (4, 5, 3), 10),
+        (images(2, 4, 5, 3), np.eye(10)[[0, 9]], (4, 5, 3), 10),
+        (images(2, 4, 5, 3), np.array([0.0, 9.0]), (4, 5, 3), 10),
+        (images(2, 4, 5, 3), np.array([0, 10**6]), None, None),
+        (images(0, 4, 5, 3), np.zeros(0, int), (4, 5, 3), 10),
+        (images(1, 2, 2, 1, fill=0.0), np.array([0]), None, 2),
+        (images(1, 2, 2, 1, fill=1.0), np.array([1]), None, 2),
+    ],
+)
+def test_good_data_passes(pixels, labels, image_shape, num_classes):
+    checks.images_and_labels(pixels, labels, image_shape, num_classes)
+
+
+def with_pixel(value):
+    pixels = images(3, 4, 5, 3)
+    pixels[1, 2, 3, 0] = value
+    return pixels
+
+
+@pytest.mark.parametrize(
+    ("pixels", "image_shape", "message"),
+    [
+        (images(4, 5, 3), None, r"\(batch, height, width, channels\), received"),
+        (images(2, 4, 5), (4, 5, 3), r"\(batch, 4, 5, 3\), received \(2, 4, 5\)"),
+        (
+            images(2, 5, 4, 3),
+            (4, 5, 3),
+            r"\(batch, 4, 5, 3\), received \(2, 5, 4, 3\)",
+        ),
+        (
+            images(2, 4, 5, 1),
+            (None, None, 3),
+            r"\(batch, height, width, 3\), received \(2, 4, 5, 1\)",
+        ),
+        (np.float32(0.5), None, r"received \(\)"),
+        (with_pixel(np.nan), None, "NaN or infinity in 1 of 3 images"),
+        (with_pixel(np.inf), None, "NaN or infinity in 1 of 3 images"),
+        (with_pixel(-np.inf), None, "NaN or infinity in 1 of 3 images"),
+        (with_pixel(-0.25), None, r"\[0, 1\], .* from -0.25 to 0.5"),
+        (with_pixel(255), None, r"from 0.5 to 255.0. Divide 8-bit images by 255"),
+        (with_pixel(1.5), None, "keras.layers.Normalization"),
+    ],
+)
+def test_bad_images_are_refused(pixels, image_shape, message):
+    with pytest.raises(ValueError, match=f"^Images need .*{message}"):
+        checks.images_and_labels(pixels, None, image_shape)
+
+
+@pytest.mark.parametrize(
+    ("labels", "num_classes", "message"),
+    [
+        ([0, 1, 2], 10, "same number of examples, received 2 images and 3"),
+        ([0, 10], 10, "from 0 to 9, received values from 0 to 10"),
+        ([-1, 0], 10, "from 0 to 9, received values from -1 to 0"),
+        ([-1, 0], None, "from 0 or more, received values from -1 to 0"),
+        ([0.0, 1.5], 10, "fractional values such as 1.5"),
+        ([0.0, np.nan], 10, "fractional values such as nan"),
+        (np.zeros((2, 3, 4)), 10, r"one-hot, received \(2, 3, 4\)"),
+        ([[0], [10]], 10, "from 0 to 9, received values from 0 to 10"),
+        (np.eye(5)[[0, 1]], 10, "need 10 columns, one per class, received 5"),
+        ([[0.5, 0.5], [0, 1]], 2, "need to be one-hot.*Soft labels are not"),
+        ([[1, 1], [0, 1]], 2, "need to be one-hot"),
+        ([[0, 0], [0, 1]], None, "need to be one-hot"),
+    ],
+)
+def test_bad_labels_are_refused(labels, num_classes, message):
+    with pytest.raises(ValueError, match=f"[Ll]abels.* {message}"):
+        checks.images_and_labels(
+            images(2, 4, 5, 3), np.array(labels), None, num_classes
+        )
+
+
+def test_one_label_without_a_batch_axis_is_refused():
+    with pytest.raises(ValueError, match="Labels need shape"):
+        checks.images_and_labels(images(1, 4, 5, 3), np.array(3))
+
+
+def test_names_in_place_of_class_indices_are_refused():
+    with pytest.raises((TypeError, ValueError), match="Labels need class"):
+        checks.images_and_labels(images(2, 4, 5, 3), np.array(["cat", "dog"]))
