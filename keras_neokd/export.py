@@ -163,8 +163,9 @@ def _write_and_answer(model, folder):
     import tensorflow as tf
 
     target = str(folder / "saved_model")
+    # Without `track`: endpoints bring their variables along, and tracking the
+    # model as well would store every weight twice.
     archive = keras.export.ExportArchive()
-    archive.track(model)
     signature = [
         keras.InputSpec(
             dtype="float32", shape=(None, *model.input_shape[1:]), name="images"

@@ -39,6 +39,7 @@ class MultiExitModel(training.Trainer, keras.Model):
             and so on.
         name: name of the model.
         exit_names: names in depth order. Defaults to the order of `outputs`.
+        trainable: whether the weights are. Defaults to True.
 
     Raises:
         ValueError: if an output is not a logits tensor, the class counts
@@ -50,11 +51,13 @@ class MultiExitModel(training.Trainer, keras.Model):
     """
 
     def __init__(
-        self, inputs, outputs, name=None, *, exit_names=None, **kwargs
+        self, inputs, outputs, name=None, *, exit_names=None, trainable=True
     ):
         outputs = _named_outputs(outputs, exit_names)
         _check_inputs(inputs)
-        super().__init__(inputs=inputs, outputs=outputs, name=name, **kwargs)
+        super().__init__(
+            inputs=inputs, outputs=outputs, name=name, trainable=trainable
+        )
         self.exit_names = tuple(outputs)
         self.num_exits = len(outputs)
         self.num_classes = _check_logits(outputs)
@@ -130,6 +133,7 @@ class MultiExitModel(training.Trainer, keras.Model):
 
     def exit_costs(self):
         """Return what each exit computes, see `models.costs.exit_costs`."""
+        # Not at the top: the models in that package are built on this file.
         from keras_neokd.models import costs
 
         return costs.exit_costs(self)

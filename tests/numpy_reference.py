@@ -8,8 +8,8 @@ textbook ones, without the tricks that make them stable.
 
 import math
 
-import keras
 import numpy as np
+from keras import ops
 
 _WORD = 2**32
 
@@ -151,12 +151,10 @@ class LinearExits:
 
     def __call__(self, images, exits):
         self.calls.append(exits)
-        flat = keras.ops.reshape(images, (-1, self.weights.shape[1]))
-        return [
-            keras.ops.matmul(flat, self.weights[i].astype("float32"))
-            + self.offsets[i].astype("float32")
-            for i in exits
-        ]
+        flat = ops.reshape(images, (-1, self.weights.shape[1]))
+        weights = ops.convert_to_tensor(self.weights, "float32")
+        offsets = ops.convert_to_tensor(self.offsets, "float32")
+        return [ops.matmul(flat, weights[i]) + offsets[i] for i in exits]
 
     def logits(self, images, exit_):
         """Logits of one exit."""

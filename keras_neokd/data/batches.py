@@ -1,7 +1,7 @@
 """Batches for `model.fit` and `model.evaluate`, on every backend.
 
 batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
-model.fit(batches, epochs=3, callbacks=[SetEpoch(batches)])
+model.fit(batches, epochs=3, shuffle=False, callbacks=[SetEpoch(batches)])
 
 The order of an epoch and the crop of an image are functions of (seed, epoch,
 index of the example): a resumed run sees what the uninterrupted one would
@@ -13,9 +13,11 @@ import math
 import keras
 import numpy as np
 
+from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.data.splits import to_unit_range
 
+_AUGMENTATIONS = (None, "crop_flip")
 _PADDING = 4
 # The last word of a random number says what it is used for.
 _ORDER, _ROW, _COLUMN, _FLIP = range(4)
@@ -33,28 +35,16 @@ class EvaluationBatches(keras.utils.PyDataset):
     """
 
     def __init__(self, split, batch_size=128):
-        """Check the arguments and keep them."""
         # One worker: with more, Keras prefetches in threads and, when `fit`
         # builds a model, hands out the first batches twice.
         super().__init__(workers=1)
-        if isinstance(batch_size, bool) or not isinstance(
-            batch_size, (int, np.integer)
-        ):
-            raise TypeError(
-                f"`batch_size` needs an integer, received {batch_size!r} of "
-                f"type {type(batch_size).__name__}."
-            )
-        if batch_size < 1:
-            raise ValueError(
-                f"`batch_size` needs to be at least 1, received {batch_size}."
-            )
+        self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
         if len(split) == 0:
             raise ValueError(
                 "`split` has no examples: load the data set with a larger "
                 "`validation_size`, or leave this split out."
             )
         self.split = split
-        self.batch_size = int(batch_size)
 
     def __len__(self):
         """Return the number of batches of one epoch."""
@@ -84,12 +74,18 @@ class EvaluationBatches(keras.utils.PyDataset):
 class TrainingBatches(EvaluationBatches):
     """Yield a split shuffled anew in every epoch, optionally augmented.
 
-    The epoch counts up by itself from one pass of `fit` to the next. Give
-    `fit` the callback `SetEpoch(batches)` to take the number from `fit`
-    instead: that is exact also when training is resumed by a callback or when
-    the whole split is a single batch. Do not pass `steps_per_epoch`, because
-    Keras prepares batches of the next epoch before the epoch changes; load
-    the data with `num_train` for shorter epochs.
+    What `fit` needs to be told:
+
+    - `shuffle=False`: the examples are shuffled here. Otherwise Keras also
+      shuffles the order of the batches, with Python's global generator, and a
+      resumed run differs from an uninterrupted one.
+    - `callbacks=[SetEpoch(batches)]`, to take the epoch from `fit`. Without
+      it the epoch counts up from one pass of `fit` to the next, which is
+      right as well unless a callback resumes training or the whole split is a
+      single batch.
+    - no `steps_per_epoch`, because Keras prepares batches of the next epoch
+      before the epoch changes. Load the data with `num_train` for shorter
+      epochs.
 
     Args:
         split: `Split` with at least one example.
@@ -106,21 +102,16 @@ class TrainingBatches(EvaluationBatches):
 
     ```python
     batches = TrainingBatches(dataset.train, 128, augment="crop_flip")
-    batches.set_epoch(20)
-    model.fit(batches, initial_epoch=20, epochs=30)
+    model.fit(
+        batches, epochs=30, shuffle=False, callbacks=[SetEpoch(batches)]
+    )
     ```
     """
 
     def __init__(self, split, batch_size=128, seed=0, augment=None):
-        """Check the arguments and start at epoch 0."""
         super().__init__(split, batch_size)
-        if augment not in (None, "crop_flip"):
-            raise ValueError(
-                "`augment` needs one of None, 'crop_flip'; received "
-                f"{augment!r}."
-            )
         self.seed = randomness.check_seed(seed)
-        self.augment = augment
+        self.augment = checks.choice("augment", augment, _AUGMENTATIONS)
         self._pass_began = False
         self._last_batch_seen = False
         self.set_epoch(0)
@@ -128,7 +119,7 @@ class TrainingBatches(EvaluationBatches):
     @property
     def epoch(self):
         """The epoch that batches are drawn for, counted from 0."""
-        return self._epoch
+        return self._epoch_and_order[0]
 
     def set_epoch(self, epoch):
         """Draw the batches of another epoch from now on.
@@ -137,14 +128,12 @@ class TrainingBatches(EvaluationBatches):
             epoch: integer, at least 0.
 
         Raises:
-            ValueError: if `epoch` is negative.
+            TypeError, ValueError: if `epoch` is not such an integer.
         """
-        if epoch < 0:
-            raise ValueError(f"`epoch` needs to be >= 0, received {epoch}.")
-        self._epoch = int(epoch)
+        epoch = checks.integer("epoch", epoch, minimum=0)
         # Epoch and order in one assignment: Keras' TensorFlow pipeline asks
         # for batches from another thread.
-        self._epoch_and_order = self._epoch, self._shuffled(self._epoch)
+        self._epoch_and_order = epoch, self._shuffled(epoch)
 
     def __getitem__(self, index):
         """Return one batch of the current epoch, as in `EvaluationBatches`."""
@@ -167,7 +156,7 @@ class TrainingBatches(EvaluationBatches):
         # Keras also calls this before training, after it may have drawn some
         # batches only to build the model. Those are no epoch.
         if self._pass_began and self._last_batch_seen:
-            self.set_epoch(self._epoch + 1)
+            self.set_epoch(self.epoch + 1)
         self._pass_began = False
 
     def _shuffled(self, epoch):

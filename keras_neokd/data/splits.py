@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_neokd import checks
 from keras_neokd import randomness
 
 
@@ -159,14 +160,10 @@ def _split(images, labels, chosen=slice(None)):
 
 
 def _check_count(name, value, low, high):
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(
-            f"`{name}` needs an integer, received {value!r} of type "
-            f"{type(value).__name__}."
-        )
-    if not low <= value <= high:
+    value = checks.integer(name, value, low)
+    if value > high:
         raise ValueError(
             f"`{name}` needs an integer from {low} to {high}, the examples "
             f"that are there to choose from; received {value}."
         )
-    return int(value)
+    return value

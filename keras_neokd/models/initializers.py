@@ -1,46 +1,72 @@
 """Weight initialisers that follow PyTorch's definitions.
 
-Every function returns a new object: a Keras initialiser gives the same values
-each time it is called, so two layers must never share one.
+They draw with NumPy on the host: JAX would compile a random generator for
+every shape, which takes a minute for MSDNet, and a seed given through
+`keras.utils.set_random_seed` starts equal weights on every backend.
+
+A Keras initialiser gives the same values each time it is called, so every
+weight needs an object of its own.
 """
 
 import math
+import random
 
 import keras
+import numpy as np
 
 
-def kaiming_normal(mode="fan_in"):
-    """Draw from a normal distribution with variance `2 / fan`, not truncated.
-
-    Args:
-        mode: `"fan_in"` or `"fan_out"`. Defaults to `"fan_in"`.
-
-    Returns:
-        A Keras initialiser for a convolution kernel.
-    """
-    return keras.initializers.VarianceScaling(2.0, mode, "untruncated_normal")
-
-
-def torch_default_kernel():
-    """Draw from `U(-1/sqrt(fan_in), 1/sqrt(fan_in))`, for kernels.
-
-    This is what PyTorch gives a convolution or dense layer that nobody
-    initialises.
-
-    Returns:
-        A Keras initialiser for a convolution or dense kernel.
-    """
-    return keras.initializers.VarianceScaling(1.0 / 3.0, "fan_in", "uniform")
-
-
-def torch_default_bias(fan_in):
-    """Draw from `U(-1/sqrt(fan_in), 1/sqrt(fan_in))`, for biases.
+class _HostInitializer(keras.initializers.Initializer):
+    """Draws with NumPy; subclasses say from which distribution.
 
     Args:
-        fan_in: Number of inputs of one output unit of the layer, at least 1.
-
-    Returns:
-        A Keras initialiser for a bias.
+        fan: Number of connections that sets the scale, at least 1.
+        seed: Integer, or `None` to draw one. Defaults to `None`.
     """
-    limit = 1.0 / math.sqrt(fan_in)
-    return keras.initializers.RandomUniform(-limit, limit)
+
+    def __init__(self, fan, seed=None):
+        self.fan = fan
+        self.seed = seed
+        # Python's generator is what Keras' own initialisers draw seeds from.
+        self._seed = random.randrange(2**31) if seed is None else seed
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        values = self._draw(np.random.default_rng(self._seed), shape)
+        return keras.ops.convert_to_tensor(
+            values, dtype=dtype or keras.config.floatx()
+        )
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {"fan": self.fan, "seed": self.seed}
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class KaimingNormal(_HostInitializer):
+    """Draws from a normal distribution with variance `2 / fan`.
+
+    Args:
+        fan: Kernel positions times input channels (fan-in) or output
+            channels (fan-out).
+        seed: Integer, or `None` to draw one. Defaults to `None`.
+    """
+
+    def _draw(self, generator, shape):
+        return generator.normal(0.0, math.sqrt(2.0 / self.fan), shape)
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class TorchDefault(_HostInitializer):
+    """Draws uniformly between `-1 / sqrt(fan)` and `1 / sqrt(fan)`.
+
+    PyTorch gives this to kernels and biases of convolutions and dense layers
+    that nobody initialises.
+
+    Args:
+        fan: Kernel positions times input channels (fan-in), for the bias
+            too.
+        seed: Integer, or `None` to draw one. Defaults to `None`.
+    """
+
+    def _draw(self, generator, shape):
+        limit = 1.0 / math.sqrt(self.fan)
+        return generator.uniform(-limit, limit, shape)

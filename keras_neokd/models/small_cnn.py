@@ -8,9 +8,10 @@ import keras
 from keras import layers
 
 from keras_neokd import checks
-from keras_neokd.models import initializers
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import share
+from keras_neokd.models.initializers import KaimingNormal
+from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.multi_exit import MultiExitModel
 
 _MINIMUM_SIZE = 16
@@ -149,7 +150,7 @@ def _convolution(x, filters, name, strides=1, activation=None):
         padding="valid",
         data_format="channels_last",
         activation=activation,
-        kernel_initializer=initializers.kaiming_normal(),
+        kernel_initializer=KaimingNormal(9 * x.shape[-1]),
         bias_initializer="zeros",
         name=name,
     )(x)
@@ -165,7 +166,7 @@ def _dense(x, units, name, activation=None):
     return layers.Dense(
         units,
         activation=activation,
-        kernel_initializer=initializers.torch_default_kernel(),
-        bias_initializer=initializers.torch_default_bias(x.shape[-1]),
+        kernel_initializer=TorchDefault(x.shape[-1]),
+        bias_initializer=TorchDefault(x.shape[-1]),
         name=name,
     )(x)

@@ -60,26 +60,26 @@ def dense_model(
     num_exits=NUM_EXITS,
     num_classes=NUM_CLASSES,
     dropout=0.0,
+    norm=False,
     width=6,
-    seed=0,
     **layer_arguments,
 ):
     """Return a model of dense layers, fast to compile."""
-    rng = np.random.default_rng(seed)
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Flatten()(inputs)
     outputs = {}
     for i in range(num_exits):
         x = keras.layers.Dense(width, "relu", **layer_arguments)(x)
+        if norm:
+            x = _norm(f"norm_{i + 1}")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout)(x)
+            x = keras.layers.Dropout(dropout, seed=i)(x)
         outputs[f"exit_{i + 1}"] = keras.layers.Dense(num_classes)(x)
     model = MultiExitModel(inputs, outputs)
-    randomize(model, rng)
-    return model
+    return randomized(model)
 
 
-def conv_model(trainable_norm=True, dropout=0.0, seed=0):
+def conv_model(trainable_norm=True):
     """Return a model with convolutions and batch normalisation."""
     layers = keras.layers
     inputs = keras.Input((8, 8, 1))
@@ -93,24 +93,22 @@ def conv_model(trainable_norm=True, dropout=0.0, seed=0):
     x = layers.Flatten()(x)
     second = layers.Dense(NUM_CLASSES, name="head_2")(x)
     x = layers.Dense(10, "relu", name="dense")(x)
-    if dropout:
-        x = layers.Dropout(dropout, seed=3)(x)
     third = layers.Dense(NUM_CLASSES, name="head_3")(x)
     model = MultiExitModel(
         inputs, {"exit_1": first, "exit_2": second, "exit_3": third}
     )
-    randomize(model, np.random.default_rng(seed))
-    return model
+    return randomized(model)
 
 
-def _norm(name, trainable):
+def _norm(name, trainable=True):
     return keras.layers.BatchNormalization(
         momentum=0.9, epsilon=1e-5, name=name, trainable=trainable
     )
 
 
-def randomize(model, rng):
+def randomized(model, seed=0):
     """Give a model weights that are the same on every backend."""
+    rng = np.random.default_rng(seed)
     weights = []
     for variable in model.weights:
         shape = tuple(variable.shape)
@@ -122,6 +120,7 @@ def randomize(model, rng):
             value = 0.1 * value
         weights.append(value.astype("float32"))
     model.set_weights(weights)
+    return model
 
 
 def compiled(model, **arguments):
@@ -137,12 +136,17 @@ def compiled(model, **arguments):
     return model
 
 
+def array(tensor):
+    """Return a copy of a tensor or variable as a NumPy array."""
+    return np.array(ops.convert_to_numpy(tensor))
+
+
 def snapshot(model):
     """Return copies of all variables, by name: layers, then optimizer."""
     variables = list(model.variables)
     if model.compiled:
         variables += model.optimizer.variables
-    return [np.array(ops.convert_to_numpy(each)) for each in variables]
+    return [array(each) for each in variables]
 
 
 def restore(model, values):

@@ -7,7 +7,8 @@ pruned scales are no longer in it.
 import keras
 from keras import layers
 
-from keras_neokd.models import initializers
+from keras_neokd.models.initializers import KaimingNormal
+from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.msdnet.plan import plan_layers
 
 _CHANNELS_LAST = {"data_format": "channels_last"}
@@ -128,13 +129,10 @@ class _Parts:
         x = layers.GlobalAveragePooling2D(
             name=f"{name}_pool", **_CHANNELS_LAST
         )(x)
-        bias_initializer = "zeros"
-        if settings.initialization == "torch_default":
-            bias_initializer = initializers.torch_default_bias(filters)
         return layers.Dense(
             settings.num_classes,
-            kernel_initializer=initializers.torch_default_kernel(),
-            bias_initializer=bias_initializer,
+            kernel_initializer=TorchDefault(filters),
+            bias_initializer=self._bias_initializer(filters),
             name=name,
         )(x)
 
@@ -147,13 +145,10 @@ class _Parts:
 
     def _unit(self, x, filters, size, name, strides=1, use_bias=False):
         """Apply convolution, batch norm and ReLU, padded as in PyTorch."""
-        kernel_initializer = initializers.kaiming_normal("fan_out")
-        bias_initializer = "zeros"
-        if self._settings.initialization == "torch_default":
-            kernel_initializer = initializers.torch_default_kernel()
-            bias_initializer = initializers.torch_default_bias(
-                size * size * x.shape[-1]
-            )
+        fan_in = size * size * x.shape[-1]
+        kernel_initializer = TorchDefault(fan_in)
+        if self._settings.initialization == "he_fan_out":
+            kernel_initializer = KaimingNormal(size * size * filters)
         padding = "same"
         if strides > 1:
             # Keras' "same" would pad even sizes on one side only.
@@ -166,7 +161,7 @@ class _Parts:
             padding=padding,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
-            bias_initializer=bias_initializer,
+            bias_initializer=self._bias_initializer(fan_in),
             name=name + "_conv",
             **_CHANNELS_LAST,
         )(x)
@@ -174,6 +169,11 @@ class _Parts:
             axis=-1, momentum=0.9, epsilon=1e-5, name=name + "_batch_norm"
         )(x)
         return layers.ReLU(name=name + "_relu")(x)
+
+    def _bias_initializer(self, fan_in):
+        if self._settings.initialization == "he_fan_out":
+            return "zeros"
+        return TorchDefault(fan_in)
 
 
 def _padding(x, size, name):

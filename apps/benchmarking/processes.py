@@ -1,0 +1,152 @@
+"""The parent's end of a contestant's process.
+
+with processes.start(contestant, "small_cnn", "average", settings,
+                     folder) as worker:
+    worker.ask("build")
+    seconds = worker.ask("step")["seconds"]
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from apps.benchmarking.contestants import WORKLOADS
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class WorkerError(Exception):
+    """A contestant's process ended too early; says why and where to look."""
+
+
+class WorkerProcess:
+    """A contestant in a process of its own, which works only when asked.
+
+    Args:
+        label: name for messages.
+        spec: dictionary of JSON values for `worker`.
+        environment: environment variables.
+        log_path: file for what the process prints.
+    """
+
+    def __init__(self, label, spec, environment, log_path):
+        self._label = label
+        self._log_path = log_path
+        with open(log_path, "w", encoding="utf-8") as log:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "apps.benchmarking.worker",
+                    json.dumps(spec),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment,
+                text=True,
+            )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def ask(self, request):
+        """Send a request of `worker` and wait for the answer.
+
+        Args:
+            request: `"build"`, `"step"`, `"trace"` or `"memory"`.
+
+        Returns:
+            Dictionary.
+
+        Raises:
+            WorkerError: if the process ended instead.
+        """
+        try:
+            self._process.stdin.write(f"{request}\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise WorkerError(self._why())
+        return json.loads(line)
+
+    def _why(self):
+        status = self._process.wait()
+        lines = self._log_path.read_text("utf-8").strip().splitlines()
+        last = lines[-1].strip() if lines else "nothing was printed"
+        return (
+            f"Left out: {self._label}, because its process ended with status "
+            f"{status}: {last} (all of it in {self._log_path})."
+        )
+
+    def close(self):
+        """End the process."""
+        self._process.stdin.close()
+        self._process.stdout.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def start(contestant, model, attack, settings, folder):
+    """Start the process of one contestant.
+
+    Args:
+        contestant: `Contestant`.
+        model: name of the network.
+        attack: name of the attack.
+        settings: `Settings`.
+        folder: existing folder for the log.
+
+    Returns:
+        `WorkerProcess`, a context manager.
+    """
+    workload = dataclasses.asdict(WORKLOADS[model])
+    spec = {
+        **workload,
+        "model": model,
+        "attack": attack,
+        "backend": contestant.framework,
+        "memory_format": contestant.memory_format,
+        "truncated": contestant.truncated,
+        "batch_size": settings.batch_size,
+        "attack_steps": settings.attack_steps,
+        "threads": settings.num_threads,
+    }
+    name = f"{model}-{attack}-{contestant.name}.log"
+    return WorkerProcess(
+        contestant.label,
+        spec,
+        _environment(contestant.framework, settings.num_threads),
+        Path(folder) / name,
+    )
+
+
+def _environment(framework, threads):
+    environment = {
+        # oneDNN is off by default on processors without AVX512-VNNI, where
+        # it still makes convolutions about twice as fast.
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        **os.environ,
+        "KERAS_BACKEND": framework,
+        # The comparison is one of processors.
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "JAX_PLATFORMS": "cpu",
+        "KERAS_TORCH_DEVICE": "cpu",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return environment

@@ -1,0 +1,184 @@
+"""What the benchmark leaves behind: JSON record, table, plot."""
+
+import json
+import platform
+
+from rich import box
+from rich.table import Table
+
+from apps.benchmarking import computer
+
+
+def environment(settings):
+    """Describe the computer as a dictionary of JSON values."""
+    return {
+        "platform": platform.platform(),
+        "processor": computer.processor_name(),
+        "python": platform.python_version(),
+        "available_cores": computer.available_cores(),
+        "threads": settings.num_threads,
+    }
+
+
+def write_record(record, path):
+    """Write the record as JSON."""
+    path.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+
+
+# More of the processor than this, taken by other programs, moves the ratios.
+_QUIET_SHARE = 0.03
+_COLUMNS = (
+    "images/s",
+    "ms/step",
+    "min",
+    "max",
+    "vs eager PyTorch",
+    "first step, s",
+    "build, s",
+    "peak, MB",
+    "operations traced",
+)
+
+
+def build_table(record, markdown=False):
+    """Return a rich table of all results.
+
+    Args:
+        record: dictionary of `apps.benchmark`.
+        markdown: whether to draw the table as Markdown.
+    """
+    settings = record["settings"]
+    title = (
+        f"One NEO-KD training step, batch {settings['batch_size']}, "
+        f"PGD-{settings['attack_steps']}, "
+        f"{record['environment']['threads']} threads, "
+        f"median of {settings['steps']}"
+    )
+    table = Table(
+        title=None if markdown else title,
+        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
+    )
+    table.add_column("model, attack")
+    table.add_column("contestant")
+    for column in _COLUMNS:
+        table.add_column(column, justify="right")
+    for result in record["results"]:
+        heading = f"{result['model']}, {result['attack']}"
+        for contestant in result["contestants"]:
+            is_baseline = contestant["name"] == result["baseline"]
+            table.add_row(heading, *_row(contestant, is_baseline))
+            heading = heading if markdown else ""
+        table.add_section()
+    return table
+
+
+def _row(contestant, is_baseline):
+    milliseconds = contestant["milliseconds"]
+    growth = contestant["growth"]
+    return (
+        contestant["label"],
+        f"{contestant['images_per_second']:,.1f}",
+        f"{milliseconds['median']:,.0f}",
+        f"{milliseconds['min']:,.0f}",
+        f"{milliseconds['max']:,.0f}",
+        _speedup(contestant["speedup"], is_baseline),
+        f"{contestant['first_step_seconds']:.1f}",
+        f"{contestant['construction_seconds']:.1f}",
+        f"{contestant['peak_megabytes']:,.0f}",
+        "-" if growth is None else _operations(growth),
+    )
+
+
+def _speedup(speedup, is_baseline):
+    if speedup is None:
+        return "-"
+    if is_baseline:
+        return "1 (baseline)"
+    return (
+        f"{speedup['median']:.2f} "
+        f"({speedup['min']:.2f} to {speedup['max']:.2f})"
+    )
+
+
+def _operations(growth):
+    if not any(growth["operations"]):
+        return "none (eager)"
+    return " / ".join(f"{operations:,}" for operations in growth["operations"])
+
+
+def notes(record):
+    """Return the sentences that belong under the table."""
+    sentences = [
+        "vs eager PyTorch: time of its faster memory format, whole network "
+        "per exit, over own time, in pairs of the same round: median "
+        "(minimum to maximum). More than 1 is faster.",
+        "first step: from the built model to the end of its first step, "
+        "compilation included; build: model and optimizer.",
+    ]
+    if record["settings"]["check_growth"]:
+        sentences.append(
+            "operations traced: for an attack of 2 / of 20 steps; equal "
+            "numbers mean that longer attacks take no longer to compile."
+        )
+    shares = [
+        contestant["others_share"]
+        for result in record["results"]
+        for contestant in result["contestants"]
+        if contestant["others_share"] is not None
+    ]
+    if shares and max(shares) > _QUIET_SHARE:
+        sentences.append(
+            f"NOT QUIET: other programs took up to {max(shares):.0%} of the "
+            "processor during a contestant's steps. Eager PyTorch loses most "
+            "by that, so the ratios are too good; measure again."
+        )
+    return sentences
+
+
+def plot(record, path):
+    """Draw images per second of every contestant.
+
+    Args:
+        record: dictionary of `apps.benchmark`.
+        path: PNG file to write.
+
+    Returns:
+        Whether the plot was drawn; it needs Matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    results = [each for each in record["results"] if each["contestants"]]
+    if not results:
+        return False
+    figure = Figure(figsize=(8, 2.6 * len(results)), layout="constrained")
+    axes = figure.subplots(len(results), squeeze=False)[:, 0]
+    batch_size = record["settings"]["batch_size"]
+    for axis, result in zip(axes, results, strict=True):
+        _draw(axis, result, batch_size)
+    axes[-1].set_xlabel("images per second (line: slowest to fastest step)")
+    figure.savefig(path, dpi=150)
+    return True
+
+
+def _draw(axis, result, batch_size):
+    # The first contestant goes to the top.
+    contestants = result["contestants"][::-1]
+    rates = [each["images_per_second"] for each in contestants]
+    times = [each["milliseconds"] for each in contestants]
+    slowest = [1000 * batch_size / each["max"] for each in times]
+    fastest = [1000 * batch_size / each["min"] for each in times]
+    axis.barh(
+        [each["label"] for each in contestants],
+        rates,
+        color=[
+            "tab:gray" if each["name"].startswith("eager") else "tab:blue"
+            for each in contestants
+        ],
+        xerr=[
+            [rate - low for rate, low in zip(rates, slowest, strict=True)],
+            [high - rate for rate, high in zip(rates, fastest, strict=True)],
+        ],
+    )
+    axis.set_title(f"{result['model']}, {result['attack']}", fontsize=10)

@@ -1,0 +1,151 @@
+"""Who works when: one contestant at a time, round after round.
+
+Each takes its own process through the same stages:
+
+    import and build -> first step -> warm-up -> one timed step per round
+
+Timed steps alternate, A B C A B C and so on, so that whatever else the
+computer does slows all of them alike.
+"""
+
+import contextlib
+import dataclasses
+import time
+
+from apps.benchmarking import computer
+from apps.benchmarking import processes
+from apps.benchmarking.contestants import BACKENDS
+from apps.benchmarking.contestants import takes_part
+
+# OpenMP's threads go on spinning for up to 0.2 s after their work. Telling
+# them not to would slow their own program down, so the next one waits.
+_PAUSE_SECONDS = 0.25
+GROWTH_STEPS = (2, 20)
+
+
+class Run:
+    """What one contestant has shown so far.
+
+    Attributes:
+        contestant: `Contestant`.
+        build: answer of its process to `"build"`.
+        first: answer to the first `"step"`.
+        steps: answers to the timed steps.
+        peak_bytes: peak memory of the process.
+        growth: answer to `"trace"` by number of attack steps.
+    """
+
+    def __init__(self, contestant):
+        self.contestant = contestant
+        self.build, self.first = None, None
+        self.steps, self.growth = [], {}
+        self.peak_bytes = None
+
+
+class Comparison:
+    """One network under one attack, measured for all contestants.
+
+    Args:
+        model: name of the network.
+        attack: name of the attack.
+        settings: `Settings`.
+        folder: existing folder for the logs of the processes.
+        say: function that shows a line of text.
+    """
+
+    def __init__(self, model, attack, settings, folder, say):
+        self.model, self.attack = model, attack
+        self.settings, self._folder = settings, folder
+        self._say = say
+        self.runs, self.left_out = [], []
+
+    def measure(self):
+        """Measure everything; fills `runs` and `left_out`."""
+        contestants, sentences = takes_part(self.settings, self.attack)
+        for sentence in sentences:
+            self._leave_out(sentence)
+        with contextlib.ExitStack() as stack:
+            workers = {}
+            for contestant in contestants:
+                run = Run(contestant)
+                worker = stack.enter_context(
+                    self._start(contestant, self.settings)
+                )
+                if self._attempt(self._prepare, run, worker):
+                    workers[run] = worker
+            self._take_turns(workers)
+        self.runs = list(workers)
+        if self.settings.check_growth:
+            for run in self.runs:
+                if run.contestant.name in BACKENDS:
+                    self._attempt(self._count_operations, run)
+        return self
+
+    def _start(self, contestant, settings):
+        return processes.start(
+            contestant, self.model, self.attack, settings, self._folder
+        )
+
+    def _leave_out(self, sentence):
+        self.left_out.append(sentence)
+        self._say(f"  {sentence}")
+
+    def _attempt(self, action, run, *arguments):
+        try:
+            action(run, *arguments)
+        except processes.WorkerError as error:
+            self._leave_out(str(error))
+            return False
+        return True
+
+    def _prepare(self, run, worker):
+        run.build = worker.ask("build")
+        run.first = worker.ask("step")
+        for _ in range(self.settings.warmup):
+            worker.ask("step")
+        self._say(
+            f"  {run.contestant.label}: built in "
+            f"{run.build['construction_seconds']:.1f} s, first step after "
+            f"another {run.first['seconds']:.1f} s"
+        )
+
+    def _take_turns(self, workers):
+        for number in range(1, self.settings.steps + 1):
+            for run, worker in list(workers.items()):
+                time.sleep(_PAUSE_SECONDS)
+                if not self._attempt(self._timed_step, run, worker):
+                    del workers[run]
+            times = ", ".join(
+                f"{1000 * run.steps[-1]['seconds']:,.0f}" for run in workers
+            )
+            self._say(f"  round {number}/{self.settings.steps}: {times} ms")
+        for run, worker in workers.items():
+            run.peak_bytes = worker.ask("memory")["peak_bytes"]
+
+    def _timed_step(self, run, worker):
+        before = computer.processor_times()
+        answer = worker.ask("step")
+        after = computer.processor_times()
+        if before is not None:
+            busy, available = (
+                late - early for early, late in zip(before, after, strict=True)
+            )
+            answer["others_seconds"] = busy - answer["processor_seconds"]
+            answer["available_seconds"] = available
+        run.steps.append(answer)
+
+    def _count_operations(self, run):
+        for attack_steps in GROWTH_STEPS:
+            # Tracing is the same for every batch size.
+            settings = dataclasses.replace(
+                self.settings, attack_steps=attack_steps, batch_size=8
+            )
+            with self._start(run.contestant, settings) as worker:
+                worker.ask("build")
+                run.growth[attack_steps] = worker.ask("trace")
+        counts = [answer["operations"] for answer in run.growth.values()]
+        self._say(
+            f"  {run.contestant.label}: {counts[0]:,} operations traced for "
+            f"{GROWTH_STEPS[0]} attack steps, {counts[1]:,} for "
+            f"{GROWTH_STEPS[1]}"
+        )

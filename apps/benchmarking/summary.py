@@ -1,0 +1,118 @@
+"""From measured seconds to medians and paired ratios."""
+
+import statistics
+
+
+def spread(values):
+    """Return median, minimum and maximum of numbers as a dictionary."""
+    return {
+        "median": statistics.median(values),
+        "min": min(values),
+        "max": max(values),
+    }
+
+
+def paired_speedup(baseline_seconds, seconds):
+    """Compare two contestants round by round.
+
+    Args:
+        baseline_seconds: step times of the baseline, one per round.
+        seconds: step times of the other, one per round.
+
+    Returns:
+        `spread` of baseline time / time; above 1 is faster than the baseline.
+
+    Raises:
+        ValueError: if the rounds are not the same.
+    """
+    pairs = zip(baseline_seconds, seconds, strict=True)
+    return spread([baseline / own for baseline, own in pairs])
+
+
+def better_baseline(runs):
+    """Return the run of eager PyTorch's faster memory format, or `None`.
+
+    Args:
+        runs: list of `Run`; only those of the whole network per exit count.
+    """
+    candidates = [run for run in runs if run.contestant.is_baseline]
+    return min(
+        candidates,
+        key=lambda run: statistics.median(_seconds(run)),
+        default=None,
+    )
+
+
+def _seconds(run):
+    return [step["seconds"] for step in run.steps]
+
+
+def summarise(comparison):
+    """Turn a `Comparison` into a dictionary of JSON values.
+
+    Args:
+        comparison: `Comparison` that has been measured.
+
+    Returns:
+        Dictionary with `model`, `attack`, `baseline` (name, or `None`),
+        `left_out` (sentences) and `contestants` (dictionaries).
+    """
+    baseline = better_baseline(comparison.runs)
+    return {
+        "model": comparison.model,
+        "attack": comparison.attack,
+        "baseline": None if baseline is None else baseline.contestant.name,
+        "left_out": comparison.left_out,
+        "contestants": [
+            _summarise_run(run, baseline, comparison.settings.batch_size)
+            for run in comparison.runs
+        ],
+    }
+
+
+def _summarise_run(run, baseline, batch_size):
+    seconds = _seconds(run)
+    milliseconds = spread([1000 * each for each in seconds])
+    speedup = None
+    if baseline is not None:
+        speedup = paired_speedup(_seconds(baseline), seconds)
+    return {
+        "name": run.contestant.name,
+        "label": run.contestant.label,
+        "versions": run.build["versions"],
+        "images_per_second": 1000 * batch_size / milliseconds["median"],
+        "milliseconds": milliseconds,
+        "speedup": speedup,
+        "import_seconds": run.build["import_seconds"],
+        "construction_seconds": run.build["construction_seconds"],
+        "first_step_seconds": run.first["seconds"],
+        "peak_megabytes": run.peak_bytes / 2**20,
+        "last_loss": run.steps[-1]["loss"],
+        "step_seconds": seconds,
+        "processor_seconds": [step["processor_seconds"] for step in run.steps],
+        "others_share": _others_share(run),
+        "growth": _growth(run),
+    }
+
+
+def _others_share(run):
+    """Return the share of the processor that other programs took."""
+    if "others_seconds" not in run.steps[0]:
+        return None
+    others = sum(step["others_seconds"] for step in run.steps)
+    available = sum(step["available_seconds"] for step in run.steps)
+    # The system counts in ticks of about 10 ms.
+    return max(0.0, others) / max(available, 0.01)
+
+
+def _growth(run):
+    """Compare the operations traced for a short and a long attack."""
+    if len(run.growth) < 2:
+        return None
+    counts = [answer["operations"] for answer in run.growth.values()]
+    return {
+        "attack_steps": list(run.growth),
+        "operations": counts,
+        "seconds": [answer["seconds"] for answer in run.growth.values()],
+        "grows": max(counts) > counts[0],
+    }

@@ -1,0 +1,250 @@
+"""From a config to the objects that it describes.
+
+    model = building.build_model(config)
+    model.compile(**building.compile_arguments(config))
+
+Configs hold plain values; this is the one place that knows which class each
+of them means. The schema is `configs/default.py`.
+"""
+
+import contextlib
+
+import keras
+
+from keras_neokd import attacks
+from keras_neokd import checks
+from keras_neokd import data
+from keras_neokd import methods
+from keras_neokd import models
+from keras_neokd import optimizers
+
+_MODELS = {
+    "small_cnn": (models.SmallCNN, ("mnist",)),
+    "msdnet": (
+        models.MSDNet,
+        ("cifar10", "cifar100", "tiny_imagenet", "imagenet"),
+    ),
+}
+ATTACKS = ("average", "max_average", "single")
+_VALIDATIONS = ("none", "clean", "attack")
+_DISTRIBUTIONS = ("none", "mirrored")
+
+
+def build_model(config):
+    """Return the untrained model.
+
+    Args:
+        config: a whole config.
+
+    Raises:
+        ValueError: if model or constructor is unknown, or an option does not
+            fit it.
+    """
+    section = config.model
+    checks.choice("model.name", section.name, _MODELS)
+    model_class, constructors = _MODELS[section.name]
+    checks.choice("model.constructor", section.constructor, constructors)
+    arguments = dict(section.options)
+    for name in ("input_shape", "num_classes"):
+        if section[name] is not None:
+            arguments[name] = section[name]
+    try:
+        return getattr(model_class, section.constructor)(**arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"`model.options` {dict(section.options)} do not fit the model "
+            f"{section.name!r}: {error}"
+        ) from error
+
+
+def build_method(config):
+    """Return the training method.
+
+    Args:
+        config: a whole config.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
+    """
+    section = config.method
+    checks.choice("method.name", section.name, methods.BY_NAME)
+    shared = {
+        "exit_weights": section.exit_weights,
+        "divergence": section.divergence,
+        "temperature": section.temperature,
+    }
+    arguments = {
+        "adversarial_training": {},
+        "nkd": {
+            "weight": section.nkd_weight,
+            "teacher": section.teacher,
+            **shared,
+        },
+        "eokd": {
+            "weight": section.eokd_weight,
+            "allocation": section.allocation,
+            **shared,
+        },
+        "neo_kd": {
+            "nkd_weight": section.nkd_weight,
+            "eokd_weight": section.eokd_weight,
+            "teacher": section.teacher,
+            "allocation": section.allocation,
+            **shared,
+        },
+    }
+    return methods.BY_NAME[section.name](**arguments[section.name])
+
+
+def build_attack(config, name=None, exit=None, **changes):
+    """Return an attack with the settings of `config.attack`.
+
+    Args:
+        config: a whole config.
+        name: one of `ATTACKS`. Defaults to `config.attack.name`.
+        exit: index of the exit that `single` attacks. Defaults to
+            `config.attack.exit`.
+        **changes: arguments of `PGD` to replace.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
+    """
+    section = config.attack
+    name = checks.choice("attack.name", name or section.name, ATTACKS)
+    arguments = {
+        key: section[key]
+        for key in (
+            "epsilon",
+            "step_size",
+            "num_steps",
+            "norm",
+            "random_start",
+            "num_restarts",
+        )
+    }
+    pgd = attacks.PGD(**{**arguments, **changes})
+    if name == "max_average":
+        return attacks.MaxAverage(pgd)
+    if name == "single":
+        exit = section.exit if exit is None else exit
+        return pgd.with_objective(attacks.SingleExit(exit))
+    return pgd
+
+
+def compile_arguments(config):
+    """Return the arguments of `model.compile`.
+
+    Args:
+        config: a whole config.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
+    """
+    attack = build_attack(config)
+    validation = checks.choice(
+        "train.validation", config.train.validation, _VALIDATIONS
+    )
+    return {
+        "optimizer": optimizers.TorchSGD(
+            config.optimizer.learning_rate,
+            momentum=config.optimizer.momentum,
+            nesterov=config.optimizer.nesterov,
+            coupled_weight_decay=config.optimizer.weight_decay,
+        ),
+        "method": build_method(config),
+        "attack": attack,
+        "validation_attack": attack if validation == "attack" else None,
+        "attack_training_mode": config.attack.training_mode,
+        "seed": config.train.seed,
+        "steps_per_execution": checks.integer(
+            "train.steps_per_execution", config.train.steps_per_execution, 1
+        ),
+    }
+
+
+def learning_rate(config, epoch):
+    """Return the learning rate of an epoch, counted from 0.
+
+    Args:
+        config: a whole config.
+        epoch: integer.
+    """
+    section = config.optimizer
+    drops = sum(epoch >= milestone for milestone in section.milestones)
+    return section.learning_rate * section.decay_factor**drops
+
+
+def load_data(config, model):
+    """Load the data set, and see that the model takes it.
+
+    Args:
+        config: a whole config.
+        model: the model that is to see the data.
+
+    Returns:
+        A `keras_neokd.data.Dataset`.
+
+    Raises:
+        ValueError: if the data set is unknown, or does not fit model or
+            settings.
+        FileNotFoundError: if its files are not there.
+    """
+    section = config.data
+    if section.name not in data.DATASET_NAMES:
+        raise ValueError(
+            f"Loading the data set {section.name!r} is not part of this "
+            f"version: `data.name` needs one of "
+            f"{', '.join(data.DATASET_NAMES)}. Model, method and attack of "
+            "this config can be built; to train them on files of your own, "
+            "use --config.data.name=npz --config.data.dir=FILE."
+        )
+    dataset = data.load(
+        section.name,
+        section.dir,
+        validation_size=section.validation_size,
+        num_train=section.num_train,
+        num_test=section.num_test,
+    )
+    expected = model.input_shape[1:], model.num_classes
+    received = tuple(dataset.image_shape), dataset.num_classes
+    if expected != received:
+        raise ValueError(
+            f"The model takes images {expected[0]} of {expected[1]} classes, "
+            f"the data set {section.name!r} has images {received[0]} of "
+            f"{received[1]}. Set --config.model.input_shape and "
+            "--config.model.num_classes, or use another model."
+        )
+    if config.train.validation != "none" and not len(dataset.validation):
+        raise ValueError(
+            f"train.validation is {config.train.validation!r} and there are "
+            "no images to validate on: set --config.data.validation_size."
+        )
+    return dataset
+
+
+def distribution_scope(config):
+    """Return the scope in which model and optimizer are to be made.
+
+    Args:
+        config: a whole config.
+
+    Raises:
+        ValueError: if the backend cannot do what `train.distribution` says.
+    """
+    distribution = checks.choice(
+        "train.distribution", config.train.distribution, _DISTRIBUTIONS
+    )
+    if distribution == "none":
+        return contextlib.nullcontext()
+    if keras.config.backend() != "tensorflow":
+        raise ValueError(
+            "train.distribution='mirrored' needs the TensorFlow backend, "
+            f"KERAS_BACKEND is {keras.config.backend()!r}. Use 'none'."
+        )
+    import tensorflow as tf
+
+    devices = tf.config.list_logical_devices("GPU")
+    devices = devices or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy(
+        [each.name for each in devices]
+    ).scope()

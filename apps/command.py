@@ -1,0 +1,132 @@
+"""What every app does around its work: flags, backend, errors.
+
+    if __name__ == "__main__":
+        command.run(main)
+
+Import this module, absl and ml_collections at the top of an app, and Keras
+inside `main`: wrong flags are then reported at once, and what Keras' backend
+reads from the environment can still be set.
+"""
+
+import importlib.util
+import logging as standard_logging
+import os
+import sys
+import traceback
+
+from absl import app
+from absl import flags
+from absl import logging
+from ml_collections import config_dict
+from ml_collections import config_flags
+
+
+def run(main):
+    """Run an app; report mistakes of the user in a sentence.
+
+    The exit status is 0, 1 after an error, or 130 after Ctrl-C. With `--v=1`
+    an error shows where in the code it was found.
+
+    Args:
+        main: function without arguments.
+    """
+
+    def guarded(argv):
+        if len(argv) > 1:
+            return _fail(f"Unexpected argument {argv[1]!r}.")
+        try:
+            _prepare_keras()
+            main()
+        except KeyboardInterrupt:
+            print("\nInterrupted. The same command goes on.", file=sys.stderr)
+            return 130
+        except (
+            ImportError,
+            OSError,
+            RuntimeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            if logging.vlog_is_on(1):
+                traceback.print_exc()
+            return _fail(str(error))
+        return 0
+
+    app.run(guarded, flags_parser=_parse_flags)
+
+
+def define_config(**options):
+    """Define the flag `--config` of a config file and its values.
+
+    Args:
+        **options: passed on to `config_flags.DEFINE_config_file`.
+
+    Returns:
+        The flag's holder; read it with `config_of`.
+    """
+    return config_flags.DEFINE_config_file(
+        "config",
+        help_string="Config file, for example configs/mnist.py:neo_kd; "
+        "--config.KEY=VALUE changes a value of it.",
+        **options,
+    )
+
+
+def config_of(holder):
+    """Return the config of a flag, or `None` where none was given.
+
+    Args:
+        holder: what `define_config` returned.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    config = holder.value
+    if config is None or isinstance(config, config_dict.ConfigDict):
+        return config
+    path = flags.FLAGS["config"].config_filename
+    raise FileNotFoundError(f"--config: there is no file {path}.")
+
+
+def _prepare_keras():
+    # About twice as fast on CPUs where TensorFlow leaves it off.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Progress of its own and guesses about the speed of our functions.
+    standard_logging.getLogger("tensorflow").setLevel("ERROR")
+    import keras
+
+    if (
+        keras.config.backend() != "tensorflow"
+        and importlib.util.find_spec("tensorflow") is not None
+    ):
+        import tensorflow as tf
+
+        # It only writes logs here, and would take the memory of the GPU.
+        tf.config.set_visible_devices([], "GPU")
+
+
+def _parse_flags(argv):
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        message = str(error)
+        if "Traceback" in message:  # An error that a config file raised.
+            message = message.strip().splitlines()[-1]
+    except (AttributeError, KeyError) as error:
+        message = f"Unknown config key: {_wrong_key(argv, error)}"
+    sys.exit(_fail(message))
+
+
+def _wrong_key(argv, error):
+    hint = str(error.args[0]).replace("\n", " ")
+    for argument in argv[1:]:
+        path = argument.split("=")[0].lstrip("-").split(".")
+        if path[0] == "config" and f"'{path[-1]}'" in hint:
+            return f"--{'.'.join(path)}. {hint}"
+    return hint
+
+
+def _fail(message):
+    print(f"Error: {message}", file=sys.stderr)
+    return 1

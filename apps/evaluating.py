@@ -1,0 +1,193 @@
+"""What `apps.evaluate` does: attack a model and record what it withstands."""
+
+import sys
+import time
+
+import keras
+
+from apps import building
+from apps import plots
+from apps import tables
+from apps import workdir
+from keras_neokd import checks
+from keras_neokd import evaluation
+
+SCHEMA_VERSION = 1
+
+
+def evaluate(config, model_path, results_path, plot_path):
+    """Measure every exit, clean and under every attack of the config.
+
+    The record is written after each attack; the same call goes on with the
+    attacks that are still missing.
+
+    Args:
+        config: a whole config, see `configs/default.py`.
+        model_path: the `.keras` file.
+        results_path: the JSON file to write, or to go on with.
+        plot_path: the PNG file to write.
+
+    Returns:
+        The record, a dict of plain values.
+
+    Raises:
+        ValueError, TypeError: if the config is not possible, or the file at
+            `results_path` holds results of other settings.
+        OSError: if a file is missing or cannot be written.
+    """
+    if not model_path.exists():
+        raise FileNotFoundError(
+            f"There is no model at {model_path}: train it first, or finish "
+            "training."
+        )
+    workdir.check_writable(results_path.parent)
+    planned = _attacks(config)
+    model = keras.saving.load_model(model_path, compile=False)
+    planned = _for_exits(planned, config, model)
+    test = building.load_data(config, model).test
+    count = min(config.evaluate.num_examples or len(test), len(test))
+    record = _open(results_path, _header(config, model, model_path, count))
+    images, labels = test.arrays()
+    done = {each["name"] for each in record["attacks"]}
+    results_path.parent.mkdir(parents=True, exist_ok=True)
+    for name, attack in planned.items():
+        if name in done:
+            continue
+        print(f"Evaluating {record['method']}, {name} ...", flush=True)
+        entry = _measure(
+            model, images[:count], labels[:count], attack, config.evaluate
+        )
+        print(
+            f"  {100 * entry['top1_average']:.2f} % on average over exits "
+            f"({entry['seconds']:.0f} s)"
+        )
+        record["attacks"].append({"name": name, **entry})
+        workdir.write_json(results_path, record)
+    plots.robustness({record["method"]: record}, plot_path)
+    tables.print_record(record)
+    return record
+
+
+def _attacks(config):
+    """Return the names of the attacks, their settings checked."""
+    section = config.evaluate
+    for name in section.attacks:
+        checks.choice("evaluate.attacks", name, building.ATTACKS)
+        _attack(config, name)
+    checks.integer("evaluate.batch_size", section.batch_size, 1)
+    if section.num_examples is not None:
+        checks.integer("evaluate.num_examples", section.num_examples, 1)
+    return list(section.attacks)
+
+
+def _attack(config, name, exit=None):
+    section = config.evaluate
+    epsilon = section.epsilon
+    return building.build_attack(
+        config,
+        name=name,
+        exit=exit,
+        epsilon=config.attack.epsilon if epsilon is None else epsilon,
+        num_steps=section.num_steps,
+        num_restarts=section.num_restarts,
+    )
+
+
+def _for_exits(names, config, model):
+    """Return a dict from the names of all measurements to their attacks."""
+    attacks = {"clean": None}
+    for name in names:
+        if name == "single":
+            for index, exit_name in enumerate(model.exit_names):
+                attacks[f"single_{exit_name}"] = _attack(config, name, index)
+        else:
+            attacks[name] = _attack(config, name)
+    return attacks
+
+
+def _header(config, model, model_path, count):
+    """Return a record without results: all that they depend on."""
+    attack = {
+        key: config.attack[key]
+        for key in ("epsilon", "step_size", "norm", "random_start")
+    }
+    if config.evaluate.epsilon is not None:
+        attack["epsilon"] = config.evaluate.epsilon
+    for key in ("num_steps", "num_restarts"):
+        attack[key] = config.evaluate[key]
+    flat = workdir.flatten(config)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "environment": workdir.environment(),
+        "config_sha256": workdir.text_digest(repr(sorted(flat.items()))),
+        "model": model.name,
+        "model_sha256": workdir.digest(model_path),
+        "method": config.method.name,
+        "data": {
+            "name": config.data.name,
+            "split": "test",
+            "num_examples": count,
+            "num_classes": model.num_classes,
+        },
+        "settings": {"attack": attack, "seed": config.evaluate.seed},
+        "exits": [
+            {
+                "name": cost.name,
+                **cost.cumulative._asdict(),
+                "own_head_only": cost.own._asdict(),
+            }
+            for cost in model.exit_costs()
+        ],
+        "attacks": [],
+    }
+
+
+def _open(path, header):
+    """Return the record to go on with; raise if it is of something else."""
+    if not path.exists():
+        return header
+    record = workdir.read_json(path)
+    keys = ("schema_version", "model_sha256", "data", "settings")
+    there, now = (
+        workdir.flatten(
+            {key: each.get(key) for key in keys}
+            | {"backend": each.get("environment", {}).get("backend")}
+        )
+        for each in (record, header)
+    )
+    workdir.refuse_differences(
+        there,
+        now,
+        f"{path} holds results of other settings",
+        "Write to another file with --results, or remove this one.",
+    )
+    return record
+
+
+def _measure(model, images, labels, attack, section):
+    start = time.monotonic()
+    result = evaluation.anytime(
+        model,
+        images,
+        labels,
+        attack=attack,
+        batch_size=section.batch_size,
+        seed=section.seed,
+        verbose=int(sys.stdout.isatty()),
+    )
+    entry = {"seconds": round(time.monotonic() - start, 2)}
+    for k in (1, 5):
+        if k < result.num_classes:
+            accuracy = result.accuracy(k)
+            entry[f"top{k}"] = _by_exit(result.exit_names, accuracy)
+            entry[f"top{k}_average"] = float(accuracy.mean())
+    if "selected_share" in result.info:
+        shares = result.info["selected_share"].mean(axis=0)
+        entry["selected_share"] = _by_exit(result.exit_names, shares)
+    return entry
+
+
+def _by_exit(names, values):
+    return {
+        name: float(value) for name, value in zip(names, values, strict=True)
+    }

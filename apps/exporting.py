@@ -1,0 +1,37 @@
+"""What `apps.export` does: write a SavedModel and say what is in it."""
+
+import keras
+
+# Registers the classes of this package with Keras, so that files load.
+import keras_neokd.models  # noqa: F401
+from apps import workdir
+from keras_neokd.export import export_saved_model
+
+
+def export(model_path, output):
+    """Write, reload and compare a SavedModel.
+
+    Args:
+        model_path: the `.keras` file.
+        output: folder to write.
+
+    Raises:
+        ImportError: if TensorFlow is not installed.
+        OSError: if a file is missing or cannot be written.
+        RuntimeError: if the SavedModel gives other numbers.
+        ValueError: if `output` holds something else.
+    """
+    if not model_path.exists():
+        raise FileNotFoundError(
+            f"There is no model at {model_path}: train it first, or finish "
+            "training."
+        )
+    workdir.check_writable(output.parent)
+    model = keras.saving.load_model(model_path, compile=False)
+    differences = export_saved_model(model, output)
+    print(
+        f"SavedModel in {output}, reloaded and compared with {model_path} on "
+        "random images. Signatures, and the largest difference of a logit:"
+    )
+    for name, difference in differences.items():
+        print(f"  {name}: {difference:.1e}")

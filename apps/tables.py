@@ -1,0 +1,98 @@
+"""Tables of results in the terminal."""
+
+import sys
+
+import rich.console
+import rich.table
+
+_WIDTH_OF_A_FILE = 120
+
+
+def print_record(record):
+    """Print the record of one evaluated model.
+
+    Args:
+        record: what `evaluating.evaluate` returns.
+    """
+    table = _table(record)
+    for k in (1, 5):
+        if f"top{k}" in record["attacks"][0]:
+            for attack in record["attacks"]:
+                _add_accuracy(table, f"top-{k}, {attack['name']}", attack, k)
+            table.add_section()
+    for attack in record["attacks"]:
+        if "selected_share" in attack:
+            shares = attack["selected_share"].values()
+            table.add_row(
+                f"images from each exit, {attack['name']}",
+                *_percent(shares),
+                "",
+            )
+    for key in ("multiply_adds", "parameters"):
+        values = [each[key] for each in record["exits"]]
+        table.add_row(
+            f"million {key.replace('_', '-')} up to the exit",
+            *(f"{value / 1e6:.3f}" for value in values),
+            "",
+        )
+    _print(_title(record), table)
+
+
+def print_comparison(records):
+    """Print the top-1 accuracy of several models, grouped by attack.
+
+    Args:
+        records: dict from a title to what `evaluating.evaluate` returned for
+            it; all of the same exits and attacks.
+    """
+    first = next(iter(records.values()))
+    table = _table(first)
+    for index, attack in enumerate(first["attacks"]):
+        for title, record in records.items():
+            _add_accuracy(
+                table,
+                f"{attack['name']}, {title}",
+                record["attacks"][index],
+                1,
+            )
+        table.add_section()
+    _print(_title(first), table)
+
+
+def _title(record):
+    attack = record["settings"]["attack"]
+    classes = record["data"]["num_classes"]
+    return (
+        f"Accuracy in % on {record['data']['num_examples']} test images of "
+        f"{record['data']['name']}; PGD-{attack['num_steps']}, epsilon "
+        f"{attack['epsilon']:.4g} ({attack['norm']}); chance "
+        f"{100 / classes:.3g}"
+    )
+
+
+def _table(record):
+    table = rich.table.Table()
+    table.add_column()
+    for each in record["exits"]:
+        table.add_column(each["name"], justify="right")
+    table.add_column("average", justify="right")
+    return table
+
+
+def _add_accuracy(table, label, attack, k):
+    table.add_row(
+        label,
+        *_percent(attack[f"top{k}"].values()),
+        *_percent([attack[f"top{k}_average"]]),
+    )
+
+
+def _percent(values):
+    return [f"{100 * value:.2f}" for value in values]
+
+
+def _print(title, table):
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    console = rich.console.Console(width=width, highlight=False)
+    console.print(title)
+    console.print(table)

@@ -1,0 +1,33 @@
+"""Train a multi-exit model, or go on with a run that was interrupted.
+
+    python -m apps.train --config=configs/mnist.py:neo_kd --workdir=runs/x
+    python -m apps.train --config=configs/cifar10.py:adversarial_training \
+        --config.attack.name=average --config.train.epochs=3 --workdir=runs/y
+
+Writes to the folder: config.json, environment.json, history.csv and
+history.jsonl (every loss term and accuracy of every exit), TensorBoard logs
+where TensorFlow is installed, learning_curves.png, and at the end
+model.keras. KERAS_BACKEND chooses tensorflow, jax or torch.
+"""
+
+from absl import flags
+
+from apps import command
+
+_CONFIG = command.define_config()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run. The same command goes on in it."
+)
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main():
+    """Train as the flags say."""
+    config = command.config_of(_CONFIG)
+    from apps import training
+
+    training.train(config, _WORKDIR.value)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,256 @@
+"""The folder of a run: which files it has, and who may write them.
+
+run = Workdir("runs/x")
+run.check(config)          # may this config go on in this folder?
+run.begin(config)          # write config.json and environment.json
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shutil
+import sys
+
+import keras
+from ml_collections import config_dict
+
+import keras_neokd
+
+
+class Workdir:
+    """Paths and records of one run.
+
+    Args:
+        path: the folder, existing or not.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path).expanduser()
+        self.config = self.path / "config.json"
+        self.environment = self.path / "environment.json"
+        self.history = self.path / "history.jsonl"
+        self.history_table = self.path / "history.csv"
+        self.backup = self.path / "backup"
+        self.tensorboard = self.path / "tensorboard"
+        self.model = self.path / "model.keras"
+        self.learning_curves = self.path / "learning_curves.png"
+        self.results = self.path / "results.json"
+        self.robustness = self.path / "robustness.png"
+        self.saved_model = self.path / "saved_model"
+
+    @property
+    def is_finished(self):
+        """Whether training came to its end; the model is written last."""
+        return self.model.exists()
+
+    def check(self, config):
+        """Raise if a run with this config cannot begin or go on here.
+
+        Args:
+            config: a whole config.
+
+        Raises:
+            ValueError: if the folder belongs to a run with another config or
+                backend (the message names every key that differs), or to
+                something else.
+            OSError: if the folder cannot be written.
+        """
+        check_writable(self.path)
+        if not self.config.exists():
+            if self.path.exists() and _visible(self.path):
+                raise ValueError(
+                    f"--workdir={self.path} is not empty and holds no run "
+                    "(no config.json). Give a new folder."
+                )
+            return
+        theirs = {**flatten(read_json(self.config)), **self._backend()}
+        ours = {**flatten(config), "backend": keras.config.backend()}
+        refuse_differences(
+            theirs,
+            ours,
+            f"--workdir={self.path} belongs to a run with other settings",
+            "Give another folder, or the settings of that run.",
+        )
+
+    def begin(self, config):
+        """Make the folder and write what describes the run.
+
+        Args:
+            config: a whole config, checked.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not self.environment.exists():
+            write_json(self.environment, environment())
+        if not self.config.exists():
+            write_json(self.config, config.to_dict())
+
+    def read_config(self):
+        """Return the config of the run.
+
+        Raises:
+            FileNotFoundError: if the folder holds no run.
+        """
+        if not self.config.exists():
+            raise FileNotFoundError(
+                f"--workdir={self.path} holds no run: expected "
+                f"{self.config}, which apps.train writes."
+            )
+        return config_dict.ConfigDict(read_json(self.config)).lock()
+
+    def read_history(self):
+        """Return one dict per finished epoch, oldest first."""
+        if not self.history.exists():
+            return []
+        rows = []
+        for line in self.history.read_text("utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # The process was killed while it wrote this line.
+        return rows
+
+    def remove_backup(self):
+        """Remove the backup, which a finished run no longer needs."""
+        shutil.rmtree(self.backup, ignore_errors=True)
+
+    def _backend(self):
+        if not self.environment.exists():
+            return {}
+        return {"backend": read_json(self.environment)["backend"]}
+
+
+def check_writable(path):
+    """Raise `OSError` if a folder cannot be made or written.
+
+    Args:
+        path: `pathlib.Path`.
+    """
+    existing = path
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise NotADirectoryError(
+            f"Cannot write to {path}: {existing} is not a folder. Give "
+            "another place."
+        )
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"Cannot write to {path}: no permission to write in {existing}. "
+            "Give another place."
+        )
+
+
+def environment():
+    """Return what a result depends on besides its config, as plain values."""
+    backend = keras.config.backend()
+    packages = sorted({"keras", "numpy", backend})
+    return {
+        "backend": backend,
+        "keras_neokd": keras_neokd.__version__,
+        **{name: importlib.metadata.version(name) for name in packages},
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "num_cpus": os.cpu_count(),
+        "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
+        "command": " ".join(sys.argv),
+    }
+
+
+def refuse_differences(theirs, ours, what, remedy):
+    """Raise `ValueError` that names every key with two values.
+
+    Args:
+        theirs: flat dict of recorded values.
+        ours: flat dict of the values asked for now.
+        what: how the message begins.
+        remedy: how it ends.
+    """
+    lines = [
+        f"  {key}: there {json.dumps(theirs.get(key))}, "
+        f"now {json.dumps(ours.get(key))}"
+        for key in sorted({*theirs, *ours})
+        if theirs.get(key) != ours.get(key)
+    ]
+    if lines:
+        raise ValueError("\n".join([f"{what}:", *lines, remedy]))
+
+
+def flatten(config, prefix=""):
+    """Return a nested config as a dict with dotted keys, as JSON has it.
+
+    Args:
+        config: `ConfigDict` or dict.
+        prefix: what the keys begin with.
+    """
+    if isinstance(config, config_dict.ConfigDict):
+        config = config.to_dict()
+    flat = {}
+    for key, value in config.items():
+        if isinstance(value, dict):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = json.loads(json.dumps(value))
+    return flat
+
+
+def digest(path):
+    """Return the SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: `pathlib.Path`.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def text_digest(text):
+    """Return the SHA-256 of a text, in hexadecimal.
+
+    Args:
+        text: any string.
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_json(path):
+    """Return the content of a JSON file.
+
+    Args:
+        path: `pathlib.Path`.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not a JSON file: {error}.") from error
+
+
+def write_json(path, value):
+    """Write a JSON file so that a kill leaves the old or the new one.
+
+    Args:
+        path: `pathlib.Path`.
+        value: nested plain values.
+    """
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path, text):
+    """Write a text file so that a kill leaves the old or the new one.
+
+    Args:
+        path: `pathlib.Path`.
+        text: its new content.
+    """
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, "utf-8")
+    unfinished.replace(path)
+
+
+def _visible(path):
+    return [each for each in path.iterdir() if not each.name.startswith(".")]

@@ -1,0 +1,453 @@
+"""The contract of attacks: what goes in, what comes out, what is refused."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd import backend
+from keras_neokd import randomness
+from keras_neokd.attacks import attack as attack_module
+from tests import numpy_reference as reference
+
+SHAPE = (3, 2, 2)
+ALL_ATTACKS = [
+    attacks.PGD(epsilon=0.1, step_size=0.02, num_steps=3),
+    attacks.PGD(
+        1.5, 0.5, 2, norm="l2", objective=attacks.AverageExits((0, -1), "margin")
+    ),
+    attacks.PGD(
+        0.1, 0.1, 1, random_start=False, objective=attacks.SingleExit(1)
+    ),
+    attacks.PGD(8 / 255, 2 / 255, 2, num_restarts=2),
+    attacks.MaxAverage(attacks.PGD(0.1, 0.05, 2)),
+    attacks.MaxAverage(attacks.PGD(0.5, 0.2, 2, norm="l2"), exits=(0, 2)),
+]
+
+
+def linear_predict():
+    model = reference.LinearExits(3, SHAPE, num_classes=4)
+    return attacks.ExitLogits(model, num_exits=3)
+
+
+def images(count=2, fill=0.5):
+    return np.full((count, *SHAPE), fill, "float32")
+
+
+class Garbage(attacks.Attack):
+    """Returns points far outside everything, and says something about them."""
+
+    def perturb(self, predict, images, labels, keys):
+        return images * 0 + 7.0 * ops.sign(images - 0.4), {"keys": keys}
+
+
+# ExitLogits.
+
+
+def test_exit_logits_asks_for_all_exits_or_those_named():
+    model = reference.LinearExits(3, SHAPE, num_classes=4)
+    predict = attacks.ExitLogits(model, num_exits=3)
+    x = ops.convert_to_tensor(images())
+
+    everything, some = predict(x), predict(x, (2, 0))
+
+    assert model.calls == [(0, 1, 2), (2, 0)]
+    assert predict.num_exits == 3
+    assert len(everything) == 3
+    for received, exit_ in ((some[0], 2), (some[1], 0), (everything[1], 1)):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(received),
+            model.logits(images(), exit_),
+            atol=1e-5,
+        )
+
+
+def test_exit_logits_returns_float32_for_half_precision_models():
+    def half(images, exits):
+        flat = ops.reshape(images, (-1, 12))
+        return [ops.cast(flat, "float16") for _ in exits]
+
+    predict = attacks.ExitLogits(half, num_exits=2)
+    for logits in predict(ops.convert_to_tensor(images())):
+        assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+
+
+# Promises of `generate`, whatever `perturb` does.
+
+
+def test_images_are_projected_to_the_ball_and_to_the_pixel_range():
+    adversarial, info = Garbage(epsilon=0.3).generate(
+        linear_predict(),
+        ops.convert_to_tensor(images()),
+        ops.convert_to_tensor([0, 1]),
+        ops.convert_to_tensor([5, 6]),
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(adversarial), images(fill=0.8), atol=1e-6
+    )
+    np.testing.assert_array_equal(ops.convert_to_numpy(info["keys"]), [5, 6])
+
+
+def test_no_gradient_flows_out():
+    def values(x):
+        adversarial, _ = Garbage(0.3).generate(linear_predict(), x, None, None)
+        return ops.sum(adversarial, axis=(1, 2, 3)) + ops.sum(
+            x, axis=(1, 2, 3)
+        )
+
+    _, gradient = backend.value_and_input_gradient(
+        values, ops.convert_to_tensor(images())
+    )
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(gradient), np.ones((2, *SHAPE))
+    )
+
+
+def test_an_attack_without_algorithm_says_so():
+    with pytest.raises(NotImplementedError):
+        attacks.Attack(0.1)(linear_predict(), images(), [0, 1])
+
+
+# Projection.
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.3, 1.0])
+def test_projection_equals_the_reference(norm, epsilon):
+    rng = np.random.default_rng(2)
+    clean = rng.uniform(size=(8, *SHAPE)).astype("float32")
+    # Also values next to the image, on which projection must do nothing.
+    points = clean + rng.normal(scale=0.5, size=clean.shape)
+    points[::2] = clean[::2] + 0.01
+    points = points.astype("float32")
+
+    projected = ops.convert_to_numpy(
+        attack_module.project(
+            ops.convert_to_tensor(points),
+            ops.convert_to_tensor(clean),
+            epsilon,
+            norm,
+        )
+    )
+
+    np.testing.assert_allclose(
+        projected,
+        reference.project(points, clean, epsilon, norm),
+        atol=1e-6,
+    )
+    if epsilon == 0:
+        np.testing.assert_array_equal(projected, clean)
+
+
+def test_projection_by_hand():
+    clean = np.array([[0.5, 0.5], [0.9, 0.5]], "float32")
+    points = np.array([[0.8, 0.9], [1.2, 0.9]], "float32")
+
+    def project(epsilon, norm):
+        return ops.convert_to_numpy(
+            attack_module.project(
+                ops.convert_to_tensor(points),
+                ops.convert_to_tensor(clean),
+                epsilon,
+                norm,
+            )
+        )
+
+    # The change is (0.3, 0.4) for both: length 0.5.
+    np.testing.assert_allclose(
+        project(0.1, "linf"), [[0.6, 0.6], [1.0, 0.6]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        project(0.25, "l2"), [[0.65, 0.7], [1.0, 0.7]], atol=1e-6
+    )
+    np.testing.assert_allclose(
+        project(0.6, "l2"), [[0.8, 0.9], [1.0, 0.9]], atol=1e-6
+    )
+
+
+def test_example_norm_is_the_euclidean_length_of_each_example():
+    x = np.array([[[3.0], [4.0]], [[0.0], [0.0]]], "float32")
+    norm = ops.convert_to_numpy(
+        attack_module.example_norm(ops.convert_to_tensor(x))
+    )
+    np.testing.assert_allclose(norm, [[[5.0]], [[0.0]]])
+
+
+# Calling an attack on arrays.
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [2, 1],
+        np.array([2, 1], "uint8"),
+        np.array([[2], [1]]),
+        np.array([2.0, 1.0]),
+        np.eye(4, dtype="float32")[[2, 1]],
+    ],
+)
+def test_every_form_of_labels_gives_the_same_images(labels):
+    pgd = attacks.PGD(0.1, 0.05, 1)
+    keys = randomness.bits(4, np.arange(2, dtype="int32"))
+    expected, _ = pgd.generate(
+        linear_predict(),
+        ops.convert_to_tensor(images()),
+        ops.convert_to_tensor(np.array([2, 1], "int32")),
+        keys,
+    )
+
+    received = pgd(linear_predict(), images(), labels, seed=4)
+
+    assert received.shape == (2, *SHAPE)
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(received), ops.convert_to_numpy(expected)
+    )
+
+
+GOOD = {"images": images(), "labels": [0, 1], "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"images": images()[0]}, ValueError, "Images need shape"),
+        (
+            {"images": images(fill=128.0)},
+            ValueError,
+            r"pixels in \[0, 1\].*from 128.0 to 128.0. Divide 8-bit",
+        ),
+        ({"images": images(fill=-0.1)}, ValueError, r"pixels in \[0, 1\]"),
+        ({"images": images(fill=np.nan)}, ValueError, "NaN or infinity in 2"),
+        ({"labels": [0, 1, 2]}, ValueError, "received 2 images and 3 labels"),
+        ({"labels": [0, -1]}, ValueError, "from 0 .*received values from -1"),
+        ({"labels": 0}, ValueError, "Labels need shape"),
+        ({"labels": np.zeros((2, 1, 1))}, ValueError, "Labels need shape"),
+        ({"labels": [0.5, 1.0]}, ValueError, "fractional values such as 0.5"),
+        (
+            {"labels": [[0.5, 0.5, 0, 0], [0, 0, 0, 1.0]]},
+            ValueError,
+            "need to be one-hot",
+        ),
+        # The model has four classes. Such a label has no cross-entropy to
+        # raise: the image would come back with noise on it and no warning.
+        ({"labels": [0, 4]}, ValueError, "from 0 to 3.*from 0 to 4"),
+        ({"seed": -1}, ValueError, "`seed` needs"),
+        ({"seed": 0.5}, TypeError, "`seed` needs an integer"),
+    ],
+)
+def test_bad_arrays_are_refused(changed, error, message):
+    pgd = attacks.PGD(0.1, 0.05, 1)
+    with pytest.raises(error, match=message):
+        pgd(linear_predict(), **{**GOOD, **changed})
+
+
+@pytest.mark.parametrize("predict", [None, lambda images: images])
+def test_other_things_than_exit_logits_are_refused(predict):
+    with pytest.raises(
+        TypeError, match=r"pass `model.exit_logits\(\)` of a MultiExitModel"
+    ):
+        attacks.PGD(0.1, 0.05, 1)(predict, images(), [0, 1])
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.PGD(0.1, 0.1, 1, objective=attacks.SingleExit(3)),
+        attacks.PGD(0.1, 0.1, 1, objective=attacks.AverageExits((0, 3))),
+        attacks.MaxAverage(attacks.PGD(0.1, 0.1, 1), exits=(0, 3)),
+    ],
+    ids=repr,
+)
+def test_exits_that_the_model_lacks_are_refused(attack):
+    for call in (
+        lambda: attack.validate(3),
+        lambda: attack(linear_predict(), images(), [0, 1]),
+    ):
+        with pytest.raises(ValueError, match="Exit index 3 does not exist"):
+            call()
+    attack.validate(4)
+
+
+# Arguments of all attacks.
+
+
+def pgd_with(**arguments):
+    return attacks.PGD(
+        **{"epsilon": 0.1, "step_size": 0.1, "num_steps": 1, **arguments}
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: pgd_with(epsilon=-0.1),
+            ValueError,
+            "`epsilon` needs .* >= 0, received -0.1",
+        ),
+        (
+            lambda: pgd_with(epsilon=8),
+            ValueError,
+            "0 <= epsilon <= 1, received 8. Did you mean epsilon=8/255",
+        ),
+        (lambda: pgd_with(epsilon="8/255"), TypeError, "`epsilon` needs a num"),
+        (lambda: pgd_with(epsilon=np.nan), ValueError, "`epsilon` .* nan"),
+        (
+            lambda: pgd_with(epsilon=-1, norm="l2"),
+            ValueError,
+            "`epsilon` needs .* >= 0, received -1",
+        ),
+        (
+            lambda: pgd_with(norm="l1"),
+            ValueError,
+            r"Unknown norm 'l1': expected one of \['linf', 'l2'\]",
+        ),
+        (lambda: pgd_with(norm=2), ValueError, "Unknown norm 2"),
+        (
+            lambda: pgd_with(step_size=0),
+            ValueError,
+            "`step_size` needs .* > 0, received 0",
+        ),
+        (lambda: pgd_with(step_size=None), TypeError, "`step_size` needs a num"),
+        (
+            lambda: pgd_with(num_steps=0),
+            ValueError,
+            "`num_steps` needs an integer >= 1, received 0",
+        ),
+        (lambda: pgd_with(num_steps=7.0), TypeError, "`num_steps` needs an int"),
+        (
+            lambda: pgd_with(num_restarts=0),
+            ValueError,
+            "`num_restarts` needs an integer >= 1, received 0",
+        ),
+        (
+            lambda: pgd_with(num_restarts=3, random_start=False),
+            ValueError,
+            "repeat the same run: received num_restarts=3 with "
+            "random_start=False",
+        ),
+        (
+            lambda: pgd_with(objective="average"),
+            TypeError,
+            r"`objective` needs an Objective such as AverageExits\(\) or "
+            r"SingleExit\(0\), received 'average'",
+        ),
+        (
+            lambda: pgd_with(objective=attacks.AverageExits),
+            TypeError,
+            "`objective` needs an Objective",
+        ),
+        (
+            lambda: attacks.MaxAverage("pgd"),
+            TypeError,
+            "`MaxAverage` needs an attack that can be aimed at one exit, .*"
+            "received 'pgd'",
+        ),
+        (
+            lambda: attacks.MaxAverage(attacks.PGD),
+            TypeError,
+            "`MaxAverage` needs an attack",
+        ),
+        (
+            lambda: attacks.MaxAverage(attacks.MaxAverage(pgd_with())),
+            TypeError,
+            "`MaxAverage` needs an attack",
+        ),
+        (
+            lambda: attacks.MaxAverage(pgd_with(), exits=0),
+            TypeError,
+            "`exits` needs a sequence",
+        ),
+        (
+            lambda: attacks.MaxAverage(pgd_with(), exits=(1, 1)),
+            ValueError,
+            "none of them twice",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_limits_of_epsilon():
+    assert pgd_with(epsilon=0).epsilon == 0
+    assert pgd_with(epsilon=1).epsilon == 1
+    assert pgd_with(epsilon=8, norm="l2").epsilon == 8
+
+
+# Configuration.
+
+
+@pytest.mark.parametrize("attack", ALL_ATTACKS, ids=repr)
+def test_round_trip_keeps_every_argument(attack):
+    text = json.dumps(keras.saving.serialize_keras_object(attack))
+
+    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+
+    assert type(loaded) is type(attack)
+    assert repr(loaded) == repr(attack)
+    assert loaded.get_config() == attack.get_config()
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(loaded(linear_predict(), images(), [0, 1])),
+        ops.convert_to_numpy(attack(linear_predict(), images(), [0, 1])),
+    )
+
+
+def test_representation_shows_how_to_write_the_attack():
+    assert repr(attacks.MaxAverage(pgd_with())) == (
+        "MaxAverage(attack=PGD(epsilon=0.1, step_size=0.1, num_steps=1, "
+        "norm='linf', random_start=True, num_restarts=1, "
+        "objective=AverageExits(exits=None, loss='cross_entropy')), "
+        "exits=None)"
+    )
+
+
+def test_with_objective_changes_nothing_else():
+    original = attacks.PGD(0.2, 0.1, 3, "l2", True, 4)
+    copy = original.with_objective(attacks.SingleExit(1))
+    assert copy.objective.exit == 1
+    assert isinstance(original.objective, attacks.AverageExits)
+    for name in ("epsilon", "step_size", "num_steps", "norm", "num_restarts"):
+        assert getattr(copy, name) == getattr(original, name)
+
+
+# Names.
+
+
+@pytest.mark.parametrize("name", ["max_average", "average", "pgd"])
+def test_names_are_refused_with_what_to_write(name):
+    with pytest.raises(ValueError) as caught:
+        attacks.get(name)
+    message = str(caught.value)
+    assert f"attack={name!r} does not say how strong the attack is" in message
+    assert "Give epsilon: attack=keras_neokd.attacks." in message
+    written = message.split("attack=keras_neokd.attacks.")[1]
+    written = written.split(" (pixel units")[0]
+    example = eval(written, vars(attacks))
+    wanted = attacks.MaxAverage if name == "max_average" else attacks.PGD
+    assert type(example) is wanted
+
+
+@pytest.mark.parametrize("name", ["autoattack", "PGD", ""])
+def test_unknown_names_list_the_known_ones(name):
+    with pytest.raises(ValueError) as caught:
+        attacks.get(name)
+    assert f"Unknown attack {name!r}" in str(caught.value)
+    assert "['average', 'max_average', 'pgd']" in str(caught.value)
+
+
+def test_objects_pass_as_they_are():
+    attack = pgd_with()
+    assert attacks.get(attack) is attack
+
+
+@pytest.mark.parametrize("other", [None, 0.3, attacks.PGD, {"epsilon": 0.3}])
+def test_other_types_are_refused(other):
+    with pytest.raises(
+        TypeError, match="`attack` needs a keras_neokd.attacks.Attack"
+    ):
+        attacks.get(other)

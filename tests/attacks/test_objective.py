@@ -1,0 +1,171 @@
+"""Objectives: which exits, which loss, and bad arguments."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import attacks
+from tests import numpy_reference as reference
+
+ALL_OBJECTIVES = [
+    attacks.SingleExit(2),
+    attacks.SingleExit(-1, loss="margin"),
+    attacks.AverageExits(),
+    attacks.AverageExits((0, 2), loss="margin"),
+]
+
+
+def scores(objective, logits, labels):
+    """Score logits `(batch, exits, classes)` of the exits it asks for."""
+    exits = objective.exit_indices(logits.shape[1])
+    chosen = tuple(
+        ops.convert_to_tensor(logits[:, i].astype("float32")) for i in exits
+    )
+    labels = ops.convert_to_tensor(np.asarray(labels, "int32"))
+    return ops.convert_to_numpy(objective(chosen, labels))
+
+
+@pytest.mark.parametrize(
+    ("objective", "exits"),
+    [
+        (attacks.SingleExit(0), (0,)),
+        (attacks.SingleExit(2), (2,)),
+        (attacks.SingleExit(-1), (2,)),
+        (attacks.SingleExit(-3), (0,)),
+        (attacks.AverageExits(), (0, 1, 2)),
+        (attacks.AverageExits(exits=(0, 2)), (0, 2)),
+        (attacks.AverageExits(exits=[2, -3]), (2, 0)),
+        (attacks.AverageExits(exits=np.array([1])), (1,)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+def test_score_is_the_mean_loss_over_the_chosen_exits(objective, exits, loss):
+    objective = type(objective)(**{**objective.arguments(), "loss": loss})
+    logits = np.random.default_rng(0).normal(scale=2, size=(6, 3, 5))
+    labels = np.array([0, 1, 2, 3, 4, 4])
+    function = {
+        "cross_entropy": reference.cross_entropy,
+        "margin": reference.margin,
+    }[loss]
+
+    assert objective.exit_indices(3) == exits
+    expected = np.mean([function(logits[:, i], labels) for i in exits], axis=0)
+    received = scores(objective, logits, labels)
+    assert received.shape == (6,)
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_score_rises_when_the_true_logit_falls():
+    logits = np.random.default_rng(1).normal(size=(4, 3, 5))
+    labels = np.array([0, 1, 2, 3])
+    worse = logits.copy()
+    worse[np.arange(4), :, labels] -= 1
+    for objective in ALL_OBJECTIVES:
+        better = scores(objective, worse, labels)
+        assert (better > scores(objective, logits, labels)).all()
+
+
+# Configuration.
+
+
+@pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=repr)
+def test_round_trip_keeps_every_argument(objective):
+    text = json.dumps(keras.saving.serialize_keras_object(objective))
+
+    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+
+    assert type(loaded) is type(objective)
+    assert loaded.arguments() == objective.arguments()
+    assert loaded.exit_indices(3) == objective.exit_indices(3)
+
+
+def test_representation_shows_how_to_write_the_objective():
+    assert repr(attacks.SingleExit(1)) == (
+        "SingleExit(exit=1, loss='cross_entropy')"
+    )
+
+
+# Bad arguments.
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (
+            lambda: attacks.SingleExit(0, loss="dlr"),
+            ValueError,
+            r"Unknown attack loss 'dlr': .*\['cross_entropy', 'margin'\]",
+        ),
+        (
+            lambda: attacks.AverageExits(loss=None),
+            ValueError,
+            r"Unknown attack loss None: .*\['cross_entropy', 'margin'\]",
+        ),
+        (
+            lambda: attacks.AverageExits(loss=["margin"]),
+            ValueError,
+            r"Unknown attack loss \['margin'\]",
+        ),
+        (
+            lambda: attacks.SingleExit("exit_1"),
+            TypeError,
+            "0-based integer index in depth order, received 'exit_1'",
+        ),
+        (lambda: attacks.SingleExit(1.0), TypeError, "received 1.0"),
+        (lambda: attacks.SingleExit(True), TypeError, "received True"),
+        (lambda: attacks.SingleExit(None), TypeError, "received None"),
+        (
+            lambda: attacks.AverageExits(exits=1),
+            TypeError,
+            "`exits` needs a sequence of 0-based exit indices or None for all "
+            "exits, received 1",
+        ),
+        (lambda: attacks.AverageExits("12"), TypeError, "received '12'"),
+        (
+            lambda: attacks.AverageExits(("exit_1",)),
+            TypeError,
+            "received 'exit_1'",
+        ),
+        (
+            lambda: attacks.AverageExits(()),
+            ValueError,
+            r"at least one exit index and none of them twice, received \(\)",
+        ),
+        (
+            lambda: attacks.AverageExits((0, 1, 0)),
+            ValueError,
+            r"none of them twice, received \(0, 1, 0\)",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("objective", "index"),
+    [
+        (attacks.SingleExit(3), 3),
+        (attacks.SingleExit(-4), -4),
+        (attacks.AverageExits((0, 3)), 3),
+    ],
+    ids=repr,
+)
+def test_exits_that_the_model_lacks_are_refused(objective, index):
+    with pytest.raises(ValueError) as caught:
+        objective.exit_indices(3)
+    assert f"Exit index {index} does not exist" in str(caught.value)
+    assert "has 3 exits, so expected 0 to 2" in str(caught.value)
+
+
+def test_one_exit_named_twice_by_its_two_indices_is_refused():
+    # With three exits, 2 and -1 are the same.
+    objective = attacks.AverageExits(exits=(2, -1))
+    assert objective.exit_indices(4) == (2, 3)
+    with pytest.raises(ValueError, match="twice"):
+        objective.exit_indices(3)

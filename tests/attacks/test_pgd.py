@@ -1,0 +1,445 @@
+"""PGD against plain NumPy on exits that are linear in the pixels."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from scipy import stats
+
+from keras_neokd import attacks
+from keras_neokd import backend
+from keras_neokd import randomness
+from tests import numpy_reference as reference
+
+SHAPE = (4, 3, 2)
+LABELS = np.array([0, 1, 2, 3, 4, 0])
+EPSILON = {"linf": 0.15, "l2": 0.6}
+STEP_SIZE = {"linf": 0.04, "l2": 0.2}
+
+
+def two_exits():
+    return reference.LinearExits(2, SHAPE, num_classes=5)
+
+
+def some_images(count=6, low=0.0, high=1.0):
+    rng = np.random.default_rng(7)
+    return rng.uniform(low, high, size=(count, *SHAPE)).astype("float32")
+
+
+def pgd_of(norm="linf", **arguments):
+    defaults = {
+        "epsilon": EPSILON[norm],
+        "step_size": STEP_SIZE[norm],
+        "num_steps": 4,
+        "norm": norm,
+    }
+    return attacks.PGD(**{**defaults, **arguments})
+
+
+def generate(attack, model, images, labels, index=None, seed=0):
+    """Run the attack as one compiled function; return NumPy images."""
+    predict = attacks.ExitLogits(model, model.num_exits)
+
+    def function(images, labels, index):
+        keys = randomness.bits(seed, index)
+        return attack.generate(predict, images, labels, keys)[0]
+
+    index = np.arange(len(images)) if index is None else np.asarray(index)
+    compiled = backend.compile_function(function, [])
+    return ops.convert_to_numpy(
+        compiled(
+            ops.convert_to_tensor(images),
+            ops.convert_to_tensor(np.asarray(labels, "int32")),
+            ops.convert_to_tensor(index.astype("int32")),
+        )
+    )
+
+
+def start_of(images, attack, seed=0, restart=0):
+    """The reference's start: random numbers of (seed, index), (restart)."""
+    if not attack.random_start:
+        return images.astype("float64")
+    keys = reference.bits(reference.bits(seed, np.arange(len(images))), restart)
+    return reference.random_start(images, keys, attack.epsilon, attack.norm)
+
+
+def iterates_of(attack, model, images, labels, exits, seed=0, restart=0):
+    return reference.pgd(
+        model,
+        images.astype("float64"),
+        labels,
+        exits,
+        start_of(images, attack, seed, restart),
+        attack.epsilon,
+        attack.step_size,
+        attack.num_steps,
+        attack.norm,
+        attack.objective.loss,
+    )
+
+
+# The algorithm.
+
+
+def test_one_step_by_hand():
+    # One pixel, two classes, logits (0, 2 x), label 0: the score rises with
+    # x. A step of 0.2 from 0.5 leaves the ball of 0.1.
+    def function(images, exits):
+        pixel = ops.reshape(images, (-1, 1))
+        return [ops.concatenate([pixel * 0.0, 2.0 * pixel], axis=1)]
+
+    predict = attacks.ExitLogits(function, num_exits=1)
+    image = np.full((1, 1, 1, 1), 0.5, "float32")
+    for label, step_size, expected in (
+        (0, 0.05, 0.55),
+        (1, 0.05, 0.45),
+        (0, 0.2, 0.6),
+    ):
+        for norm in ("linf", "l2"):
+            pgd = attacks.PGD(0.1, step_size, 1, norm, random_start=False)
+            adversarial = pgd(predict, image, [label])
+            assert float(ops.squeeze(adversarial)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("num_steps", [1, 7])
+@pytest.mark.parametrize("random_start", [False, True])
+@pytest.mark.parametrize(
+    ("objective", "exits"),
+    [
+        (attacks.AverageExits(), (0, 1)),
+        (attacks.SingleExit(-1), (1,)),
+        (attacks.AverageExits(loss="margin"), (0, 1)),
+    ],
+    ids=["average", "single", "margin"],
+)
+def test_attack_equals_plain_numpy(
+    norm, num_steps, random_start, objective, exits
+):
+    model, images = two_exits(), some_images()
+    attack = pgd_of(
+        norm,
+        num_steps=num_steps,
+        random_start=random_start,
+        objective=objective,
+    )
+    iterates = iterates_of(attack, model, images, LABELS, exits, seed=3)
+
+    adversarial = generate(attack, model, images, LABELS, seed=3)
+
+    np.testing.assert_allclose(adversarial, iterates[-1], atol=1e-5)
+
+
+def test_the_comparison_with_numpy_is_not_trivial():
+    # Directions change between steps, and both projections act.
+    model, images = two_exits(), some_images()
+    for norm in ("linf", "l2"):
+        attack = pgd_of(norm, num_steps=7)
+        iterates = iterates_of(attack, model, images, LABELS, (0, 1))
+        signs = [
+            np.sign(model.gradient(each, LABELS, (0, 1))) for each in iterates
+        ]
+        assert any((sign != signs[0]).any() for sign in signs)
+        change = iterates[-1] - images
+        assert (iterates[-1] == 0).any() and (iterates[-1] == 1).any()
+        at_edge = np.isclose(
+            abs(change) if norm == "linf" else reference.lengths(change),
+            attack.epsilon,
+        )
+        assert at_edge.any()
+
+
+def test_last_iterate_is_returned_even_where_an_earlier_one_was_better():
+    # A step far too long jumps to and fro between the walls of the ball.
+    model, images = two_exits(), some_images()
+    attack = pgd_of(num_steps=4, step_size=0.29, random_start=False)
+    iterates = iterates_of(attack, model, images, LABELS, (0, 1))
+    scores = [model.score(each, LABELS, (0, 1)) for each in iterates]
+    assert (np.max(scores, axis=0) > scores[-1] + 1e-3).any()
+
+    adversarial = generate(attack, model, images, LABELS)
+
+    np.testing.assert_allclose(adversarial, iterates[-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-15, 1e-18])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_length_of_a_step_does_not_depend_on_the_size_of_the_gradient(
+    norm, scale
+):
+    # Confident models have tiny gradients; they must not look robust for it.
+    model = reference.LinearExits(2, SHAPE, num_classes=5, scale=scale)
+    images = some_images(low=0.4, high=0.6)
+    attack = pgd_of(norm, num_steps=1, random_start=False)
+
+    change = generate(attack, model, images, LABELS) - images
+
+    if norm == "linf":
+        lengths = abs(change).max(axis=(1, 2, 3))
+    else:
+        lengths = reference.lengths(change).ravel()
+    np.testing.assert_allclose(lengths, STEP_SIZE[norm], rtol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_objective_is_higher_than_at_the_start_and_at_the_image(norm):
+    model, images = two_exits(), some_images()
+    attack = pgd_of(norm, num_steps=7)
+
+    adversarial = generate(attack, model, images, LABELS)
+
+    reached = model.score(adversarial, LABELS, (0, 1))
+    start = start_of(images, attack)
+    assert (reached > model.score(start, LABELS, (0, 1))).all()
+    assert (reached > model.score(images, LABELS, (0, 1))).all()
+
+
+def test_attack_on_one_exit_hurts_that_exit_more_than_the_average_attack():
+    model, images = two_exits(), some_images()
+    for exit_ in (0, 1):
+        single = attacks.SingleExit(exit_)
+        own = generate(
+            pgd_of(num_steps=7, objective=single), model, images, LABELS
+        )
+        average = generate(pgd_of(num_steps=7), model, images, LABELS)
+        assert (
+            model.score(own, LABELS, (exit_,)).mean()
+            > model.score(average, LABELS, (exit_,)).mean()
+        )
+
+
+# Ball and pixel range.
+
+
+@pytest.mark.parametrize("case", range(6))
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_images_stay_in_the_ball_and_in_the_pixel_range(norm, case):
+    rng = np.random.default_rng(case)
+    model = reference.LinearExits(2, SHAPE, 5, scale=10.0 ** rng.integers(-2, 3))
+    images = rng.uniform(size=(5, *SHAPE)).astype("float32")
+    images[0] = 0
+    images[1] = 1
+    images[2] = rng.integers(0, 2, size=SHAPE)
+    attack = attacks.PGD(
+        epsilon=rng.uniform(0, 1 if norm == "linf" else 4),
+        step_size=rng.uniform(0.01, 2),
+        num_steps=int(rng.integers(1, 5)),
+        norm=norm,
+        num_restarts=int(rng.integers(1, 3)),
+    )
+
+    adversarial = generate(attack, model, images, LABELS[:5], seed=case)
+
+    assert adversarial.dtype == np.float32
+    assert adversarial.shape == images.shape
+    assert np.isfinite(adversarial).all()
+    assert adversarial.min() >= 0 and adversarial.max() <= 1
+    change = adversarial.astype("float64") - images
+    size = abs(change) if norm == "linf" else reference.lengths(change)
+    assert size.max() <= attack.epsilon + 1e-6
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_epsilon_zero_returns_the_clean_images(norm):
+    model, images = two_exits(), some_images()
+    attack = pgd_of(norm, epsilon=0, num_restarts=2)
+    np.testing.assert_array_equal(
+        generate(attack, model, images, LABELS), images
+    )
+
+
+# Random start.
+
+
+def starts(norm, count=400, epsilon=0.3):
+    """Starts around grey images: a model without gradient stays there."""
+    images = np.full((count, *SHAPE), 0.5, "float32")
+
+    def flat(images, exits):
+        still = ops.sum(0.0 * images, axis=(1, 2, 3))
+        return [ops.stack([still, still], axis=1)]
+
+    flat.num_exits = 1
+    attack = attacks.PGD(epsilon, 0.01, 1, norm=norm)
+    return generate(attack, flat, images, np.zeros(count)) - images
+
+
+def test_linf_start_is_uniform_in_the_ball():
+    noise = starts("linf")
+    assert stats.kstest(noise.ravel() / 0.6 + 0.5, "uniform").pvalue > 1e-3
+
+
+def test_l2_start_has_a_uniform_direction_and_a_uniform_length():
+    noise = starts("l2").reshape(400, -1)
+    lengths = np.linalg.norm(noise, axis=1)
+    assert stats.kstest(lengths / 0.3, "uniform").pvalue > 1e-3
+    directions = noise / lengths[:, None]
+    # Mean 0, variance 1/24; standard errors 0.01 and 0.0006 per pixel.
+    assert abs(directions.mean(axis=0)).max() < 0.04
+    np.testing.assert_allclose(directions.var(axis=0), 1 / 24, atol=0.012)
+    assert abs(stats.spearmanr(lengths, directions[:, 0]).statistic) < 0.2
+
+
+def test_start_is_clipped_before_the_first_gradient():
+    # A model may be undefined outside [0, 1]: it must never be asked there.
+    model, images = two_exits(), some_images()
+    images[:3] = np.round(images[:3])
+
+    def checked(images, exits):
+        outside = ops.any(ops.logical_or(images < 0, images > 1))
+        penalty = ops.where(outside, np.nan, 0.0)
+        return [logits + penalty for logits in model(images, exits)]
+
+    checked.num_exits = 2
+    for norm in ("linf", "l2"):
+        attack = pgd_of(norm, num_steps=2, num_restarts=2)
+        adversarial = generate(attack, checked, images, LABELS)
+        assert np.isfinite(adversarial).all()
+
+
+# Restarts.
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_restarts_keep_the_best_run_of_each_example(norm):
+    model, images = two_exits(), some_images()
+    attack = pgd_of(norm, num_steps=1, num_restarts=4)
+    runs = [
+        iterates_of(attack, model, images, LABELS, (0, 1), 5, restart)[-1]
+        for restart in range(4)
+    ]
+    scores = np.array([model.score(run, LABELS, (0, 1)) for run in runs])
+    winners = scores.argmax(axis=0)
+    assert len(set(winners)) > 1
+    expected = [runs[winner][i] for i, winner in enumerate(winners)]
+
+    adversarial = generate(attack, model, images, LABELS, seed=5)
+
+    np.testing.assert_allclose(adversarial, expected, atol=1e-5)
+
+
+def test_more_restarts_never_lower_the_objective():
+    model, images = two_exits(), some_images()
+    before = -np.inf
+    for num_restarts in (1, 2, 3, 6):
+        attack = pgd_of(num_steps=1, num_restarts=num_restarts)
+        adversarial = generate(attack, model, images, LABELS)
+        score = model.score(adversarial, LABELS, (0, 1))
+        assert (score >= before - 1e-6).all()
+        before = score
+
+
+# Randomness.
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_attack_depends_on_the_seed_and_on_nothing_hidden(norm):
+    model, images = two_exits(), some_images()
+    attack = pgd_of(norm, num_steps=1, num_restarts=2)
+
+    first = generate(attack, model, images, LABELS, seed=1)
+    keras.utils.set_random_seed(99)
+    again = generate(attack, model, images, LABELS, seed=1)
+    other = generate(attack, model, images, LABELS, seed=2)
+
+    np.testing.assert_array_equal(again, first)
+    assert (other != first).any(axis=(1, 2, 3)).all()
+
+
+def test_calling_with_a_seed_means_the_keys_of_seed_and_index():
+    model, images = two_exits(), some_images()
+    attack = pgd_of(num_steps=2)
+    predict = attacks.ExitLogits(model, 2)
+
+    called = attack(predict, images, LABELS, seed=6)
+
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(called),
+        generate(attack, model, images, LABELS, seed=6),
+        atol=1e-6,
+    )
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_attack_on_a_batch_equals_attacks_on_its_parts(norm):
+    model, images = two_exits(), some_images()
+    attack = pgd_of(norm, num_restarts=2)
+    whole = generate(attack, model, images, LABELS)
+
+    for part in ([0, 1, 2], [3, 4, 5], [5, 0, 3], [4]):
+        alone = generate(attack, model, images[part], LABELS[part], part)
+        np.testing.assert_allclose(alone, whole[part], rtol=0, atol=1e-6)
+
+
+# Cost.
+
+
+@pytest.mark.parametrize("num_restarts", [1, 3])
+def test_tracing_does_not_grow_with_the_number_of_steps(num_restarts):
+    calls = {}
+    for num_steps in (2, 20):
+        model = two_exits()
+        attack = pgd_of(num_steps=num_steps, num_restarts=num_restarts)
+        generate(attack, model, some_images(), LABELS)
+        calls[num_steps] = len(model.calls)
+    if keras.config.backend() == "torch":
+        # PyTorch runs eagerly: each call is a forward pass. Restarts add one
+        # pass each for their score.
+        scores = num_restarts if num_restarts > 1 else 0
+        for num_steps, count in calls.items():
+            assert count == num_restarts * num_steps + scores
+    else:
+        assert calls[20] == calls[2] <= 10
+
+
+@pytest.mark.parametrize(
+    ("objective", "exits"),
+    [
+        (attacks.SingleExit(0), (0,)),
+        (attacks.SingleExit(-1), (2,)),
+        (attacks.AverageExits(), (0, 1, 2)),
+        (attacks.AverageExits((2, 0)), (2, 0)),
+    ],
+    ids=repr,
+)
+def test_only_the_attacked_exits_are_computed(objective, exits):
+    model = reference.LinearExits(3, SHAPE, num_classes=5)
+    attack = pgd_of(objective=objective, num_restarts=2)
+    generate(attack, model, some_images(), LABELS)
+    assert set(model.calls) == {exits}
+
+
+# Models through which no gradient flows.
+
+
+def rounding(images, exits):
+    """A model that rounds its pixels."""
+    flat = ops.reshape(ops.round(images), (-1, 24))
+    return [flat[:, :5] for _ in exits]
+
+
+def cut_off(images, exits):
+    """A model whose logits are cut off from its pixels."""
+    flat = ops.reshape(ops.stop_gradient(images), (-1, 24))
+    return [flat[:, :5] for _ in exits]
+
+
+@pytest.mark.parametrize(
+    ("function", "reporting"),
+    [(rounding, ("tensorflow",)), (cut_off, ("tensorflow", "torch"))],
+)
+def test_a_missing_gradient_is_reported_where_the_backend_can_tell(
+    function, reporting
+):
+    attack = pgd_of(random_start=False)
+    predict = attacks.ExitLogits(function, num_exits=1)
+    images = some_images()
+    if keras.config.backend() in reporting:
+        with pytest.raises(ValueError, match="No gradient reaches the images"):
+            attack(predict, images, LABELS)
+    else:
+        # The backend calls the gradient zero, so the images stay.
+        adversarial = attack(predict, images, LABELS)
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(adversarial), images
+        )

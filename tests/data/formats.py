@@ -1,0 +1,102 @@
+"""Writes tiny data sets in the exact formats of the real ones."""
+
+import gzip
+import io
+import pickle
+import struct
+import tarfile
+
+import numpy as np
+
+CIFAR10_PARTS = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
+
+
+def write_idx(path, array):
+    """An IDX file of unsigned bytes, gzipped if the name says so."""
+    header = struct.pack(">HBB", 0, 8, array.ndim)
+    header += struct.pack(f">{array.ndim}I", *array.shape)
+    content = header + array.astype("uint8").tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(
+        gzip.compress(content) if path.suffix == ".gz" else content
+    )
+
+
+def write_mnist(folder, num_train=30, num_test=10, suffix=""):
+    """MNIST's four files; returns the arrays that went in."""
+    random = np.random.default_rng(0)
+    arrays = {}
+    for part, size in (("train", num_train), ("t10k", num_test)):
+        images = random.integers(0, 256, (size, 28, 28), "uint8")
+        labels = np.arange(size, dtype="uint8") % 10
+        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
+        arrays[part] = images[..., None], labels
+    return arrays
+
+
+def random_cifar(size, num_classes, seed):
+    """Images (size, 32, 32, 3) and labels."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 256, (size, 32, 32, 3), "uint8")
+    return images, random.integers(0, num_classes, size)
+
+
+def cifar_planes(images):
+    """A row of red, then green, then blue values per image."""
+    return np.array(
+        [
+            [
+                image[row, column, channel]
+                for channel in range(3)
+                for row in range(32)
+                for column in range(32)
+            ]
+            for image in images
+        ],
+        "uint8",
+    )
+
+
+def cifar_binary(images, *label_columns):
+    """Records of label bytes and pixel planes."""
+    return b"".join(
+        bytes(int(label) for label in labels) + plane.tobytes()
+        for *labels, plane in zip(
+            *label_columns, cifar_planes(images), strict=True
+        )
+    )
+
+
+class Python2Pickler(pickle._Pickler):
+    """Writes byte strings the way Python 2 wrote `str` in CIFAR's files."""
+
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def save_bytes(self, value):
+        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
+
+    dispatch[bytes] = save_bytes
+
+
+def python2_pickle(value):
+    """Pickle with protocol 2 and Python 2 strings."""
+    file = io.BytesIO()
+    Python2Pickler(file, protocol=2).dump(value)
+    return file.getvalue()
+
+
+def write_folder(folder, contents):
+    """Files of the given names and contents."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+
+
+def write_archive(path, folder, contents):
+    """The same as a .tar.gz with one folder in it."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))

@@ -1,0 +1,242 @@
+"""The contract of methods, Eq. 4, exit weights and names."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import methods
+from keras_neokd.methods import method as method_module
+from tests import numpy_reference as reference
+
+# One example, three exits, four classes, true class 0.
+CLEAN = [[2.0, 1.0, 0.0, -1.0], [1.5, 0.5, 1.0, -0.5], [3.0, 0.0, 0.5, 1.0]]
+ADVERSARIAL = [[0.5, 1.0, 0.0, -0.5], [0.2, 0.4, 0.6, 0.0], [1.0, 0.8, -0.2, 0.3]]
+
+ALL_METHODS = [
+    methods.AdversarialTraining(),
+    methods.NKD(),
+    methods.NKD(2.0, (1, 0, 1.5), "all", "kl", 3.0),
+    methods.EOKD(),
+    methods.EOKD(0.5, (1, 0, 1.5), "sample", "kl", 3.0),
+    methods.NEOKD(),
+    methods.NEOKD(2.0, 0.5, [1, 1, 1.5], "none", "batch", "kl", 2.0),
+]
+
+
+def terms_of(method, clean, adversarial, labels):
+    step = methods.Step(seed=0, epoch=0, step=0, index=np.arange(len(labels)))
+    return method(
+        ops.convert_to_tensor(np.asarray(clean, "float32")),
+        ops.convert_to_tensor(np.asarray(adversarial, "float32")),
+        ops.convert_to_tensor(np.asarray(labels, "int32")),
+        step,
+    )
+
+
+def total(terms):
+    """Loss of each example: sum over terms and exits."""
+    return sum(
+        ops.convert_to_numpy(term.values) @ np.array(term.weights)
+        for term in terms
+    )
+
+
+def test_adversarial_training_is_equation_4():
+    terms = terms_of(methods.AdversarialTraining(), [CLEAN], [ADVERSARIAL], [0])
+
+    assert [term.name for term in terms] == ["clean", "adversarial"]
+    assert all(term.weights == (1.0, 1.0, 1.0) for term in terms)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(terms[0].values),
+        [[0.440190, 0.746567, 0.236816]],
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(terms[1].values),
+        [[1.287339, 1.511154, 0.961841]],
+        atol=1e-5,
+    )
+    np.testing.assert_allclose(total(terms), [5.183907], atol=1e-5)
+
+
+def test_terms_keep_examples_and_exits_apart():
+    rng = np.random.default_rng(0)
+    clean, adversarial = rng.normal(size=(2, 5, 7, 10))
+    labels = [0, 9, 3, 3, 1]
+    terms = terms_of(
+        methods.AdversarialTraining(), clean, adversarial, labels
+    )
+    for term, logits in zip(terms, (clean, adversarial), strict=True):
+        assert term.values.shape == (5, 7)
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(term.values),
+            reference.cross_entropy(logits, labels),
+            atol=1e-5,
+        )
+
+
+def test_a_method_adds_terms_to_the_base_terms():
+    class Penalty(methods.Method):
+        def extra_term_names(self):
+            return ("penalty",)
+
+        def extra_terms(self, clean, adversarial, labels, step):
+            values = ops.mean(ops.square(clean - adversarial), axis=-1)
+            return [methods.Term("penalty", values, (0.5,) * 3)]
+
+    terms = terms_of(Penalty(), [CLEAN], [ADVERSARIAL], [0])
+    penalty = np.square(np.subtract(CLEAN, ADVERSARIAL)).mean(axis=1).sum()
+
+    assert Penalty().term_names() == ("clean", "adversarial", "penalty")
+    np.testing.assert_allclose(
+        total(terms), [5.183907 + 0.5 * penalty], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
+def test_term_names_announce_the_terms(method):
+    terms = terms_of(method, [CLEAN], [ADVERSARIAL], [0])
+    assert tuple(term.name for term in terms) == method.term_names()
+    for term in terms:
+        assert term.values.shape == (1, 3)
+        assert len(term.weights) == 3
+
+
+# Configuration.
+
+
+@pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
+def test_round_trip_keeps_every_argument(method):
+    text = json.dumps(keras.saving.serialize_keras_object(method))
+
+    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+
+    assert type(loaded) is type(method)
+    assert loaded.arguments() == method.arguments()
+    assert repr(loaded) == repr(method)
+    np.testing.assert_array_equal(
+        total(terms_of(loaded, [CLEAN], [ADVERSARIAL], [0])),
+        total(terms_of(method, [CLEAN], [ADVERSARIAL], [0])),
+    )
+
+
+def test_representation_shows_how_to_write_the_method():
+    assert repr(methods.AdversarialTraining()) == "AdversarialTraining()"
+    assert repr(methods.NKD(2, (1, 1))) == (
+        "NKD(weight=2.0, exit_weights=(1.0, 1.0), teacher='neighbors', "
+        "divergence='cross_entropy', temperature=1.0)"
+    )
+
+
+# Names.
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("adversarial_training", methods.AdversarialTraining()),
+        ("nkd", methods.NKD(weight=3.0)),
+        ("eokd", methods.EOKD(weight=1.0)),
+        ("neo_kd", methods.NEOKD(nkd_weight=3.0, eokd_weight=1.0)),
+    ],
+)
+def test_names_stand_for_the_settings_of_the_paper(name, expected):
+    method = methods.get(name)
+    assert type(method) is type(expected)
+    assert method.arguments() == expected.arguments()
+
+
+def test_objects_pass_as_they_are():
+    method = methods.NEOKD()
+    assert methods.get(method) is method
+
+
+@pytest.mark.parametrize("name", ["neokd", "NEO_KD", ""])
+def test_unknown_names_list_the_known_ones(name):
+    with pytest.raises(ValueError) as caught:
+        methods.get(name)
+    assert f"Unknown method {name!r}" in str(caught.value)
+    assert "['adversarial_training', 'eokd', 'neo_kd', 'nkd']" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize("other", [None, 3, methods.NEOKD, {"name": "nkd"}])
+def test_other_types_are_refused(other):
+    with pytest.raises(
+        TypeError, match="`method` needs a keras_neokd.methods.Method or a name"
+    ):
+        methods.get(other)
+
+
+# Exit weights, the paper's gamma.
+
+
+@pytest.mark.parametrize(
+    ("num_exits", "expected"),
+    [
+        (3, (1, 1, 1)),
+        (5, (1, 1, 1, 1.5, 1.5)),
+        (7, (1, 1, 1, 1.5, 1.5, 1.5, 1.5)),
+    ],
+)
+def test_exit_weights_of_the_paper(num_exits, expected):
+    resolved = method_module.resolve_exit_weights(None, num_exits)
+    assert resolved == expected
+
+
+def test_given_exit_weights_are_kept():
+    checked = method_module.check_exit_weights(np.array([1, 0, 2.5]))
+    assert checked == (1.0, 0.0, 2.5)
+    assert method_module.resolve_exit_weights(checked, 3) == checked
+    assert method_module.check_exit_weights(None) is None
+
+
+@pytest.mark.parametrize(
+    ("exit_weights", "error", "message"),
+    [
+        (1.5, TypeError, "sequence with one number per exit, received 1.5"),
+        ("1,1", TypeError, "sequence with one number per exit"),
+        ((1, "2"), TypeError, "`exit_weights` needs a number, received '2'"),
+        ((1, -1), ValueError, "`exit_weights` needs .* >= 0, received -1"),
+        ((1, float("nan")), ValueError, "received nan"),
+    ],
+)
+def test_bad_exit_weights_are_refused(exit_weights, error, message):
+    with pytest.raises(error, match=message):
+        method_module.check_exit_weights(exit_weights)
+
+
+@pytest.mark.parametrize(
+    ("exit_weights", "num_exits", "message"),
+    [
+        (
+            (1.0, 1.0, 1.0),
+            7,
+            r"one value per exit: expected 7, received 3: \(1.0, 1.0, 1.0\)",
+        ),
+        ((), 2, "expected 2, received 0"),
+        (
+            None,
+            2,
+            r"for \[3, 5, 7\] exits only and the model has 2: .* "
+            r"exit_weights=\(1.0, 1.0\)",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    "method_class", [methods.NKD, methods.EOKD, methods.NEOKD]
+)
+def test_exit_weights_must_fit_the_model(
+    method_class, exit_weights, num_exits, message
+):
+    method = method_class(exit_weights=exit_weights)
+    with pytest.raises(ValueError, match=message):
+        method.validate(num_exits, num_classes=10)
+
+
+def test_adversarial_training_fits_every_model():
+    methods.AdversarialTraining().validate(num_exits=11, num_classes=2)

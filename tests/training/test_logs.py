@@ -1,0 +1,453 @@
+"""What training and testing log, against numbers from the predictions."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+torch = pytest.importorskip("torch")
+
+from keras_neokd import attacks  # noqa: E402
+from tests.training import tiny  # noqa: E402
+from tests.training import torch_reference  # noqa: E402
+
+SEED = 4
+IMAGES, LABELS = tiny.data(6)
+ADVERSARIAL = tiny.nearby(IMAGES)
+TERMS = ("clean", "adversarial", "nkd", "eokd")
+
+
+def top_2():
+    return keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A compiled model and its state before training."""
+    attack = tiny.GivenImages(ADVERSARIAL)
+    model = tiny.compiled(
+        tiny.dense_model(),
+        attack=attack,
+        validation_attack=attack,
+        metrics=[top_2()],
+        seed=SEED,
+    )
+    return model, tiny.fresh(model)
+
+
+@pytest.fixture
+def model(shared):
+    model, state = shared
+    tiny.restore(model, state)
+    return model
+
+
+def logits_of(model, images):
+    predictions = model.predict(images, verbose=0)
+    return np.stack([predictions[name] for name in tiny.NAMES], axis=1)
+
+
+@pytest.fixture(scope="module")
+def logits(shared):
+    model, state = shared
+    tiny.restore(model, state)
+    return {
+        "clean": logits_of(model, IMAGES),
+        "adversarial": logits_of(model, ADVERSARIAL),
+    }
+
+
+@pytest.fixture(scope="module")
+def terms(logits):
+    """Every term by name, `(batch, exits)`, in float64."""
+    allowed = torch_reference.allowed_classes(LABELS, 3, 8, SEED, epoch=0)
+    terms = torch_reference.neo_kd_terms(
+        torch.as_tensor(logits["clean"]).double(),
+        torch.as_tensor(logits["adversarial"]).double(),
+        torch.as_tensor(LABELS).long(),
+        allowed,
+    )
+    return {name: each.numpy() for name, each in terms.items()}
+
+
+def total(terms, sample_weights=1.0):
+    """The loss: terms weighted, summed over exits, averaged over images."""
+    examples = sum(terms[name] @ tiny.TERM_WEIGHTS[name] for name in TERMS)
+    return np.mean(sample_weights * examples)
+
+
+def step(model, labels=LABELS, **arguments):
+    return model.train_on_batch(IMAGES, labels, return_dict=True, **arguments)
+
+
+def assert_terms(logs, terms, sample_weights=None):
+    weights = np.ones(len(LABELS)) if sample_weights is None else sample_weights
+    for name in TERMS:
+        weighted = weights[:, None] * terms[name]
+        logged = [logs[f"{each}_{name}_loss"] for each in tiny.NAMES]
+        np.testing.assert_allclose(logged, weighted.mean(axis=0), atol=1e-5)
+        assert logs[f"{name}_loss"] == pytest.approx(weighted.mean(), abs=1e-5)
+    assert logs["loss"] == pytest.approx(total(terms, weights), abs=2e-5)
+
+
+def test_terms_equal_the_equations_on_the_predictions(model, terms):
+    assert_terms(step(model), terms)
+
+
+def test_accuracies_and_metrics_equal_those_of_the_predictions(model, logits):
+    logs = step(model)
+    for kind, values in logits.items():
+        correct = values.argmax(axis=2) == LABELS[:, None]
+        assert 0 < correct.sum() < correct.size
+        best = np.argsort(-values, axis=2)[:, :, :2]
+        in_top_2 = (best == LABELS[:, None, None]).any(axis=2)
+        for i, name in enumerate(tiny.NAMES):
+            assert logs[f"{name}_{kind}_accuracy"] == pytest.approx(
+                correct[:, i].mean()
+            )
+            assert logs[f"{name}_{kind}_top_2"] == pytest.approx(
+                in_top_2[:, i].mean()
+            )
+        assert logs[f"{kind}_accuracy"] == pytest.approx(correct.mean())
+
+
+def test_exactly_the_documented_names_are_logged(model):
+    quantities = [f"{name}_loss" for name in TERMS]
+    quantities += ["clean_accuracy", "adversarial_accuracy"]
+    per_exit = [*quantities, "clean_top_2", "adversarial_top_2"]
+    assert set(step(model)) == {
+        "loss",
+        *quantities,
+        *(f"{name}_{each}" for name in tiny.NAMES for each in per_exit),
+    }
+
+
+def test_loss_is_the_weighted_sum_of_the_logged_terms(model):
+    logs = step(model)
+    expected = sum(
+        tiny.TERM_WEIGHTS[term][i] * logs[f"{name}_{term}_loss"]
+        for term in TERMS
+        for i, name in enumerate(tiny.NAMES)
+    )
+    assert logs["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+# Weights of examples.
+
+SAMPLE_WEIGHTS = np.array([0.5, 2.0, 0.0, 1.0, 3.0, 0.25], "float32")
+
+
+def test_sample_weights_weigh_every_term(model, terms, logits):
+    logs = step(model, sample_weight=SAMPLE_WEIGHTS)
+    assert_terms(logs, terms, SAMPLE_WEIGHTS)
+    # Accuracies count images.
+    correct = logits["clean"].argmax(axis=2) == LABELS[:, None]
+    assert logs["clean_accuracy"] == pytest.approx(correct.mean())
+
+
+def test_sample_weights_weigh_the_gradient(shared, model):
+    model, start = shared
+    step(model, sample_weight=np.where(LABELS == LABELS[0], 1.0, 0.0))
+    weighted = tiny.snapshot(model)
+    tiny.restore(model, start)
+    step(model, sample_weight=np.zeros(6))
+    decayed = tiny.snapshot(model)
+    tiny.restore(model, start)
+    # Nothing but weight decay is left when no example counts ...
+    for before, after, variable in zip(
+        start, decayed, model.trainable_variables, strict=False
+    ):
+        np.testing.assert_allclose(
+            after, before * (1 - 0.05 * 5e-4), atol=1e-7, err_msg=variable.path
+        )
+    # ... and wrong labels of examples that do not count change nothing.
+    labels = np.where(LABELS == LABELS[0], LABELS, (LABELS + 1) % 8)
+    step(
+        model,
+        labels=labels,
+        sample_weight=np.where(LABELS == LABELS[0], 1.0, 0.0),
+    )
+    tiny.assert_equal_states(weighted, tiny.snapshot(model), tolerance=1e-7)
+
+
+def test_class_weights_are_sample_weights_of_the_labels(model, terms):
+    by_class = np.linspace(0.2, 3.0, 8)
+    logs = step(model, class_weight=dict(enumerate(by_class)))
+    assert_terms(logs, terms, by_class[LABELS])
+
+
+@pytest.mark.parametrize("batch_size", [6])
+def test_fit_takes_both_kinds_of_weights(shared, model, terms, batch_size):
+    model, start = shared
+    by_class = np.linspace(0.2, 3.0, 8)
+    for arguments, weights in (
+        ({"sample_weight": SAMPLE_WEIGHTS}, SAMPLE_WEIGHTS),
+        ({"class_weight": dict(enumerate(by_class))}, by_class[LABELS]),
+    ):
+        tiny.restore(model, start)
+        history = model.fit(
+            IMAGES,
+            LABELS,
+            batch_size=batch_size,
+            shuffle=False,
+            verbose=0,
+            **arguments,
+        ).history
+        logs = {name: values[0] for name, values in history.items()}
+        assert_terms(logs, terms, weights)
+
+
+def test_evaluation_weighs_examples_too(model, terms):
+    logs = model.evaluate(
+        IMAGES,
+        LABELS,
+        sample_weight=SAMPLE_WEIGHTS,
+        verbose=0,
+        return_dict=True,
+    )
+    expected = SAMPLE_WEIGHTS[:, None] * terms["adversarial"]
+    assert logs["adversarial_loss"] == pytest.approx(expected.mean(), abs=1e-5)
+
+
+# Labels.
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.astype("int64"),
+        LABELS.astype("uint8"),
+        LABELS.astype("float32"),
+        LABELS.reshape(-1, 1),
+        np.eye(8, dtype="float32")[LABELS],
+        np.eye(8, dtype="int32")[LABELS],
+        LABELS.tolist(),
+    ],
+    ids=["int64", "uint8", "float", "column", "one_hot", "int_one_hot", "list"],
+)
+def test_all_forms_of_labels_give_the_same_step(shared, model, terms, labels):
+    model, start = shared
+    if isinstance(labels, list):
+        labels = np.array(labels)
+    assert_terms(step(model, labels=labels), terms)
+    after = tiny.snapshot(model)
+    tiny.restore(model, start)
+    step(model)
+    tiny.assert_equal_states(after, tiny.snapshot(model), tolerance=1e-7)
+
+
+def test_class_weights_understand_one_hot_labels(model, terms):
+    by_class = np.linspace(0.2, 3.0, 8)
+    logs = step(
+        model,
+        labels=np.eye(8, dtype="float32")[LABELS],
+        class_weight=dict(enumerate(by_class)),
+    )
+    assert_terms(logs, terms, by_class[LABELS])
+
+
+# Testing.
+
+
+def test_evaluation_logs_both_kinds(model, terms, logits):
+    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    both = ("clean", "adversarial")
+    for kind in both:
+        correct = logits[kind].argmax(axis=2) == LABELS[:, None]
+        for i, name in enumerate(tiny.NAMES):
+            assert logs[f"{name}_{kind}_accuracy"] == pytest.approx(
+                correct[:, i].mean()
+            )
+            assert logs[f"{name}_{kind}_loss"] == pytest.approx(
+                terms[kind][:, i].mean(), abs=1e-5
+            )
+            assert f"{name}_{kind}_top_2" in logs
+    expected = sum(terms[kind].sum(axis=1).mean() for kind in both)
+    assert logs["loss"] == pytest.approx(expected, abs=1e-5)
+    assert not any("nkd" in name or "eokd" in name for name in logs)
+
+
+def test_on_batch_logs_equal_those_of_whole_data(model):
+    evaluated = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    on_batch = model.test_on_batch(IMAGES, LABELS, return_dict=True)
+    tiny.assert_equal_logs(evaluated, on_batch)
+    names = ["loss", "clean_accuracy"]
+    assert model.test_on_batch(IMAGES, LABELS) == pytest.approx(
+        [on_batch[name] for name in sorted(on_batch)]
+        if "loss" not in names
+        else list(_in_keras_order(model, on_batch))
+    )
+
+
+def _in_keras_order(model, logs):
+    named = [metric.name for metric in model.metrics if metric.name in logs]
+    ordered = dict.fromkeys(named)
+    for name in sorted(logs):
+        ordered.setdefault(name)
+    return [logs[name] for name in ordered]
+
+
+def test_training_and_testing_logs_do_not_mix(model):
+    model.evaluate(IMAGES, LABELS, verbose=0)
+    trained = step(model)
+    assert "nkd_loss" in trained
+    tested = model.test_on_batch(IMAGES, LABELS, return_dict=True)
+    assert "nkd_loss" not in tested
+    assert "nkd_loss" in step(model)
+
+
+def test_clean_evaluation_logs_nothing_adversarial(terms):
+    model = tiny.compiled(tiny.dense_model(), metrics=[top_2()])
+    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    quantities = ["clean_accuracy", "clean_loss"]
+    assert set(logs) == {
+        "loss",
+        *quantities,
+        *(
+            f"{name}_{each}"
+            for name in tiny.NAMES
+            for each in [*quantities, "clean_top_2"]
+        ),
+    }
+    assert logs["loss"] == pytest.approx(
+        terms["clean"].sum(axis=1).mean(), abs=1e-5
+    )
+
+
+def test_means_of_an_epoch_weigh_examples_and_not_batches():
+    images, labels = tiny.data(10)
+    model = tiny.compiled(
+        tiny.dense_model(), optimizer=tiny.sgd(), validation_attack=tiny.pgd()
+    )
+    by_batch = model.evaluate(
+        images, labels, batch_size=8, verbose=0, return_dict=True
+    )
+    at_once = model.evaluate(
+        images, labels, batch_size=10, verbose=0, return_dict=True
+    )
+    tiny.assert_equal_logs(by_batch, at_once, tolerance=1e-5)
+
+
+def test_selected_shares_are_logged_for_the_attacked_exits():
+    attack = attacks.MaxAverage(tiny.pgd(), exits=(2, 0))
+    model = tiny.compiled(
+        tiny.dense_model(), attack=attack, validation_attack=attack
+    )
+    for logs in (
+        model.train_on_batch(IMAGES, LABELS, return_dict=True),
+        model.test_on_batch(IMAGES, LABELS, return_dict=True),
+    ):
+        assert "exit_2_selected_share" not in logs
+        shares = [logs[f"exit_{i}_selected_share"] for i in (1, 3)]
+        assert sum(shares) == pytest.approx(1)
+
+
+# Regularisers.
+
+
+@pytest.fixture(scope="module")
+def regularised():
+    """A model with L2 regularisers, and its logs and state of one step."""
+    model = tiny.dense_model(kernel_regularizer=keras.regularizers.L2(0.1))
+    kernels = [
+        tiny.array(each)
+        for each in model.trainable_variables
+        if each.regularizer is not None
+    ]
+    assert len(kernels) == 3
+    attack = tiny.GivenImages(ADVERSARIAL)
+    tiny.compiled(
+        model, attack=attack, validation_attack=attack, seed=SEED
+    )
+    start = tiny.fresh(model)
+    penalty = 0.1 * sum(np.sum(np.square(each)) for each in kernels)
+    return model, start, penalty
+
+
+def test_regularisers_are_added_once_to_the_loss(regularised, terms):
+    model, start, penalty = regularised
+    tiny.restore(model, start)
+    tested = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    trained = step(model)
+    assert trained["loss"] == pytest.approx(total(terms) + penalty, abs=2e-5)
+    both = terms["clean"] + terms["adversarial"]
+    assert tested["loss"] == pytest.approx(
+        both.sum(axis=1).mean() + penalty, abs=2e-5
+    )
+
+
+def test_regularisers_are_added_once_to_the_gradient(regularised, model):
+    regularised, start, _ = regularised
+    tiny.restore(regularised, start)
+    step(regularised)
+    step(model)
+    for with_penalty, without, before in zip(
+        regularised.trainable_variables,
+        model.trainable_variables,
+        start,
+        strict=False,
+    ):
+        strength = 0.0 if with_penalty.regularizer is None else 0.1
+        np.testing.assert_allclose(
+            tiny.array(without) - tiny.array(with_penalty),
+            0.05 * 2 * strength * before,
+            atol=1e-6,
+        )
+
+
+# Metrics of the user.
+
+
+def mean_largest_logit(labels, logits):
+    return ops.max(logits, axis=-1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("sparse_categorical_crossentropy", "sparse_categorical_crossentropy"),
+        (mean_largest_logit, "mean_largest_logit"),
+        (
+            keras.metrics.SparseCategoricalCrossentropy(
+                from_logits=True, name="cross_entropy"
+            ),
+            "cross_entropy",
+        ),
+    ],
+    ids=["name", "function", "object"],
+)
+def test_metrics_can_be_names_functions_and_objects(metric, name):
+    model = tiny.compiled(tiny.dense_model(), metrics=["accuracy", metric])
+    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    for exit_name in tiny.NAMES:
+        assert f"{exit_name}_clean_{name}" in logs
+    if name == "cross_entropy":
+        assert logs["exit_2_clean_cross_entropy"] == pytest.approx(
+            logs["exit_2_clean_loss"], abs=1e-5
+        )
+
+
+def test_metrics_start_anew_in_every_epoch(shared, model):
+    model, start = shared
+    model.optimizer.learning_rate.assign(0.0)
+    try:
+        history = model.fit(
+            IMAGES,
+            LABELS,
+            batch_size=6,
+            epochs=2,
+            verbose=0,
+            shuffle=False,
+            validation_data=(IMAGES, LABELS),
+        ).history
+    finally:
+        tiny.restore(model, start)
+    for name, (first, second) in history.items():
+        if "eokd" not in name and name != "loss":
+            assert first == pytest.approx(second, abs=1e-6), name
+
+
+@pytest.mark.parametrize("metrics", [top_2(), {"exit_1": top_2()}])
+def test_metrics_that_are_no_list_are_refused(metrics):
+    with pytest.raises(TypeError, match="`metrics` needs a list"):
+        tiny.compiled(tiny.dense_model(), metrics=metrics)
