@@ -1,11 +1,17 @@
 """What every app does around its work: flags, backend, errors.
 
+    def main():
+        config = command.config_of(_CONFIG)
+        command.prepare_keras()
+        from apps import training
+        ...
+
     if __name__ == "__main__":
         command.run(main)
 
-Import this module, absl and ml_collections at the top of an app, and Keras
-inside `main`: wrong flags are then reported at once, and what Keras' backend
-reads from the environment can still be set.
+Apps import whatever needs Keras inside `main`: wrong flags are then reported
+at once, and `prepare_keras` can still set what the backend reads when it is
+imported.
 """
 
 import importlib.util
@@ -34,8 +40,11 @@ def run(main):
     def guarded(argv):
         if len(argv) > 1:
             return _fail(f"Unexpected argument {argv[1]!r}.")
+        if not logging.vlog_is_on(1):
+            # TensorFlow comments on its work through the same channel.
+            logging.set_verbosity(logging.ERROR)
+            standard_logging.getLogger("tensorflow").setLevel("ERROR")
         try:
-            _prepare_keras()
             main()
         except KeyboardInterrupt:
             print("\nInterrupted. The same command goes on.", file=sys.stderr)
@@ -55,11 +64,8 @@ def run(main):
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def define_config(**options):
+def define_config():
     """Define the flag `--config` of a config file and its values.
-
-    Args:
-        **options: passed on to `config_flags.DEFINE_config_file`.
 
     Returns:
         The flag's holder; read it with `config_of`.
@@ -68,7 +74,6 @@ def define_config(**options):
         "config",
         help_string="Config file, for example configs/mnist.py:neo_kd; "
         "--config.KEY=VALUE changes a value of it.",
-        **options,
     )
 
 
@@ -88,12 +93,11 @@ def config_of(holder):
     raise FileNotFoundError(f"--config: there is no file {path}.")
 
 
-def _prepare_keras():
+def prepare_keras():
+    """Import Keras with the settings that its backend needs."""
     # About twice as fast on CPUs where TensorFlow leaves it off.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Progress of its own and guesses about the speed of our functions.
-    standard_logging.getLogger("tensorflow").setLevel("ERROR")
     import keras
 
     if (
@@ -119,11 +123,14 @@ def _parse_flags(argv):
 
 
 def _wrong_key(argv, error):
-    hint = str(error.args[0]).replace("\n", " ")
+    """Return which argument names an unknown key, and ml_collections' hint."""
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    hint = str(error.args[0]).replace("\n", ". ")
     for argument in argv[1:]:
-        path = argument.split("=")[0].lstrip("-").split(".")
-        if path[0] == "config" and f"'{path[-1]}'" in hint:
-            return f"--{'.'.join(path)}. {hint}"
+        name = argument.split("=")[0].lstrip("-")
+        if any(f"'{part}'" in hint for part in name.split(".")[1:]):
+            return f"--{name}, there is no {hint}"
     return hint
 
 

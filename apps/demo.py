@@ -72,6 +72,7 @@ def _export(run):
 
 def main():
     """Run the demonstration."""
+    command.prepare_keras()
     demonstrate(
         {method: digits.get_config(method) for method in _METHODS},
         pathlib.Path(_WORKDIR.value),

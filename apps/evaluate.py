@@ -29,6 +29,7 @@ _RESULTS = flags.DEFINE_string(
 def main():
     """Evaluate as the flags say."""
     config = command.config_of(_CONFIG)
+    command.prepare_keras()
     from apps import evaluating
     from apps.workdir import Workdir
 

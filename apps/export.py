@@ -23,6 +23,7 @@ _OUTPUT = flags.DEFINE_string(
 
 def main():
     """Export as the flags say."""
+    command.prepare_keras()
     from apps import exporting
     from apps.workdir import Workdir
 

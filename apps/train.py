@@ -24,6 +24,7 @@ flags.mark_flags_as_required(["config", "workdir"])
 def main():
     """Train as the flags say."""
     config = command.config_of(_CONFIG)
+    command.prepare_keras()
     from apps import training
 
     training.train(config, _WORKDIR.value)

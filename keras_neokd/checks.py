@@ -109,9 +109,7 @@ def class_indices(labels):
     return ops.cast(labels, "int32")
 
 
-def images_and_labels(
-    images, labels=None, image_shape=None, num_classes=None
-):
+def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
     """Check arrays before they are used.
 
     Args:
@@ -204,9 +202,7 @@ def _check_one_hot(labels, num_classes):
             f"One-hot labels need {num_classes} columns, one per class, "
             f"received {labels.shape[1]}."
         )
-    if not (
-        np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()
-    ):
+    if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
         raise ValueError(
             "Labels of shape (batch, classes) need to be one-hot: a single 1 "
             "in each row. Soft labels are not supported, because EOKD needs "

@@ -62,9 +62,7 @@ def kl_divergence(logits, targets, temperature=1.0):
     """
     safe = ops.where(targets > 0, targets, ops.ones_like(targets))
     negative_entropy = ops.sum(targets * ops.log(safe), axis=-1)
-    return (
-        soft_cross_entropy(logits, targets, temperature) + negative_entropy
-    )
+    return soft_cross_entropy(logits, targets, temperature) + negative_entropy
 
 
 def margin(logits, labels):
@@ -134,9 +132,7 @@ def orthogonal_classes(labels, num_exits, num_classes, keys):
     # For a fixed key the mixed bits of different classes differ, because
     # every step of the mixing is a bijection: no ties in the sort.
     scores = randomness.bits(ops.expand_dims(keys, 1), classes)
-    is_true = ops.equal(
-        ops.expand_dims(ops.cast(labels, "int32"), 1), classes
-    )
+    is_true = ops.equal(ops.expand_dims(ops.cast(labels, "int32"), 1), classes)
     # The true class goes last, whatever its score.
     scores = ops.where(is_true, np.int32(2**31 - 1), scores)
     rank = ops.argsort(ops.argsort(scores, axis=1), axis=1)
@@ -165,9 +161,7 @@ def orthogonal_targets(clean_logits, allowed_classes, temperature=1.0):
     # Dividing kept probabilities by their sum is a softmax over the kept
     # logits; this form stays exact where all of them are tiny.
     scaled = clean_logits / temperature
-    masked = ops.where(
-        allowed_classes, scaled, ops.full_like(scaled, _MASKED)
-    )
+    masked = ops.where(allowed_classes, scaled, ops.full_like(scaled, _MASKED))
     return ops.softmax(masked, axis=-1)
 
 

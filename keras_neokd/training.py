@@ -326,9 +326,7 @@ class Trainer(backend.TrainStep):
     def _objective(self, batch, adversarial):
         clean = self._stacked_logits(batch.images, training=True)
         attacked = self._stacked_logits(adversarial, training=True)
-        terms = self._setup.method(
-            clean, attacked, batch.labels, batch.step
-        )
+        terms = self._setup.method(clean, attacked, batch.labels, batch.step)
         return self._reduce(batch, terms, clean, attacked)
 
     def _reduce(self, batch, terms, clean, adversarial):
@@ -342,8 +340,7 @@ class Trainer(backend.TrainStep):
         share = ops.cast(ops.shape(examples)[0], "float32") / batch.global_size
         regularisation = sum(ops.sum(loss) for loss in self.losses)
         return Result(
-            loss=ops.sum(examples) / batch.global_size
-            + share * regularisation,
+            loss=ops.sum(examples) / batch.global_size + share * regularisation,
             examples=examples + regularisation,
             terms={term.name: term.values for term in terms},
             clean=clean,

@@ -41,7 +41,7 @@ ALLOWED = {
         "training",
         "data.checks",
     },
-    "models": {"multi_exit"},
+    "models": {"backend", "multi_exit"},
     "data": set(),
     "evaluation": {"backend", "losses", "attacks", "data.checks"},
     "export": {"backend", "multi_exit"},

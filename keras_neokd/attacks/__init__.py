@@ -1,10 +1,10 @@
 """Adversarial attacks on functions from images to logits of several exits.
 
-    from keras_neokd import attacks
+from keras_neokd import attacks
 
-    pgd = attacks.PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7)
-    attacks.MaxAverage(pgd)                       # the paper's training attack
-    pgd.with_objective(attacks.SingleExit(0))     # attack the first exit only
+pgd = attacks.PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7)
+attacks.MaxAverage(pgd)                       # the paper's training attack
+pgd.with_objective(attacks.SingleExit(0))     # attack the first exit only
 """
 
 from keras_neokd.attacks.attack import Attack

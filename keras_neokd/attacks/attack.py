@@ -169,9 +169,7 @@ def project(adversarial, images, epsilon, norm):
         Tensor of the same shape.
     """
     if norm == "linf":
-        adversarial = ops.clip(
-            adversarial, images - epsilon, images + epsilon
-        )
+        adversarial = ops.clip(adversarial, images - epsilon, images + epsilon)
     else:
         difference = adversarial - images
         scale = epsilon / ops.maximum(example_norm(difference), 1e-12)

@@ -1,6 +1,6 @@
 """The max-average attack (Eq. 2).
 
-    MaxAverage(PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7))
+MaxAverage(PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7))
 """
 
 import keras

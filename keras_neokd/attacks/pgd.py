@@ -1,9 +1,9 @@
 """Projected gradient descent (Madry et al. 2018).
 
-    PGD(epsilon=0.3, step_size=20 / 255, num_steps=7)            # average
-    PGD(epsilon=0.3, step_size=20 / 255, num_steps=50, num_restarts=5,
-        objective=SingleExit(-1))                                 # last exit
-    PGD(epsilon=1.0, step_size=0.25, num_steps=20, norm="l2")
+PGD(epsilon=0.3, step_size=20 / 255, num_steps=7)            # average
+PGD(epsilon=0.3, step_size=20 / 255, num_steps=50, num_restarts=5,
+    objective=SingleExit(-1))                                 # last exit
+PGD(epsilon=1.0, step_size=0.25, num_steps=20, norm="l2")
 """
 
 import keras
@@ -146,9 +146,9 @@ class PGD(Attack):
             value = score(candidate)
             return keep_better(images, highest, candidate, value)
 
-        return ops.fori_loop(
-            1, self.num_restarts, body, (first, score(first))
-        )[0]
+        return ops.fori_loop(1, self.num_restarts, body, (first, score(first)))[
+            0
+        ]
 
 
 def keep_better(images, highest, candidate, value):

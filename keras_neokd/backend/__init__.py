@@ -6,6 +6,7 @@ Each module offers the same names; adding a backend means adding one file.
 - `frozen_state(variables)`: scope in which a forward pass changes nothing;
 - `global_batch(local_size)`: place of this replica in the global batch;
 - `compile_function(function, variables)`: compiled function of arrays;
+- `convolve_image(image, kernel)`: with a fast gradient for the image;
 - `TrainStep`: mixin with Keras' `train_step` and `test_step`.
 """
 
@@ -14,18 +15,21 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import TrainStep
     from keras_neokd.backend.tensorflow import compile_function
+    from keras_neokd.backend.tensorflow import convolve_image
     from keras_neokd.backend.tensorflow import frozen_state
     from keras_neokd.backend.tensorflow import global_batch
     from keras_neokd.backend.tensorflow import value_and_input_gradient
 elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import TrainStep
     from keras_neokd.backend.jax import compile_function
+    from keras_neokd.backend.jax import convolve_image
     from keras_neokd.backend.jax import frozen_state
     from keras_neokd.backend.jax import global_batch
     from keras_neokd.backend.jax import value_and_input_gradient
 elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import TrainStep
     from keras_neokd.backend.torch import compile_function
+    from keras_neokd.backend.torch import convolve_image
     from keras_neokd.backend.torch import frozen_state
     from keras_neokd.backend.torch import global_batch
     from keras_neokd.backend.torch import value_and_input_gradient
@@ -38,6 +42,7 @@ else:
 __all__ = [
     "TrainStep",
     "compile_function",
+    "convolve_image",
     "frozen_state",
     "global_batch",
     "value_and_input_gradient",

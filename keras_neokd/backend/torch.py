@@ -75,6 +75,21 @@ def compile_function(function, variables):
     return without_gradients
 
 
+def convolve_image(image, kernel):
+    """Convolve one-channel images: stride 1, no padding.
+
+    Args:
+        image: `(batch, height, width, 1)`.
+        kernel: `(rows, columns, 1, filters)`.
+
+    Returns:
+        `(batch, height - rows + 1, width - columns + 1, filters)`.
+    """
+    return keras.ops.conv(
+        image, kernel, padding="valid", data_format="channels_last"
+    )
+
+
 class TrainStep:
     """Mixin: Keras' steps for this backend, from `training.Trainer`'s parts."""
 

@@ -176,9 +176,9 @@ def _read_pickle(file, content, num_images, facts):
         labels = np.array(labels, "int64")
     except _Refused as error:
         raise ValueError(
-            f"{file} was not loaded: the pickle asks for {error}, which a "
-            "CIFAR batch has no use for and which could run any code. Get "
-            "the file from its publisher."
+            f"{file} was not loaded: the pickle asks for {error}, which the "
+            "files of CIFAR do not, and a pickle can run any code. Get the "
+            "file from its publisher."
         ) from error
     except Exception as error:  # A damaged pickle can raise anything.
         raise ValueError(

@@ -29,8 +29,8 @@ def wrong_size(file, expected, received):
     """Return the error for a file with too few or too many bytes."""
     return ValueError(
         f"{file} is damaged or not the file that its name says: expected "
-        f"{expected:,} bytes of content, received {received}. Download it "
-        "again."
+        f"{expected:,} bytes of content, received {received:,}. Download "
+        "it again."
     )
 
 

@@ -7,6 +7,9 @@ import numpy as np
 from keras_neokd.data import files
 from keras_neokd.data.splits import Source
 
+# A lone .npy array is no context manager, hence the TypeError.
+_UNREADABLE = (*files.DAMAGED, TypeError, ValueError, zipfile.BadZipFile)
+
 
 def read_npz(path):
     """Return the data set in an `.npz` file as a `Source`.
@@ -25,9 +28,10 @@ def read_npz(path):
     """
     path = _find(path)
     try:
-        with np.load(path) as archive:
+        # Opened here, because NumPy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (*files.DAMAGED, ValueError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{path} is not a readable .npz file of plain arrays ({error}); "
             f"received {path.stat().st_size:,} bytes. Write it with "

@@ -126,9 +126,7 @@ def _run(model, images, labels, attack, batch_size, seed, verbose, summarise):
     labels = ops.convert_to_numpy(
         checks.class_indices(ops.convert_to_tensor(np.asarray(labels)))
     )
-    step = _compiled_step(
-        model, attack, randomness.check_seed(seed), summarise
-    )
+    step = _compiled_step(model, attack, randomness.check_seed(seed), summarise)
     batch_size = min(batch_size, len(images))
     progress = keras.utils.Progbar(
         -(-len(images) // batch_size), verbose=verbose
@@ -175,7 +173,9 @@ def _ranks(_, logits, labels):
     """Count the classes before the true one; -1 where logits are broken."""
     labels = ops.reshape(labels, (-1, 1, 1))
     true = ops.take_along_axis(logits, labels, axis=2)
-    classes = ops.reshape(ops.arange(logits.shape[2], dtype="int32"), (1, 1, -1))
+    classes = ops.reshape(
+        ops.arange(logits.shape[2], dtype="int32"), (1, 1, -1)
+    )
     # Equal logits count by class index, as argmax and top-k do.
     before = ops.logical_or(
         logits > true, ops.logical_and(logits == true, classes < labels)

@@ -1,10 +1,10 @@
 """Training methods: what the loss of a step is made of.
 
-    from keras_neokd import methods
+from keras_neokd import methods
 
-    methods.AdversarialTraining()      # Eq. 4, no distillation
-    methods.NEOKD()                    # Eq. 7 with the paper's weights
-    methods.get("neo_kd")              # the same by name
+methods.AdversarialTraining()      # Eq. 4, no distillation
+methods.NEOKD()                    # Eq. 7 with the paper's weights
+methods.get("neo_kd")              # the same by name
 """
 
 from keras_neokd.methods.method import AdversarialTraining

@@ -1,0 +1,138 @@
+"""Configs become the objects that they name."""
+
+import keras
+import pytest
+
+from apps import building
+from configs import cifar10
+from configs import digits
+from configs import mnist
+from keras_neokd import attacks
+from keras_neokd import methods
+
+
+def test_a_method_gets_the_settings_of_the_config():
+    config = mnist.get_config("neo_kd")
+    config.method.update(
+        {
+            "nkd_weight": 2.0,
+            "eokd_weight": 0.5,
+            "exit_weights": (1.0, 1.0, 1.5),
+            "teacher": "all",
+            "allocation": "batch",
+            "divergence": "kl",
+            "temperature": 2.0,
+        }
+    )
+    method = building.build_method(config)
+    assert isinstance(method, methods.NEOKD)
+    assert method.arguments() == {
+        "nkd_weight": 2.0,
+        "eokd_weight": 0.5,
+        "exit_weights": (1.0, 1.0, 1.5),
+        "teacher": "all",
+        "allocation": "batch",
+        "divergence": "kl",
+        "temperature": 2.0,
+    }
+    config.method.name = "nkd"
+    assert building.build_method(config).weight == 2.0
+    config.method.name = "eokd"
+    assert building.build_method(config).weight == 0.5
+
+
+def test_an_attack_gets_the_settings_of_the_config():
+    config = mnist.get_config()
+    attack = building.build_attack(config)
+    assert isinstance(attack, attacks.MaxAverage)
+    assert attack.attack.epsilon == 0.3
+    assert attack.attack.num_steps == 7
+    config.attack.update({"name": "single", "exit": 1, "norm": "l2"})
+    attack = building.build_attack(config, num_steps=3)
+    assert attack.objective.exit_indices(3) == (1,)
+    assert (attack.norm, attack.num_steps) == ("l2", 3)
+    config.attack.name = "average"
+    assert building.build_attack(config).objective.exit_indices(3) == (0, 1, 2)
+
+
+def test_the_learning_rate_drops_at_every_milestone():
+    config = cifar10.get_config()
+    rates = [building.learning_rate(config, e) for e in (0, 74, 75, 114, 115)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_the_optimizer_gets_the_settings_of_the_config():
+    config = cifar10.get_config()
+    optimizer = building.compile_arguments(config)["optimizer"]
+    assert optimizer.momentum == 0.9
+    assert optimizer.coupled_weight_decay == 5e-4
+    assert not optimizer.nesterov
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("section", "changes", "message"),
+    [
+        ("model", {"name": "resnet"}, r"model\.name.*resnet.*small_cnn"),
+        ("model", {"constructor": "cifar10"}, r"model\.constructor.*mnist"),
+        ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
+        ("method", {"teacher": "last"}, "teacher.*last.*neighbors"),
+        ("attack", {"name": "cw"}, r"attack\.name.*cw.*max_average"),
+        ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
+        ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
+        ("train", {"validation": "all"}, r"train\.validation.*all.*clean"),
+        ("train", {"distribution": "x"}, r"train\.distribution.*mirrored"),
+        ("train", {"steps_per_execution": 0}, "steps_per_execution.*>= 1"),
+    ],
+)
+def test_an_impossible_setting_is_refused(section, changes, message):
+    config = mnist.get_config()
+    config[section].update(changes)
+    with pytest.raises(ValueError, match=message):
+        building.distribution_scope(config)
+        building.build_model(config)
+        building.compile_arguments(config)
+
+
+def test_an_option_that_the_model_does_not_have_is_refused():
+    config = mnist.get_config()
+    with config.model.options.unlocked():
+        config.model.options.depth = 3
+    with pytest.raises(ValueError, match=r"model\.options.*depth"):
+        building.build_model(config)
+
+
+def test_a_data_set_that_cannot_be_loaded_yet_is_named():
+    config = mnist.get_config()
+    config.data.name = "tiny_imagenet"
+    model = building.build_model(config)
+    with pytest.raises(
+        ValueError, match="'tiny_imagenet' is not part of this version.*digits"
+    ):
+        building.load_data(config, model)
+
+
+def test_data_that_do_not_fit_the_model_are_refused():
+    config = cifar10.get_config()
+    config.data.name = "digits"
+    model = building.build_model(config)
+    with pytest.raises(ValueError, match=r"32, 32, 3.*28, 28, 1"):
+        building.load_data(config, model)
+
+
+def test_validation_needs_images():
+    config = digits.get_config()
+    config.train.validation = "clean"
+    model = building.build_model(config)
+    with pytest.raises(ValueError, match=r"config\.data\.validation_size"):
+        building.load_data(config, model)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "tensorflow", reason="what the others refuse"
+)
+def test_mirrored_training_needs_tensorflow():
+    config = digits.get_config()
+    config.train.distribution = "mirrored"
+    with pytest.raises(ValueError, match="needs the TensorFlow backend"):
+        building.distribution_scope(config)

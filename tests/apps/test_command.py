@@ -1,0 +1,66 @@
+"""Mistakes on the command line are answered in a sentence, at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAIN = ("apps.train", "--config=configs/digits.py:nkd")
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((*TRAIN, "--config.train.epoch=3"), "--config.train.epoch"),
+        ((*TRAIN, "--config.trian.epochs=3"), "--config.trian"),
+        ((*TRAIN, "--config.train.epochs=three"), "config.train.epochs=three"),
+        ((*TRAIN, "--config.train.epochs=3.5"), "config.train.epochs=3.5"),
+        ((*TRAIN, "--worldir=x"), "worldir"),
+        (TRAIN, "--workdir"),
+        (("apps.train", "--workdir=x"), "--config"),
+        (
+            ("apps.train", "--config=configs/digits.py:sdk", "--workdir=x"),
+            "expected one of adversarial_training, nkd, eokd, neo_kd",
+        ),
+    ],
+)
+def test_wrong_flags_are_refused_before_keras_is_loaded(
+    arguments, message, tmp_path
+):
+    if "--workdir" not in message and "--workdir=x" not in arguments:
+        arguments = (*arguments, f"--workdir={tmp_path / 'run'}")
+    result = run(*arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_error_of_an_app_is_a_sentence_and_a_status(tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run(*TRAIN, f"--workdir={tmp_path / 'file' / 'run'}")
+    assert result.returncode == 1
+    assert "Error: Cannot write to" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_config_file_is_named(tmp_path):
+    result = run("apps.train", "--config=nowhere.py", f"--workdir={tmp_path}")
+    assert result.returncode == 1
+    assert "there is no file nowhere.py" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,178 @@
+"""Train, evaluate, export and compare: all apps, end to end."""
+
+import importlib.util
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from apps import building
+from apps import demo
+from apps import evaluating
+from apps import workdir
+from keras_neokd import evaluation
+from tests.apps.tiny import tiny_config
+
+METHODS = ("neo_kd", "adversarial_training")
+
+
+def demo_configs():
+    configs = {method: tiny_config(method) for method in METHODS}
+    for config in configs.values():
+        config.train.epochs = 1
+        config.evaluate.attacks = ("average", "max_average", "single")
+    return configs
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    demo.demonstrate(demo_configs(), folder)
+    return folder
+
+
+@pytest.fixture
+def run(demonstrated):
+    return workdir.Workdir(demonstrated / "neo_kd")
+
+
+def evaluate(config, run, results=None):
+    results = results or run.results
+    return evaluating.evaluate(
+        config, run.model, results, results.with_name("plot.png")
+    )
+
+
+def test_the_demo_leaves_plots_and_a_saved_model(demonstrated, run):
+    for name in ("learning_curves.png", "robustness.png"):
+        assert (demonstrated / name).read_bytes().startswith(b"\x89PNG")
+    assert run.robustness.read_bytes().startswith(b"\x89PNG")
+    if importlib.util.find_spec("tensorflow"):
+        assert (run.saved_model / "saved_model.pb").exists()
+
+
+def test_the_demo_can_be_run_again(demonstrated, capsys):
+    demo.demonstrate(demo_configs(), demonstrated)
+    printed = capsys.readouterr().out
+    assert printed.count("is finished") == 2
+    assert "Evaluating" not in printed
+    assert "epsilon 0.15" in printed
+    assert "chance 10" in printed
+    for method in METHODS:
+        for attack in ("clean", "average", "max_average", "single_exit_1"):
+            assert f"{attack}, {method}" in printed
+
+
+def test_the_record_says_what_was_measured(run):
+    record = json.loads(run.results.read_text())
+    assert record["schema_version"] == evaluating.SCHEMA_VERSION
+    assert record["data"] == {
+        "name": "digits",
+        "split": "test",
+        "num_examples": 24,
+        "num_classes": 10,
+    }
+    assert record["settings"]["attack"]["epsilon"] == 0.15
+    assert record["settings"]["seed"] == 0
+    assert record["environment"]["backend"] == keras.config.backend()
+    assert [each["multiply_adds"] for each in record["exits"]] == sorted(
+        each["multiply_adds"] for each in record["exits"]
+    )
+    names = [each["name"] for each in record["attacks"]]
+    assert names == [
+        "clean",
+        "average",
+        "max_average",
+        "single_exit_1",
+        "single_exit_2",
+        "single_exit_3",
+    ]
+    for each in record["attacks"]:
+        assert list(each["top1"]) == ["exit_1", "exit_2", "exit_3"]
+        mean = sum(each["top1"].values()) / 3
+        assert each["top1_average"] == pytest.approx(mean)
+        assert each["top5_average"] >= each["top1_average"]
+        assert each["seconds"] >= 0
+    shares = record["attacks"][2]["selected_share"]
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_numbers_are_those_of_the_library(run):
+    config = run.read_config()
+    record = json.loads(run.results.read_text())
+    model = keras.saving.load_model(run.model)
+    images, labels = building.load_data(config, model).test.arrays()
+    attack = building.build_attack(config, name="average", num_steps=1)
+    expected = evaluation.anytime(model, images, labels, attack=attack)
+    received = list(record["attacks"][1]["top1"].values())
+    np.testing.assert_allclose(received, expected.accuracy())
+
+
+def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch):
+    config = run.read_config()
+    with config.unlocked():
+        config.evaluate.attacks = ["average"]
+    results = tmp_path / "results.json"
+    calls = []
+
+    def interrupted(*arguments, **options):
+        calls.append(options["attack"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluation.anytime(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluating.evaluation, "anytime", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config, run, results)
+    kept = json.loads(results.read_text())
+    assert [each["name"] for each in kept["attacks"]] == ["clean"]
+    record = evaluate(config, run, results)
+    assert record["attacks"][0] == kept["attacks"][0]
+    assert [each["name"] for each in record["attacks"]] == ["clean", "average"]
+
+
+def test_results_of_other_settings_are_not_mixed(run):
+    config = run.read_config()
+    with config.unlocked():
+        config.evaluate.num_steps = 2
+    with pytest.raises(
+        ValueError, match=r"settings\.attack\.num_steps: there 1, now 2"
+    ):
+        evaluate(config, run)
+
+
+def test_a_missing_model_is_named(run, tmp_path):
+    with pytest.raises(FileNotFoundError, match="no model at .*nowhere"):
+        evaluating.evaluate(
+            run.read_config(),
+            tmp_path / "nowhere.keras",
+            tmp_path / "results.json",
+            tmp_path / "plot.png",
+        )
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attacks": ("cw",)}, r"attack.*cw.*max_average"),
+        ({"num_steps": 0}, "num_steps.*>= 1"),
+        ({"num_examples": 0}, "num_examples.*>= 1"),
+        ({"epsilon": -0.1}, "epsilon.*>= 0"),
+    ],
+)
+def test_impossible_settings_are_refused(run, changes, message):
+    config = tiny_config()
+    config.evaluate.update(changes)
+    with pytest.raises(ValueError, match=message):
+        evaluate(config, run)
+
+
+def test_epsilon_may_be_zero_in_evaluation(run, tmp_path):
+    config = tiny_config()
+    config.evaluate.update({"epsilon": 0.0, "attacks": ("average",)})
+    record = evaluate(config, run, tmp_path / "results.json")
+    clean, attacked = record["attacks"]
+    assert attacked["top1"] == clean["top1"]
+    assert record["settings"]["attack"]["epsilon"] == 0.0

@@ -1,0 +1,187 @@
+"""Training runs: their files, and going on after an interruption."""
+
+import csv
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from apps import callbacks
+from apps import training
+from apps import workdir
+from tests.apps.tiny import tiny_config
+
+
+class Killed(Exception):
+    """Stands for a process that ends at the worst moment."""
+
+
+def kill_after(monkeypatch, epoch):
+    def on_epoch_end(self, number, logs=None):
+        if number == epoch:
+            raise Killed
+
+    monkeypatch.setattr(callbacks.Progress, "on_epoch_end", on_epoch_end)
+
+
+def weights(run):
+    model = keras.saving.load_model(run.model)
+    variables = [*model.weights, *model.optimizer.variables]
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted run of three epochs."""
+    config = tiny_config()
+    config.data.validation_size = 16
+    config.train.validation = "attack"
+    config.optimizer.milestones = (2,)
+    run = training.train(config, tmp_path_factory.mktemp("runs") / "whole")
+    return config, run
+
+
+def test_a_run_leaves_its_files(finished):
+    config, run = finished
+    assert json.loads(run.config.read_text()) == json.loads(
+        json.dumps(config.to_dict())
+    )
+    backend = keras.config.backend()
+    environment = json.loads(run.environment.read_text())
+    assert environment["backend"] == backend
+    assert {"keras", "keras_neokd", backend} <= set(environment)
+    assert run.learning_curves.read_bytes().startswith(b"\x89PNG")
+    assert run.model.exists()
+    assert not run.backup.exists()
+
+
+def test_the_history_has_every_epoch_in_both_formats(finished):
+    _, run = finished
+    rows = run.read_history()
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    rates = [row["learning_rate"] for row in rows]
+    assert rates == pytest.approx([0.01, 0.01, 0.001])
+    for name in (
+        "loss",
+        "clean_accuracy",
+        "exit_3_adversarial_accuracy",
+        "exit_1_nkd_loss",
+        "val_exit_2_adversarial_accuracy",
+    ):
+        assert all(np.isfinite(row[name]) for row in rows)
+    with open(run.history_table, newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [
+        {name: float(value) for name, value in row.items()} for row in table
+    ] == rows
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(
+    finished, tmp_path, monkeypatch
+):
+    config, whole = finished
+    with monkeypatch.context() as patch:
+        kill_after(patch, epoch=0)
+        with pytest.raises(Killed):
+            training.train(config, tmp_path)
+    assert not workdir.Workdir(tmp_path).is_finished
+    run = training.train(config, tmp_path)
+    for ours, theirs in zip(weights(run), weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [without_time(row) for row in run.read_history()] == [
+        without_time(row) for row in whole.read_history()
+    ]
+
+
+def without_time(row):
+    return {name: row[name] for name in row if name != "seconds"}
+
+
+def test_a_kill_while_a_backup_is_written_costs_one_epoch(
+    finished, tmp_path, monkeypatch
+):
+    config, whole = finished
+    kill_after(monkeypatch, epoch=1)
+    with pytest.raises(Killed):
+        training.train(config, tmp_path)
+    monkeypatch.undo()
+    run = workdir.Workdir(tmp_path)
+    # As if the process had ended within the backup of epoch 2 and the row of
+    # epoch 3: neither counts.
+    run.backup.joinpath("epoch_00002").rename(run.backup / "current")
+    run.backup.joinpath("current", "latest.weights.h5").write_bytes(b"half")
+    with run.history.open("a") as file:
+        file.write('{"epoch": 2, "lo')
+    training.train(config, tmp_path)
+    rows = run.read_history()
+    assert [row["epoch"] for row in rows] == [0, 1, 2]
+
+
+def test_a_finished_run_is_left_alone(finished, capsys):
+    config, run = finished
+    before = run.model.stat().st_mtime_ns
+    training.train(config, run.path)
+    assert "is finished" in capsys.readouterr().out
+    assert run.model.stat().st_mtime_ns == before
+
+
+def test_another_config_is_refused_with_the_keys_that_differ(finished):
+    config, run = finished
+    other = config.copy_and_resolve_references()
+    other.train.epochs = 5
+    other.attack.epsilon = 0.1
+    with pytest.raises(ValueError) as error:
+        training.train(other, run.path)
+    message = str(error.value)
+    assert "train.epochs: there 3, now 5" in message
+    assert "attack.epsilon: there 0.15, now 0.1" in message
+    assert "optimizer" not in message
+
+
+def test_another_backend_is_refused(tmp_path):
+    config = tiny_config()
+    run = workdir.Workdir(tmp_path)
+    run.begin(config)
+    record = json.loads(run.environment.read_text())
+    workdir.write_json(run.environment, {**record, "backend": "other"})
+    with pytest.raises(ValueError, match='backend: there "other", now'):
+        training.train(config, tmp_path)
+
+
+def test_a_folder_with_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="not empty and holds no run"):
+        training.train(tiny_config(), tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Cannot write to .*is not a folder"):
+        training.train(tiny_config(), tmp_path / "file" / "run")
+
+
+def test_missing_data_leave_no_folder_behind(tmp_path):
+    config = tiny_config()
+    config.data.update({"name": "mnist", "dir": str(tmp_path / "nowhere")})
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_diverged_loss_ends_the_run_before_it_is_backed_up(tmp_path):
+    run = workdir.Workdir(tmp_path)
+    history = callbacks.History(run)
+    history.on_epoch_begin(0)
+    with pytest.raises(ValueError, match="diverged.*learning_rate"):
+        history.on_epoch_end(0, {"loss": float("nan")})
+    assert not run.history.exists()
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="a TensorFlow strategy"
+)
+def test_mirrored_training_runs(tmp_path):
+    config = tiny_config()
+    config.train.update({"distribution": "mirrored", "epochs": 1})
+    assert training.train(config, tmp_path).is_finished

@@ -1,0 +1,128 @@
+"""Every config of every data set builds, and can be trained."""
+
+import importlib
+
+import keras
+import numpy as np
+import pytest
+
+from apps import building
+from configs import default
+
+EXITS_AND_CLASSES = {
+    "default": (3, 10),
+    "digits": (3, 10),
+    "mnist": (3, 10),
+    "cifar10": (3, 10),
+    "cifar100": (7, 100),
+    "tiny_imagenet": (5, 200),
+    "imagenet": (5, 1000),
+}
+# Epsilon, step size, learning rate, milestones, epochs: the paper's, with
+# weight decay 5e-4 and momentum 0.9 throughout.
+PAPER = {
+    "mnist": (0.3, 20 / 255, 0.01, (50,), 150),
+    "cifar10": (8 / 255, 2 / 255, 0.1, (75, 115), 150),
+    "cifar100": (8 / 255, 2 / 255, 0.1, (75, 115), 150),
+    "tiny_imagenet": (2 / 255, 0.0052, 0.1, (50, 100), 150),
+    "imagenet": (2 / 255, 0.0052, 0.001, (), 10),
+}
+
+
+def get_config(name, variant="neo_kd"):
+    return importlib.import_module(f"configs.{name}").get_config(variant)
+
+
+def shrink(config):
+    """Keep the exits and take out depth and width, to be quick in a test."""
+    if config.model.name == "msdnet":
+        with config.model.options.unlocked():
+            config.model.options.update(
+                {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2}
+            )
+    config.attack.num_steps = 1
+
+
+@pytest.mark.parametrize("name", EXITS_AND_CLASSES)
+def test_every_config_builds_the_full_model(name):
+    config = get_config(name)
+    model = building.build_model(config)
+    assert (model.num_exits, model.num_classes) == EXITS_AND_CLASSES[name]
+
+
+@pytest.mark.parametrize("name", EXITS_AND_CLASSES)
+def test_every_variant_takes_a_real_step(name):
+    """The model is shrunk and shared by the variants; nothing else is."""
+    for variant in default.VARIANTS:
+        config = get_config(name, variant)
+        assert config.is_locked
+        assert config.method.name == variant
+        shrink(config)
+        if variant == "adversarial_training":
+            model = building.build_model(config)
+        elif name != "digits":
+            # Tracing and compiling a step takes most of the time: the other
+            # data sets compile every variant and run two.
+            config.attack.name = "average"
+        model.compile(**building.compile_arguments(config))
+        if name != "digits" and variant in ("nkd", "eokd"):
+            continue
+        generator = np.random.default_rng(0)
+        images = generator.random((2, *model.input_shape[1:]), "float32")
+        labels = generator.integers(0, model.num_classes, 2)
+        before = [weight.numpy() for weight in weights_of(model)]
+        logs = model.train_on_batch(images, labels, return_dict=True)
+        assert np.isfinite(float(logs["loss"]))
+        assert ("nkd_loss" in logs) == (variant in ("nkd", "neo_kd"))
+        assert ("eokd_loss" in logs) == (variant in ("eokd", "neo_kd"))
+        assert any(
+            np.any(old != keras.ops.convert_to_numpy(new))
+            for old, new in zip(before, weights_of(model), strict=True)
+        )
+
+
+def weights_of(model):
+    return [
+        keras.ops.convert_to_numpy(weight) for weight in model.trainable_weights
+    ]
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_settings_are_those_of_the_paper(name):
+    config = get_config(name)
+    epsilon, step_size, rate, milestones, epochs = PAPER[name]
+    assert config.attack.epsilon == pytest.approx(epsilon)
+    assert config.attack.step_size == pytest.approx(step_size, abs=5e-5)
+    assert config.attack.num_steps == 7
+    assert config.attack.name == "max_average"
+    assert config.optimizer.learning_rate == rate
+    assert config.optimizer.milestones == milestones
+    assert config.optimizer.decay_factor == 0.1
+    assert config.optimizer.momentum == 0.9
+    assert config.optimizer.weight_decay == 5e-4
+    assert config.train.epochs == epochs
+    assert config.data.batch_size == 128
+    assert config.evaluate.num_steps == 50
+    assert (config.method.nkd_weight, config.method.eokd_weight) == (3, 1)
+
+
+def test_epsilon_of_digits_is_the_one_of_the_data_set():
+    from configs import digits
+    from keras_neokd import data
+
+    assert digits.EPSILON == data.DIGITS_EPSILON
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(ValueError, match="'sdk'.*adversarial_training, nkd"):
+        get_config("mnist", "sdk")
+
+
+def test_a_key_outside_the_schema_is_refused():
+    with pytest.raises(KeyError, match="epoch"):
+        default.derive("nkd", {"model": {}, "train": {"epoch": 3}})
+
+
+def test_a_value_of_another_type_is_refused():
+    with pytest.raises(TypeError, match="epochs"):
+        default.derive("nkd", {"model": {}, "train": {"epochs": "three"}})

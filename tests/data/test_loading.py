@@ -1,0 +1,190 @@
+"""`load`: names, folders, and how a data set is divided."""
+
+import numpy as np
+import pytest
+
+from keras_neokd import data
+from keras_neokd.data.splits import stratified_order
+from tests.data import formats
+
+NUM_TRAIN, NUM_TEST = 100, 20
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder with a small MNIST; the environment names none."""
+    monkeypatch.delenv("KERAS_NEOKD_DATA", raising=False)
+    formats.write_mnist(tmp_path, NUM_TRAIN, NUM_TEST)
+    return tmp_path
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(
+        ValueError,
+        match="digits, mnist, cifar10, cifar100, npz; received 'svhn'",
+    ):
+        data.load("svhn")
+
+
+def test_images_stay_bytes_and_arrays_are_floats_in_the_unit_range(folder):
+    split = data.load("mnist", folder).train
+    assert split.images.dtype == np.uint8
+    images, labels = split.arrays()
+    assert images.dtype == np.float32
+    assert labels.dtype == np.int32
+    np.testing.assert_array_equal(
+        images, split.images.astype("float32") / np.float32(255)
+    )
+
+
+def test_without_further_arguments_everything_is_there(folder):
+    dataset = data.load("mnist", folder)
+    assert (dataset.name, dataset.num_classes) == ("mnist", 10)
+    assert dataset.image_shape == (28, 28, 1)
+    sizes = [
+        len(split)
+        for split in (dataset.train, dataset.validation, dataset.test)
+    ]
+    assert sizes == [NUM_TRAIN, 0, NUM_TEST]
+    assert sorted(dataset.train.indices) == list(range(NUM_TRAIN))
+
+
+def test_each_example_keeps_its_label_and_number(folder):
+    source = formats.write_mnist(folder, NUM_TRAIN, NUM_TEST)
+    dataset = data.load("mnist", folder, validation_size=30)
+    for split in (dataset.train, dataset.validation):
+        images, labels = source["train"]
+        np.testing.assert_array_equal(split.images, images[split.indices])
+        np.testing.assert_array_equal(split.labels, labels[split.indices])
+    np.testing.assert_array_equal(dataset.test.images, source["t10k"][0])
+
+
+def test_train_and_validation_share_no_example(folder):
+    dataset = data.load("mnist", folder, validation_size=30)
+    assert len(dataset.validation) == 30
+    both = np.concatenate([dataset.train.indices, dataset.validation.indices])
+    assert sorted(both) == list(range(NUM_TRAIN))
+
+
+def test_the_division_is_fixed_by_the_seed(folder):
+    first, again, other = (
+        data.load("mnist", folder, validation_size=30, seed=seed)
+        for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(
+        first.validation.indices, again.validation.indices
+    )
+    np.testing.assert_array_equal(first.train.indices, again.train.indices)
+    assert set(first.validation.indices) != set(other.validation.indices)
+
+
+def test_fewer_training_images_leave_the_validation_images_alone(folder):
+    whole = data.load("mnist", folder, validation_size=30)
+    part = data.load("mnist", folder, validation_size=30, num_train=10)
+    np.testing.assert_array_equal(
+        part.validation.indices, whole.validation.indices
+    )
+    np.testing.assert_array_equal(part.train.indices, whole.train.indices[:10])
+
+
+def test_fewer_test_images_are_the_first(folder):
+    whole = data.load("mnist", folder)
+    part = data.load("mnist", folder, num_test=7)
+    np.testing.assert_array_equal(part.test.images, whole.test.images[:7])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "complaint"),
+    [
+        ({"validation_size": 100}, ValueError, "from 0 to 99.*received 100"),
+        ({"validation_size": -1}, ValueError, "validation_size.*received -1"),
+        ({"validation_size": 0.1}, TypeError, "validation_size.*float"),
+        ({"num_train": 0}, ValueError, "num_train.*received 0"),
+        ({"num_train": 101}, ValueError, "from 1 to 100.*received 101"),
+        (
+            {"num_train": 71, "validation_size": 30},
+            ValueError,
+            "from 1 to 70.*received 71",
+        ),
+        ({"num_test": 21}, ValueError, "num_test.*from 1 to 20.*received 21"),
+        ({"seed": -1}, ValueError, "seed"),
+        ({"seed": "a"}, TypeError, "seed"),
+    ],
+)
+def test_an_impossible_size_is_refused(folder, arguments, error, complaint):
+    with pytest.raises(error, match=complaint):
+        data.load("mnist", folder, **arguments)
+
+
+def test_the_environment_variable_names_the_folder(folder, monkeypatch):
+    monkeypatch.setenv("KERAS_NEOKD_DATA", str(folder))
+    assert len(data.load("mnist").train) == NUM_TRAIN
+
+
+def test_the_argument_wins_over_the_environment(folder, monkeypatch):
+    monkeypatch.setenv("KERAS_NEOKD_DATA", str(folder / "elsewhere"))
+    assert len(data.load("mnist", str(folder)).train) == NUM_TRAIN
+
+
+def test_a_folder_without_the_files_is_an_error_not_a_download(folder):
+    with pytest.raises(FileNotFoundError, match="cifar-100-binary.tar.gz"):
+        data.load("cifar100", folder)
+
+
+def write_npz(path):
+    images = np.arange(8, dtype="uint8").reshape(8, 1, 1, 1)
+    labels = np.arange(8) % 2
+    arrays = {
+        f"{kind}_{part}": values[chosen]
+        for part, chosen in (
+            ("train", slice(0, 4)),
+            ("val", slice(4, 6)),
+            ("test", slice(6, 8)),
+        )
+        for kind, values in (("x", images), ("y", labels))
+    }
+    np.savez(path, **arrays)
+
+
+def test_npz_brings_its_own_validation_images(folder):
+    write_npz(folder / "own.npz")
+    dataset = data.load("npz", folder / "own.npz")
+    assert dataset.validation.images.ravel().tolist() == [4, 5]
+    assert dataset.test.images.ravel().tolist() == [6, 7]
+    with pytest.raises(ValueError, match="validation data of its own"):
+        data.load("npz", folder / "own.npz", validation_size=1)
+
+
+def test_npz_needs_a_place(folder):
+    with pytest.raises(ValueError, match="'npz' needs `data_dir`"):
+        data.load("npz")
+
+
+def test_the_order_is_a_permutation_with_the_classes_in_turn():
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    order = stratified_order(labels, seed=0)
+    assert sorted(order) == list(range(100))
+    for stretch in (order[:10], order[-10:], order[40:60]):
+        counts = np.bincount(labels[stretch], minlength=3)
+        expected = np.array([0.6, 0.3, 0.1]) * len(stretch)
+        assert (np.abs(counts - expected) <= 1).all()
+
+
+def test_the_order_within_a_class_is_random():
+    order = stratified_order(np.zeros(1000, int), seed=0)
+    correlation = np.corrcoef(order, np.arange(1000))[0, 1]
+    assert abs(correlation) < 0.1
+    fixed_points = (order == np.arange(1000)).sum()
+    assert fixed_points < 8
+
+
+def test_real_mnist_divides_as_the_paper_needs(real_data_dir):
+    dataset = data.load("mnist", real_data_dir, validation_size=5000)
+    sizes = [
+        len(split)
+        for split in (dataset.train, dataset.validation, dataset.test)
+    ]
+    assert sizes == [55000, 5000, 10000]
+    shares = np.bincount(dataset.validation.labels) / 5000
+    expected = np.bincount(dataset.train.labels) / 55000
+    np.testing.assert_allclose(shares, expected, atol=1e-3)

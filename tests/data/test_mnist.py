@@ -1,0 +1,144 @@
+"""MNIST's IDX files: read exactly, or refused by name."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from keras_neokd.data.mnist import read_idx
+from keras_neokd.data.mnist import read_mnist
+from tests.data import formats
+
+NAMES = [
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+]
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("subfolder", ["", "mnist"])
+def test_four_files_give_the_arrays_that_were_written(
+    tmp_path, suffix, subfolder
+):
+    written = formats.write_mnist(tmp_path / subfolder, 30, 10, suffix)
+    source = read_mnist(tmp_path)
+    for (images, labels), (x, y) in [
+        (source.train, written["train"]),
+        (source.test, written["t10k"]),
+    ]:
+        assert images.dtype == np.uint8
+        np.testing.assert_array_equal(images, x)
+        np.testing.assert_array_equal(labels, y)
+    assert source.num_classes == 10
+
+
+def test_the_bytes_of_an_idx_file_are_read_big_endian(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes.fromhex("00000802 00000002 00000003 010203040506"))
+    np.testing.assert_array_equal(read_idx(path), [[1, 2, 3], [4, 5, 6]])
+
+
+def test_missing_files_are_all_named(tmp_path):
+    formats.write_mnist(tmp_path / "mnist")
+    (tmp_path / "mnist" / NAMES[1]).unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        read_mnist(tmp_path)
+    message = str(caught.value)
+    for name in NAMES:
+        assert f"{tmp_path / name}\n" in message
+        assert f"{tmp_path / name}.gz\n" in message
+    assert f"{tmp_path / 'mnist' / NAMES[1]}\n" in message
+    assert str(tmp_path / "mnist" / NAMES[0]) not in message
+    assert "KERAS_NEOKD_DATA" in message
+
+
+@pytest.mark.parametrize("cut", [0, 3, 10, 1000])
+def test_a_truncated_file_is_refused_with_both_sizes(tmp_path, cut):
+    formats.write_mnist(tmp_path)
+    path = tmp_path / NAMES[0]
+    path.write_bytes(path.read_bytes()[:cut])
+    expected = {0: 4, 3: 4, 10: 16, 1000: 16 + 30 * 784}[cut]
+    with pytest.raises(ValueError, match=NAMES[0]) as caught:
+        read_mnist(tmp_path)
+    assert f"expected {expected:,} bytes" in str(caught.value)
+    assert f"received {cut:,}" in str(caught.value)
+
+
+def test_a_file_with_bytes_to_spare_is_refused(tmp_path):
+    formats.write_mnist(tmp_path)
+    path = tmp_path / NAMES[3]
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(ValueError, match="expected 18 bytes.*received 19"):
+        read_mnist(tmp_path)
+
+
+def test_a_truncated_gzip_file_is_refused(tmp_path):
+    formats.write_mnist(tmp_path, suffix=".gz")
+    path = tmp_path / f"{NAMES[0]}.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=f"{NAMES[0]}.gz is not a complete"):
+        read_mnist(tmp_path)
+
+
+def test_a_file_that_is_no_gzip_file_is_refused(tmp_path):
+    formats.write_mnist(tmp_path, suffix=".gz")
+    (tmp_path / f"{NAMES[2]}.gz").write_bytes(b"<html>not found</html>")
+    with pytest.raises(ValueError, match=f"{NAMES[2]}.gz is not a complete"):
+        read_mnist(tmp_path)
+
+
+def test_a_file_of_another_type_is_refused(tmp_path):
+    formats.write_mnist(tmp_path)
+    # Type 0x0D is 32-bit floats.
+    (tmp_path / NAMES[0]).write_bytes(struct.pack(">HBBI", 0, 13, 1, 0))
+    with pytest.raises(ValueError, match="00 00 08, received 00 00 0d"):
+        read_mnist(tmp_path)
+
+
+def test_images_of_another_size_are_refused(tmp_path):
+    formats.write_mnist(tmp_path)
+    formats.write_idx(tmp_path / NAMES[0], np.zeros((30, 27, 28)))
+    with pytest.raises(ValueError, match=r"\(n, 28, 28\).*\(30, 27, 28\)"):
+        read_mnist(tmp_path)
+
+
+def test_labels_that_do_not_match_the_images_are_refused(tmp_path):
+    formats.write_mnist(tmp_path)
+    formats.write_idx(tmp_path / NAMES[1], np.zeros(29))
+    with pytest.raises(ValueError, match=r"expected 30 labels.*\(29,\)"):
+        read_mnist(tmp_path)
+
+
+def test_labels_out_of_range_are_refused(tmp_path):
+    formats.write_mnist(tmp_path)
+    formats.write_idx(tmp_path / NAMES[3], np.full(10, 10))
+    with pytest.raises(ValueError, match="expected 0 to 9, received 10"):
+        read_mnist(tmp_path)
+
+
+def test_real_mnist_has_the_published_mean_and_deviation(real_data_dir):
+    source = read_mnist(real_data_dir)
+    images, labels = source.train
+    assert images.shape == (60000, 28, 28, 1)
+    assert source.test[0].shape == (10000, 28, 28, 1)
+    assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)
+    assert images.std() / 255 == pytest.approx(0.3081, abs=5e-5)
+    # The first five training labels, as printed in every tutorial.
+    assert labels[:5].tolist() == [5, 0, 4, 1, 9]
+    counts = np.bincount(labels, minlength=10)
+    assert counts.sum() == 60000
+    assert counts.min() == 5421
+    assert counts.max() == 6742
+
+
+def test_gzip_members_are_joined_as_gzip_does(tmp_path):
+    formats.write_mnist(tmp_path, suffix=".gz")
+    path = tmp_path / f"{NAMES[0]}.gz"
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(
+        gzip.compress(content[:100]) + gzip.compress(content[100:])
+    )
+    assert len(read_mnist(tmp_path).train[0]) == 30

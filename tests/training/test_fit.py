@@ -1,0 +1,430 @@
+"""The loops of Keras around the training step."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import methods
+from tests.training import tiny
+
+IMAGES, LABELS = tiny.data(8)
+BATCHES = [(IMAGES[:4], LABELS[:4]), (IMAGES[4:], LABELS[4:])]
+VALIDATION = tiny.data(6, seed=5)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    model = tiny.compiled(tiny.dense_model(), validation_attack=tiny.pgd())
+    return model, tiny.fresh(model)
+
+
+@pytest.fixture
+def model(shared):
+    model, start = shared
+    tiny.restore(model, start)
+    return model
+
+
+def fit(model, *data, epochs=2, **arguments):
+    return model.fit(
+        *data,
+        **{"epochs": epochs, "shuffle": False, "verbose": 0, **arguments},
+    ).history
+
+
+@pytest.fixture(scope="module")
+def of_arrays(shared):
+    """History and final state of training on arrays, in order."""
+    model, start = shared
+    tiny.restore(model, start)
+    history = fit(
+        model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
+    )
+    return history, tiny.snapshot(model)
+
+
+def assert_same_training(model, history, of_arrays, tolerance=1e-6):
+    expected, state = of_arrays
+    if "val_loss" not in history:
+        expected = {
+            name: values
+            for name, values in expected.items()
+            if not name.startswith("val_")
+        }
+    tiny.assert_equal_logs(history, expected, tolerance=10 * tolerance)
+    tiny.assert_equal_states(
+        trained_part(model), trained_part(model, state), tolerance
+    )
+
+
+def trained_part(model, state=None):
+    """Variables without the counters, which depend on what came last."""
+    state = tiny.snapshot(model) if state is None else state
+    counters = ("epoch", "examples_seen")
+    variables = [*model.variables, *model.optimizer.variables]
+    return [
+        value
+        for variable, value in zip(variables, state, strict=True)
+        if variable.path not in counters
+    ]
+
+
+def test_training_and_validation_are_logged_for_every_epoch(of_arrays):
+    history, _ = of_arrays
+    assert all(len(values) == 2 for values in history.values())
+    trained = {name for name in history if not name.startswith("val_")}
+    assert {"loss", "nkd_loss", "exit_3_adversarial_accuracy"} <= trained
+    assert {
+        "val_loss",
+        "val_clean_accuracy",
+        "val_adversarial_accuracy",
+        "val_exit_1_adversarial_loss",
+    } <= set(history)
+    assert history["loss"][1] < history["loss"][0]
+    assert np.isfinite(list(history.values())).all()
+
+
+# Kinds of data.
+
+
+class _Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return BATCHES[index]
+
+
+def _tf_dataset(images, labels):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+
+
+def _data_loader(images, labels):
+    torch = pytest.importorskip("torch")
+    dataset = torch.utils.data.TensorDataset(
+        torch.as_tensor(images), torch.as_tensor(labels)
+    )
+    return torch.utils.data.DataLoader(dataset, batch_size=4)
+
+
+def _forever(batches):
+    while True:
+        yield from batches
+
+
+STREAMS = {
+    "tf_dataset": (lambda: _tf_dataset(IMAGES, LABELS), {}),
+    "py_dataset": (_Batches, {}),
+    "py_dataset_threads": (lambda: _Batches(workers=2), {}),
+    "data_loader": (lambda: _data_loader(IMAGES, LABELS), {}),
+    "generator": (lambda: _forever(BATCHES), {"steps_per_epoch": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_train_as_arrays_do(model, of_arrays, kind):
+    stream, arguments = STREAMS[kind]
+    history = fit(model, stream(), **arguments)
+    assert_same_training(model, history, of_arrays)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_are_evaluated_as_arrays_are(model, kind):
+    stream, arguments = STREAMS[kind]
+    arguments = {
+        "steps" if name == "steps_per_epoch" else name: value
+        for name, value in arguments.items()
+    }
+    expected = model.evaluate(
+        IMAGES, LABELS, batch_size=4, verbose=0, return_dict=True
+    )
+    results = model.evaluate(
+        stream(), verbose=0, return_dict=True, **arguments
+    )
+    tiny.assert_equal_logs(results, expected)
+
+
+def test_validation_data_can_be_a_stream(model, of_arrays):
+    images, labels = VALIDATION
+    validation = _data_loader(images, labels)
+    history = fit(
+        model, IMAGES, LABELS, batch_size=4, validation_data=validation
+    )
+    assert_same_training(model, history, of_arrays)
+
+
+def test_tensors_are_arrays_too(model, of_arrays):
+    history = fit(
+        model,
+        ops.convert_to_tensor(IMAGES),
+        ops.convert_to_tensor(LABELS),
+        batch_size=4,
+        validation_data=VALIDATION,
+    )
+    assert_same_training(model, history, of_arrays)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_pixels_of_other_float_types_are_computed_in_float32(dtype):
+    # Seen by the attack as they are, epsilon would be rounded to their steps.
+    images = IMAGES[:4].astype(dtype)
+    logs = []
+    for batch in (images, images.astype("float32")):
+        model = tiny.compiled(tiny.dense_model())
+        stream = iter([(batch, LABELS[:4])])
+        history = fit(model, stream, epochs=1, steps_per_epoch=1)
+        logs.append(history)
+    tiny.assert_equal_logs(*logs, tolerance=1e-5)
+
+
+def test_integer_pixels_0_and_1_are_images():
+    images = (IMAGES[:4] > 0.5).astype("uint8")
+    logs = []
+    for batch in (images, images.astype("float32")):
+        model = tiny.compiled(
+            tiny.dense_model(), attack=tiny.pgd(random_start=False)
+        )
+        logs.append(
+            model.train_on_batch(batch, LABELS[:4], return_dict=True)
+        )
+    tiny.assert_equal_logs(*logs, tolerance=1e-5)
+
+
+def test_part_of_the_data_can_be_split_off_for_validation(model):
+    history = fit(
+        model, IMAGES, LABELS, batch_size=4, validation_split=0.5, epochs=1
+    )
+    assert "val_adversarial_accuracy" in history
+
+
+# The same steps in other ways.
+
+
+def test_batches_one_by_one_train_as_fit_does(model, of_arrays):
+    for epoch in range(2):
+        model.set_epoch(epoch)
+        for images, labels in BATCHES:
+            logs = model.train_on_batch(images, labels, return_dict=True)
+    assert set(logs) == {
+        name for name in of_arrays[0] if not name.startswith("val_")
+    }
+    tiny.assert_equal_states(
+        trained_part(model), trained_part(model, of_arrays[1]), 1e-6
+    )
+
+
+def test_several_steps_per_execution_are_the_same_steps(of_arrays):
+    model = tiny.compiled(
+        tiny.dense_model(),
+        validation_attack=tiny.pgd(),
+        steps_per_execution=2,
+    )
+    if keras.config.backend() == "torch":
+        with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
+            fit(model, IMAGES, LABELS, batch_size=4)
+        return
+    history = fit(
+        model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
+    )
+    assert_same_training(model, history, of_arrays)
+
+
+def test_eager_steps_are_the_same_steps(of_arrays):
+    model = tiny.compiled(
+        tiny.dense_model(), validation_attack=tiny.pgd(), run_eagerly=True
+    )
+    history = fit(model, IMAGES, LABELS, batch_size=4)
+    assert_same_training(model, history, of_arrays, tolerance=1e-5)
+
+
+def test_training_goes_on_where_it_stopped(model, of_arrays):
+    first = fit(model, IMAGES, LABELS, batch_size=4, epochs=1)
+    second = fit(
+        model, IMAGES, LABELS, batch_size=4, initial_epoch=1, epochs=2
+    )
+    history = {name: first[name] + second[name] for name in first}
+    assert_same_training(model, history, of_arrays)
+
+
+def test_frozen_layers_stay_as_they_are():
+    model = tiny.dense_model()
+    frozen = model.exit_model("exit_1").layers[1]
+    frozen.trainable = False
+    before = [tiny.array(each) for each in frozen.weights]
+    tiny.compiled(model)
+    model.train_on_batch(IMAGES[:4], LABELS[:4])
+    tiny.assert_equal_states(before, [tiny.array(w) for w in frozen.weights])
+
+
+def test_optimizers_of_keras_train_too():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.01, 1, 0.5)
+    model = tiny.compiled(
+        tiny.dense_model(),
+        optimizer=keras.optimizers.AdamW(schedule, clipnorm=1.0),
+        method=methods.AdversarialTraining(),
+    )
+    history = fit(model, IMAGES, LABELS, batch_size=4, epochs=3)
+    assert history["loss"][2] < history["loss"][0]
+    assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 6
+
+
+# Callbacks.
+
+
+def test_callbacks_see_the_logs_of_batches_and_epochs(model):
+    batches, epochs = tiny.LogsOfBatches(), []
+    on_epoch = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: epochs.append(dict(logs))
+    )
+    history = fit(
+        model,
+        IMAGES,
+        LABELS,
+        batch_size=4,
+        validation_data=VALIDATION,
+        callbacks=[batches, on_epoch],
+    )
+    assert [logs["val_loss"] for logs in epochs] == history["val_loss"]
+    assert len(batches.logs) == 4
+    trained = {name for name in history if not name.startswith("val_")}
+    assert all(set(logs) == trained for logs in batches.logs)
+    # The logs of the last batch are those of the epoch.
+    assert batches.logs[1]["loss"] == pytest.approx(history["loss"][0])
+
+
+@pytest.mark.parametrize("kind", ["one", "tuple", "list_object"])
+def test_callbacks_come_alone_in_tuples_and_in_callback_lists(model, kind):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(
+            int(ops.convert_to_numpy(model._setup.epoch))
+        )
+    )
+    callbacks = {
+        "one": lambda: callback,
+        "tuple": lambda: (callback,),
+        "list_object": lambda: keras.callbacks.CallbackList(
+            [callback], add_history=True, model=model
+        ),
+    }[kind]()
+    fit(model, IMAGES, LABELS, batch_size=4, callbacks=callbacks)
+    # The model knows the epoch before any callback of the user runs.
+    assert seen == [0, 1]
+
+
+def test_the_best_model_under_attack_is_kept(model, tmp_path):
+    path = tmp_path / "best.keras"
+    history = fit(
+        model,
+        IMAGES,
+        LABELS,
+        batch_size=4,
+        epochs=3,
+        validation_data=VALIDATION,
+        callbacks=[
+            keras.callbacks.ModelCheckpoint(
+                path,
+                monitor="val_adversarial_accuracy",
+                mode="max",
+                save_best_only=True,
+            )
+        ],
+    )
+    best = keras.models.load_model(path)
+    results = best.evaluate(*VALIDATION, verbose=0, return_dict=True)
+    assert results["adversarial_accuracy"] == pytest.approx(
+        max(history["val_adversarial_accuracy"])
+    )
+
+
+def test_training_stops_early_on_accuracy_under_attack(model):
+    stop = keras.callbacks.EarlyStopping(
+        monitor="val_adversarial_accuracy",
+        mode="max",
+        min_delta=2.0,  # No accuracy improves by that much.
+        patience=1,
+        restore_best_weights=True,
+    )
+    history = fit(
+        model,
+        IMAGES,
+        LABELS,
+        batch_size=4,
+        epochs=5,
+        validation_data=VALIDATION,
+        callbacks=[stop],
+    )
+    assert len(history["loss"]) == 2
+
+
+# Precision.
+
+
+@pytest.fixture
+def mixed_bfloat16():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+def test_mixed_precision_trains_with_float32_losses(mixed_bfloat16, of_arrays):
+    model = tiny.compiled(
+        tiny.dense_model(norm=True), validation_attack=tiny.pgd()
+    )
+    assert model.layers[2].compute_dtype == "bfloat16"
+    predictions = model.exit_logits()(ops.convert_to_tensor(IMAGES))
+    assert all(
+        keras.backend.standardize_dtype(each.dtype) == "float32"
+        for each in predictions
+    )
+    history = fit(
+        model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
+    )
+    assert set(history) == set(of_arrays[0])
+    assert np.isfinite(list(history.values())).all()
+    assert history["loss"][1] < history["loss"][0]
+
+
+def test_mixed_precision_takes_nearly_the_same_step(mixed_bfloat16):
+    losses = []
+    for policy in ("mixed_bfloat16", "float32"):
+        keras.config.set_dtype_policy(policy)
+        model = tiny.compiled(tiny.dense_model())
+        logs = model.train_on_batch(*BATCHES[0], return_dict=True)
+        losses.append(float(logs["loss"]))
+    assert losses[0] == pytest.approx(losses[1], rel=0.03)
+    assert losses[0] != losses[1]
+
+
+# Distances kept by the step, whatever the data.
+
+
+def test_training_images_stay_in_the_ball_and_in_range():
+    seen = []
+
+    class Recorder(keras.layers.Layer):
+        """Passes images on and notes their range, outside of graphs."""
+
+        def call(self, images):
+            seen.append(ops.convert_to_numpy(images))
+            return images
+
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(Recorder()(inputs))
+    outputs = [keras.layers.Dense(8)(x) for _ in range(2)]
+    model = tiny.MultiExitModel(inputs, outputs)
+    if keras.config.backend() != "torch":
+        pytest.skip("only PyTorch runs eagerly without tracing")
+    tiny.compiled(model, method="adversarial_training")
+    seen.clear()
+    images = IMAGES[:4].copy()
+    images[0] = 0.0
+    images[1] = 1.0
+    model.train_on_batch(images, LABELS[:4])
+    adversarial = seen[-1]
+    assert np.abs(adversarial - images).max() <= 0.1 + 1e-6
+    assert np.abs(adversarial - images).max() > 0.05
+    assert adversarial.min() >= 0
+    assert adversarial.max() <= 1
