@@ -39,7 +39,8 @@ EXTRAS = {
     "tensorflow": [TENSORFLOW],
     "jax": ["jax"],
     "torch": ["torch"],
-    "data": ["tensorflow-datasets", TENSORFLOW, "scikit-learn", "pillow"],
+    # tensorflow-datasets 4.9.10 forgets to ask for importlib_resources.
+    "data": ["tensorflow-datasets", "importlib_resources", "scikit-learn"],
     # keras-cv imports TensorFlow under every backend.
     "cv": ["keras-cv>=0.9.0", TENSORFLOW],
     "apps": ["ml_collections", "matplotlib", "rich", "scikit-learn"],

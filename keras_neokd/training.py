@@ -236,6 +236,10 @@ class Trainer(backend.TrainStep):
             ValueError: if images are not in [0, 1] or have another shape
                 than the model's input, or labels do not name its classes.
         """
+        if hasattr(x, "set_epoch"):
+            # It shuffles by itself, reproducibly; Keras would shuffle the
+            # order of its batches once more, with a generator of its own.
+            kwargs.setdefault("shuffle", False)
         x = self._checked(x, y)
         if kwargs.get("validation_data") is not None:
             kwargs["validation_data"] = self._checked_pair(

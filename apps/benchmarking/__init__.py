@@ -2,10 +2,12 @@
 
 - `contestants`: the work, who does it, settings;
 - `worker`: the program of one contestant's process;
+- `steps`, `tracing`: what that program does;
 - `processes`: the parent's end of such a process;
 - `rounds`: who works when;
 - `summary`: medians and paired ratios;
-- `report`: JSON record, table, plot.
+- `report`: JSON record, table, plot;
+- `computer`: cores, processor, how busy.
 
-Only `worker` imports Keras or a framework, and that inside functions.
+Only `steps` and `tracing` import Keras or a framework, inside functions.
 """

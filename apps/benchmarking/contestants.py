@@ -172,14 +172,15 @@ def _check_names(argument, names, known):
 
 
 def takes_part(settings, attack):
-    """List the contestants of one attack, and say who is left out.
+    """List the contestants of one attack, and those who cannot take part.
 
     Args:
         settings: `Settings`.
         attack: name of the attack.
 
     Returns:
-        Tuple of a list of `Contestant` and a list of sentences.
+        Tuple of two lists of `Contestant`: those whose framework is
+        installed, and the others.
     """
     wanted = [BACKENDS[name] for name in settings.backends]
     wanted += [
@@ -188,13 +189,8 @@ def takes_part(settings, attack):
         # Crafting for the average of all exits needs the whole network.
         if attack != "average" or not BASELINES[name].truncated
     ]
-    present, sentences = [], []
-    for contestant in wanted:
-        if is_installed(contestant.framework):
-            present.append(contestant)
-        else:
-            sentences.append(missing_sentence(contestant))
-    return present, sentences
+    present = [each for each in wanted if is_installed(each.framework)]
+    return present, [each for each in wanted if each not in present]
 
 
 def is_installed(framework):
@@ -207,5 +203,5 @@ def missing_sentence(contestant):
     framework = FRAMEWORK_NAMES[contestant.framework]
     return (
         f"Left out: {contestant.label}, because {framework} is not installed "
-        f"(pip install keras-neokd[{contestant.framework}])."
+        f'(pip install "keras-neokd[{contestant.framework}]").'
     )

@@ -59,7 +59,7 @@ def build_table(record, markdown=False):
         box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
     )
     table.add_column("model, attack")
-    table.add_column("contestant")
+    table.add_column("contestant", no_wrap=True)
     for column in _COLUMNS:
         table.add_column(column, justify="right")
     for result in record["results"]:

@@ -15,10 +15,12 @@ import time
 from apps.benchmarking import computer
 from apps.benchmarking import processes
 from apps.benchmarking.contestants import BACKENDS
+from apps.benchmarking.contestants import missing_sentence
 from apps.benchmarking.contestants import takes_part
 
-# OpenMP's threads go on spinning for up to 0.2 s after their work. Telling
-# them not to would slow their own program down, so the next one waits.
+# The threads of some OpenMP libraries go on spinning for 0.2 s after their
+# work. OMP_WAIT_POLICY=PASSIVE would stop that, but slow PyTorch down by a
+# few per cent and so favour the others: hence a pause before every turn.
 _PAUSE_SECONDS = 0.25
 GROWTH_STEPS = (2, 20)
 
@@ -51,6 +53,11 @@ class Comparison:
         settings: `Settings`.
         folder: existing folder for the logs of the processes.
         say: function that shows a line of text.
+
+    Attributes:
+        runs: list of `Run`, of those who took every step.
+        left_out: list of dictionaries `name`, `reason` (a sentence),
+            `is_error` (False if only a framework is missing).
     """
 
     def __init__(self, model, attack, settings, folder, say):
@@ -61,9 +68,9 @@ class Comparison:
 
     def measure(self):
         """Measure everything; fills `runs` and `left_out`."""
-        contestants, sentences = takes_part(self.settings, self.attack)
-        for sentence in sentences:
-            self._leave_out(sentence)
+        contestants, missing = takes_part(self.settings, self.attack)
+        for contestant in missing:
+            self._leave_out(contestant, missing_sentence(contestant), False)
         with contextlib.ExitStack() as stack:
             workers = {}
             for contestant in contestants:
@@ -86,15 +93,21 @@ class Comparison:
             contestant, self.model, self.attack, settings, self._folder
         )
 
-    def _leave_out(self, sentence):
-        self.left_out.append(sentence)
+    def _leave_out(self, contestant, sentence, is_error):
+        self.left_out.append(
+            {
+                "name": contestant.name,
+                "reason": sentence,
+                "is_error": is_error,
+            }
+        )
         self._say(f"  {sentence}")
 
     def _attempt(self, action, run, *arguments):
         try:
             action(run, *arguments)
         except processes.WorkerError as error:
-            self._leave_out(str(error))
+            self._leave_out(run.contestant, str(error), True)
             return False
         return True
 

@@ -55,7 +55,7 @@ def summarise(comparison):
 
     Returns:
         Dictionary with `model`, `attack`, `baseline` (name, or `None`),
-        `left_out` (sentences) and `contestants` (dictionaries).
+        `left_out` (as in `Comparison`) and `contestants` (dictionaries).
     """
     baseline = better_baseline(comparison.runs)
     return {

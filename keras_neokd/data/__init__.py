@@ -1,11 +1,15 @@
 """Data sets, their splits, and batches for training and evaluation.
 
-dataset = keras_neokd.data.load("cifar10", data_dir="data",
-                                validation_size=5000)
-batches = keras_neokd.data.TrainingBatches(
-    dataset.train, batch_size=128, seed=0, augment="crop_flip"
-)
-model.fit(batches, validation_data=dataset.validation.arrays())
+    dataset = data.load("cifar10", data_dir="data", validation_size=5000)
+    batches = data.TrainingBatches(dataset.train, 128, augment="crop_flip")
+    model.fit(
+        batches,
+        shuffle=False,
+        validation_data=data.EvaluationBatches(dataset.validation),
+        callbacks=[data.SetEpoch(batches)],
+    )
+
+`TrainingBatches` says why `fit` needs `shuffle=False` and the callback.
 """
 
 from keras_neokd.data.batches import EvaluationBatches

@@ -1,7 +1,7 @@
 """Batches for `model.fit` and `model.evaluate`, on every backend.
 
-batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
-model.fit(batches, epochs=3, shuffle=False, callbacks=[SetEpoch(batches)])
+    batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
+    model.fit(batches, epochs=3, shuffle=False, callbacks=[SetEpoch(batches)])
 
 The order of an epoch and the crop of an image are functions of (seed, epoch,
 index of the example): a resumed run sees what the uninterrupted one would

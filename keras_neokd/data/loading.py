@@ -1,7 +1,9 @@
 """`load`: one function for every data set.
 
-dataset = load("digits", validation_size=200)
-dataset.train.images.shape, dataset.num_classes
+    dataset = load("digits", validation_size=200)
+    dataset.train.images.shape, dataset.num_classes
+
+What each data set is, and where it is looked for, is told there.
 """
 
 import functools

@@ -37,21 +37,30 @@ def pgd_of(norm="linf", **arguments):
 
 
 def generate(attack, model, images, labels, index=None, seed=0):
-    """Run the attack as one compiled function; return NumPy images."""
-    predict = attacks.ExitLogits(model, model.num_exits)
-
-    def function(images, labels, index):
-        keys = randomness.bits(seed, index)
-        return attack.generate(predict, images, labels, keys)[0]
-
+    """Run the attack on keys of (seed, index); return NumPy images."""
     index = np.arange(len(images)) if index is None else np.asarray(index)
-    compiled = backend.compile_function(function, [])
+    run = compiled if keras.config.backend() == "jax" else lambda each: each
     return ops.convert_to_numpy(
-        compiled(
-            ops.convert_to_tensor(images),
-            ops.convert_to_tensor(np.asarray(labels, "int32")),
-            ops.convert_to_tensor(index.astype("int32")),
-        )
+        run(generator(attack, model))(*tensors(images, labels, index, seed))
+    )
+
+
+def generator(attack, model):
+    predict = attacks.ExitLogits(model, model.num_exits)
+    return lambda *arguments: attack.generate(predict, *arguments)[0]
+
+
+def compiled(function):
+    return backend.compile_function(function, [])
+
+
+def tensors(images, labels, index, seed):
+    """Images, labels and keys."""
+    keys = randomness.host_bits(seed, np.asarray(index)).view("int32")
+    return (
+        ops.convert_to_tensor(images),
+        ops.convert_to_tensor(np.asarray(labels, "int32")),
+        ops.convert_to_tensor(keys),
     )
 
 

@@ -1,0 +1,170 @@
+"""The two kinds of training step that a worker can take."""
+
+import importlib.metadata
+import itertools
+
+from apps.benchmarking import tracing
+
+_LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.001, 0.9, 5e-4
+NUM_CLASSES = 10
+_NUM_BATCHES = 4
+
+
+class KerasStep:
+    """Training step of keras_neokd.
+
+    `train_on_batch` is what is timed. It returns when the step has finished,
+    and takes as long as a batch of `fit` to within a hundredth; its checks of
+    the data take 0.1 ms.
+
+    Args:
+        spec: dictionary of `processes.start`.
+    """
+
+    def __init__(self, spec):
+        self._spec = spec
+        # Each before Keras: TensorFlow takes no settings once it has started.
+        if spec["backend"] == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.threading.set_intra_op_parallelism_threads(
+                spec["threads"]
+            )
+            tf.config.threading.set_inter_op_parallelism_threads(
+                spec["threads"]
+            )
+        elif spec["backend"] == "torch":
+            import torch
+
+            torch.set_num_threads(spec["threads"])
+        import keras_neokd
+        import keras_neokd.models
+
+        self._library = keras_neokd
+        self.versions = _versions("keras", spec["backend"])
+
+    def build(self):
+        """Build and compile the model."""
+        library, spec = self._library, self._spec
+        constructors = {
+            "small_cnn": library.models.SmallCNN.mnist,
+            "msdnet_cifar10": library.models.MSDNet.cifar10,
+        }
+        attack = library.attacks.PGD(
+            spec["epsilon"], spec["step_size"], spec["attack_steps"]
+        )
+        if spec["attack"] == "max_average":
+            attack = library.attacks.MaxAverage(attack)
+        self._model = constructors[spec["model"]]()
+        self._model.compile(
+            library.optimizers.TorchSGD(
+                _LEARNING_RATE,
+                momentum=_MOMENTUM,
+                coupled_weight_decay=_WEIGHT_DECAY,
+            ),
+            method="neo_kd",
+            attack=attack,
+        )
+        self._batches = itertools.cycle(_batches(spec))
+
+    def step(self):
+        """Take one step and return the loss."""
+        logs = self._model.train_on_batch(
+            *next(self._batches), return_dict=True
+        )
+        return logs["loss"]
+
+    def trace(self):
+        """Return the number of operations traced for a step."""
+        return tracing.count_operations(
+            self._spec["backend"], self._model, *next(self._batches)
+        )
+
+
+class EagerStep:
+    """Training step of `apps.torch_baseline`, plain eager PyTorch.
+
+    Args:
+        spec: dictionary of `processes.start`.
+    """
+
+    def __init__(self, spec):
+        import torch
+
+        from apps import torch_baseline
+
+        torch.set_num_threads(spec["threads"])
+        torch.manual_seed(0)
+        self._spec, self._torch, self._baseline = spec, torch, torch_baseline
+        self.versions = _versions("torch")
+
+    def build(self):
+        """Build model and optimizer."""
+        torch, spec = self._torch, self._spec
+        self._format = {
+            "contiguous": torch.contiguous_format,
+            "channels_last": torch.channels_last,
+        }[spec["memory_format"]]
+        constructors = {
+            "small_cnn": self._baseline.SmallCNN,
+            "msdnet_cifar10": self._baseline.MSDNet,
+        }
+        self._model = constructors[spec["model"]]()
+        self._model.to(memory_format=self._format)
+        self._optimizer = torch.optim.SGD(
+            self._model.parameters(),
+            _LEARNING_RATE,
+            momentum=_MOMENTUM,
+            weight_decay=_WEIGHT_DECAY,
+        )
+        # Drawn once per epoch and looked up by label, as in keras_neokd.
+        self._supports = self._baseline.orthogonal_supports(
+            torch.arange(NUM_CLASSES), self._model.num_exits, NUM_CLASSES
+        )
+        self._batches = itertools.cycle(
+            [self._tensors(x, y) for x, y in _batches(spec)]
+        )
+
+    def _tensors(self, x, y):
+        images = self._torch.from_numpy(x).permute(0, 3, 1, 2)
+        labels = self._torch.from_numpy(y).long()
+        return images.contiguous(memory_format=self._format), labels
+
+    def step(self):
+        """Take one step and return the loss."""
+        x, y = next(self._batches)
+        logs = self._baseline.train_step(
+            self._model,
+            self._optimizer,
+            x,
+            y,
+            self._supports[y],
+            attack=self._spec["attack"],
+            attack_arguments={
+                "epsilon": self._spec["epsilon"],
+                "step_size": self._spec["step_size"],
+                "num_steps": self._spec["attack_steps"],
+                "truncated": self._spec["truncated"],
+            },
+            memory_format=self._format,
+        )
+        return logs["loss"]
+
+
+def _batches(spec):
+    """Return a few batches of random images and labels."""
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    shape = (spec["batch_size"], *spec["image_shape"])
+    return [
+        (
+            generator.random(shape, dtype="float32"),
+            generator.integers(0, NUM_CLASSES, shape[0]).astype("int32"),
+        )
+        for _ in range(_NUM_BATCHES)
+    ]
+
+
+def _versions(*names):
+    return {name: importlib.metadata.version(name) for name in names}
