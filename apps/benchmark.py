@@ -1,8 +1,8 @@
 """Measure one NEO-KD training step beside eager PyTorch.
 
     python -m apps.benchmark --workdir=runs/benchmark
-    python -m apps.benchmark --models=small_cnn --attacks=max_average \
-        --backends=tensorflow --baselines=contiguous --steps=5 \
+    python -m apps.benchmark --models=small_cnn --attacks=max_average \\
+        --backends=tensorflow --baselines=contiguous --steps=5 \\
         --nocheck_growth --workdir=runs/quick
 
 Prints a table and writes benchmark.json (every single time), benchmark.md,
@@ -32,19 +32,19 @@ from apps.benchmarking.contestants import Settings
 from apps.benchmarking.rounds import Comparison
 
 _LISTS = {
-    "models": (WORKLOADS, "Networks to train"),
-    "attacks": (ATTACKS, "Attacks that make the training examples"),
-    "backends": (BACKENDS, "Backends of keras_neokd; empty for none"),
+    "models": (WORKLOADS, "Networks to train."),
+    "attacks": (ATTACKS, "Attacks that make the training examples."),
+    "backends": (BACKENDS, "Backends of keras_neokd; empty for none."),
     "baselines": (
         BASELINES,
         "Variants of eager PyTorch; empty for none. Ratios refer to the "
         "faster of contiguous and channels_last. The truncated ones take part "
-        "in max_average only: the average needs the whole network anyway",
+        "in max_average only: the average needs the whole network anyway.",
     ),
 }
 _FLAGS = {
     name: flags.DEFINE_list(
-        name, list(known), f"{text}, separated by commas: {', '.join(known)}."
+        name, list(known), f"Comma-separated. {text} Known: {', '.join(known)}."
     )
     for name, (known, text) in _LISTS.items()
 } | {
@@ -128,10 +128,11 @@ def show(record, workdir, console):
     console.print(report.build_table(record))
     for sentence in report.notes(record):
         _say(console, sentence)
-    with open(workdir / "benchmark.md", "w", encoding="utf-8") as file:
-        Console(file=file, width=200).print(
-            report.build_table(record, markdown=True)
-        )
+    wide = Console(width=200)
+    with wide.capture() as capture:
+        wide.print(report.build_table(record, markdown=True))
+    text = f"{capture.get().strip()}\n"
+    (workdir / "benchmark.md").write_text(text, "utf-8")
     drawn = report.plot(record, workdir / "benchmark.png")
     if not drawn:
         _say(console, "No plot: Matplotlib is not installed.")

@@ -23,10 +23,10 @@ def get_config(variant="neo_kd"):
                 "constructor": "mnist",
                 "options": {"dropout": 0.5},
             },
-            "data": {"name": "digits", "batch_size": 64},
+            "data": {"name": "digits", "batch_size": 32},
             # PGD-7 crosses the ball almost twice, as on MNIST.
             "attack": {"epsilon": EPSILON, "step_size": EPSILON / 4},
             "optimizer": {"learning_rate": 0.01},
-            "train": {"epochs": 8},
+            "train": {"epochs": 6},
         },
     )

@@ -211,8 +211,18 @@ def random_start(images, keys, epsilon, norm):
     return np.clip(images + noise, 0, 1)
 
 
-def pgd(model, images, labels, exits, start, epsilon, step_size, num_steps,
-        norm="linf", loss="cross_entropy"):
+def pgd(
+    model,
+    images,
+    labels,
+    exits,
+    start,
+    epsilon,
+    step_size,
+    num_steps,
+    norm="linf",
+    loss="cross_entropy",
+):
     """Projected gradient ascent; returns all iterates, the start first."""
     iterates = [start]
     for _ in range(num_steps):

@@ -163,8 +163,16 @@ def with_pixel(value):
 @pytest.mark.parametrize(
     ("pixels", "image_shape", "message"),
     [
-        (images(4, 5, 3), None, r"\(batch, height, width, channels\), received"),
-        (images(2, 4, 5), (4, 5, 3), r"\(batch, 4, 5, 3\), received \(2, 4, 5\)"),
+        (
+            images(4, 5, 3),
+            None,
+            r"\(batch, height, width, channels\), received",
+        ),
+        (
+            images(2, 4, 5),
+            (4, 5, 3),
+            r"\(batch, 4, 5, 3\), received \(2, 4, 5\)",
+        ),
         (
             images(2, 5, 4, 3),
             (4, 5, 3),
@@ -180,7 +188,11 @@ def with_pixel(value):
         (with_pixel(np.inf), None, "NaN or infinity in 1 of 3 images"),
         (with_pixel(-np.inf), None, "NaN or infinity in 1 of 3 images"),
         (with_pixel(-0.25), None, r"\[0, 1\], .* from -0.25 to 0.5"),
-        (with_pixel(255), None, r"from 0.5 to 255.0. Divide 8-bit images by 255"),
+        (
+            with_pixel(255),
+            None,
+            r"from 0.5 to 255.0. Divide 8-bit images by 255",
+        ),
         (with_pixel(1.5), None, "keras.layers.Normalization"),
     ],
 )

@@ -15,7 +15,11 @@ from tests import numpy_reference as reference
 # One example, three exits, four classes, true class 0. The expected values
 # were calculated by hand from Eq. 4 to 6 of NEO-KD.
 CLEAN = [[2.0, 1.0, 0.0, -1.0], [1.5, 0.5, 1.0, -0.5], [3.0, 0.0, 0.5, 1.0]]
-ADVERSARIAL = [[0.5, 1.0, 0.0, -0.5], [0.2, 0.4, 0.6, 0.0], [1.0, 0.8, -0.2, 0.3]]
+ADVERSARIAL = [
+    [0.5, 1.0, 0.0, -0.5],
+    [0.2, 0.4, 0.6, 0.0],
+    [1.0, 0.8, -0.2, 0.3],
+]
 LABELS = [0]
 SUPPORTS = [{0, 1}, {0, 2}, {0, 3}]
 TEACHER = [
@@ -236,9 +240,7 @@ def test_equal_logits_everywhere_make_distillation_the_entropy():
     expected = reference.entropy(reference.softmax(clean))
 
     assert_close(losses.soft_cross_entropy(tensor(clean), teacher), expected)
-    assert_close(
-        losses.kl_divergence(tensor(clean), teacher), np.zeros((6, 4))
-    )
+    assert_close(losses.kl_divergence(tensor(clean), teacher), np.zeros((6, 4)))
 
 
 def test_temperature_softens_the_predictions_before_their_mean():
@@ -516,5 +518,3 @@ def test_gradient_equals_central_differences(name, temperature):
     expected = reference.central_difference(definition, logits)
     assert abs(expected).max() > 0.1
     assert_close(gradient, expected, atol=1e-5)
-
-

@@ -57,9 +57,7 @@ def test_two_steps_by_hand():
     # g = 0.5 + 0.1 * 1 = 0.6, v = 0.6, w = 1 - 0.1 * 0.6 = 0.94
     # g = 0.5 + 0.1 * 0.94 = 0.594, v = 0.9 * 0.6 + 0.594 = 1.134, w = 0.8266
     variable = keras.Variable([1.0])
-    optimizer = optimizers.TorchSGD(
-        0.1, momentum=0.9, coupled_weight_decay=0.1
-    )
+    optimizer = optimizers.TorchSGD(0.1, momentum=0.9, coupled_weight_decay=0.1)
     for expected in (0.94, 0.8266):
         optimizer.apply([ops.convert_to_tensor([0.5])], [variable])
         assert value_of(variable) == pytest.approx(expected, abs=1e-6)
@@ -172,7 +170,9 @@ def test_each_variable_has_its_own_velocity():
 
 
 def test_schedules_set_the_rate():
-    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [1.0, 0.1])
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [1], [1.0, 0.1]
+    )
     variable = keras.Variable([0.0])
     optimizer = optimizers.TorchSGD(schedule)
     places = []

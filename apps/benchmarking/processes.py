@@ -6,6 +6,7 @@ with processes.start(contestant, "small_cnn", "average", settings,
     seconds = worker.ask("step")["seconds"]
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -89,7 +90,9 @@ class WorkerProcess:
 
     def close(self):
         """End the process."""
-        self._process.stdin.close()
+        # A process that died with a request unread breaks the pipe.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.stdout.close()
         try:
             self._process.wait(timeout=5)
@@ -127,13 +130,19 @@ def start(contestant, model, attack, settings, folder):
     return WorkerProcess(
         contestant.label,
         spec,
-        _environment(contestant.framework, settings.num_threads),
+        environment(contestant.framework, settings.num_threads),
         Path(folder) / name,
     )
 
 
-def _environment(framework, threads):
-    environment = {
+def environment(framework, threads):
+    """Return the environment variables of a contestant's process.
+
+    Args:
+        framework: Keras' backend.
+        threads: number of threads.
+    """
+    variables = {
         # oneDNN is off by default on processors without AVX512-VNNI, where
         # it still makes convolutions about twice as fast.
         "TF_ENABLE_ONEDNN_OPTS": "1",
@@ -148,5 +157,5 @@ def _environment(framework, threads):
         "MKL_NUM_THREADS": str(threads),
     }
     paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    return environment
+    variables["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    return variables

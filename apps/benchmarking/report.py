@@ -7,16 +7,24 @@ from rich import box
 from rich.table import Table
 
 from apps.benchmarking import computer
+from apps.benchmarking import processes
+
+# Environment variables that decide about speed.
+_RECORDED = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "OMP_WAIT_POLICY")
 
 
 def environment(settings):
     """Describe the computer as a dictionary of JSON values."""
+    variables = processes.environment("tensorflow", settings.num_threads)
     return {
         "platform": platform.platform(),
         "processor": computer.processor_name(),
         "python": platform.python_version(),
         "available_cores": computer.available_cores(),
         "threads": settings.num_threads,
+        "variables": {
+            name: variables[name] for name in _RECORDED if name in variables
+        },
     }
 
 

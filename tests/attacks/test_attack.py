@@ -17,7 +17,11 @@ SHAPE = (3, 2, 2)
 ALL_ATTACKS = [
     attacks.PGD(epsilon=0.1, step_size=0.02, num_steps=3),
     attacks.PGD(
-        1.5, 0.5, 2, norm="l2", objective=attacks.AverageExits((0, -1), "margin")
+        1.5,
+        0.5,
+        2,
+        norm="l2",
+        objective=attacks.AverageExits((0, -1), "margin"),
     ),
     attacks.PGD(
         0.1, 0.1, 1, random_start=False, objective=attacks.SingleExit(1)
@@ -94,9 +98,7 @@ def test_images_are_projected_to_the_ball_and_to_the_pixel_range():
 def test_no_gradient_flows_out():
     def values(x):
         adversarial, _ = Garbage(0.3).generate(linear_predict(), x, None, None)
-        return ops.sum(adversarial, axis=(1, 2, 3)) + ops.sum(
-            x, axis=(1, 2, 3)
-        )
+        return ops.sum(adversarial, axis=(1, 2, 3)) + ops.sum(x, axis=(1, 2, 3))
 
     _, gradient = backend.value_and_input_gradient(
         values, ops.convert_to_tensor(images())
@@ -311,13 +313,21 @@ def pgd_with(**arguments):
             ValueError,
             "`step_size` needs .* > 0, received 0",
         ),
-        (lambda: pgd_with(step_size=None), TypeError, "`step_size` needs a num"),
+        (
+            lambda: pgd_with(step_size=None),
+            TypeError,
+            "`step_size` needs a num",
+        ),
         (
             lambda: pgd_with(num_steps=0),
             ValueError,
             "`num_steps` needs an integer >= 1, received 0",
         ),
-        (lambda: pgd_with(num_steps=7.0), TypeError, "`num_steps` needs an int"),
+        (
+            lambda: pgd_with(num_steps=7.0),
+            TypeError,
+            "`num_steps` needs an int",
+        ),
         (
             lambda: pgd_with(num_restarts=0),
             ValueError,

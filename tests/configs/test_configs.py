@@ -70,13 +70,13 @@ def test_every_variant_takes_a_real_step(name):
         generator = np.random.default_rng(0)
         images = generator.random((2, *model.input_shape[1:]), "float32")
         labels = generator.integers(0, model.num_classes, 2)
-        before = [weight.numpy() for weight in weights_of(model)]
+        before = weights_of(model)
         logs = model.train_on_batch(images, labels, return_dict=True)
         assert np.isfinite(float(logs["loss"]))
         assert ("nkd_loss" in logs) == (variant in ("nkd", "neo_kd"))
         assert ("eokd_loss" in logs) == (variant in ("eokd", "neo_kd"))
         assert any(
-            np.any(old != keras.ops.convert_to_numpy(new))
+            np.any(old != new)
             for old, new in zip(before, weights_of(model), strict=True)
         )
 

@@ -13,7 +13,11 @@ from tests import numpy_reference as reference
 
 # One example, three exits, four classes, true class 0.
 CLEAN = [[2.0, 1.0, 0.0, -1.0], [1.5, 0.5, 1.0, -0.5], [3.0, 0.0, 0.5, 1.0]]
-ADVERSARIAL = [[0.5, 1.0, 0.0, -0.5], [0.2, 0.4, 0.6, 0.0], [1.0, 0.8, -0.2, 0.3]]
+ADVERSARIAL = [
+    [0.5, 1.0, 0.0, -0.5],
+    [0.2, 0.4, 0.6, 0.0],
+    [1.0, 0.8, -0.2, 0.3],
+]
 
 ALL_METHODS = [
     methods.AdversarialTraining(),
@@ -66,9 +70,7 @@ def test_terms_keep_examples_and_exits_apart():
     rng = np.random.default_rng(0)
     clean, adversarial = rng.normal(size=(2, 5, 7, 10))
     labels = [0, 9, 3, 3, 1]
-    terms = terms_of(
-        methods.AdversarialTraining(), clean, adversarial, labels
-    )
+    terms = terms_of(methods.AdversarialTraining(), clean, adversarial, labels)
     for term, logits in zip(terms, (clean, adversarial), strict=True):
         assert term.values.shape == (5, 7)
         np.testing.assert_allclose(

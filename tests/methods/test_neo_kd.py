@@ -395,9 +395,7 @@ def test_clean_images_are_taught_by_their_labels_alone():
 def test_extreme_logits_give_finite_terms(scale):
     clean = np.array(CLEAN) * scale
     for adversarial in (clean, -clean):
-        terms = terms_of(
-            methods.NEOKD(), clean, adversarial, LABELS, step_of()
-        )
+        terms = terms_of(methods.NEOKD(), clean, adversarial, LABELS, step_of())
         for term in terms.values():
             assert np.isfinite(values_of(term)).all()
 

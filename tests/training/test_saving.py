@@ -91,21 +91,15 @@ def test_a_fresh_process_evaluates_the_same(saved):
 
 
 def test_a_fresh_process_goes_on_as_if_nothing_had_been_saved(saved):
-    model, path, results = saved
-    model = keras.models.load_model(path) if _was_trained(model) else model
+    model, _, results = saved
+    start = tiny.snapshot(model)
     fresh_process.train(model, IMAGES, LABELS)
-    for each in model.weights:
+    after = {each.path: tiny.array(each) for each in model.weights}
+    tiny.restore(model, start)
+    for path, value in after.items():
         np.testing.assert_allclose(
-            results[f"weight:{each.path}"],
-            tiny.array(each),
-            rtol=0,
-            atol=1e-6,
-            err_msg=each.path,
+            results[f"weight:{path}"], value, rtol=0, atol=1e-6, err_msg=path
         )
-
-
-def _was_trained(model):
-    return int(tiny.array(model.optimizer.iterations)) > 2
 
 
 def test_without_compile_the_plain_model_is_loaded(saved):
@@ -149,6 +143,8 @@ def test_methods_and_metrics_given_by_name_come_back(tmp_path):
     assert repr(loaded._setup.method) == repr(methods.NEOKD())
 
 
+# Keras says so where a file holds no velocities.
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_a_compiled_model_can_be_saved_before_training(tmp_path):
     model = tiny.compiled(tiny.dense_model(), seed=np.int64(3))
     model.save(tmp_path / "model.keras")
@@ -167,6 +163,7 @@ def test_a_model_that_was_never_compiled_comes_back_plain(tmp_path):
     tiny.assert_equal_states(loaded.get_weights(), model.get_weights())
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_weights_files_hold_weights_only(tmp_path):
     model = tiny.compiled(tiny.dense_model(norm=True, dropout=0.5))
     model.train_on_batch(IMAGES, LABELS)

@@ -1,0 +1,351 @@
+"""What cannot work is refused, in words, before anything is lost."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd import attacks
+from keras_neokd import methods
+from tests.training import tiny
+
+IMAGES, LABELS = tiny.data(8)
+GOOD = (IMAGES[:4], LABELS[:4])
+
+
+def changed(value, where=(2, 3, 3, 0)):
+    images = IMAGES[4:].copy()
+    images[where] = value
+    return images
+
+
+# Compile.
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return tiny.dense_model()
+
+
+@pytest.mark.parametrize("missing", ["optimizer", "method", "attack"])
+def test_compile_says_what_is_missing(plain, missing):
+    with pytest.raises(ValueError, match=f"`compile` needs `{missing}`, for"):
+        tiny.compiled(plain, **{missing: None})
+    with pytest.raises(ValueError, match="`compile` needs `optimizer`"):
+        plain.compile()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attack": "max_average"}, "attack='max_average' does not say how"),
+        ({"attack": "pgd"}, r"PGD\(epsilon=8/255"),
+        ({"attack": "fgsm"}, r"Unknown attack 'fgsm': .*'max_average'"),
+        ({"validation_attack": "average"}, "does not say how strong"),
+        ({"method": "neokd"}, r"Unknown method 'neokd': .*'neo_kd'"),
+        ({"attack": attacks.PGD(0, 0.1, 1)}, r"epsilon > 0, .*epsilon=0\.0"),
+        (
+            {"attack": attacks.MaxAverage(attacks.PGD(0, 0.1, 1))},
+            "epsilon=0 is for evaluation only",
+        ),
+        (
+            {"method": methods.NEOKD(exit_weights=(1, 1))},
+            r"`exit_weights` needs one value per exit: expected 3, received 2",
+        ),
+        (
+            {"method": methods.NKD(exit_weights=(1, 1, 1, 1))},
+            "expected 3, received 4",
+        ),
+        (
+            {"attack": tiny.pgd(objective=attacks.SingleExit(3))},
+            "Exit index 3 does not exist: the model has 3 exits",
+        ),
+        (
+            {"attack": attacks.MaxAverage(tiny.pgd(), exits=(0, 5))},
+            "Exit index 5 does not exist",
+        ),
+        (
+            {
+                "validation_attack": tiny.pgd(
+                    objective=attacks.AverageExits(exits=(-4,))
+                )
+            },
+            "Exit index -4 does not exist",
+        ),
+        ({"optimizer": "no_such_optimizer"}, "no_such_optimizer"),
+    ],
+)
+def test_compile_refuses_values_that_do_not_fit(plain, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.compiled(plain, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"attack": 0.1}, r"`attack` needs a keras_neokd.attacks.Attack"),
+        ({"method": 3}, r"`method` needs a keras_neokd.methods.Method"),
+        ({"seed": "0"}, r"`seed` needs an integer, received '0'"),
+        ({"loss": "mse"}, "loss"),
+    ],
+)
+def test_compile_refuses_other_types(plain, arguments, message):
+    with pytest.raises(TypeError, match=message):
+        tiny.compiled(plain, **arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attack": attacks.PGD(0, 0.1, 1)},
+        {"seed": -1},
+        {"metrics": "accuracy"},
+        {"optimizer": "no_such_optimizer"},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_a_refused_compile_leaves_the_model_as_it_was(arguments):
+    model = tiny.dense_model()
+    for compiled in (False, True):
+        weights = model.get_weights()
+        with pytest.raises((ValueError, TypeError)):
+            tiny.compiled(model, **arguments)
+        assert model.compiled is compiled
+        assert len(model.trainable_variables) == len(weights)
+        assert "exit_1" in model.predict(IMAGES[:1], verbose=0)
+        tiny.compiled(model)
+
+
+def test_training_before_compile_is_refused():
+    with pytest.raises(ValueError, match="compile"):
+        tiny.dense_model().fit(IMAGES, LABELS, verbose=0)
+
+
+@pytest.mark.parametrize("method", [methods.EOKD, methods.NEOKD])
+def test_eokd_needs_more_classes_than_exits(method):
+    model = tiny.dense_model(num_exits=3, num_classes=3)
+    with pytest.raises(ValueError, match="3 exits it needs at least 4 classes"):
+        tiny.compiled(model, method=method())
+    tiny.compiled(model, method=methods.NKD())
+    tiny.compiled(tiny.dense_model(num_classes=4), method=method())
+
+
+def test_the_paper_has_no_gamma_for_two_exits():
+    model = tiny.dense_model(num_exits=2)
+    with pytest.raises(ValueError, match=r"exit_weights=\(1\.0, 1\.0\)"):
+        tiny.compiled(model, method="neo_kd")
+
+
+# Whole arrays.
+
+
+@pytest.fixture(scope="module")
+def shared():
+    model = tiny.compiled(
+        tiny.dense_model(),
+        method="adversarial_training",
+        attack=tiny.NoiseImages(),
+    )
+    return model, tiny.fresh(model)
+
+
+BAD_IMAGES = {
+    "above_1": (changed(1.001), r"pixels in \[0, 1\].*to 1\.001"),
+    "below_0": (changed(-0.001), r"pixels in \[0, 1\].*from -0\.001"),
+    "bytes": ((255 * IMAGES[4:]).astype("uint8"), "Divide 8-bit images by 255"),
+    "nan": (changed(np.nan), "NaN or infinity in 1 of 4 images"),
+    "infinite": (changed(-np.inf), "NaN or infinity in 1 of 4 images"),
+    "no_channels": (IMAGES[4:, :, :, 0], r"Images need shape \(batch, 8, 8, 1"),
+    "too_wide": (np.zeros((4, 8, 9, 1)), r"received \(4, 8, 9, 1\)"),
+    "channels_first": (np.zeros((4, 1, 8, 8)), r"received \(4, 1, 8, 8\)"),
+}
+BAD_LABELS = {
+    "too_large": (np.array([0, 1, 2, 8]), "from 0 to 7, received .* to 8"),
+    "negative": (np.array([0, 1, 2, -1]), "received values from -1"),
+    "fraction": (np.array([0, 1, 2, 0.5]), "fractional values such as 0.5"),
+    "nan": (np.array([0, 1, 2, np.nan]), "fractional values such as nan"),
+    "soft": (np.full((4, 8), 1 / 8), "Soft labels are not supported"),
+    "two_hot": (np.eye(8)[:4] + np.eye(8)[4:], "to be one-hot"),
+    "few_columns": (np.eye(4), "One-hot labels need 8 columns"),
+    "per_exit": (np.zeros((4, 3, 1)), r"received \(4, 3, 1\)"),
+    "too_few": (np.zeros(3), "4 images and 3 labels"),
+    "list_per_exit": ([np.zeros(4)] * 3, "4 images and 3 labels"),
+}
+
+
+def bad_arrays():
+    for name, (images, message) in BAD_IMAGES.items():
+        yield pytest.param(images, LABELS[4:], message, id=f"images_{name}")
+    for name, (labels, message) in BAD_LABELS.items():
+        yield pytest.param(IMAGES[4:], labels, message, id=f"labels_{name}")
+
+
+@pytest.mark.parametrize(("images", "labels", "message"), [*bad_arrays()])
+def test_bad_arrays_are_refused_before_anything_runs(
+    shared, images, labels, message
+):
+    model, start = shared
+    tiny.restore(model, start)
+    for call in (
+        lambda: model.fit(images, labels, verbose=0),
+        lambda: model.fit(*GOOD, validation_data=(images, labels), verbose=0),
+        lambda: model.evaluate(images, labels, verbose=0),
+        lambda: model.train_on_batch(images, labels),
+        lambda: model.test_on_batch(images, labels),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    tiny.assert_equal_states(start, tiny.snapshot(model))
+
+
+@pytest.mark.parametrize("name", BAD_IMAGES)
+def test_bad_images_are_not_predicted(shared, name):
+    images, message = BAD_IMAGES[name]
+    with pytest.raises(ValueError, match=message):
+        shared[0].predict(images, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [None, {"exit_1": LABELS, "exit_2": LABELS, "exit_3": LABELS}, 3],
+    ids=["none", "dict_per_exit", "number"],
+)
+def test_labels_that_are_no_array_are_refused_in_words(shared, labels):
+    model, _ = shared
+    with pytest.raises((ValueError, TypeError), match="[Ll]abels"):
+        model.fit(IMAGES, labels, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [np.ones((8, 3)), np.full(8, np.nan)],
+    ids=["per_exit", "nan"],
+)
+def test_sample_weights_are_checked_too(shared, weights):
+    model, start = shared
+    tiny.restore(model, start)
+    with pytest.raises(ValueError, match="`?sample_weight"):
+        model.fit(IMAGES, LABELS, sample_weight=weights, verbose=0)
+    tiny.assert_equal_states(start, tiny.snapshot(model))
+
+
+# Streams.
+
+
+class _Batches(keras.utils.PyDataset):
+    def __init__(self, batches, **arguments):
+        super().__init__(**arguments)
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+def _tf_dataset(batches):
+    tf = pytest.importorskip("tensorflow")
+    images, labels = (np.concatenate(each) for each in zip(*batches))
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
+
+
+def _data_loader(batches):
+    torch = pytest.importorskip("torch")
+    images, labels = (np.concatenate(each) for each in zip(*batches))
+    dataset = torch.utils.data.TensorDataset(
+        torch.as_tensor(images), torch.as_tensor(labels)
+    )
+    return torch.utils.data.DataLoader(dataset, batch_size=4)
+
+
+STREAMS = {
+    "tf_dataset": _tf_dataset,
+    "py_dataset": _Batches,
+    "py_dataset_threads": lambda batches: _Batches(batches, workers=2),
+    "data_loader": _data_loader,
+    "generator": iter,
+}
+BAD_BATCHES = {
+    "range": ((changed(1.5), LABELS[4:]), r"pixels in \[0, 1\]"),
+    "nan": ((changed(np.nan), LABELS[4:]), "finite pixels"),
+    "label": ((IMAGES[4:], LABELS[4:] + 8), "class indices from 0 to 7"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_BATCHES)
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_bad_batch_of_a_stream_stops_training_with_its_message(
+    shared, kind, bad
+):
+    model, start = shared
+    tiny.restore(model, start)
+    batch, message = BAD_BATCHES[bad]
+    stream = STREAMS[kind]([GOOD, batch])
+    with pytest.raises(Exception, match=message):
+        model.fit(stream, shuffle=False, verbose=0)
+    _assert_alive(model)
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
+@pytest.mark.parametrize("position", ["first", "second"])
+@pytest.mark.parametrize("kind", ["tf_dataset", "py_dataset", "data_loader"])
+def test_a_bad_batch_leaves_the_model_alive(shared, kind, position, call):
+    model, start = shared
+    tiny.restore(model, start)
+    batch, message = BAD_BATCHES["range"]
+    batches = [batch, GOOD] if position == "first" else [GOOD, batch]
+    arguments = {"shuffle": False} if call == "fit" else {}
+    with pytest.raises(Exception, match=message):
+        getattr(model, call)(STREAMS[kind](batches), verbose=0, **arguments)
+    if call != "fit" or position == "first":
+        tiny.assert_equal_states(start[:12], model.get_weights())
+    _assert_alive(model)
+
+
+def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
+    model, start = shared
+    tiny.restore(model, start)
+
+    stream = _Batches([GOOD])
+
+    def spoil(epoch, logs):
+        stream.batches = [BAD_BATCHES["range"][0]]
+
+    with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
+        model.fit(
+            stream,
+            epochs=2,
+            shuffle=False,
+            verbose=0,
+            validation_data=GOOD,
+            callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=spoil)],
+        )
+    assert int(tiny.array(model.optimizer.iterations)) == 1
+    _assert_alive(model)
+
+
+def _assert_alive(model):
+    """Weights are there, finite, and the model goes on training."""
+    assert all(np.isfinite(each).all() for each in model.get_weights())
+    assert np.isfinite(model.predict(IMAGES, verbose=0)["exit_1"]).all()
+    logs = model.train_on_batch(*GOOD, return_dict=True)
+    assert np.isfinite(logs["loss"])
+
+
+def test_streams_need_labels_for_training(shared):
+    model, _ = shared
+    with pytest.raises(Exception, match="[Ll]abels"):
+        model.fit(_Batches([(IMAGES[:4],)]), shuffle=False, verbose=0)
+
+
+def test_only_the_images_of_a_stream_are_predicted(shared):
+    model, start = shared
+    tiny.restore(model, start)
+    expected = model.predict(IMAGES, verbose=0)
+    for stream in (
+        _Batches([GOOD, (IMAGES[4:], LABELS[4:])]),
+        iter([(IMAGES[:4],), (IMAGES[4:],)]),
+    ):
+        predictions = model.predict(stream, steps=2, verbose=0)
+        for name, values in expected.items():
+            np.testing.assert_allclose(predictions[name], values, atol=1e-6)
