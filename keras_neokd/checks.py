@@ -78,7 +78,7 @@ def choice(name, value, known):
     Raises:
         ValueError: if it is none of them.
     """
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise ValueError(
             f"Unknown `{name}` {value!r}: expected one of {list(known)}."
         )
@@ -120,7 +120,8 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
         num_classes: number of classes, or `None` if unknown.
 
     Raises:
-        ValueError: if anything is not as described.
+        TypeError: if labels are not numbers.
+        ValueError: if anything else is not as described.
     """
     images = np.asarray(images)
     _check_image_shape(images.shape, image_shape)
@@ -128,6 +129,16 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
         _check_pixels(images)
     if labels is not None:
         labels = np.asarray(labels)
+        if labels.ndim == 0:
+            raise ValueError(
+                "Labels need shape (batch,) or (batch, classes), received "
+                f"the single value {labels}."
+            )
+        if labels.dtype.kind not in "biuf":
+            raise TypeError(
+                "Labels need class indices, received values of type "
+                f"{labels.dtype}."
+            )
         if len(labels) != len(images):
             raise ValueError(
                 "Images and labels need the same number of examples, "

@@ -78,8 +78,9 @@ def margin(logits, labels):
     Returns:
         `(batch,)` or `(batch, exits)`.
     """
-    true = _one_hot_like(logits, labels)
-    other = ops.max(logits + _MASKED * true, axis=-1)
+    is_true = _one_hot_like(logits, labels) > 0
+    lowest = ops.full_like(logits, -np.inf)
+    other = ops.max(ops.where(is_true, lowest, logits), axis=-1)
     return other - _true_class(logits, labels)
 
 

@@ -135,7 +135,8 @@ def _signed(value):
 
 def _as_int32(word):
     if isinstance(word, (int, np.integer)):
-        return _signed(int(word) % 2**32)
+        # A tensor wraps around where a NumPy scalar warns.
+        return ops.convert_to_tensor(_signed(int(word) % 2**32))
     return ops.cast(word, "int32")
 
 

@@ -147,10 +147,15 @@ class Attack(Configurable):
             )
         self.validate(predict.num_exits)
         images = ops.convert_to_tensor(images, "float32")
-        labels = checks.class_indices(ops.convert_to_tensor(labels))
+        labels = ops.convert_to_tensor(labels)
+        host_images = ops.convert_to_numpy(images)
+        checks.images_and_labels(host_images)
         checks.images_and_labels(
-            ops.convert_to_numpy(images), ops.convert_to_numpy(labels)
+            host_images,
+            ops.convert_to_numpy(labels),
+            num_classes=predict(images[:1], (0,))[0].shape[-1],
         )
+        labels = checks.class_indices(labels)
         index = np.arange(images.shape[0], dtype="int32")
         keys = randomness.bits(randomness.check_seed(seed), index)
         return self.generate(predict, images, labels, keys)[0]

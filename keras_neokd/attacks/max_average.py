@@ -39,7 +39,9 @@ class MaxAverage(Attack):
     """
 
     def __init__(self, attack, exits=None):
-        if not hasattr(attack, "with_objective"):
+        if not (
+            isinstance(attack, Attack) and hasattr(attack, "with_objective")
+        ):
             raise TypeError(
                 "`MaxAverage` needs an attack that can be aimed at one exit, "
                 "for example PGD(epsilon=8/255, step_size=2/255, "

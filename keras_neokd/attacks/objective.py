@@ -11,6 +11,7 @@ and not one per objective. Equations are those of NEO-KD (arXiv 2311.00428).
 
 import keras
 
+from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd.configurable import Configurable
 
@@ -32,12 +33,7 @@ class Objective(Configurable):
     """
 
     def __init__(self, loss="cross_entropy"):
-        if loss not in _LOSSES:
-            raise ValueError(
-                f"Unknown attack loss {loss!r}: expected one of "
-                f"{sorted(_LOSSES)}."
-            )
-        self.loss = loss
+        self.loss = checks.choice("loss", loss, _LOSSES)
 
     def exit_indices(self, num_exits):
         """Return the 0-based indices of the exits the score needs.
@@ -135,11 +131,17 @@ def select_exits(exits, num_exits):
         Tuple of non-negative indices.
 
     Raises:
-        ValueError: if an index is out of range.
+        ValueError: if an index is out of range, or two are the same exit.
     """
     if exits is None:
         return tuple(range(num_exits))
-    return tuple(_existing(each, num_exits) for each in exits)
+    indices = tuple(_existing(each, num_exits) for each in exits)
+    if len(set(indices)) != len(indices):
+        raise ValueError(
+            f"`exits` {exits} names an exit twice: the model has {num_exits} "
+            f"exits, so these are {indices}."
+        )
+    return indices
 
 
 def _check_index(index):

@@ -135,6 +135,10 @@ class PGD(Attack):
     def _direction(self, gradient):
         if self.norm == "linf":
             return ops.sign(gradient)
+        # Two divisions: the square of a tiny gradient is zero in float32.
+        axes = tuple(range(1, len(gradient.shape)))
+        largest = ops.max(ops.abs(gradient), axis=axes, keepdims=True)
+        gradient = gradient / ops.maximum(largest, 1e-37)
         return gradient / ops.maximum(example_norm(gradient), 1e-12)
 
     def _best_of_restarts(self, score, run):

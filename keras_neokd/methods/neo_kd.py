@@ -202,6 +202,8 @@ class NEOKD(Method):
         divergence="cross_entropy",
         temperature=1.0,
     ):
+        checks.number("nkd_weight", nkd_weight, minimum=0)
+        checks.number("eokd_weight", eokd_weight, minimum=0)
         shared = (divergence, temperature)
         self._nkd = NKD(nkd_weight, exit_weights, teacher, *shared)
         self._eokd = EOKD(eokd_weight, exit_weights, allocation, *shared)

@@ -137,17 +137,6 @@ def test_no_single_attack_has_a_larger_mean_loss():
         assert (reached >= score - 1e-5).all()
 
 
-def test_restarts_of_the_single_attacks_are_kept():
-    model, images = three_exits(), some_images()
-    few, many = (
-        attacker(
-            attacks.MaxAverage(pgd_of(num_steps=1, num_restarts=number)), model
-        )(images, LABELS)[0]
-        for number in (1, 4)
-    )
-    assert (few != many).any()
-
-
 def test_of_equal_candidates_the_first_wins():
     class EqualExits(reference.LinearExits):
         def __call__(self, images, exits):
@@ -165,24 +154,6 @@ def test_of_equal_candidates_the_first_wins():
 
     np.testing.assert_array_equal(share, np.eye(3)[np.zeros(8, int)])
     np.testing.assert_allclose(adversarial, single, atol=1e-5)
-
-
-def test_exits_start_from_different_noise():
-    # One step of almost no length: the candidates are the starts.
-    pgd = pgd_of(step_size=1e-7, num_steps=1)
-    images = np.full((8, *SHAPE), 0.5, "float32")
-    starts = [
-        attacker(attacks.MaxAverage(pgd, exits=(i,)), three_exits())(
-            images, LABELS
-        )[0]
-        for i in range(3)
-    ]
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        change = np.corrcoef(
-            (starts[first] - images).ravel(), (starts[second] - images).ravel()
-        )[0, 1]
-        assert abs(change) < 0.3
-        assert (starts[first] != starts[second]).mean() > 0.99
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -216,17 +187,6 @@ def test_attack_on_a_batch_equals_attacks_on_its_parts():
         alone, share = attacked(images[part], LABELS[part], part)
         np.testing.assert_allclose(alone, whole[part], rtol=0, atol=1e-6)
         np.testing.assert_array_equal(share, shares[part])
-
-
-def test_calling_the_attack_returns_images_only():
-    model, images = three_exits(), some_images()
-    attack = attacks.MaxAverage(pgd_of())
-    called = attack(attacks.ExitLogits(model, 3), images, LABELS, seed=8)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(called),
-        attacker(attack, model)(images, LABELS, seed=8)[0],
-        atol=1e-6,
-    )
 
 
 # Cost.

@@ -98,17 +98,17 @@ def test_representation_shows_how_to_write_the_objective():
         (
             lambda: attacks.SingleExit(0, loss="dlr"),
             ValueError,
-            r"Unknown attack loss 'dlr': .*\['cross_entropy', 'margin'\]",
+            r"Unknown `loss` 'dlr': .*\['cross_entropy', 'margin'\]",
         ),
         (
             lambda: attacks.AverageExits(loss=None),
             ValueError,
-            r"Unknown attack loss None: .*\['cross_entropy', 'margin'\]",
+            r"Unknown `loss` None: .*\['cross_entropy', 'margin'\]",
         ),
         (
             lambda: attacks.AverageExits(loss=["margin"]),
             ValueError,
-            r"Unknown attack loss \['margin'\]",
+            r"Unknown `loss` \['margin'\]",
         ),
         (
             lambda: attacks.SingleExit("exit_1"),

@@ -206,24 +206,10 @@ def test_objective_is_higher_than_at_the_start_and_at_the_image(norm):
     assert (reached > model.score(images, LABELS, (0, 1))).all()
 
 
-def test_attack_on_one_exit_hurts_that_exit_more_than_the_average_attack():
-    model, images = two_exits(), some_images()
-    for exit_ in (0, 1):
-        single = attacks.SingleExit(exit_)
-        own = attacker(pgd_of(num_steps=7, objective=single), model)(
-            images, LABELS
-        )
-        average = attacker(pgd_of(num_steps=7), model)(images, LABELS)
-        assert (
-            model.score(own, LABELS, (exit_,)).mean()
-            > model.score(average, LABELS, (exit_,)).mean()
-        )
-
-
 # Ball and pixel range.
 
 
-@pytest.mark.parametrize("case", range(8))
+@pytest.mark.parametrize("case", range(6))
 def test_images_stay_in_the_ball_and_in_the_pixel_range(case):
     norm = ("linf", "l2")[case % 2]
     rng = np.random.default_rng(case)
@@ -358,20 +344,6 @@ def test_attack_depends_on_the_seed_and_on_nothing_hidden(norm):
 
     np.testing.assert_array_equal(again, first)
     assert (other != first).any(axis=(1, 2, 3)).all()
-
-
-def test_calling_with_a_seed_means_the_keys_of_seed_and_index():
-    model, images = two_exits(), some_images()
-    attack = pgd_of(num_steps=2)
-    predict = attacks.ExitLogits(model, 2)
-
-    called = attack(predict, images, LABELS, seed=6)
-
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(called),
-        attacker(attack, model)(images, LABELS, seed=6),
-        atol=1e-6,
-    )
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

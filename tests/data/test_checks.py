@@ -1,0 +1,288 @@
+"""Checked streams: the same batches, and an error where one is bad."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd.data.checks import checked
+
+SHAPE, NUM_CLASSES = (4, 4, 1), 3
+RNG = np.random.default_rng(0)
+BATCHES = [
+    (
+        RNG.random((2, *SHAPE)).astype("float32"),
+        RNG.integers(0, NUM_CLASSES, 2),
+        RNG.random(2).astype("float32"),
+    )
+    for _ in range(3)
+]
+
+
+def check(x, y=None):
+    return checked(x, y, SHAPE, NUM_CLASSES)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in memory; counts what it is asked."""
+
+    def __init__(self, batches=BATCHES, **arguments):
+        super().__init__(**arguments)
+        self.batches = batches
+        self.asked, self.begun, self.ended = [], 0, 0
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        self.asked.append(index)
+        return self.batches[index]
+
+    def on_epoch_begin(self):
+        self.begun += 1
+
+    def on_epoch_end(self):
+        self.ended += 1
+
+
+def tf_dataset(batches=BATCHES):
+    tf = pytest.importorskip("tensorflow")
+    columns = [np.concatenate(each) for each in zip(*batches, strict=True)]
+    return tf.data.Dataset.from_tensor_slices(tuple(columns)).batch(2)
+
+
+def data_loader(batches=BATCHES, **arguments):
+    torch = pytest.importorskip("torch")
+    columns = [
+        torch.as_tensor(np.concatenate(each))
+        for each in zip(*batches, strict=True)
+    ]
+    dataset = torch.utils.data.TensorDataset(*columns)
+    return torch.utils.data.DataLoader(dataset, batch_size=2, **arguments)
+
+
+STREAMS = {
+    "tf_dataset": tf_dataset,
+    "py_dataset": Batches,
+    "data_loader": data_loader,
+    "iterator": lambda batches=BATCHES: iter(batches),
+}
+
+
+def read(stream):
+    """Return all batches of a stream as tuples of arrays."""
+    if isinstance(stream, keras.utils.PyDataset):
+        stream = [stream[i] for i in range(stream.num_batches)]
+    return [
+        tuple(np.asarray(ops.convert_to_numpy(each)) for each in batch)
+        for batch in stream
+    ]
+
+
+# What passes.
+
+
+def test_arrays_are_returned_as_they_are():
+    images, labels, _ = BATCHES[0]
+    assert check(images, labels) is images
+    assert check(images) is images
+    assert check(None) is None
+
+
+def test_tensors_are_arrays():
+    images, labels, _ = BATCHES[0]
+    tensor = ops.convert_to_tensor(images)
+    assert check(tensor, ops.convert_to_tensor(labels)) is tensor
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_return_the_same_batches(kind):
+    for batch, expected in zip(
+        read(check(STREAMS[kind]())), BATCHES, strict=True
+    ):
+        assert len(batch) == len(expected) == 3
+        for a, b in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_may_come_without_sample_weights(kind):
+    pairs = [batch[:2] for batch in BATCHES]
+    assert len(read(check(STREAMS[kind](pairs)))[0]) == 2
+
+
+@pytest.mark.parametrize("kind", ["py_dataset", "iterator"])
+def test_streams_may_come_without_labels(kind):
+    images = [batch[:1] for batch in BATCHES]
+    batches = read(check(STREAMS[kind](images)))
+    np.testing.assert_array_equal(batches[1][0], BATCHES[1][0])
+
+
+def test_a_tf_dataset_of_images_alone():
+    tf = pytest.importorskip("tensorflow")
+    images = np.concatenate([batch[0] for batch in BATCHES])
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(2)
+    batches = [each.numpy() for each in check(dataset)]
+    np.testing.assert_array_equal(np.concatenate(batches), images)
+
+
+def test_a_tf_dataset_keeps_its_length_and_shapes():
+    dataset = tf_dataset()
+    result = check(dataset)
+    assert int(result.cardinality()) == 3
+    assert result.element_spec == dataset.element_spec
+
+
+def test_a_py_dataset_keeps_its_settings_and_hooks():
+    dataset = Batches(workers=3, max_queue_size=7)
+    result = check(dataset)
+    assert (result.workers, result.max_queue_size) == (3, 7)
+    assert result.num_batches == 3
+    result.on_epoch_begin()
+    result.on_epoch_end()
+    assert (dataset.begun, dataset.ended) == (1, 1)
+
+
+def test_a_py_dataset_of_unknown_length_stays_one():
+    class Endless(keras.utils.PyDataset):
+        @property
+        def num_batches(self):
+            return None
+
+        def __getitem__(self, index):
+            return BATCHES[index % 3]
+
+    result = check(Endless())
+    assert result.num_batches is None
+    np.testing.assert_array_equal(result[4][0], BATCHES[1][0])
+
+
+def test_a_py_dataset_can_be_read_by_processes():
+    dataset = Batches(workers=2, use_multiprocessing=True)
+    assert check(dataset).use_multiprocessing is True
+
+
+def test_a_data_loader_is_copied_and_not_changed():
+    loader = data_loader(shuffle=False, drop_last=True)
+    collate = loader.collate_fn
+    result = check(loader)
+    assert loader.collate_fn is collate
+    assert type(result) is type(loader)
+    assert len(result) == 3
+    assert result.dataset is loader.dataset
+
+
+def test_iterators_are_read_when_they_are_asked():
+    asked = []
+
+    def generator():
+        for i, batch in enumerate(BATCHES):
+            asked.append(i)
+            yield batch
+
+    stream = check(generator())
+    assert asked == []
+    next(stream)
+    assert asked == [0]
+
+
+def test_py_datasets_are_read_when_they_are_asked():
+    dataset = Batches()
+    result = check(dataset)
+    assert dataset.asked == []
+    result[2]
+    assert dataset.asked == [2]
+
+
+# What is refused.
+
+
+def spoiled(column, value):
+    """The third batch gets one wrong value."""
+    batch = [each.copy() for each in BATCHES[2]]
+    batch[column].flat[-1] = value
+    return [*BATCHES[:2], tuple(batch)]
+
+
+BAD = {
+    "above": (spoiled(0, 1.01), r"Images need pixels in \[0, 1\]"),
+    "below": (spoiled(0, -0.01), r"Images need pixels in \[0, 1\]"),
+    "nan": (spoiled(0, np.nan), "Images need finite pixels"),
+    "infinite": (spoiled(0, np.inf), "Images need finite pixels"),
+    "large_label": (spoiled(1, 3), "class indices from 0 to 2"),
+    "negative_label": (spoiled(1, -1), "class indices from 0 to 2"),
+    "shape": (
+        [(np.zeros((2, 4, 5, 1), "float32"), *each[1:]) for each in BATCHES],
+        r"Images need shape \(batch, 4, 4, 1\), received \(2, 4, 5, 1\)",
+    ),
+    "rank": (
+        [(each[0][..., 0], *each[1:]) for each in BATCHES],
+        r"Images need shape",
+    ),
+    "soft_labels": (
+        [(each[0], np.full((2, 3), 1 / 3), each[2]) for each in BATCHES],
+        "Soft labels are not supported",
+    ),
+    "columns": (
+        [(each[0], np.eye(2), each[2]) for each in BATCHES],
+        "One-hot labels need 3 columns",
+    ),
+    "label_rank": (
+        [(each[0], np.zeros((2, 1, 1), int), each[2]) for each in BATCHES],
+        r"received \(2, 1, 1\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+@pytest.mark.parametrize("kind", STREAMS)
+def test_a_bad_batch_of_a_stream_is_refused_when_it_is_read(kind, bad):
+    batches, message = BAD[bad]
+    stream = check(STREAMS[kind](batches))
+    with pytest.raises(Exception, match=message):
+        read(stream)
+
+
+@pytest.mark.parametrize("kind", ["py_dataset", "iterator", "data_loader"])
+def test_the_error_of_python_streams_is_a_value_error(kind):
+    batches, message = BAD["nan"]
+    with pytest.raises(ValueError, match=message):
+        read(check(STREAMS[kind](batches)))
+
+
+def test_good_batches_before_a_bad_one_are_delivered():
+    batches, message = BAD["above"]
+    for kind in ("iterator", "tf_dataset", "data_loader"):
+        stream = iter(check(STREAMS[kind](batches)))
+        for expected in BATCHES[:2]:
+            np.testing.assert_array_equal(
+                ops.convert_to_numpy(next(stream)[0]), expected[0]
+            )
+        with pytest.raises(Exception, match=message):
+            next(stream)
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_bad_arrays_are_refused_at_once(bad):
+    batches, message = BAD[bad]
+    images, labels, _ = batches[2]
+    with pytest.raises(ValueError, match=message):
+        check(images, labels)
+
+
+def test_more_labels_than_images_are_refused():
+    images, labels, _ = BATCHES[0]
+    with pytest.raises(ValueError, match="2 images and 4 labels"):
+        check(images, np.tile(labels, 2))
+
+
+def test_pixels_exactly_0_and_1_are_fine():
+    images = np.zeros((2, *SHAPE))
+    images[0] = 1.0
+    check(images, np.array([0, 2]))
+
+
+@pytest.mark.parametrize("images", ["images", 3, {"input": BATCHES[0][0]}])
+def test_what_is_no_data_is_refused_in_words(images):
+    with pytest.raises((ValueError, TypeError), match="[Ii]mages"):
+        check(images, BATCHES[0][1])
