@@ -4,8 +4,8 @@
     python -m apps.evaluate --workdir=runs/x
 
 Not in the paper. Network, method and attack are those of the paper's MNIST
-rows; images are few and small, so epsilon is smaller and a short training at
-a constant rate is enough. No download.
+rows; images are few and small, so epsilon and batches are smaller and a short
+training is enough. No download.
 """
 
 from configs import default
@@ -26,7 +26,7 @@ def get_config(variant="neo_kd"):
             "data": {"name": "digits", "batch_size": 32},
             # PGD-7 crosses the ball almost twice, as on MNIST.
             "attack": {"epsilon": EPSILON, "step_size": EPSILON / 4},
-            "optimizer": {"learning_rate": 0.01},
+            "optimizer": {"learning_rate": 0.01, "milestones": (4,)},
             "train": {"epochs": 6},
         },
     )

@@ -320,7 +320,8 @@ def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
             validation_data=GOOD,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=spoil)],
         )
-    assert int(tiny.array(model.optimizer.iterations)) == 1
+    # TensorFlow may have read a batch ahead.
+    assert int(tiny.array(model.optimizer.iterations)) in (1, 2)
     _assert_alive(model)
 
 

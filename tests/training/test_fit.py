@@ -370,9 +370,7 @@ def mixed_bfloat16():
 
 
 def test_mixed_precision_trains_with_float32_losses(mixed_bfloat16, of_arrays):
-    model = tiny.compiled(
-        tiny.dense_model(norm=True), validation_attack=tiny.pgd()
-    )
+    model = tiny.compiled(tiny.dense_model(), validation_attack=tiny.pgd())
     assert model.layers[2].compute_dtype == "bfloat16"
     predictions = model.exit_logits()(ops.convert_to_tensor(IMAGES))
     assert all(
@@ -382,17 +380,8 @@ def test_mixed_precision_trains_with_float32_losses(mixed_bfloat16, of_arrays):
     history = fit(
         model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
     )
-    assert set(history) == set(of_arrays[0])
-    assert np.isfinite(list(history.values())).all()
+    expected, _ = of_arrays
+    assert set(history) == set(expected)
+    assert history["loss"] == pytest.approx(expected["loss"], rel=0.03)
+    assert history["loss"] != expected["loss"]
     assert history["loss"][1] < history["loss"][0]
-
-
-def test_mixed_precision_takes_nearly_the_same_step(mixed_bfloat16):
-    losses = []
-    for policy in ("mixed_bfloat16", "float32"):
-        keras.config.set_dtype_policy(policy)
-        model = tiny.compiled(tiny.dense_model())
-        logs = model.train_on_batch(*BATCHES[0], return_dict=True)
-        losses.append(float(logs["loss"]))
-    assert losses[0] == pytest.approx(losses[1], rel=0.03)
-    assert losses[0] != losses[1]
