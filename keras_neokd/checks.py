@@ -147,6 +147,28 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
         _check_labels(labels, num_classes)
 
 
+def sample_weights(weights, num_examples):
+    """Check sample weights before they are used.
+
+    Args:
+        weights: array `(batch,)`, finite.
+        num_examples: number of examples in the batch.
+
+    Raises:
+        ValueError: if there is not one finite number per example.
+    """
+    weights = np.asarray(weights)
+    if weights.size != num_examples:
+        raise ValueError(
+            "Sample weights need one number per example, for all exits: "
+            f"expected {num_examples}, received shape {weights.shape}."
+        )
+    if not np.isfinite(weights).all():
+        raise ValueError(
+            "Sample weights need finite numbers, received NaN or infinity."
+        )
+
+
 def _check_image_shape(shape, image_shape):
     expected = image_shape or (None,) * 3
     fits = len(shape) == len(expected) + 1 and all(

@@ -61,7 +61,7 @@ class Recorder:
         terms: names of the loss terms.
         logged_by_attack: dict from names in the attack's `info` to the exits
             they belong to.
-        metrics: Keras metrics to copy for each kind and exit.
+        metrics: dict from `(kind, exit index)` to lists of Keras metrics.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Recorder:
             name=name,
         )
         self._metrics = [
-            (kind, index, _copy(metric, f"{exit_name}_{kind}_{metric.name}"))
-            for metric in metrics
-            for kind in kinds
-            for index, exit_name in enumerate(exit_names)
+            (kind, index, metric)
+            for (kind, index), found in metrics.items()
+            for metric in found
+            if kind in kinds
         ]
 
     @property
@@ -147,12 +147,16 @@ class Logs:
     """
 
     def __init__(self, exit_names, terms, attack, validation_attack, metrics):
-        metrics = [
-            metric
-            for metric in (_as_metric(each) for each in _as_list(metrics))
-            if metric is not None
-        ]
         kinds = ("clean", "adversarial")
+        makers = [_maker(each) for each in _as_list(metrics)]
+        # Training and testing share them: each resets them first.
+        metrics = {
+            (kind, index): [
+                make(f"{exit_name}_{kind}_") for make in makers if make
+            ]
+            for kind in kinds
+            for index, exit_name in enumerate(exit_names)
+        }
         self.training = Recorder(
             "training",
             exit_names,
@@ -172,7 +176,8 @@ class Logs:
     @property
     def metrics(self):
         """All metric objects."""
-        return [*self.training.metrics, *self.testing.metrics]
+        testing, *_ = self.testing.metrics
+        return [*self.training.metrics, testing]
 
     def results_with_data(self):
         """Return the results of all metrics that saw data since the reset.
@@ -210,16 +215,18 @@ def _as_list(metrics):
     return metrics
 
 
-def _as_metric(metric):
+def _maker(metric):
+    """Return a function from a name's beginning to a new metric, or None."""
     if metric in ("accuracy", "acc"):
         return None  # Always logged, as clean_ and adversarial_accuracy.
     metric = keras.metrics.get(metric)
     if inspect.isclass(metric):
         metric = metric()
     if not isinstance(metric, keras.metrics.Metric):
-        metric = keras.metrics.MeanMetricWrapper(metric, metric.__name__)
-    return metric
-
-
-def _copy(metric, name):
-    return type(metric).from_config({**metric.get_config(), "name": name})
+        return lambda prefix: keras.metrics.MeanMetricWrapper(
+            metric, f"{prefix}{metric.__name__}"
+        )
+    config = metric.get_config()
+    return lambda prefix: type(metric).from_config(
+        {**config, "name": f"{prefix}{metric.name}"}
+    )

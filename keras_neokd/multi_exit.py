@@ -21,7 +21,7 @@ from keras_neokd import backend
 from keras_neokd import training
 from keras_neokd.attacks.attack import ExitLogits
 
-_SQUASHING = ("softmax", "log_softmax", "sigmoid")
+_SQUASHING = ("softmax", "log_softmax", "logsoftmax", "sigmoid")
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -54,7 +54,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         self, inputs, outputs, name=None, *, exit_names=None, trainable=True
     ):
         outputs = _named_outputs(outputs, exit_names)
-        _check_inputs(inputs)
+        inputs = _single_input(inputs)
         super().__init__(
             inputs=inputs, outputs=outputs, name=name, trainable=trainable
         )
@@ -224,12 +224,15 @@ def _named_outputs(outputs, exit_names):
     return {name: outputs[name] for name in names}
 
 
-def _check_inputs(inputs):
+def _single_input(inputs):
+    if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
+        inputs = inputs[0]
     if isinstance(inputs, (dict, list, tuple)) or len(inputs.shape) != 4:
         raise ValueError(
             "A multi-exit model needs one input of images (height, width, "
             f"channels), received {inputs}."
         )
+    return inputs
 
 
 def _check_logits(outputs):
@@ -249,6 +252,8 @@ def _check_logits(outputs):
 
 
 def _check_head(name, head):
+    while isinstance(head, keras.Model) and hasattr(head, "operations"):
+        head = head.operations[-1]
     activation = getattr(getattr(head, "activation", None), "__name__", "")
     kind = type(head).__name__.lower()
     if activation in _SQUASHING or kind in _SQUASHING:

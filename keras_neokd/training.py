@@ -127,6 +127,17 @@ class Trainer(backend.TrainStep):
                 f"{attack!r}. epsilon=0 is for evaluation only."
             )
         self._check_jit_compile(jit_compile)
+        # Everything that can be refused comes before the first change.
+        setup = {
+            "seed": randomness.check_seed(seed),
+            "logs": logs.Logs(
+                self.exit_names,
+                method.term_names(),
+                attack,
+                validation_attack,
+                metrics,
+            ),
+        }
         super().compile(
             optimizer=optimizer,
             run_eagerly=run_eagerly,
@@ -140,16 +151,9 @@ class Trainer(backend.TrainStep):
             attack=attack,
             validation_attack=validation_attack,
             attack_training_mode=bool(attack_training_mode),
-            seed=randomness.check_seed(seed),
             epoch=_counter("epoch"),
             examples_seen=_counter("examples_seen"),
-            logs=logs.Logs(
-                self.exit_names,
-                method.term_names(),
-                attack,
-                validation_attack,
-                metrics,
-            ),
+            **setup,
             config={
                 "optimizer": self.optimizer,
                 "method": method,
@@ -240,14 +244,14 @@ class Trainer(backend.TrainStep):
             # It shuffles by itself, reproducibly; Keras would shuffle the
             # order of its batches once more, with a generator of its own.
             kwargs.setdefault("shuffle", False)
-        x = self._checked(x, y)
+        x, y = self._checked(x, y, kwargs.get("sample_weight"))
         if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._checked_pair(
+            kwargs["validation_data"] = self._checked_validation(
                 kwargs["validation_data"]
             )
         callbacks = kwargs.pop("callbacks", None) or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks.append(_EpochMarker())
+            callbacks = [_EpochMarker(), callbacks]
         elif isinstance(callbacks, (list, tuple)):
             callbacks = [_EpochMarker(), *callbacks]
         else:
@@ -256,35 +260,46 @@ class Trainer(backend.TrainStep):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluate as `keras.Model.evaluate`, after checking the data."""
-        return super().evaluate(self._checked(x, y), y, *args, **kwargs)
+        x, y = self._checked(x, y, kwargs.get("sample_weight"))
+        return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Predict as `keras.Model.predict`, after checking the images."""
-        return super().predict(self._checked(x, None), *args, **kwargs)
+        x, _ = self._checked(x, None, labelled=False)
+        return super().predict(x, *args, **kwargs)
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
+    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
         """Train as `keras.Model.train_on_batch`, after checking the data."""
-        return super().train_on_batch(self._checked(x, y), y, *args, **kwargs)
+        x, y = self._checked(x, y, sample_weight)
+        return super().train_on_batch(x, y, sample_weight, **kwargs)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
+    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
         """Test as `keras.Model.test_on_batch`, after checking the data."""
-        return super().test_on_batch(self._checked(x, y), y, *args, **kwargs)
+        x, y = self._checked(x, y, sample_weight)
+        return super().test_on_batch(x, y, sample_weight, **kwargs)
 
-    def _checked(self, x, y):
-        return checked(x, y, self.input_shape[1:], self.num_classes)
+    def _checked(self, x, y, sample_weight=None, labelled=True):
+        return checked(
+            x,
+            y,
+            sample_weight,
+            image_shape=self.input_shape[1:],
+            num_classes=self.num_classes,
+            labelled=labelled,
+        )
 
-    def _checked_pair(self, data):
+    def _checked_validation(self, data):
         if isinstance(data, (tuple, list)):
-            x, y, *rest = data
-            return (self._checked(x, y), y, *rest)
-        return self._checked(data, None)
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(tuple(data))
+            return (*self._checked(x, y, weights), *data[2:])
+        return self._checked(data, None)[0]
 
     # The parts of a step.
 
     def _batch(self, data, place):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         # `train_on_batch` hands NumPy arrays over on PyTorch.
-        images = ops.convert_to_tensor(images)
+        images = ops.cast(ops.convert_to_tensor(images), "float32")
         size = ops.shape(images)[0]
         offset, total = backend.global_batch(size)
         index = offset + ops.arange(size, dtype="int32")
@@ -305,12 +320,20 @@ class Trainer(backend.TrainStep):
         step = methods.Step(
             seed=self._setup.seed,
             epoch=ops.convert_to_tensor(self._setup.epoch),
-            step=ops.cast(self.optimizer.iterations, "int32"),
+            step=ops.cast(self._updates_made(), "int32"),
             index=index,
         )
         return step, randomness.bits(
             step.seed, _TRAIN_STREAM, step.epoch, step.step, index
         )
+
+    def _updates_made(self):
+        # `optimizer.iterations` stands still while gradients are accumulated
+        # over several batches; the variable behind it does not.
+        for variable in self.optimizer.variables:
+            if variable.name == "iteration":
+                return variable
+        return self.optimizer.iterations
 
     def _test_index(self, index, total):
         seen = self._setup.examples_seen

@@ -44,7 +44,7 @@ ALLOWED = {
     },
     "models": {"backend", "multi_exit"},
     "data": set(),
-    "evaluation": {"backend", "losses", "attacks", "data.checks"},
+    "evaluation": {"backend", "losses", "attacks", "multi_exit"},
     "export": {"backend", "multi_exit"},
     "inference": {"backend", "multi_exit"},
 }

@@ -91,7 +91,9 @@ def test_every_way_to_an_exit_gives_the_same_logits(
             single = model_of_12.exit_model(alias)
             assert single is model_of_12.exit_model(name)
         np.testing.assert_allclose(
-            single.predict(IMAGES, verbose=0), predictions_of_12[name], atol=1e-6
+            single.predict(IMAGES, verbose=0),
+            predictions_of_12[name],
+            atol=1e-6,
         )
         np.testing.assert_allclose(
             tiny.array(seen[i]), predictions_of_12[name], atol=1e-6
@@ -134,7 +136,9 @@ def test_logs_of_twelve_exits_belong_to_their_exits(
         loss = -log_p[np.arange(20), labels].mean()
         for kind in ("clean", "adversarial"):
             assert trained[f"{name}_{kind}_accuracy"] == pytest.approx(accuracy)
-            assert trained[f"{name}_{kind}_top_2"] == pytest.approx(top_2.mean())
+            assert trained[f"{name}_{kind}_top_2"] == pytest.approx(
+                top_2.mean()
+            )
             assert trained[f"{name}_{kind}_loss"] == pytest.approx(
                 loss, abs=1e-5
             )
@@ -153,7 +157,9 @@ def test_logs_of_twelve_exits_belong_to_their_exits(
 
 @pytest.mark.parametrize("exit", ["exit_13", 12, -13, "1", None, 1.0])
 def test_unknown_exits_are_refused_with_the_known_ones(model_of_12, exit):
-    with pytest.raises(ValueError, match=r"has no exit .*'exit_1', .*'exit_12'"):
+    with pytest.raises(
+        ValueError, match=r"has no exit .*'exit_1', .*'exit_12'"
+    ):
         model_of_12.exit_model(exit)
 
 
@@ -352,7 +358,9 @@ HEADS = {
 
 @pytest.mark.parametrize("head", HEADS)
 def test_heads_that_squash_their_logits_are_refused(head):
-    with pytest.raises(ValueError, match="Exit 'exit_2' ends in .*softmax|sigm"):
+    with pytest.raises(
+        ValueError, match="Exit 'exit_2' ends in .*softmax|sigm"
+    ):
         build(pair(dense(), HEADS[head]))
 
 

@@ -1,6 +1,6 @@
 """Checks of data on the host: whole arrays at once, streams batch by batch.
 
-    x = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
+    x, y = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
 
 returns what it was given, or the same stream with a check built in.
 """
@@ -15,7 +15,9 @@ from keras import ops
 from keras_neokd import checks
 
 
-def checked(x, y, image_shape, num_classes):
+def checked(
+    x, y, sample_weight=None, *, image_shape, num_classes, labelled=True
+):
     """Check arrays now, or a stream while it is read.
 
     Args:
@@ -23,37 +25,49 @@ def checked(x, y, image_shape, num_classes):
             sample_weight)` batches: `tf.data.Dataset`,
             `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, iterator.
         y: labels if `x` is an array.
+        sample_weight: weights `(batch,)` if `x` is an array, or `None`.
         image_shape: expected shape of one image.
         num_classes: number of classes.
+        labelled: whether labels are needed. Defaults to True.
 
     Returns:
-        `x`, or a stream of the same kind that checks every batch.
+        `x`, or a stream of the same kind that checks every batch; and `y`,
+        as class indices `(batch,)` if `x` is an array.
 
     Raises:
         ValueError: as `checks.images_and_labels`.
     """
 
     def check(batch):
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        checks.images_and_labels(
-            _to_numpy(images),
-            None if labels is None else _to_numpy(labels),
-            image_shape,
-            num_classes,
+        images, labels, weights = (
+            None if each is None else _to_numpy(each)
+            for each in keras.utils.unpack_x_y_sample_weight(batch)
         )
+        if labels is None and labelled:
+            raise ValueError(
+                "Labels are needed, received images alone. Give (images, "
+                "labels), or batches of them."
+            )
+        checks.images_and_labels(images, labels, image_shape, num_classes)
+        if weights is not None:
+            checks.sample_weights(weights, len(images))
         return batch
 
     if isinstance(x, keras.utils.PyDataset):
-        return _CheckedPyDataset(x, check)
+        return _CheckedPyDataset(x, check), y
     if _is_instance(x, "tensorflow", "data.Dataset"):
-        return _checked_tf_dataset(x, image_shape, num_classes)
+        return _checked_tf_dataset(x, check), y
     if _is_instance(x, "torch", "utils.data.DataLoader"):
-        return _checked_data_loader(x, check)
+        return _checked_data_loader(x, check), y
     if hasattr(x, "__next__"):
-        return (check(batch) for batch in x)
-    if x is not None:
-        check((x, y))
-    return x
+        return (check(batch) for batch in x), y
+    if x is None:
+        return x, y
+    check((x, y, sample_weight))
+    # One form for all calls: a compiled step would have to cope with each.
+    if y is not None:
+        y = _to_numpy(checks.class_indices(ops.convert_to_tensor(y)))
+    return x, y
 
 
 def _to_numpy(value):
@@ -103,26 +117,18 @@ def _checked_data_loader(loader, check):
     return loader
 
 
-def _checked_tf_dataset(dataset, image_shape, num_classes):
+def _checked_tf_dataset(dataset, check):
     import tensorflow as tf
 
-    def check(*batch):
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(
-            batch if len(batch) > 1 else batch[0]
-        )
+    def message_about(*batch):
         try:
-            checks.images_and_labels(
-                images.numpy(),
-                None if labels is None else labels.numpy(),
-                image_shape,
-                num_classes,
-            )
-        except ValueError as error:
+            check(tuple(each.numpy() for each in batch))
+        except (TypeError, ValueError) as error:
             return str(error)
         return ""
 
     def check_batch(*batch):
-        message = tf.py_function(check, batch, tf.string)
+        message = tf.py_function(message_about, batch, tf.string)
         tf.debugging.assert_equal(message, "", message)
         with tf.control_dependencies([message]):
             checked_batch = tf.nest.map_structure(tf.identity, batch)

@@ -19,6 +19,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd import randomness
+from keras_neokd.multi_exit import MultiExitModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
         model,
         images,
         labels,
-        attacks.get(attack),
+        attacks.get(attack),  # Here None is no attack.
         batch_size,
         seed,
         verbose,
@@ -116,6 +117,14 @@ def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
 
 
 def _run(model, images, labels, attack, batch_size, seed, verbose, summarise):
+    if not isinstance(model, MultiExitModel):
+        raise TypeError(
+            f"Only a MultiExitModel has exits to evaluate, received {model!r}."
+            " Convert a model with MultiExitModel.from_functional."
+        )
+    if labels is None:
+        raise ValueError("Labels are needed to score exits, received None.")
+    attack = None if attack is None else attacks.get(attack)
     images = np.asarray(images, "float32")
     checks.images_and_labels(
         images, labels, model.input_shape[1:], model.num_classes

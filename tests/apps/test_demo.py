@@ -114,13 +114,14 @@ def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch):
     with config.unlocked():
         config.evaluate.attacks = ["average"]
     results = tmp_path / "results.json"
+    anytime = evaluation.anytime
     calls = []
 
     def interrupted(*arguments, **options):
         calls.append(options["attack"])
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return evaluation.anytime(*arguments, **options)
+        return anytime(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluating.evaluation, "anytime", interrupted)

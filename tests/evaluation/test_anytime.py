@@ -53,9 +53,7 @@ def test_accuracy_equals_that_of_evaluate(model, clean, attacked):
     assert clean.exit_names == tiny.NAMES
     for kind, result in (("clean", clean), ("adversarial", attacked)):
         for k, metric in ((1, "accuracy"), (3, "top_3")):
-            expected = [
-                logs[f"{name}_{kind}_{metric}"] for name in tiny.NAMES
-            ]
+            expected = [logs[f"{name}_{kind}_{metric}"] for name in tiny.NAMES]
             np.testing.assert_allclose(result.accuracy(k), expected, atol=1e-6)
         assert result.accuracy().mean() == pytest.approx(
             logs[f"{kind}_accuracy"], abs=1e-6
@@ -160,7 +158,9 @@ def test_broken_logits_of_any_class_and_exit_are_an_error(answering, broken):
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 20, 21, 256])
-def test_every_image_is_counted_whatever_the_batch_size(model, clean, batch_size):
+def test_every_image_is_counted_whatever_the_batch_size(
+    model, clean, batch_size
+):
     result = anytime(model, batch_size=batch_size)
     assert result.ranks.shape == (21, 3)
     np.testing.assert_array_equal(result.ranks, clean.ranks)
@@ -214,9 +214,7 @@ def test_new_weights_are_seen_without_a_new_model(model):
     first = anytime(model).accuracy()
     model.set_weights([np.zeros_like(each) for each in before])
     # Equal logits everywhere: class 0 is the answer.
-    np.testing.assert_allclose(
-        anytime(model).accuracy(), (LABELS == 0).mean()
-    )
+    np.testing.assert_allclose(anytime(model).accuracy(), (LABELS == 0).mean())
     model.set_weights(before)
     np.testing.assert_array_equal(anytime(model).accuracy(), first)
 

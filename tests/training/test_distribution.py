@@ -101,7 +101,9 @@ def test_weights_of_two_replicas_equal_one_device(frozen_norm):
     (_, one, _), (_, two, _) = frozen_norm
     tiny.assert_equal_states(one, two, tolerance=1e-5)
     start = tiny.conv_model(trainable_norm=False).get_weights()
-    assert max(np.abs(a - b).max() for a, b in zip(one, start, strict=True)) > 0.1
+    assert (
+        max(np.abs(a - b).max() for a, b in zip(one, start, strict=True)) > 0.1
+    )
 
 
 def test_noise_of_each_example_is_the_same_on_two_replicas(frozen_norm):

@@ -232,7 +232,7 @@ def test_all_forms_of_labels_give_the_same_step(terms, form):
 
 def test_a_model_takes_one_form_of_labels_after_another(shared, terms):
     model, start = shared
-    for labels in (LABELS, *FORMS.values()):
+    for labels in (LABELS, FORMS["column"], FORMS["one_hot"]):
         tiny.restore(model, start)
         assert_terms(step(model, labels=labels), terms)
 
@@ -315,7 +315,10 @@ def test_means_of_an_epoch_weigh_examples_and_not_batches():
 def test_selected_shares_are_logged_for_the_attacked_exits():
     attack = attacks.MaxAverage(tiny.pgd(), exits=(2, 0))
     model = tiny.compiled(
-        tiny.dense_model(), attack=attack, validation_attack=attack
+        tiny.dense_model(),
+        method="adversarial_training",
+        attack=attack,
+        validation_attack=attack,
     )
     for logs in (
         model.train_on_batch(IMAGES, LABELS, return_dict=True),
@@ -340,9 +343,7 @@ def regularised():
     ]
     assert len(kernels) == 3
     attack = tiny.GivenImages(ADVERSARIAL)
-    tiny.compiled(
-        model, attack=attack, validation_attack=attack, seed=SEED
-    )
+    tiny.compiled(model, attack=attack, validation_attack=attack, seed=SEED)
     start = tiny.fresh(model)
     penalty = 0.1 * sum(np.sum(np.square(each)) for each in kernels)
     return model, start, penalty

@@ -98,9 +98,7 @@ def test_validation_between_epochs_does_not_move_the_noise(model, two_epochs):
     np.testing.assert_array_equal(noise, two_epochs)
 
 
-def test_a_second_fit_goes_on_with_the_noise_of_one_long_run(
-    model, two_epochs
-):
+def test_a_second_fit_goes_on_with_the_noise_of_one_long_run(model, two_epochs):
     noise = [
         noise_of_fit(model, epochs=1)[0],
         noise_of_fit(model, initial_epoch=1, epochs=2)[0],

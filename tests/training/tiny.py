@@ -37,9 +37,7 @@ def pgd(num_steps=1, **arguments):
 
 
 def sgd(**arguments):
-    return TorchSGD(
-        0.05, momentum=0.9, coupled_weight_decay=5e-4, **arguments
-    )
+    return TorchSGD(0.05, momentum=0.9, coupled_weight_decay=5e-4, **arguments)
 
 
 def data(count=12, seed=0, shape=(8, 8, 1), num_classes=NUM_CLASSES):

@@ -160,7 +160,9 @@ class Training:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return _logs(loss, terms, {"clean": clean, "adversarial": attacked}, labels)
+        return _logs(
+            loss, terms, {"clean": clean, "adversarial": attacked}, labels
+        )
 
 
 def _logs(loss, terms, logits, labels):
