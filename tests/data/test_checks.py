@@ -20,7 +20,9 @@ BATCHES = [
 
 
 def check(x, y=None):
-    return checked(x, y, SHAPE, NUM_CLASSES)
+    return checked(
+        x, y, image_shape=SHAPE, num_classes=NUM_CLASSES, labelled=False
+    )[0]
 
 
 class Batches(keras.utils.PyDataset):

@@ -298,20 +298,6 @@ def test_clean_evaluation_logs_nothing_adversarial(terms):
     )
 
 
-def test_means_of_an_epoch_weigh_examples_and_not_batches():
-    images, labels = tiny.data(10)
-    model = tiny.compiled(
-        tiny.dense_model(), optimizer=tiny.sgd(), validation_attack=tiny.pgd()
-    )
-    by_batch = model.evaluate(
-        images, labels, batch_size=8, verbose=0, return_dict=True
-    )
-    at_once = model.evaluate(
-        images, labels, batch_size=10, verbose=0, return_dict=True
-    )
-    tiny.assert_equal_logs(by_batch, at_once, tolerance=1e-5)
-
-
 def test_selected_shares_are_logged_for_the_attacked_exits():
     attack = attacks.MaxAverage(tiny.pgd(), exits=(2, 0))
     model = tiny.compiled(

@@ -147,6 +147,7 @@ def evaluate(model, batch_size=8, **arguments):
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(model):
+    # Means weigh examples, not batches, so the short last one counts right.
     expected = evaluate(model)
     for batch_size in (1, 3):
         tiny.assert_equal_logs(

@@ -27,7 +27,7 @@ def build():
         method=tiny.neo_kd(
             teacher="all", allocation="sample", divergence="kl", temperature=2.0
         ),
-        attack=attacks.MaxAverage(tiny.pgd(), exits=(0, 2)),
+        attack=tiny.pgd(objective=attacks.AverageExits(exits=(0, 2))),
         metrics=[keras.metrics.SparseTopKCategoricalAccuracy(2, name="top_2")],
         validation_attack=tiny.pgd(
             norm="l2", objective=attacks.SingleExit(-1, loss="margin")
@@ -122,8 +122,7 @@ def test_all_arguments_of_compile_come_back(saved):
     assert repr(setup.method) == repr(build()._setup.method)
     assert setup.method.exit_weights == tiny.GAMMA
     assert setup.method.allocation == "sample"
-    assert isinstance(setup.attack, attacks.MaxAverage)
-    assert setup.attack.exits == (0, 2)
+    assert setup.attack.objective.exits == (0, 2)
     assert repr(setup.attack) == repr(build()._setup.attack)
     assert setup.validation_attack.norm == "l2"
     assert setup.validation_attack.objective.loss == "margin"
@@ -133,14 +132,20 @@ def test_all_arguments_of_compile_come_back(saved):
     assert "exit_3_adversarial_top_2" in logs
 
 
-def test_methods_and_metrics_given_by_name_come_back(tmp_path):
+def test_names_and_nested_attacks_come_back(tmp_path):
+    attack = attacks.MaxAverage(tiny.pgd(), exits=(0, 2))
     model = tiny.compiled(
-        tiny.dense_model(), method="neo_kd", metrics=["accuracy"]
+        tiny.dense_model(),
+        method="neo_kd",
+        attack=attack,
+        metrics=["accuracy"],
     )
     tiny.fresh(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert repr(loaded._setup.method) == repr(methods.NEOKD())
+    assert isinstance(loaded._setup.attack, attacks.MaxAverage)
+    assert repr(loaded._setup.attack) == repr(attack)
 
 
 # Keras says so where a file holds no velocities.
