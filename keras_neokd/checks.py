@@ -160,12 +160,12 @@ def sample_weights(weights, num_examples):
     weights = np.asarray(weights)
     if weights.size != num_examples:
         raise ValueError(
-            "Sample weights need one number per example, for all exits: "
+            "`sample_weight` needs one number per example, for all exits: "
             f"expected {num_examples}, received shape {weights.shape}."
         )
     if not np.isfinite(weights).all():
         raise ValueError(
-            "Sample weights need finite numbers, received NaN or infinity."
+            "`sample_weight` needs finite numbers, received NaN or infinity."
         )
 
 

@@ -252,8 +252,8 @@ def _check_logits(outputs):
 
 
 def _check_head(name, head):
-    while isinstance(head, keras.Model) and hasattr(head, "operations"):
-        head = head.operations[-1]
+    while isinstance(head, keras.Model):
+        head = getattr(head, "operations", head.layers)[-1]
     activation = getattr(getattr(head, "activation", None), "__name__", "")
     kind = type(head).__name__.lower()
     if activation in _SQUASHING or kind in _SQUASHING:

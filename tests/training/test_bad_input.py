@@ -245,13 +245,17 @@ class _Batches(keras.utils.PyDataset):
 
 def _tf_dataset(batches):
     tf = pytest.importorskip("tensorflow")
-    images, labels = (np.concatenate(each) for each in zip(*batches))
+    images, labels = (
+        np.concatenate(each) for each in zip(*batches, strict=True)
+    )
     return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
 
 
 def _data_loader(batches):
     torch = pytest.importorskip("torch")
-    images, labels = (np.concatenate(each) for each in zip(*batches))
+    images, labels = (
+        np.concatenate(each) for each in zip(*batches, strict=True)
+    )
     dataset = torch.utils.data.TensorDataset(
         torch.as_tensor(images), torch.as_tensor(labels)
     )
