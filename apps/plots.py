@@ -39,7 +39,7 @@ def learning_curves(histories, path):
         ):
             names = {f"{exit}_{kind}_accuracy": exit for exit in exit_names}
             _draw_lines(panel, rows, names, _exit_colors(len(exit_names)), 100)
-            panel.set_title(f"{kind} accuracy (%)")
+            panel.set_title(f"{kind} accuracy in training (%)")
             panel.set_ylim(0, 100)
     figure.savefig(path, dpi=_DOTS_PER_INCH)
 
@@ -102,7 +102,7 @@ def _draw_lines(panel, rows, labels, colors, factor=1):
     panel.set_xlabel("epoch" + (" (dashed: validation)" if dashed else ""))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    panel.legend(fontsize="small", handlelength=3)
 
 
 def _draw_exits(panel, records):
@@ -141,7 +141,7 @@ def _draw_exits(panel, records):
         f"epsilon {epsilon:.4g}"
     )
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+    panel.legend(fontsize="small", handlelength=3)
 
 
 def _single_attacks(record):

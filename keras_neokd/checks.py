@@ -190,10 +190,10 @@ def _check_image_shape(shape, image_shape):
 def _check_pixels(images):
     low, high = images.min(), images.max()
     if not (np.isfinite(low) and np.isfinite(high)):
+        finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
         raise ValueError(
             "Images need finite pixels, received NaN or infinity in "
-            f"{int(np.sum(~np.isfinite(images).reshape(len(images), -1).all(1)))}"
-            f" of {len(images)} images."
+            f"{np.sum(~finite)} of {len(images)} images."
         )
     if low < 0 or high > 1:
         raise ValueError(
