@@ -1,4 +1,4 @@
-"""Measure the accuracy of every exit, clean and under attack.
+r"""Measure the accuracy of every exit, clean and under attack.
 
     python -m apps.evaluate --workdir=runs/x
     python -m apps.evaluate --model=model.keras \

@@ -1,4 +1,4 @@
-"""Train a multi-exit model, or go on with a run that was interrupted.
+r"""Train a multi-exit model, or go on with a run that was interrupted.
 
     python -m apps.train --config=configs/mnist.py:neo_kd --workdir=runs/x
     python -m apps.train --config=configs/cifar10.py:adversarial_training \

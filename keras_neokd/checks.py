@@ -78,7 +78,7 @@ def choice(name, value, known):
     Raises:
         ValueError: if it is none of them.
     """
-    if not isinstance(value, str) or value not in known:
+    if value not in list(known):
         raise ValueError(
             f"Unknown `{name}` {value!r}: expected one of {list(known)}."
         )

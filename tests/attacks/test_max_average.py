@@ -156,6 +156,28 @@ def test_of_equal_candidates_the_first_wins():
     np.testing.assert_allclose(adversarial, single, atol=1e-5)
 
 
+def test_of_different_candidates_with_equal_losses_the_first_wins():
+    # Constant logits: every candidate is its own random start.
+    def constant(images, exits):
+        still = ops.sum(0.0 * images, axis=(1, 2, 3))
+        return [ops.stack([still, still], axis=1) for _ in exits]
+
+    constant.num_exits = 3
+    images, labels = some_images(), np.zeros(8, "int32")
+    pgd = pgd_of(num_steps=1)
+
+    adversarial, share = attacker(
+        attacks.MaxAverage(pgd, exits=(1, 2, 0)), constant
+    )(images, labels)
+
+    keys = reference.bits(reference.bits(0, np.arange(8)), 1)
+    first = reference.random_start(
+        images.astype("float64"), reference.bits(keys, 0), 0.15, "linf"
+    )
+    np.testing.assert_allclose(adversarial, first, atol=1e-6)
+    np.testing.assert_array_equal(share, np.eye(3)[np.zeros(8, int)])
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_images_stay_in_the_ball_and_in_the_pixel_range(norm):
     images = np.round(some_images() * 2) / 2

@@ -139,12 +139,21 @@ def test_regularisers_max_average_and_eokd_do_not_depend_on_replicas(strategy):
     assert (np.array(one["loss"]) - terms > 0.5).all()
 
 
-def test_a_last_batch_smaller_than_the_number_of_replicas(strategy):
-    (one, weights, _), (two, others, _) = both(
-        strategy, tiny.dense_model, count=9, method="adversarial_training"
-    )
-    tiny.assert_equal_logs(one, two, tolerance=1e-5)
-    tiny.assert_equal_states(weights, others, tolerance=1e-5)
+def test_a_batch_smaller_than_the_number_of_replicas_breaks_nothing(strategy):
+    # A replica without images has no batch statistics. Training may go on or
+    # stop with a sentence, but not with NaN in the weights.
+    try:
+        history, weights, _ = train(
+            strategy.scope(),
+            lambda: tiny.dense_model(norm=True),
+            epochs=1,
+            count=9,
+        )
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        assert "without images" in str(error)
+    else:
+        assert np.isfinite(list(history.values())).all()
+        assert all(np.isfinite(each).all() for each in weights)
 
 
 def test_training_norms_under_a_strategy_stays_finite(strategy):
