@@ -121,6 +121,12 @@ class EpochBackup(keras.callbacks.BackupAndRestore):
         self._current = self._folder / "current"
         super().__init__(str(self._current), delete_checkpoint=False)
 
+    @property
+    def num_epochs(self):
+        """Number of epochs that the last backup holds, 0 without one."""
+        finished = self._finished()
+        return int(finished[-1].name.split("_")[1]) if finished else 0
+
     def on_train_begin(self, logs=None):
         """Go on from the last backup, if there is one; called by Keras."""
         shutil.rmtree(self._current, ignore_errors=True)

@@ -49,7 +49,7 @@ def train(config, path):
         augment=config.data.augment,
     )
     run.begin(config)
-    _describe(run, config, model, dataset)
+    _describe(config, model, dataset)
     start = time.monotonic()
     model.fit(
         batches,
@@ -66,8 +66,7 @@ def train(config, path):
     return run
 
 
-def _describe(run, config, model, dataset):
-    done = len(list(run.read_history()))
+def _describe(config, model, dataset):
     print(
         f"Training {config.model.name} ({model.num_exits} exits) with "
         f"{config.method.name} on {config.data.name}: "
@@ -75,8 +74,6 @@ def _describe(run, config, model, dataset):
         f"{config.attack.name} attack, epsilon {config.attack.epsilon:.4g}, "
         f"backend {keras.config.backend()}."
     )
-    if done:
-        print(f"Going on with the run in {run.path} after epoch {done}.")
 
 
 def _validation(config, dataset):
@@ -88,6 +85,9 @@ def _validation(config, dataset):
 
 
 def _callbacks(run, config, batches):
+    backup = callbacks.EpochBackup(run.backup)
+    if backup.num_epochs:
+        print(f"Going on in {run.path} after epoch {backup.num_epochs}.")
     return [
         data.SetEpoch(batches),
         keras.callbacks.LearningRateScheduler(
@@ -96,7 +96,7 @@ def _callbacks(run, config, batches):
         *_tensorboard(run),
         callbacks.History(run),
         # After the history: an epoch counts when its backup is written.
-        callbacks.EpochBackup(run.backup),
+        backup,
         callbacks.Progress(),
     ]
 

@@ -139,7 +139,8 @@ class PGD(Attack):
         axes = tuple(range(1, len(gradient.shape)))
         largest = ops.max(ops.abs(gradient), axis=axes, keepdims=True)
         gradient = gradient / ops.maximum(largest, 1e-37)
-        return gradient / ops.maximum(example_norm(gradient), 1e-12)
+        # Now the norm is at least 1, or the gradient is zero and stays so.
+        return gradient / ops.maximum(example_norm(gradient), 1.0)
 
     def _best_of_restarts(self, score, run):
         first = run(0)

@@ -98,9 +98,7 @@ def without_time(row):
     return {name: row[name] for name in row if name != "seconds"}
 
 
-def test_a_kill_while_a_backup_is_written_costs_one_epoch(
-    finished, tmp_path, monkeypatch
-):
+def test_half_a_backup_does_not_count(finished, tmp_path, monkeypatch):
     config, whole = finished
     kill_after(monkeypatch, epoch=1)
     with pytest.raises(Killed):
@@ -116,6 +114,30 @@ def test_a_kill_while_a_backup_is_written_costs_one_epoch(
     training.train(config, tmp_path)
     rows = run.read_history()
     assert [row["epoch"] for row in rows] == [0, 1, 2]
+    for ours, theirs in zip(weights(run), weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_kill_after_the_last_epoch_costs_nothing(
+    finished, tmp_path, monkeypatch, capsys
+):
+    config, whole = finished
+
+    def killed(*arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.plots, "learning_curves", killed)
+        with pytest.raises(Killed):
+            training.train(config, tmp_path)
+    capsys.readouterr()
+    run = training.train(config, tmp_path)
+    printed = capsys.readouterr().out
+    assert "after epoch 3" in printed
+    assert "Epoch" not in printed
+    for ours, theirs in zip(weights(run), weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert len(run.read_history()) == 3
 
 
 def test_a_finished_run_is_left_alone(finished, capsys):
