@@ -30,7 +30,9 @@ class MultiExitModel(training.Trainer, keras.Model):
 
     Exits have an order, shallow first, and names; code addresses them by
     name, because Keras may sort the keys of dicts (`exit_10` before
-    `exit_2`).
+    `exit_2`). Files and `from_config` keep the order of the exits;
+    `keras.models.clone_model` does not know it and may sort them by name,
+    which gives the warning below.
 
     Args:
         inputs: one `keras.Input` of images `(height, width, channels)`.
