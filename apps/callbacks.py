@@ -13,7 +13,10 @@ import keras
 import numpy as np
 
 from apps import workdir
+from keras_neokd import randomness
 
+# Keeps these seeds apart from other uses of the same seed.
+_SEED_STREAM = 0x5EED
 _SHOWN = ("loss", "clean_accuracy", "adversarial_accuracy")
 
 
@@ -102,6 +105,29 @@ def _table(rows):
     writer.writeheader()
     writer.writerows(rows)
     return table.getvalue()
+
+
+class SeedEpochs(keras.callbacks.Callback):
+    """Make what PyTorch's own generator draws a function of (seed, epoch).
+
+    Under PyTorch, Keras' dropout draws from the global generator of PyTorch,
+    whose state no backup holds. The other backends draw from the states that
+    `EpochBackup` stores, and are left alone.
+
+    Args:
+        seed: integer from 0 to 2**31 - 1.
+    """
+
+    def __init__(self, seed):
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Seed the generators; called by Keras."""
+        del logs
+        if keras.config.backend() == "torch":
+            seed = randomness.host_bits(self._seed, _SEED_STREAM, epoch)
+            keras.utils.set_random_seed(int(seed))
 
 
 class EpochBackup(keras.callbacks.BackupAndRestore):

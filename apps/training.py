@@ -90,6 +90,7 @@ def _callbacks(run, config, batches):
         print(f"Going on in {run.path} after epoch {backup.num_epochs}.")
     return [
         data.SetEpoch(batches),
+        callbacks.SeedEpochs(config.train.seed),
         keras.callbacks.LearningRateScheduler(
             lambda epoch: building.learning_rate(config, epoch)
         ),

@@ -1,5 +1,7 @@
 """JAX: stateless steps, the whole of each compiled by Keras' trainer."""
 
+import operator
+
 import jax
 import keras
 
@@ -156,6 +158,61 @@ class TrainStep:
             updated[first:second],
             updated[second:],
         )
+
+    # Keras empties the variables while a loop holds their values, and leaves
+    # them empty when an error, such as a bad batch, ends the loop. The three
+    # functions below give them their values back.
+
+    def make_train_function(self, force=False):
+        """Make Keras' function that reads a batch and trains on it."""
+        super().make_train_function(force)
+        self.train_function = self._restoring(
+            self.train_function,
+            "trainable_variables",
+            "non_trainable_variables",
+            "optimizer.variables",
+            "metrics_variables",
+        )
+
+    def make_test_function(self, force=False):
+        """Make Keras' function that reads a batch and tests on it."""
+        super().make_test_function(force)
+        self.test_function = self._restoring(
+            self.test_function,
+            "trainable_variables",
+            "non_trainable_variables",
+            "metrics_variables",
+        )
+
+    def make_predict_function(self, force=False):
+        """Make Keras' function that reads a batch and predicts."""
+        super().make_predict_function(force)
+        self.predict_function = self._restoring(
+            self.predict_function,
+            "trainable_variables",
+            "non_trainable_variables",
+        )
+
+    def _restoring(self, function, *groups):
+        if getattr(function, "restores", False):
+            return function
+
+        def restoring(state, iterator):
+            try:
+                return function(state, iterator)
+            except Exception:
+                # Keras' own copy may be of an earlier loop; have it written
+                # back first, so that it cannot overwrite ours later.
+                self.jax_state_sync()
+                for group, values in zip(groups, state, strict=True):
+                    variables = operator.attrgetter(group)(self)
+                    for variable, value in zip(variables, values, strict=True):
+                        if not value.is_deleted():
+                            variable.assign(value)
+                raise
+
+        restoring.restores = True
+        return restoring
 
     def _stateless_log(self, metrics_state, log):
         with _scope(self.metrics_variables, metrics_state) as current:

@@ -124,12 +124,19 @@ def test_epochs_are_whole_numbers(model, epoch):
         model.set_epoch(epoch)
 
 
-def test_micro_batches_of_accumulated_gradients_draw_different_noise():
-    # Keras counts one iteration for all of them.
-    model = compiled(
-        optimizer=keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
-    )
-    assert all_differ(noise_of_fit(model, count=4))
+@pytest.mark.parametrize("kind", ["accumulated_gradients", "scaled_loss"])
+def test_every_batch_draws_other_noise_with_all_optimizers(kind):
+    optimizer = {
+        # Keras counts one iteration for several batches.
+        "accumulated_gradients": lambda: keras.optimizers.SGD(
+            0.1, gradient_accumulation_steps=2
+        ),
+        # It has a counter of its own, which stands still.
+        "scaled_loss": lambda: keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.SGD(0.1)
+        ),
+    }[kind]()
+    assert all_differ(noise_of_fit(compiled(optimizer=optimizer), count=4))
 
 
 # Testing.

@@ -1,0 +1,165 @@
+"""What is no multi-exit model is refused; doubtful ones are warned about."""
+
+import warnings
+
+import keras
+import pytest
+from keras import layers
+from keras import ops
+
+from keras_neokd import MultiExitModel
+
+
+def inputs_and_logits(count=2, num_classes=4, shape=(8, 8, 1)):
+    """An input and logits of ever deeper exits."""
+    inputs = keras.Input(shape)
+    x = layers.Flatten()(inputs)
+    logits = []
+    for _ in range(count):
+        x = layers.Dense(5, "relu")(x)
+        logits.append(layers.Dense(num_classes)(x))
+    return inputs, logits
+
+
+# What is refused.
+
+
+def build(outputs, inputs=None, **arguments):
+    inputs = keras.Input((8, 8, 1)) if inputs is None else inputs
+    return MultiExitModel(inputs, outputs(inputs), **arguments)
+
+
+def dense(units=4, **arguments):
+    return lambda x: layers.Dense(units, **arguments)(layers.Flatten()(x))
+
+
+def pair(first, second):
+    return lambda x: [first(x), second(x)]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (
+            pair(dense(), layers.Conv2D(4, 3)),
+            r"Exit 'exit_2' needs logits of shape \(batch, classes\), received "
+            r"shape \(None, 6, 6, 4\)",
+        ),
+        (
+            pair(dense(), layers.Conv2D(4, 8)),
+            r"received shape \(None, 1, 1, 4\)",
+        ),
+        (
+            pair(dense(4), dense(5)),
+            r"same number of classes, received \{'exit_1': 4, 'exit_2': 5\}",
+        ),
+        (
+            pair(dense(), lambda x: ops.sum(dense()(x), axis=1)),
+            r"received shape \(None,\)",
+        ),
+    ],
+)
+def test_outputs_that_are_no_logits_are_refused(outputs, message):
+    with pytest.raises(ValueError, match=message):
+        build(outputs)
+
+
+HEADS = {
+    "activation": dense(activation="softmax"),
+    "activation_layer": lambda x: layers.Activation("softmax")(dense()(x)),
+    "softmax_layer": lambda x: layers.Softmax()(dense()(x)),
+    "softmax_op": lambda x: ops.softmax(dense()(x)),
+    "log_softmax": dense(activation="log_softmax"),
+    "log_softmax_op": lambda x: ops.log_softmax(dense()(x)),
+    "sigmoid": dense(activation="sigmoid"),
+    "sigmoid_op": lambda x: ops.sigmoid(dense()(x)),
+    "float32_softmax": lambda x: layers.Activation(
+        keras.activations.softmax, dtype="float32"
+    )(dense()(x)),
+    "nested_model": lambda x: keras.Sequential(
+        [layers.Dense(4, activation="softmax")]
+    )(layers.Flatten()(x)),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_heads_that_squash_their_logits_are_refused(head):
+    with pytest.raises(
+        ValueError, match="Exit 'exit_2' ends in .*softmax|sigm"
+    ):
+        build(pair(dense(), HEADS[head]))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        dense(),
+        dense(activation="linear"),
+        lambda x: layers.Activation("linear", dtype="float32")(dense()(x)),
+        lambda x: 2.0 * dense()(x),
+        lambda x: layers.Dense(4)(ops.softmax(dense()(x))),
+    ],
+)
+def test_heads_of_logits_are_fine(head):
+    build(lambda x: [head(x), head(x)])
+
+
+def test_a_softmax_model_does_not_convert():
+    inputs, logits = inputs_and_logits()
+    model = keras.Model(inputs, [layers.Softmax()(each) for each in logits])
+    with pytest.raises(ValueError, match="Exit 'exit_1' ends in softmax"):
+        MultiExitModel.from_functional(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "message"),
+    [
+        (list, ["a", "a"], "none twice: received .'a', 'a'. for 2 outputs"),
+        (list, ["a"], "one name per output"),
+        (list, ["a", "b", "c"], "one name per output"),
+        (dict, ["exit_1", "exit_1"], "`exit_names` needs each output once"),
+        (dict, ["exit_1"], r"expected the names \['exit_1', 'exit_2'\]"),
+        (dict, ["exit_1", "exit_3"], "received .'exit_1', 'exit_3'."),
+    ],
+)
+def test_names_that_do_not_fit_are_refused(kind, names, message):
+    inputs, logits = inputs_and_logits()
+    if kind is dict:
+        logits = {"exit_1": logits[0], "exit_2": logits[1]}
+    with pytest.raises(ValueError, match=message):
+        MultiExitModel(inputs, logits, exit_names=names)
+
+
+def test_several_inputs_are_refused():
+    first, logits = inputs_and_logits()
+    second = keras.Input((8, 8, 1))
+    both = layers.Dense(4)(layers.Flatten()(first + second))
+    with pytest.raises(ValueError, match="one input of images"):
+        MultiExitModel([first, second], [logits[0], both])
+    with pytest.raises(ValueError, match="one input of images"):
+        MultiExitModel({"a": first, "b": second}, [logits[0], both])
+
+
+def test_an_input_that_is_no_image_is_refused():
+    with pytest.raises(ValueError, match="one input of images"):
+        build(pair(dense(), dense()), inputs=keras.Input((64,)))
+
+
+# What is warned about.
+
+
+def test_a_single_exit_is_warned_about():
+    inputs, logits = inputs_and_logits(1)
+    for outputs in (logits, logits[0], {"exit_1": logits[0]}):
+        with pytest.warns(UserWarning, match="has a single exit"):
+            model = MultiExitModel(inputs, outputs)
+        assert model.exit_names == ("exit_1",)
+
+
+def test_the_wrong_order_is_warned_about():
+    inputs, logits = inputs_and_logits(3)
+    with pytest.warns(UserWarning, match=r"depth order: \['exit_1', 'exit_2'"):
+        MultiExitModel(inputs, [logits[0], logits[2], logits[1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultiExitModel(inputs, logits)
