@@ -329,6 +329,23 @@ def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
     _assert_alive(model)
 
 
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="one step per execution only"
+)
+def test_a_bad_batch_among_several_of_one_execution_leaves_the_model_alive():
+    model = tiny.compiled(
+        tiny.dense_model(num_exits=2),
+        method="adversarial_training",
+        attack=tiny.NoiseImages(),
+        steps_per_execution=2,
+    )
+    batches = [GOOD, BAD_BATCHES["range"][0]]
+    with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
+        model.fit(_Batches(batches), shuffle=False, verbose=0)
+    assert all(np.isfinite(each).all() for each in model.get_weights())
+    assert np.isfinite(model.predict(IMAGES, verbose=0)["exit_1"]).all()
+
+
 def _assert_alive(model):
     """Weights are there, finite, and the model goes on training."""
     assert all(np.isfinite(each).all() for each in model.get_weights())
