@@ -330,10 +330,12 @@ class Trainer(backend.TrainStep):
     def _updates_made(self):
         # `optimizer.iterations` stands still while gradients are accumulated
         # over several batches; the variable behind it does not.
-        for variable in self.optimizer.variables:
+        # Loss scaling wraps an optimizer, and its own count stays 0.
+        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        for variable in optimizer.variables:
             if variable.name == "iteration":
                 return variable
-        return self.optimizer.iterations
+        return optimizer.iterations
 
     def _test_index(self, index, total):
         seen = self._setup.examples_seen

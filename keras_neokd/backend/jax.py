@@ -1,5 +1,6 @@
 """JAX: stateless steps, the whole of each compiled by Keras' trainer."""
 
+import itertools
 import operator
 
 import jax
@@ -199,7 +200,13 @@ class TrainStep:
 
         def restoring(state, iterator):
             try:
-                return function(state, iterator)
+                # Read first: a step that has run has used its state up.
+                batches = list(
+                    itertools.islice(iterator, self.steps_per_execution)
+                )
+                if not batches:
+                    raise StopIteration
+                return function(state, iter(batches))
             except Exception:
                 # Keras' own copy may be of an earlier loop; have it written
                 # back first, so that it cannot overwrite ours later.
