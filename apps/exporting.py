@@ -2,8 +2,6 @@
 
 import keras
 
-# Registers the classes of this package with Keras, so that files load.
-import keras_neokd.models  # noqa: F401
 from apps import workdir
 from keras_neokd.export import export_saved_model
 

@@ -129,8 +129,7 @@ def _write_in_tensorflow(model, folder):
         [
             sys.executable,
             "-c",
-            "import sys; import keras_neokd.models; "
-            "from keras_neokd import export; "
+            "import sys; from keras_neokd import export; "
             "export._write_from_file(sys.argv[1])",
             str(folder.resolve()),
         ],

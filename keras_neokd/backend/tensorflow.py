@@ -52,6 +52,12 @@ def global_batch(local_size):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return 0, local_size
+    tf.debugging.assert_positive(
+        local_size,
+        "The last batch is smaller than the number of replicas, which leaves "
+        "a replica without images and its batch statistics NaN. Choose "
+        "another batch size, or drop the remainder.",
+    )
     replica = context.replica_id_in_sync_group
     own = tf.one_hot(replica, context.num_replicas_in_sync, dtype="int32")
     sizes = context.all_reduce(tf.distribute.ReduceOp.SUM, own * local_size)
