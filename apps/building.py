@@ -8,6 +8,7 @@ of them means. The schema is `configs/default.py`.
 """
 
 import contextlib
+import functools
 
 import keras
 
@@ -241,10 +242,19 @@ def distribution_scope(config):
             "train.distribution='mirrored' needs the TensorFlow backend, "
             f"KERAS_BACKEND is {keras.config.backend()!r}. Use 'none'."
         )
+    return mirrored_strategy().scope()
+
+
+@functools.cache
+def mirrored_strategy():
+    """Return this process's one strategy over all its GPUs, or all its CPUs.
+
+    One only: TensorFlow numbers the collective operations of each strategy
+    from the same start, so a second one over the same devices meets the first
+    one's and fails with "Shape mismatch in the collective instance".
+    """
     import tensorflow as tf
 
     devices = tf.config.list_logical_devices("GPU")
     devices = devices or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy(
-        [each.name for each in devices]
-    ).scope()
+    return tf.distribute.MirroredStrategy([each.name for each in devices])

@@ -17,10 +17,7 @@ def value_and_input_gradient(function, x):
     Raises:
         ValueError: if no gradient reaches the images.
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(x)
-        values = function(x)
-    gradient = tape.gradient(values, x)
+    values, gradient = _values_and_gradient(function, x)
     if gradient is None:
         raise ValueError(
             "No gradient reaches the images, so a gradient-based attack "
@@ -28,6 +25,24 @@ def value_and_input_gradient(function, x):
             "stop_gradient in the model."
         )
     return values, gradient
+
+
+def _values_and_gradient(function, x):
+    def compute(x):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            values = function(x)
+        return values, tape.gradient(values, x)
+
+    if tf.executing_eagerly():
+        return compute(x)
+    # As a function of its own, not as part of a loop's body: TensorFlow's
+    # oneDNN pass visits the nodes of a loop in an order that differs from run
+    # to run, and leaves some gradients of poolings, up to a fifth of a
+    # SmallCNN step, to a slow kernel.
+    return tf.function(
+        compute, autograph=False, experimental_attributes={"_noinline": True}
+    )(x)
 
 
 def frozen_state(variables):

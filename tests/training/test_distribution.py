@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from apps import building
 from keras_neokd import attacks
 from keras_neokd import randomness
 from tests.training import tiny
@@ -24,7 +25,8 @@ IMAGES[:, 0, 0, 0] = np.arange(13) / 16
 
 @pytest.fixture(scope="module")
 def strategy():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    # The apps' own: TensorFlow bears one strategy in a process.
+    return building.mirrored_strategy()
 
 
 class RecordingPGD(attacks.PGD):
