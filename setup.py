@@ -43,7 +43,14 @@ EXTRAS = {
     "data": ["tensorflow-datasets", "importlib_resources", "scikit-learn"],
     # keras-cv imports TensorFlow under every backend.
     "cv": ["keras-cv>=0.9.0", TENSORFLOW],
-    "apps": ["ml_collections", "matplotlib", "rich", "scikit-learn"],
+    "apps": [
+        "ml_collections",
+        "matplotlib",
+        "rich",
+        "scikit-learn",
+        # Newer TensorFlows do not bring it.
+        "tensorboard",
+    ],
     # A SavedModel is written by TensorFlow whatever the model trained on.
     "export": [TENSORFLOW],
     # ruff is held to one minor version: the next may format differently.

@@ -128,7 +128,16 @@ def orthogonal_classes(labels, num_exits, num_classes, keys):
 
     Returns:
         Boolean tensor `(batch, exits, classes)`.
+
+    Raises:
+        ValueError: if there are fewer wrong classes than exits.
     """
+    if num_classes <= num_exits:
+        raise ValueError(
+            "Each exit needs a wrong class of its own: expected more classes "
+            f"than exits, received {num_classes} classes and {num_exits} "
+            "exits."
+        )
     classes = np.arange(num_classes, dtype="int32")
     # For a fixed key the mixed bits of different classes differ, because
     # every step of the mixing is a bijection: no ties in the sort.

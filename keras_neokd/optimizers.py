@@ -26,7 +26,7 @@ class TorchSGD(keras.optimizers.Optimizer):
     Args:
         learning_rate: number or schedule. Defaults to 0.01.
         momentum: 0 <= momentum < 1. Defaults to 0.
-        nesterov: defaults to False.
+        nesterov: needs a momentum. Defaults to False.
         coupled_weight_decay: added to the gradient before the momentum, for
             all trainable variables, batch-norm scales and biases included.
             Defaults to 0.
@@ -60,6 +60,10 @@ class TorchSGD(keras.optimizers.Optimizer):
                 f"`momentum` needs a number < 1, received {momentum}."
             )
         self.nesterov = bool(nesterov)
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "`nesterov=True` needs a `momentum` > 0, received 0."
+            )
         self.coupled_weight_decay = checks.number(
             "coupled_weight_decay", coupled_weight_decay, minimum=0
         )

@@ -306,6 +306,11 @@ def test_chunks_have_the_exact_size_and_do_not_overlap(num_exits, num_classes):
     assert (left_over == (num_classes - 1) - size * num_exits).all()
 
 
+def test_fewer_wrong_classes_than_exits_are_refused():
+    with pytest.raises(ValueError, match="received 3 classes and 3 exits"):
+        losses.orthogonal_classes(np.zeros(2), 3, 3, np.zeros(2, "int32"))
+
+
 def test_draw_equals_the_reference_so_all_backends_agree():
     labels = np.array([0, 3, 9, 9, 5])
     keys = [reference.bits_of_words(2, each) for each in range(5)]

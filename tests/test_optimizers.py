@@ -235,6 +235,7 @@ def test_round_trip_keeps_every_argument():
     [
         ({"momentum": -0.1}, ValueError, "`momentum` needs .* >= 0"),
         ({"momentum": 1.0}, ValueError, "`momentum` needs a number < 1.*1.0"),
+        ({"nesterov": True}, ValueError, "`nesterov=True` needs a `momentum`"),
         ({"momentum": "0.9"}, TypeError, "`momentum` needs a number"),
         (
             {"coupled_weight_decay": -1},

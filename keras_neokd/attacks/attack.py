@@ -90,7 +90,7 @@ class Attack(Configurable):
 
         Returns:
             Tuple `(adversarial, info)`; `info` is a dict of tensors
-            `(batch,)` or `(batch, k)`, possibly empty.
+            `(batch, k)`, possibly empty.
         """
         raise NotImplementedError
 

@@ -106,7 +106,8 @@ def check_exits(exits):
     """
     if exits is None:
         return None
-    if isinstance(exits, (str, int)) or not hasattr(exits, "__iter__"):
+    # A set has no order, which the columns of logged shares need.
+    if isinstance(exits, str) or not hasattr(exits, "__getitem__"):
         raise TypeError(
             "`exits` needs a sequence of 0-based exit indices or None for "
             f"all exits, received {exits!r}."

@@ -166,9 +166,10 @@ def keep_better(images, highest, candidate, value):
         value: their values, `(batch,)`.
 
     Returns:
-        Tuple of the better images and values; ties keep the earlier image.
+        Tuple of the better images and values; ties keep the earlier image,
+        and anything is better than NaN.
     """
-    better = value > highest
+    better = ops.logical_or(value > highest, ops.isnan(highest))
     shaped = ops.reshape(better, (-1,) + (1,) * (len(images.shape) - 1))
     return (
         ops.where(shaped, candidate, images),

@@ -125,6 +125,7 @@ def test_representation_shows_how_to_write_the_objective():
             "exits, received 1",
         ),
         (lambda: attacks.AverageExits("12"), TypeError, "received '12'"),
+        (lambda: attacks.AverageExits({0, 2}), TypeError, "received {0, 2}"),
         (
             lambda: attacks.AverageExits(("exit_1",)),
             TypeError,

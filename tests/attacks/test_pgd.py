@@ -9,6 +9,7 @@ from scipy import stats
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import randomness
+from keras_neokd.attacks.pgd import keep_better
 from tests import numpy_reference as reference
 
 SHAPE = (4, 3, 2)
@@ -339,6 +340,19 @@ def test_restarts_keep_the_best_run_of_each_example(norm):
     adversarial = attacker(attack, model)(images, LABELS, seed=5)
 
     np.testing.assert_allclose(adversarial, expected, atol=1e-5)
+
+
+def test_the_better_image_is_kept_and_anything_is_better_than_nan():
+    images, values = keep_better(
+        ops.convert_to_tensor([[1.0], [2.0], [3.0], [4.0]]),
+        ops.convert_to_tensor([0.5, 0.5, np.nan, 0.5]),
+        ops.convert_to_tensor([[-1.0], [-2.0], [-3.0], [-4.0]]),
+        ops.convert_to_tensor([0.6, 0.5, -9.0, np.nan]),
+    )
+    assert ops.convert_to_numpy(images).ravel().tolist() == [-1, 2, -3, 4]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(values), [0.6, 0.5, -9.0, 0.5]
+    )
 
 
 def test_more_restarts_never_lower_the_objective():
