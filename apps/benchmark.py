@@ -161,6 +161,11 @@ def main(arguments):
         raise app.UsageError(
             f"--workdir needs a folder that can be written to: {error}."
         ) from error
+    if (workdir / "benchmark.json").stat().st_size:
+        raise app.UsageError(
+            f"--workdir={workdir} holds results of an earlier benchmark. Give "
+            "a new folder, or remove that one."
+        )
     # The table is wide, and a file or a pipe has no width to fit it to.
     console = Console()
     if not console.is_terminal:

@@ -45,7 +45,11 @@ def build_model(config):
     checks.choice("model.name", section.name, _MODELS)
     model_class, constructors = _MODELS[section.name]
     checks.choice("model.constructor", section.constructor, constructors)
-    arguments = dict(section.options)
+    arguments = {
+        name: value
+        for name, value in section.options.items()
+        if value is not None
+    }
     for name in ("input_shape", "num_classes"):
         if section[name] is not None:
             arguments[name] = section[name]
@@ -53,7 +57,7 @@ def build_model(config):
         return getattr(model_class, section.constructor)(**arguments)
     except TypeError as error:
         raise ValueError(
-            f"`model.options` {dict(section.options)} do not fit the model "
+            f"`model.options` {arguments} do not fit the model "
             f"{section.name!r}: {error}"
         ) from error
 
@@ -142,6 +146,7 @@ def compile_arguments(config):
         ValueError, TypeError: if a setting is not possible.
     """
     attack = build_attack(config)
+    _check_schedule(config)
     validation = checks.choice(
         "train.validation", config.train.validation, _VALIDATIONS
     )
@@ -161,6 +166,16 @@ def compile_arguments(config):
             "train.steps_per_execution", config.train.steps_per_execution, 1
         ),
     }
+
+
+def _check_schedule(config):
+    """See that every epoch can have its learning rate."""
+    checks.integer("train.epochs", config.train.epochs, 1)
+    section = config.optimizer
+    for name in ("learning_rate", "decay_factor"):
+        checks.number(f"optimizer.{name}", section[name], above=0)
+    for milestone in section.milestones:
+        checks.integer("optimizer.milestones", milestone, 0)
 
 
 def learning_rate(config, epoch):

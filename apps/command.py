@@ -64,14 +64,18 @@ def run(main):
     app.run(guarded, flags_parser=_parse_flags)
 
 
-def define_config():
+def define_config(default=None):
     """Define the flag `--config` of a config file and its values.
+
+    Args:
+        default: config file whose keys may be set without `--config`.
 
     Returns:
         The flag's holder; read it with `config_of`.
     """
     return config_flags.DEFINE_config_file(
         "config",
+        default=default,
         help_string="Config file, for example configs/mnist.py:neo_kd; "
         "--config.KEY=VALUE changes a value of it.",
     )
@@ -91,6 +95,16 @@ def config_of(holder):
         return config
     path = flags.FLAGS["config"].config_filename
     raise FileNotFoundError(f"--config: there is no file {path}.")
+
+
+def is_config_given():
+    """Return whether the command line names a config file."""
+    return bool(flags.FLAGS["config"].present)
+
+
+def config_changes():
+    """Return the values of all `--config.KEY=VALUE`, by dotted key."""
+    return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def prepare_keras():

@@ -1,6 +1,8 @@
 r"""Measure the accuracy of every exit, clean and under attack.
 
     python -m apps.evaluate --workdir=runs/x
+    python -m apps.evaluate --workdir=runs/x \
+        --config.evaluate.epsilon=0.1 --results=runs/x/epsilon_0.1.json
     python -m apps.evaluate --model=model.keras \
         --config=configs/mnist.py:neo_kd --config.evaluate.num_examples=1000 \
         --results=out/results.json
@@ -15,10 +17,12 @@ import pathlib
 from absl import flags
 
 from apps import command
+from configs import default
 
-_CONFIG = command.define_config()
+# Its keys can be set without a file, for a run that has a config.
+_CONFIG = command.define_config(default=default.__file__)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of a finished run; --config defaults to its own."
+    "workdir", None, "Folder of a finished run; its config is used."
 )
 _MODEL = flags.DEFINE_string("model", None, "A .keras file instead.")
 _RESULTS = flags.DEFINE_string(
@@ -35,10 +39,10 @@ def main():
 
     if _WORKDIR.value:
         run = Workdir(_WORKDIR.value)
-        config = config or run.read_config()
+        config = _config_of_run(run)
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)
-    elif _MODEL.value and config and _RESULTS.value:
+    elif _MODEL.value and command.is_config_given() and _RESULTS.value:
         model, results = (
             pathlib.Path(_MODEL.value),
             pathlib.Path(_RESULTS.value),
@@ -50,6 +54,24 @@ def main():
     evaluating.evaluate(
         config, model, results, results.with_name("robustness.png")
     )
+
+
+def _config_of_run(run):
+    """Return the run's config, with the changes of the command line."""
+    if command.is_config_given():
+        raise ValueError(
+            "With --workdir the config is that of the run: leave "
+            "--config=FILE out. --config.KEY=VALUE still works."
+        )
+    config = run.read_config()
+    for key, value in command.config_changes().items():
+        if key.partition(".")[0] in ("model", "method", "optimizer", "train"):
+            raise ValueError(
+                f"--config.{key} says how a model is trained, and the one in "
+                f"{run.path} already is. Leave it out."
+            )
+        config.update_from_flattened_dict({key: value})
+    return config
 
 
 if __name__ == "__main__":

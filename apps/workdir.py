@@ -60,7 +60,7 @@ class Workdir:
         """
         check_writable(self.path)
         if not self.config.exists():
-            if self.path.exists() and _visible(self.path):
+            if _visible(self.path) - {self.environment.name}:
                 raise ValueError(
                     f"--workdir={self.path} is not empty and holds no run "
                     "(no config.json). Give a new folder."
@@ -82,9 +82,9 @@ class Workdir:
             config: a whole config, checked.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if not self.environment.exists():
-            write_json(self.environment, environment())
         if not self.config.exists():
+            # The config last: without it, the folder holds no run yet.
+            write_json(self.environment, environment())
             write_json(self.config, config.to_dict())
 
     def read_config(self):
@@ -253,4 +253,7 @@ def write_text(path, text):
 
 
 def _visible(path):
-    return [each for each in path.iterdir() if not each.name.startswith(".")]
+    if not path.exists():
+        return set()
+    names = {each.name for each in path.iterdir()}
+    return {name for name in names if not name.startswith(".")}

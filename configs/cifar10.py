@@ -7,8 +7,8 @@ Settings of section 4.1 and appendix A (arXiv 2311.00428): epsilon 8/255, step
 2/255, PGD-7 max-average attack in training, 150 epochs of batch 128, learning
 rate 0.1, a tenth of it from epochs 75 and 115 on; random crop and flip.
 
-Published adversarial test accuracy in %, PGD-50 (the paper's numbers; what
-this code reaches is in docs/results.md):
+Published adversarial test accuracy in %, PGD-50 (the paper's numbers, not
+reproduced by us so far):
 
     max-average attack        exit 1  exit 2  exit 3  average
     Adv. w/o Distill           44.77   46.10   46.86    45.91
@@ -34,10 +34,10 @@ def get_config(variant="neo_kd"):
             "model": {
                 "name": "msdnet",
                 "constructor": "cifar10",
-                "options": {
-                    "initial_channels": 8,
-                    "initialization": "torch_default",
-                },
+                "options": default.msdnet_options(
+                    initial_channels=8,
+                    initialization="torch_default",
+                ),
             },
             "data": {
                 "name": "cifar10",

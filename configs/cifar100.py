@@ -8,8 +8,8 @@ epsilon 8/255, step 2/255, PGD-7 max-average attack in training, 150 epochs of
 batch 128, learning rate 0.1, a tenth of it from epochs 75 and 115 on; random
 crop and flip. gamma is 1, 1, 1, 1.5, 1.5, 1.5, 1.5.
 
-Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers;
-what this code reaches is in docs/results.md):
+Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers,
+not reproduced by us so far):
 
     max-average attack     1      2      3      4      5      6      7   mean
     Adv. w/o Distill   28.04  28.32  28.34  27.64  26.78  25.93  24.77  27.12
@@ -35,10 +35,10 @@ def get_config(variant="neo_kd"):
             "model": {
                 "name": "msdnet",
                 "constructor": "cifar100",
-                "options": {
-                    "initial_channels": 8,
-                    "initialization": "torch_default",
-                },
+                "options": default.msdnet_options(
+                    initial_channels=8,
+                    initialization="torch_default",
+                ),
             },
             "data": {
                 "name": "cifar100",

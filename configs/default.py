@@ -57,11 +57,40 @@ def derive(variant, changes):
         KeyError, TypeError: if `changes` does not fit the schema.
     """
     config = get_config(variant)
-    options = changes["model"].get("options", {})
+    model = dict(changes["model"])
     with config.model.options.unlocked():
-        config.model.options.update(options)
-    config.update(changes)
+        config.model.options.update(model.pop("options", {}))
+    config.update({**changes, "model": model})
     return config
+
+
+def msdnet_options(**chosen):
+    """Return `model.options` for `MSDNet`: its constructor's arguments.
+
+    Args:
+        **chosen: values that a config decides on; all others stay as the
+            named constructor has them, unless set on the command line.
+    """
+    kinds = {
+        "num_blocks": int,
+        "base": int,
+        "step": int,
+        "step_mode": str,
+        "initial_channels": int,
+        "growth_rate": int,
+        "growth_factors": tuple,
+        "bottleneck_factors": tuple,
+        "prune": str,
+        "reduction": float,
+        "stem": str,
+        "head_channels": int,
+        "initialization": str,
+        "normalization": tuple,
+    }
+    placeholders = {
+        name: config_dict.placeholder(kind) for name, kind in kinds.items()
+    }
+    return {**placeholders, **chosen}
 
 
 def _model():
@@ -73,7 +102,7 @@ def _model():
         # None: as the constructor has it.
         "input_shape": config_dict.placeholder(tuple),
         "num_classes": config_dict.placeholder(int),
-        # Other arguments of the constructor.
+        # Other arguments of the constructor; None: as it has them.
         "options": {},
     }
 

@@ -30,11 +30,11 @@ def get_config(variant="neo_kd"):
             "model": {
                 "name": "msdnet",
                 "constructor": "imagenet",
-                "options": {
-                    "initial_channels": 32,
-                    "growth_rate": 16,
-                    "initialization": "torch_default",
-                },
+                "options": default.msdnet_options(
+                    initial_channels=32,
+                    growth_rate=16,
+                    initialization="torch_default",
+                ),
             },
             "data": {"name": "imagenet", "batch_size": 128},
             "attack": {"epsilon": 2 / 255, "step_size": 2 / 3 * 2 / 255},

@@ -8,10 +8,12 @@ Settings of section 4.1 and appendix A (arXiv 2311.00428): epsilon 2/255, step
 two thirds of it, PGD-7 max-average attack in training, 150 epochs of batch
 128, learning rate 0.1, a tenth of it from epochs 50 and 100 on; gamma is 1, 1,
 1, 1.5, 1.5. The paper does not say how MSDNet was fitted to 64 x 64 images;
-`--config.model.options.option=A` is the other reading, see
-`MSDNet.tiny_imagenet`. The augmentation is not given either.
+`--config.model.options.option=A` is the other reading, for images that are
+already resized to 224 x 224, see `MSDNet.tiny_imagenet`. The augmentation is
+not given either.
 
-Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers):
+Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers,
+not reproduced by us so far):
 
     max-average attack     1      2      3      4      5   mean
     Adv. w/o Distill   31.30  32.38  32.52  31.42  31.56  31.84
@@ -34,12 +36,12 @@ def get_config(variant="neo_kd"):
             "model": {
                 "name": "msdnet",
                 "constructor": "tiny_imagenet",
-                "options": {
-                    "option": "B",
-                    "initial_channels": 32,
-                    "growth_rate": 16,
-                    "initialization": "torch_default",
-                },
+                "options": default.msdnet_options(
+                    option="B",
+                    initial_channels=32,
+                    growth_rate=16,
+                    initialization="torch_default",
+                ),
             },
             "data": {
                 "name": "tiny_imagenet",

@@ -72,7 +72,7 @@ def real_data_dir():
     if not value:
         pytest.skip(
             f"needs real data: set {DATA_VARIABLE} to a folder that holds "
-            "mnist/*.gz and cifar-10-batches-bin/*.bin"
+            "mnist/*.gz, cifar-10-batches-bin/*.bin and cifar-100-binary/*.bin"
         )
     path = Path(value)
     if not path.is_dir():

@@ -4,38 +4,10 @@ A fresh interpreter hides the other frameworks, TensorFlow first of all, and
 imports every module of the package, the apps and the configs.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
-import keras
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-FRAMEWORKS = ("tensorflow", "jax", "torch")
-# Packages that bring TensorFlow along, so that they go where it goes.
-NEEDING_TENSORFLOW = ("tensorflow_datasets", "keras_cv")
-
-PRELUDE = """
-import sys
-from importlib.machinery import PathFinder
-
-HIDDEN = set(sys.argv[1].split(","))
-
-
-class HidingFinder(PathFinder):
-    @classmethod
-    def find_spec(cls, name, path=None, target=None):
-        if name.partition(".")[0] in HIDDEN:
-            return None  # what a finder says of a package not installed
-        return super().find_spec(name, path, target)
-
-
-sys.meta_path = [
-    HidingFinder if finder is PathFinder else finder for finder in sys.meta_path
-]
-"""
+from tests.isolation import hidden_packages
+from tests.isolation import run_without
 
 IMPORT_EVERYTHING = """
 import importlib
@@ -78,27 +50,6 @@ loaded = HIDDEN & {name.partition(".")[0] for name in sys.modules}
 if loaded:
     raise SystemExit(f"hidden packages were imported: {sorted(loaded)}")
 """
-
-
-def run_without(hidden, program):
-    """Run `program` in an interpreter that cannot see the `hidden` packages."""
-    return subprocess.run(
-        [sys.executable, "-c", PRELUDE + program, ",".join(hidden)],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
-def hidden_packages():
-    """Return what an environment with only this backend does not have."""
-    hidden = [name for name in FRAMEWORKS if name != keras.config.backend()]
-    if "tensorflow" in hidden:
-        hidden.extend(NEEDING_TENSORFLOW)
-    return hidden
 
 
 def test_everything_imports_with_only_this_backend_installed():

@@ -409,7 +409,10 @@ def test_a_tiny_run_leaves_table_and_plot(tiny_run):
 
 def test_wrong_flags_and_folders_are_refused(tmp_path):
     (tmp_path / "file").write_text("")
+    (tmp_path / "earlier").mkdir()
+    (tmp_path / "earlier" / "benchmark.json").write_text("{}")
     for arguments, message in (
+        ([f"--workdir={tmp_path}/earlier"], "holds results of an earlier"),
         (["--models=resnet"], "`models` knows small_cnn, msdnet_cifar10"),
         ([f"--workdir={tmp_path}/file/x"], "needs a folder that can be"),
         (["extra"], "Not a flag: extra"),

@@ -82,6 +82,10 @@ def test_the_optimizer_gets_the_settings_of_the_config():
         ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
         ("train", {"validation": "all"}, r"train\.validation.*all.*clean"),
         ("train", {"distribution": "x"}, r"train\.distribution.*mirrored"),
+        ("train", {"epochs": 0}, r"train\.epochs.*>= 1, received 0"),
+        ("optimizer", {"learning_rate": -1.0}, r"learning_rate.*> 0.*-1"),
+        ("optimizer", {"decay_factor": 0.0}, r"decay_factor.*> 0.*0"),
+        ("optimizer", {"milestones": (-5,)}, r"milestones.*>= 0.*-5"),
         ("train", {"steps_per_execution": 0}, "steps_per_execution.*>= 1"),
     ],
 )
@@ -92,6 +96,15 @@ def test_an_impossible_setting_is_refused(section, changes, message):
         building.distribution_scope(config)
         building.build_model(config)
         building.compile_arguments(config)
+
+
+def test_every_constructor_argument_can_be_set_in_a_config():
+    config = cifar10.get_config()
+    config.model.options.update({"num_blocks": 2, "base": 1, "step": 1})
+    config.model.options.step_mode = "lin_grow"
+    model = building.build_model(config)
+    assert model.num_exits == 2
+    assert model.get_config()["step_mode"] == "lin_grow"
 
 
 def test_an_option_that_the_model_does_not_have_is_refused():

@@ -39,7 +39,7 @@ def run(*arguments):
         ),
     ],
 )
-def test_wrong_flags_are_refused_before_keras_is_loaded(
+def test_wrong_flags_are_refused_before_anything_is_written(
     arguments, message, tmp_path
 ):
     if "--workdir" not in message and "--workdir=x" not in arguments:

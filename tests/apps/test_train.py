@@ -177,6 +177,17 @@ def test_a_folder_with_something_else_is_refused(tmp_path):
         training.train(tiny_config(), tmp_path)
 
 
+def test_a_kill_before_the_config_was_written_does_not_lock_the_folder(
+    tmp_path,
+):
+    config = tiny_config()
+    run = workdir.Workdir(tmp_path)
+    workdir.write_json(run.environment, {"backend": "of the killed run"})
+    run.check(config)
+    run.begin(config)
+    run.check(config)
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Cannot write to .*is not a folder"):

@@ -284,8 +284,6 @@ def test_real_cifar10_has_the_published_mean_and_balance(real_data_dir):
 
 
 def test_real_cifar100_has_the_published_mean_and_balance(real_data_dir):
-    if not (real_data_dir / "cifar-100-binary").is_dir():
-        pytest.skip("KERAS_NEOKD_DATA holds no cifar-100-binary")
     source = read_cifar("cifar100", real_data_dir)
     images, labels = source.train
     np.testing.assert_allclose(

@@ -1,0 +1,103 @@
+"""The apps as programs, each installed with only the backend in use."""
+
+import json
+
+import keras
+import pytest
+
+from tests.isolation import hidden_packages
+from tests.isolation import run_without
+
+RUN_APP = """
+import runpy
+
+sys.argv = sys.argv[2:]
+runpy.run_module(sys.argv[0], run_name="__main__")
+"""
+TINY = (
+    "--config=configs/digits.py:nkd",
+    "--config.data.num_train=32",
+    "--config.data.num_test=24",
+    "--config.attack.name=average",
+    "--config.attack.num_steps=1",
+    "--config.train.epochs=1",
+)
+FEW_STEPS = (
+    "--config.evaluate.num_steps=1",
+    "--config.evaluate.attacks=('average',)",
+)
+HAS_TENSORFLOW = keras.config.backend() == "tensorflow"
+
+
+def run(app, *arguments):
+    return run_without(hidden_packages(), RUN_APP, f"apps.{app}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder and messages of a run of apps.train."""
+    folder = tmp_path_factory.mktemp("mains") / "run"
+    result = run("train", *TINY, f"--workdir={folder}")
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
+
+
+def test_train_writes_a_model_and_says_what_is_left_out(trained):
+    folder, said = trained
+    assert (folder / "model.keras").exists()
+    assert ("No TensorBoard logs" in said) == (not HAS_TENSORFLOW)
+    assert (folder / "tensorboard").exists() == HAS_TENSORFLOW
+
+
+def test_evaluate_takes_the_config_of_the_run_and_changes_to_it(trained):
+    folder, _ = trained
+    result = run(
+        "evaluate",
+        f"--workdir={folder}",
+        *FEW_STEPS,
+        "--config.evaluate.num_examples=16",
+    )
+    assert result.returncode == 0, result.stderr
+    record = json.loads((folder / "results.json").read_text())
+    assert record["method"] == "nkd"
+    assert record["data"]["num_examples"] == 16
+    assert record["settings"]["attack"]["num_steps"] == 1
+    assert record["settings"]["attack"]["epsilon"] == 0.15
+    assert [each["name"] for each in record["attacks"]] == ["clean", "average"]
+    assert (folder / "robustness.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--config=configs/digits.py:neo_kd",),
+            "With --workdir the config is that of the run",
+        ),
+        (
+            ("--config.method.name=neo_kd",),
+            "--config.method.name says how a model is trained",
+        ),
+    ],
+)
+def test_evaluate_cannot_call_a_run_something_else(trained, arguments, message):
+    folder, _ = trained
+    result = run("evaluate", f"--workdir={folder}", *arguments)
+    assert result.returncode == 1
+    assert message in result.stderr
+
+
+def test_evaluate_and_export_say_what_they_need():
+    result = run("evaluate", "--model=model.keras")
+    assert "Give --workdir of a run, or --model, --config" in result.stderr
+    result = run("export", "--model=model.keras")
+    assert "Give --workdir of a run, or --model and --output" in result.stderr
+
+
+def test_export_writes_a_saved_model_where_tensorflow_is_installed(trained):
+    folder, _ = trained
+    result = run("export", f"--workdir={folder}")
+    exported = (folder / "saved_model" / "saved_model.pb").exists()
+    assert exported == (result.returncode == 0) == HAS_TENSORFLOW
+    if not HAS_TENSORFLOW:
+        assert "TensorFlow, which is not installed" in result.stderr
