@@ -47,7 +47,8 @@ def export_saved_model(model, path, images=None):
             TensorFlow where they are imported, and export there.
         path: folder to write; one that holds a SavedModel is replaced.
         images: array `(n, height, width, channels)` in [0, 1] to compare
-            on, a few are enough. Defaults to 4 random images.
+            on, a few are enough. Defaults to 4 random images; needed where
+            the model takes images of any size.
 
     Returns:
         Dict from signature names to the largest difference of its logits
@@ -65,6 +66,11 @@ def export_saved_model(model, path, images=None):
     path = pathlib.Path(path)
     _check_replaceable(path)
     if images is None:
+        if None in model.input_shape[1:]:
+            raise ValueError(
+                "The model takes images of any size, so `images` to compare "
+                f"on are needed; its input shape is {model.input_shape}."
+            )
         shape = (_NUM_CHECKED_IMAGES, *model.input_shape[1:])
         images = np.random.default_rng(0).random(shape, "float32")
     expected = model.predict(np.asarray(images), verbose=0)

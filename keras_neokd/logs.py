@@ -2,7 +2,10 @@
 
 Names, for exits `exit_1` ... and terms such as `clean`, `adversarial`, `nkd`:
 
-- `loss`: the optimised loss, regularisers included;
+- `loss`: the optimised loss, regularisers included; in validation and
+  `evaluate`, where methods do not matter, the sum over exits of the
+  cross-entropies of clean and, if there is a validation attack, attacked
+  images, plus regularisers;
 - `clean_accuracy`, `adversarial_accuracy`, `<term>_loss`: means over exits;
 - `<exit>_clean_accuracy`, `<exit>_<term>_loss` ...: the same for one exit;
 - `<exit>_selected_share`: share of images whose max-average candidate came
@@ -149,6 +152,7 @@ class Logs:
     def __init__(self, exit_names, terms, attack, validation_attack, metrics):
         kinds = ("clean", "adversarial")
         makers = [_maker(each) for each in _as_list(metrics)]
+        _check_unique([make("") for make in makers if make])
         # Training and testing share them: each resets them first.
         metrics = {
             (kind, index): [
@@ -178,6 +182,10 @@ class Logs:
         """All metric objects."""
         testing, *_ = self.testing.metrics
         return [*self.training.metrics, testing]
+
+    def training_names(self):
+        """Return the names of everything that training logs, in order."""
+        return list(_results(self.training.metrics))
 
     def results_with_data(self):
         """Return the results of all metrics that saw data since the reset.
@@ -215,6 +223,15 @@ def _as_list(metrics):
     return metrics
 
 
+def _check_unique(metrics):
+    names = [metric.name for metric in metrics]
+    if len(set(names)) != len(names):
+        raise ValueError(
+            f"Each metric needs a name of its own, received {names}: give "
+            "name=... where it is made."
+        )
+
+
 def _maker(metric):
     """Return a function from a name's beginning to a new metric, or None."""
     if metric in ("accuracy", "acc"):
@@ -222,11 +239,30 @@ def _maker(metric):
     metric = keras.metrics.get(metric)
     if inspect.isclass(metric):
         metric = metric()
-    if not isinstance(metric, keras.metrics.Metric):
+    is_object = isinstance(metric, keras.metrics.Metric)
+    kind = type(metric).__name__ if is_object else metric.__name__
+    config = metric.get_config() if is_object else {}
+    _check_metric(kind.lower().replace("_", ""), config, metric)
+    if not is_object:
         return lambda prefix: keras.metrics.MeanMetricWrapper(
             metric, f"{prefix}{metric.__name__}"
         )
-    config = metric.get_config()
     return lambda prefix: type(metric).from_config(
         {**config, "name": f"{prefix}{metric.name}"}
     )
+
+
+def _check_metric(kind, config, metric):
+    """Refuse Keras' metrics that misread integer labels or logits."""
+    if kind.startswith(("categorical", "topkcategorical", "binary")):
+        raise ValueError(
+            f"`metrics` get integer labels, and {metric!r} needs one-hot or "
+            "binary ones. Use its relative whose name begins with Sparse."
+        )
+    if kind == "sparsecategoricalcrossentropy" and not config.get(
+        "from_logits"
+    ):
+        raise ValueError(
+            f"`metrics` get logits, and {metric!r} expects probabilities. Use "
+            "keras.metrics.SparseCategoricalCrossentropy(from_logits=True)."
+        )

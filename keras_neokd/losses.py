@@ -4,13 +4,10 @@ Nothing here reduces over examples or exits: the training step does, in one
 place. Logits of all exits travel as one tensor `(batch, exits, classes)`:
 
     clean = ops.stack([logits_1, logits_2, logits_3], axis=1)
-    teacher = losses.neighbor_teacher(clean, radius=1)              # Eq. 5
-    nkd = losses.soft_cross_entropy(adversarial, teacher)  # (batch, exits)
-
+    nkd = losses.nkd(clean, adversarial)                   # Eq. 5
     allowed = losses.orthogonal_classes(labels, num_exits=3, num_classes=10,
                                         keys=keys)
-    targets = losses.orthogonal_targets(clean, allowed)             # Eq. 6
-    eokd = losses.soft_cross_entropy(adversarial, targets)
+    eokd = losses.eokd(clean, adversarial, allowed)        # Eq. 6
 
 Equations are those of NEO-KD (arXiv 2311.00428).
 """
@@ -63,6 +60,69 @@ def kl_divergence(logits, targets, temperature=1.0):
     safe = ops.where(targets > 0, targets, ops.ones_like(targets))
     negative_entropy = ops.sum(targets * ops.log(safe), axis=-1)
     return soft_cross_entropy(logits, targets, temperature) + negative_entropy
+
+
+DIVERGENCES = {"cross_entropy": soft_cross_entropy, "kl": kl_divergence}
+
+
+def nkd(
+    clean_logits,
+    adversarial_logits,
+    radius=1,
+    divergence="cross_entropy",
+    temperature=1.0,
+):
+    """Neighbour knowledge distillation (Eq. 5).
+
+    The mean clean prediction of an exit and its neighbours teaches that
+    exit's prediction on the attacked image. No gradient flows to the teacher:
+    it would be pulled towards the adversarial prediction.
+
+    Args:
+        clean_logits: `(batch, exits, classes)`.
+        adversarial_logits: the same for the attacked images.
+        radius: as in `neighbor_teacher`. Defaults to 1.
+        divergence: a key of `DIVERGENCES`. Defaults to `"cross_entropy"`.
+        temperature: of teacher and student, > 0. Defaults to 1.
+
+    Returns:
+        `(batch, exits)`.
+    """
+    targets = neighbor_teacher(clean_logits, radius, temperature)
+    return _distil(adversarial_logits, targets, divergence, temperature)
+
+
+def eokd(
+    clean_logits,
+    adversarial_logits,
+    allowed_classes,
+    divergence="cross_entropy",
+    temperature=1.0,
+):
+    """Exit-wise orthogonal knowledge distillation (Eq. 6).
+
+    Each exit's clean prediction, restricted to its own classes, teaches its
+    prediction on the attacked image. No gradient flows to the teacher.
+
+    Args:
+        clean_logits: `(batch, exits, classes)`.
+        adversarial_logits: the same for the attacked images.
+        allowed_classes: boolean tensor of the same shape, as
+            `orthogonal_classes` returns it.
+        divergence: as in `nkd`.
+        temperature: as in `nkd`.
+
+    Returns:
+        `(batch, exits)`.
+    """
+    targets = orthogonal_targets(clean_logits, allowed_classes, temperature)
+    return _distil(adversarial_logits, targets, divergence, temperature)
+
+
+def _distil(logits, targets, divergence, temperature):
+    return DIVERGENCES[divergence](
+        logits, ops.stop_gradient(targets), temperature
+    )
 
 
 def margin(logits, labels):

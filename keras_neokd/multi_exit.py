@@ -18,10 +18,9 @@ import warnings
 import keras
 
 from keras_neokd import backend
+from keras_neokd import heads
 from keras_neokd import training
 from keras_neokd.attacks.attack import ExitLogits
-
-_SQUASHING = ("softmax", "log_softmax", "logsoftmax", "sigmoid")
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -73,7 +72,7 @@ class MultiExitModel(training.Trainer, keras.Model):
             outputs=tuple(outputs.values()),
         )
         for each in self.exit_names:
-            _check_head(each, self.exit_model(each).operations[-1])
+            heads.check_logits(each, self.exit_model(each))
         self._warn_about_exits()
 
     @classmethod
@@ -149,7 +148,19 @@ class MultiExitModel(training.Trainer, keras.Model):
 
         Returns:
             An `attacks.ExitLogits`; it computes only the exits asked for.
+
+        Warns:
+            UserWarning: if layers compute in float16, where small gradients
+                round to zero and attacks look weaker than they are.
         """
+        if any(layer.compute_dtype == "float16" for layer in self.layers):
+            warnings.warn(
+                f"Layers of model {self.name!r} compute in float16, where "
+                "small input gradients round to zero: attacks stand still "
+                "and the model looks more robust than it is. Use float32 or "
+                "mixed_bfloat16.",
+                stacklevel=2,
+            )
 
         def forward(images, exits):
             variables = [
@@ -234,6 +245,12 @@ def _single_input(inputs):
             "A multi-exit model needs one input of images (height, width, "
             f"channels), received {inputs}."
         )
+    if "float" not in inputs.dtype:
+        raise ValueError(
+            "Images are floats in [0, 1], which an input of "
+            f"dtype={inputs.dtype!r} would round to 0 and 1. Build the "
+            "model on a keras.Input of floats."
+        )
     return inputs
 
 
@@ -251,17 +268,3 @@ def _check_logits(outputs):
             f"All exits need the same number of classes, received {counts}."
         )
     return next(iter(counts.values()))
-
-
-def _check_head(name, head):
-    while isinstance(head, keras.Model):
-        head = getattr(head, "operations", head.layers)[-1]
-    activation = getattr(getattr(head, "activation", None), "__name__", "")
-    kind = type(head).__name__.lower()
-    if activation in _SQUASHING or kind in _SQUASHING:
-        raise ValueError(
-            f"Exit {name!r} ends in {activation or kind}, and exits need "
-            "logits: losses and attacks apply the softmax themselves, and "
-            f"through a second one gradients vanish. Build {head.name!r} "
-            "without the activation."
-        )

@@ -7,7 +7,8 @@
     result     = _objective(batch, adversarial)  the method's loss
     logs       = _log_training(batch, result)    metrics
 
-`keras_neokd/backend` differentiates the objective in its own way.
+`keras_neokd/backend` differentiates the objective in its own way, and
+`keras_neokd/loops.py` holds `fit` and its like.
 """
 
 import types
@@ -22,7 +23,7 @@ from keras_neokd import checks
 from keras_neokd import logs
 from keras_neokd import methods
 from keras_neokd import randomness
-from keras_neokd.data.checks import checked
+from keras_neokd.loops import CheckedLoops
 
 # Keep the random numbers of attacks in training and testing apart.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
@@ -66,7 +67,7 @@ class Result(typing.NamedTuple):
     adversarial: typing.Any
 
 
-class Trainer(backend.TrainStep):
+class Trainer(CheckedLoops, backend.TrainStep):
     """Mixin that gives a multi-exit model robust training."""
 
     def compile(
@@ -102,7 +103,8 @@ class Trainer(backend.TrainStep):
                 batch statistics as in a training step (triple-wins) instead
                 of inference mode. Defaults to False. Neither mode changes
                 weights or running statistics while crafting; in training
-                mode one dropout mask serves all steps of an attack.
+                mode one dropout mask serves all steps of an attack, on
+                PyTorch each step draws its own.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly: as in `keras.Model.compile`.
@@ -228,71 +230,10 @@ class Trainer(backend.TrainStep):
         """
         self._setup.epoch.assign(checks.integer("epoch", epoch, minimum=0))
 
-    # The loops of Keras, with checked data.
-
-    def fit(self, x=None, y=None, *args, **kwargs):
-        """Train as `keras.Model.fit`, after checking the data.
-
-        Whole arrays are checked before training starts, streams batch by
-        batch on the host.
-
-        Raises:
-            ValueError: if images are not in [0, 1] or have another shape
-                than the model's input, or labels do not name its classes.
-        """
-        if hasattr(x, "set_epoch"):
-            # It shuffles by itself, reproducibly; Keras would shuffle the
-            # order of its batches once more, with a generator of its own.
-            kwargs.setdefault("shuffle", False)
-        x, y = self._checked(x, y, kwargs.get("sample_weight"))
-        if kwargs.get("validation_data") is not None:
-            kwargs["validation_data"] = self._checked_validation(
-                kwargs["validation_data"]
-            )
-        callbacks = kwargs.pop("callbacks", None) or []
-        if isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = [_EpochMarker(), callbacks]
-        elif isinstance(callbacks, (list, tuple)):
-            callbacks = [_EpochMarker(), *callbacks]
-        else:
-            callbacks = [_EpochMarker(), callbacks]
-        return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
-
-    def evaluate(self, x=None, y=None, *args, **kwargs):
-        """Evaluate as `keras.Model.evaluate`, after checking the data."""
-        x, y = self._checked(x, y, kwargs.get("sample_weight"))
-        return super().evaluate(x, y, *args, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        """Predict as `keras.Model.predict`, after checking the images."""
-        x, _ = self._checked(x, None, labelled=False)
-        return super().predict(x, *args, **kwargs)
-
-    def train_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        """Train as `keras.Model.train_on_batch`, after checking the data."""
-        x, y = self._checked(x, y, sample_weight)
-        return super().train_on_batch(x, y, sample_weight, **kwargs)
-
-    def test_on_batch(self, x, y=None, sample_weight=None, **kwargs):
-        """Test as `keras.Model.test_on_batch`, after checking the data."""
-        x, y = self._checked(x, y, sample_weight)
-        return super().test_on_batch(x, y, sample_weight, **kwargs)
-
-    def _checked(self, x, y, sample_weight=None, labelled=True):
-        return checked(
-            x,
-            y,
-            sample_weight,
-            image_shape=self.input_shape[1:],
-            num_classes=self.num_classes,
-            labelled=labelled,
-        )
-
-    def _checked_validation(self, data):
-        if isinstance(data, (tuple, list)):
-            x, y, weights = keras.utils.unpack_x_y_sample_weight(tuple(data))
-            return (*self._checked(x, y, weights), *data[2:])
-        return self._checked(data, None)[0]
+    @property
+    def metrics_names(self):
+        """Names of everything that training logs, `loss` first."""
+        return list(self._setup.logs.training_names()) if self.compiled else []
 
     # The parts of a step.
 
@@ -354,11 +295,23 @@ class Trainer(backend.TrainStep):
 
     def _objective(self, batch, adversarial):
         clean = self._stacked_logits(batch.images, training=True)
+        penalties = self._activity_losses()
         attacked = self._stacked_logits(adversarial, training=True)
         terms = self._setup.method(clean, attacked, batch.labels, batch.step)
-        return self._reduce(batch, terms, clean, attacked)
+        return self._reduce(batch, terms, clean, attacked, penalties)
 
-    def _reduce(self, batch, terms, clean, adversarial):
+    def _activity_losses(self):
+        """Return the losses that layers added in the last forward pass.
+
+        The next pass drops them. `losses` lists them before the penalties
+        of the weights, which do not depend on a pass.
+        """
+        regularised = [
+            weight for weight in self.trainable_weights if weight.regularizer
+        ]
+        return self.losses[: len(self.losses) - len(regularised)]
+
+    def _reduce(self, batch, terms, clean, adversarial, penalties):
         """The one place that turns per-example values into the loss."""
         examples = batch.weights * sum(
             ops.sum(term.values * ops.convert_to_tensor(term.weights), axis=1)
@@ -367,7 +320,9 @@ class Trainer(backend.TrainStep):
         # Replicas add their gradients up, so each divides by the size of
         # the global batch and takes its share of the regularisers.
         share = ops.cast(ops.shape(examples)[0], "float32") / batch.global_size
-        regularisation = sum(ops.sum(loss) for loss in self.losses)
+        regularisation = sum(
+            ops.sum(loss) for loss in [*penalties, *self.losses]
+        )
         return Result(
             loss=ops.sum(examples) / batch.global_size + share * regularisation,
             examples=examples + regularisation,
@@ -382,7 +337,9 @@ class Trainer(backend.TrainStep):
     def _evaluate(self, batch):
         clean = self._stacked_logits(batch.images, training=False)
         attack, attacked, info = self._setup.validation_attack, None, {}
+        penalties = []
         if attack is not None:
+            penalties = self._activity_losses()
             adversarial, info = attack.generate(
                 self.exit_logits(), batch.images, batch.labels, batch.keys
             )
@@ -395,7 +352,7 @@ class Trainer(backend.TrainStep):
         )
         if attacked is None:
             terms = terms[:1]
-        result = self._reduce(batch, terms, clean, attacked)
+        result = self._reduce(batch, terms, clean, attacked, penalties)
         return self._setup.logs.testing.update(batch, result, info)
 
 
@@ -424,10 +381,3 @@ def _counter(name):
         aggregation="only_first_replica",
         name=name,
     )
-
-
-class _EpochMarker(keras.callbacks.Callback):
-    """Tells the model which epoch it is."""
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.model.set_epoch(epoch)

@@ -108,6 +108,17 @@ def test_an_exit_may_not_take_the_name_of_a_signature(tmp_path):
         export_saved_model(small_model(("serve", "late")), tmp_path / "model")
 
 
+@needs_tensorflow
+def test_a_model_of_any_image_size_needs_images_to_compare_on(tmp_path):
+    images = keras.Input((None, None, 1))
+    x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(3, 3)(images))
+    model = MultiExitModel(
+        images, [keras.layers.Dense(4)(x), keras.layers.Dense(4)(x)]
+    )
+    with pytest.raises(ValueError, match="`images` to compare on are needed"):
+        export_saved_model(model, tmp_path / "saved_model")
+
+
 def test_only_multi_exit_models_are_exported(tmp_path):
     with pytest.raises(TypeError, match="from_functional"):
         export_saved_model(keras.Sequential(), tmp_path / "model")

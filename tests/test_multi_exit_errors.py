@@ -76,6 +76,15 @@ HEADS = {
     "float32_softmax": lambda x: layers.Activation(
         keras.activations.softmax, dtype="float32"
     )(dense()(x)),
+    "linear_after_softmax": lambda x: layers.Activation(
+        "linear", dtype="float32"
+    )(dense(activation="softmax")(x)),
+    "identity_after_softmax": lambda x: layers.Identity()(
+        layers.Softmax()(dense()(x))
+    ),
+    "reshape_after_softmax": lambda x: layers.Reshape((4,))(
+        layers.Activation("softmax")(dense()(x))
+    ),
     "nested_model": lambda x: keras.Sequential(
         [layers.Dense(4, activation="softmax")]
     )(layers.Flatten()(x)),
@@ -102,6 +111,30 @@ def test_heads_that_squash_their_logits_are_refused(head):
 )
 def test_heads_of_logits_are_fine(head):
     build(lambda x: [head(x), head(x)])
+
+
+def test_a_nested_model_of_which_some_outputs_are_squashed_is_doubtful():
+    # Which output of the nested model the exit is, Keras does not tell.
+    inputs = keras.Input((8, 8, 1))
+    nested = keras.Model(
+        inputs, [dense()(inputs), dense(activation="softmax")(inputs)]
+    )
+    with pytest.warns(UserWarning, match="Exit 'exit_1' ends in softmax.*may"):
+        build(pair(lambda x: nested(x)[0], dense()))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int32"])
+def test_images_are_floats(dtype):
+    inputs = keras.Input((8, 8, 1), dtype=dtype)
+    with pytest.raises(ValueError, match=f"dtype='{dtype}' would round to 0"):
+        build(lambda x: [dense()(layers.Rescaling(1.0)(x))] * 2, inputs)
+
+
+def test_attacks_through_float16_layers_are_warned_about():
+    half = layers.Dense(4, dtype="mixed_float16")
+    model = build(pair(dense(), lambda x: half(layers.Flatten()(x))))
+    with pytest.warns(UserWarning, match="in float16.*stand still"):
+        model.exit_logits()
 
 
 def test_a_softmax_model_does_not_convert():

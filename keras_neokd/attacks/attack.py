@@ -146,10 +146,15 @@ class Attack(Configurable):
                 f"function in `ExitLogits`. Received {predict!r}."
             )
         self.validate(predict.num_exits)
+        if labels is None:
+            raise ValueError(
+                "An attack needs the true `labels` of the images, received "
+                "None."
+            )
         images = ops.convert_to_tensor(images, "float32")
         labels = ops.convert_to_tensor(labels)
         host_images = ops.convert_to_numpy(images)
-        checks.images_and_labels(host_images)
+        checks.images_and_labels(host_images)  # Before the model sees them.
         checks.images_and_labels(
             host_images,
             ops.convert_to_numpy(labels),

@@ -150,7 +150,7 @@ class TrainStep:
             *self.metrics_variables,
         ]
         values = [*trainable, *non_trainable, *metrics_state]
-        with _scope(variables, values) as current:
+        with _scope(variables, values, collect_losses=True) as current:
             logs = self._evaluate(self._batch(data, self._test_index))
         updated = [current.get_current_value(each) for each in variables]
         first, second = len(trainable), len(trainable) + len(non_trainable)

@@ -63,6 +63,12 @@ def checked(
         return (check(batch) for batch in x), y
     if x is None:
         return x, y
+    if len(x) == 0:
+        raise ValueError(
+            "At least one image is needed, received none. "
+            "`keras_neokd.data.load` sets validation images apart only where "
+            "`validation_size` asks for them."
+        )
     check((x, y, sample_weight))
     # One form for all calls: a compiled step would have to cope with each.
     if y is not None:

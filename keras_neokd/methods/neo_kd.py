@@ -10,7 +10,6 @@ Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
 import keras
-from keras import ops
 
 from keras_neokd import checks
 from keras_neokd import losses
@@ -20,10 +19,6 @@ from keras_neokd.methods.method import Term
 from keras_neokd.methods.method import check_exit_weights
 from keras_neokd.methods.method import resolve_exit_weights
 
-_DIVERGENCES = {
-    "cross_entropy": losses.soft_cross_entropy,
-    "kl": losses.kl_divergence,
-}
 _TEACHER_RADIUS = {"none": 0, "neighbors": 1, "all": None}
 _ALLOCATIONS = ("epoch", "batch", "sample")
 # Keeps the class draw apart from other uses of the same seed.
@@ -36,22 +31,17 @@ class _Distillation(Method):
     def __init__(self, weight, exit_weights, divergence, temperature):
         self.weight = checks.number("weight", weight, minimum=0)
         self.exit_weights = check_exit_weights(exit_weights)
-        self.divergence = checks.choice("divergence", divergence, _DIVERGENCES)
+        self.divergence = checks.choice(
+            "divergence", divergence, losses.DIVERGENCES
+        )
         self.temperature = checks.number("temperature", temperature, above=0)
 
     def validate(self, num_exits, num_classes):
         """See `Method.validate`."""
         resolve_exit_weights(self.exit_weights, num_exits)
 
-    def _term(self, name, adversarial, targets):
-        # The clean prediction teaches and is not taught: without the stop it
-        # would be pulled towards the adversarial one.
-        values = _DIVERGENCES[self.divergence](
-            adversarial, ops.stop_gradient(targets), self.temperature
-        )
-        exit_weights = resolve_exit_weights(
-            self.exit_weights, adversarial.shape[1]
-        )
+    def _term(self, name, values):
+        exit_weights = resolve_exit_weights(self.exit_weights, values.shape[1])
         return Term(
             name, values, tuple(self.weight * each for each in exit_weights)
         )
@@ -96,10 +86,14 @@ class NKD(_Distillation):
 
     def extra_terms(self, clean, adversarial, labels, step):
         """See `Method.extra_terms`."""
-        targets = losses.neighbor_teacher(
-            clean, _TEACHER_RADIUS[self.teacher], self.temperature
+        values = losses.nkd(
+            clean,
+            adversarial,
+            _TEACHER_RADIUS[self.teacher],
+            self.divergence,
+            self.temperature,
         )
-        return [self._term("nkd", adversarial, targets)]
+        return [self._term("nkd", values)]
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -118,7 +112,8 @@ class EOKD(_Distillation):
         exit_weights: as in `NKD`.
         allocation: how long a draw lasts: `"epoch"` (default, the paper: one
             table indexed by the true label), `"batch"` (the same, redrawn
-            for every step) or `"sample"` (every image its own).
+            for every step) or `"sample"` (every image its own). A loop of
+            `fit(epochs=1)` needs `initial_epoch`, or it stays in epoch 0.
         divergence: as in `NKD`.
         temperature: as in `NKD`.
 
@@ -160,8 +155,10 @@ class EOKD(_Distillation):
         allowed = losses.orthogonal_classes(
             labels, num_exits, num_classes, self._keys(labels, step)
         )
-        targets = losses.orthogonal_targets(clean, allowed, self.temperature)
-        return [self._term("eokd", adversarial, targets)]
+        values = losses.eokd(
+            clean, adversarial, allowed, self.divergence, self.temperature
+        )
+        return [self._term("eokd", values)]
 
     def _keys(self, labels, step):
         words = {

@@ -156,6 +156,7 @@ BAD_IMAGES = {
     "infinite": (changed(-np.inf), "NaN or infinity in 1 of 4 images"),
     "no_channels": (IMAGES[4:, :, :, 0], r"Images need shape \(batch, 8, 8, 1"),
     "too_wide": (np.zeros((4, 8, 9, 1)), r"received \(4, 8, 9, 1\)"),
+    "none": (np.zeros((0, 8, 8, 1)), "At least one image is needed"),
     "channels_first": (np.zeros((4, 1, 8, 8)), r"received \(4, 1, 8, 8\)"),
 }
 BAD_LABELS = {
@@ -174,7 +175,8 @@ BAD_LABELS = {
 
 def bad_arrays():
     for name, (images, message) in BAD_IMAGES.items():
-        yield pytest.param(images, LABELS[4:], message, id=f"images_{name}")
+        labels = LABELS[4 : 4 + len(images)]
+        yield pytest.param(images, labels, message, id=f"images_{name}")
     for name, (labels, message) in BAD_LABELS.items():
         yield pytest.param(IMAGES[4:], labels, message, id=f"labels_{name}")
 
@@ -202,6 +204,8 @@ def test_bad_images_are_not_predicted(shared, name):
     images, message = BAD_IMAGES[name]
     with pytest.raises(ValueError, match=message):
         shared[0].predict(images, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        shared[0].predict_on_batch(images)
 
 
 @pytest.mark.parametrize(

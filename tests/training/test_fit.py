@@ -284,6 +284,18 @@ def test_optimizers_of_keras_train_too():
 # Callbacks.
 
 
+def test_arguments_by_position_are_those_of_keras(model, of_arrays):
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
+    model.fit(IMAGES, LABELS, 6, 1, 0, [callback])
+    assert seen == [0]
+    by_position = model.evaluate(IMAGES, LABELS, 6, 0)
+    by_name = model.evaluate(IMAGES, LABELS, batch_size=6, verbose=0)
+    assert by_position == pytest.approx(by_name)
+
+
 def test_callbacks_see_the_logs_of_batches_and_epochs(model):
     batches, epochs = tiny.LogsOfBatches(), []
     on_epoch = keras.callbacks.LambdaCallback(

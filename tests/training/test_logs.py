@@ -7,6 +7,7 @@ from keras import ops
 
 torch = pytest.importorskip("torch")
 
+from keras_neokd import MultiExitModel  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from tests.training import tiny  # noqa: E402
 from tests.training import torch_reference  # noqa: E402
@@ -265,10 +266,25 @@ def test_logs_of_a_batch_equal_those_of_the_same_whole_data(model):
     )
 
 
-def test_results_as_a_list_have_each_value_once(model):
-    by_name = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
-    as_list = model.evaluate(IMAGES, LABELS, verbose=0)
-    assert sorted(as_list) == pytest.approx(sorted(by_name.values()))
+@pytest.mark.parametrize("call", ["evaluate", "test_on_batch"])
+def test_results_as_a_list_are_in_the_order_of_the_names(model, call):
+    arguments = {"verbose": 0} if call == "evaluate" else {}
+    results = getattr(model, call)
+    by_name = results(IMAGES, LABELS, return_dict=True, **arguments)
+    as_list = results(IMAGES, LABELS, **arguments)
+    assert model.metrics_names[0] == "loss"
+    names = [name for name in model.metrics_names if name in by_name]
+    assert dict(zip(names, as_list, strict=True)) == pytest.approx(by_name)
+
+
+def test_training_results_as_a_list_have_exactly_the_names(shared):
+    model, start = shared
+    tiny.restore(model, start)
+    by_name = model.train_on_batch(IMAGES, LABELS, return_dict=True)
+    tiny.restore(model, start)
+    as_list = model.train_on_batch(IMAGES, LABELS)
+    names = model.metrics_names
+    assert dict(zip(names, as_list, strict=True)) == pytest.approx(by_name)
 
 
 def test_training_and_testing_logs_do_not_mix(model):
@@ -366,6 +382,41 @@ def test_regularisers_are_added_once_to_the_gradient(regularised, model):
         )
 
 
+class PenaltyOfOutputs(keras.layers.Layer):
+    """Adds the mean square of what passes through."""
+
+    def call(self, inputs):
+        self.add_loss(ops.mean(ops.square(inputs)))
+        return inputs
+
+
+def test_losses_that_layers_add_count_for_both_forward_passes():
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Flatten()(inputs)
+    hidden = PenaltyOfOutputs()(keras.layers.Dense(6)(x))
+    outputs = [keras.layers.Dense(tiny.NUM_CLASSES)(hidden) for _ in range(3)]
+    model = tiny.randomized(MultiExitModel(inputs, outputs))
+    kernel, bias = (tiny.array(each) for each in model.weights[:2])
+    attack = tiny.GivenImages(ADVERSARIAL)
+    tiny.compiled(model, attack=attack, validation_attack=attack)
+
+    def penalty(images):
+        return np.mean((images.reshape(len(images), -1) @ kernel + bias) ** 2)
+
+    both = penalty(IMAGES) + penalty(ADVERSARIAL)
+    assert penalty(IMAGES) > 0.01
+    tested = model.test_on_batch(IMAGES, LABELS, return_dict=True)
+    plain = 3 * (tested["clean_loss"] + tested["adversarial_loss"])
+    assert tested["loss"] - plain == pytest.approx(both, abs=2e-5)
+    trained = model.train_on_batch(IMAGES, LABELS, return_dict=True)
+    plain = sum(
+        weight * trained[f"{name}_{term}_loss"]
+        for term, weights in tiny.TERM_WEIGHTS.items()
+        for name, weight in zip(tiny.NAMES, weights, strict=True)
+    )
+    assert trained["loss"] - plain == pytest.approx(both, abs=2e-5)
+
+
 # Metrics of the user.
 
 
@@ -376,7 +427,10 @@ def mean_largest_logit(labels, logits):
 @pytest.mark.parametrize(
     ("metric", "name"),
     [
-        ("sparse_categorical_crossentropy", "sparse_categorical_crossentropy"),
+        (
+            "sparse_top_k_categorical_accuracy",
+            "sparse_top_k_categorical_accuracy",
+        ),
         (mean_largest_logit, "mean_largest_logit"),
         (
             keras.metrics.SparseCategoricalCrossentropy(
@@ -422,4 +476,30 @@ def test_metrics_start_anew_in_every_epoch(shared):
 @pytest.mark.parametrize("metrics", [top_2(), {"exit_1": top_2()}])
 def test_metrics_that_are_no_list_are_refused(metrics):
     with pytest.raises(TypeError, match="`metrics` needs a list"):
+        tiny.compiled(tiny.dense_model(), metrics=metrics)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (["categorical_accuracy"], "needs one-hot.*begins with Sparse"),
+        ([keras.metrics.TopKCategoricalAccuracy(2)], "needs one-hot"),
+        ([keras.metrics.CategoricalCrossentropy()], "needs one-hot"),
+        (["binary_accuracy"], "needs one-hot or binary"),
+        (["sparse_categorical_crossentropy"], "from_logits=True"),
+        (
+            [keras.metrics.SparseCategoricalCrossentropy()],
+            "expects probabilities.*from_logits=True",
+        ),
+        (
+            [
+                keras.metrics.SparseTopKCategoricalAccuracy(2),
+                keras.metrics.SparseTopKCategoricalAccuracy(4),
+            ],
+            "a name of its own",
+        ),
+    ],
+)
+def test_metrics_that_would_mislead_are_refused(metrics, message):
+    with pytest.raises(ValueError, match=message):
         tiny.compiled(tiny.dense_model(), metrics=metrics)

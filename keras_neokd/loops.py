@@ -1,0 +1,147 @@
+"""`fit`, `evaluate`, `predict` and their like: Keras' loops, data checked.
+
+Signatures are those of `keras.Model`. What it would return as a list sorted
+by name has the order of `metrics_names` here, `loss` first.
+"""
+
+import keras
+
+from keras_neokd.data.checks import checked
+
+
+class CheckedLoops:
+    """Mixin in front of `keras.Model` for multi-exit models."""
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        **kwargs,
+    ):
+        """Train as `keras.Model.fit`, after checking the data.
+
+        Whole arrays are checked before training starts, streams batch by
+        batch on the host. EOKD draws new classes with every epoch, so a loop
+        of calls with `epochs=1` has to pass `initial_epoch`.
+
+        Raises:
+            ValueError: if images are not in [0, 1] or have another shape
+                than the model's input, or labels do not name its classes.
+        """
+        x, y = self._checked(x, y, sample_weight)
+        if validation_data is not None:
+            validation_data = self._checked_validation(validation_data)
+        callbacks = [] if callbacks is None else callbacks
+        if not isinstance(callbacks, (list, tuple)):
+            callbacks = [callbacks]
+        return super().fit(
+            x,
+            y,
+            batch_size=batch_size,
+            epochs=epochs,
+            verbose=verbose,
+            callbacks=[_EpochMarker(), *callbacks],
+            validation_split=validation_split,
+            validation_data=validation_data,
+            # A stream that shuffles by itself, reproducibly, would have the
+            # order of its batches shuffled once more by Keras.
+            shuffle=shuffle and not hasattr(x, "set_epoch"),
+            class_weight=class_weight,
+            sample_weight=sample_weight,
+            initial_epoch=initial_epoch,
+            **kwargs,
+        )
+
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+        **kwargs,
+    ):
+        """Evaluate as `keras.Model.evaluate`, after checking the data."""
+        x, y = self._checked(x, y, sample_weight)
+        logs = super().evaluate(
+            x,
+            y,
+            batch_size=batch_size,
+            verbose=verbose,
+            sample_weight=sample_weight,
+            steps=steps,
+            callbacks=callbacks,
+            return_dict=True,
+            **kwargs,
+        )
+        return logs if return_dict else self._in_order(logs)
+
+    def predict(self, x, *args, **kwargs):
+        """Predict as `keras.Model.predict`, after checking the images."""
+        x, _ = self._checked(x, None, labelled=False)
+        return super().predict(x, *args, **kwargs)
+
+    def train_on_batch(
+        self,
+        x,
+        y=None,
+        sample_weight=None,
+        class_weight=None,
+        return_dict=False,
+    ):
+        """Train as `keras.Model.train_on_batch`, after checking the data."""
+        x, y = self._checked(x, y, sample_weight)
+        logs = super().train_on_batch(
+            x, y, sample_weight, class_weight, return_dict=True
+        )
+        return logs if return_dict else self._in_order(logs)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+        """Test as `keras.Model.test_on_batch`, after checking the data."""
+        x, y = self._checked(x, y, sample_weight)
+        logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
+        return logs if return_dict else self._in_order(logs)
+
+    def predict_on_batch(self, x):
+        """Predict as `keras.Model.predict_on_batch`, after checking."""
+        x, _ = self._checked(x, None, labelled=False)
+        return super().predict_on_batch(x)
+
+    def _in_order(self, logs):
+        return [logs[name] for name in self.metrics_names if name in logs]
+
+    def _checked(self, x, y, sample_weight=None, labelled=True):
+        return checked(
+            x,
+            y,
+            sample_weight,
+            image_shape=self.input_shape[1:],
+            num_classes=self.num_classes,
+            labelled=labelled,
+        )
+
+    def _checked_validation(self, data):
+        if isinstance(data, (tuple, list)):
+            x, y, weights = keras.utils.unpack_x_y_sample_weight(tuple(data))
+            return (*self._checked(x, y, weights), *data[2:])
+        return self._checked(data, None)[0]
+
+
+class _EpochMarker(keras.callbacks.Callback):
+    """Tells the model which epoch it is."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.set_epoch(epoch)
