@@ -38,6 +38,9 @@ class CheckedLoops:
             ValueError: if images are not in [0, 1] or have another shape
                 than the model's input, or labels do not name its classes.
         """
+        # A stream that shuffles by itself, reproducibly, would have the order
+        # of its batches shuffled once more by Keras.
+        shuffle = shuffle and not hasattr(x, "set_epoch")
         x, y = self._checked(x, y, sample_weight)
         if validation_data is not None:
             validation_data = self._checked_validation(validation_data)
@@ -53,9 +56,7 @@ class CheckedLoops:
             callbacks=[_EpochMarker(), *callbacks],
             validation_split=validation_split,
             validation_data=validation_data,
-            # A stream that shuffles by itself, reproducibly, would have the
-            # order of its batches shuffled once more by Keras.
-            shuffle=shuffle and not hasattr(x, "set_epoch"),
+            shuffle=shuffle,
             class_weight=class_weight,
             sample_weight=sample_weight,
             initial_epoch=initial_epoch,

@@ -63,7 +63,7 @@ def checked(
         return (check(batch) for batch in x), y
     if x is None:
         return x, y
-    if len(x) == 0:
+    if tuple(np.shape(x))[:1] == (0,):
         raise ValueError(
             "At least one image is needed, received none. "
             "`keras_neokd.data.load` sets validation images apart only where "

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_neokd import data as library_data
 from keras_neokd import methods
 from tests.training import tiny
 
@@ -223,6 +224,21 @@ def test_batches_one_by_one_train_as_fit_does(model, of_arrays):
     tiny.assert_equal_states(
         trained_part(model), trained_part(model, of_arrays[1]), 1e-6
     )
+
+
+def test_batches_in_an_order_of_their_own_keep_it(model):
+    split = library_data.Split(IMAGES, LABELS, np.arange(len(IMAGES)))
+    batches = library_data.TrainingBatches(split, batch_size=2, seed=3)
+    for batch in batches:
+        model.train_on_batch(*batch)
+    expected = tiny.snapshot(model)
+
+    start = tiny.compiled(tiny.dense_model(), validation_attack=tiny.pgd())
+    start.fit(
+        library_data.TrainingBatches(split, batch_size=2, seed=3), verbose=0
+    )
+
+    tiny.assert_equal_states(expected, tiny.snapshot(start))
 
 
 def test_several_steps_per_execution_are_the_same_steps(of_arrays):
