@@ -78,8 +78,17 @@ def build_method(config):
         "divergence": section.divergence,
         "temperature": section.temperature,
     }
+    one_teacher = {
+        "weight": section.distillation_weight,
+        "temperature": section.temperature,
+        "divergence": section.divergence,
+    }
+    if section.name in ("skd", "ard"):
+        one_teacher["teacher"] = _teaching_exit(section.teacher)
     arguments = {
         "adversarial_training": {},
+        "skd": one_teacher,
+        "ard": one_teacher,
         "nkd": {
             "weight": section.nkd_weight,
             "teacher": section.teacher,
@@ -99,6 +108,15 @@ def build_method(config):
         },
     }
     return methods.BY_NAME[section.name](**arguments[section.name])
+
+
+def _teaching_exit(name):
+    """Return the `teacher` of SKD and ARD; configs count exits from 1."""
+    if name == "last":
+        return -1
+    if name.isdecimal() and int(name) > 0:
+        return int(name) - 1
+    return checks.choice("method.teacher", name, ("ensemble", "last", "1"))
 
 
 def build_attack(config, name=None, exit=None, **changes):

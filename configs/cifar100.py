@@ -13,15 +13,20 @@ not reproduced by us so far):
 
     max-average attack     1      2      3      4      5      6      7   mean
     Adv. w/o Distill   28.04  28.32  28.34  27.64  26.78  25.93  24.77  27.12
+    SKD                27.36  27.68  25.79  24.74  24.10  20.86  19.28  24.26
+    ARD                27.60  28.00  27.99  27.42  28.32  27.25  29.08  27.95
     NEO-KD             28.37  28.78  29.02  29.49  30.06  28.45  28.54  28.96
 
     average attack         1      2      3      4      5      6      7   mean
     Adv. w/o Distill   16.74  17.33  19.05  19.47  19.06  18.15  17.12  18.13
+    SKD                18.13  18.45  19.53  19.87  19.54  16.67  14.21  18.06
+    ARD                16.63  17.16  19.13  19.74  19.70  18.92  19.83  18.73
     NEO-KD             20.41  21.32  23.27  24.30  24.47  23.99  22.39  22.88
 
 Mean top-5: 58.95 and 59.63 (max-average), 49.28 and 52.89 (average). Trained
 with the average attack, `--config.attack.name=average` (Table A2), mean
-top-1: Adv. w/o Distill 20.55 and 13.00, NEO-KD 21.60 and 15.63. NKD and EOKD
+top-1: Adv. w/o Distill 20.55 and 13.00, SKD 19.20 and 14.77, ARD
+20.37 and 13.31, NEO-KD 21.60 and 15.63. NKD and EOKD
 alone are not published for CIFAR-100.
 """
 

@@ -3,15 +3,15 @@
     python -m apps.train --config=configs/default.py:neo_kd --workdir=runs/x
 
 The variant after the colon is the training method, a row of the paper's
-tables: `adversarial_training` ("Adv. w/o Distill"), `nkd`, `eokd` or
-`neo_kd`. Any value can be changed on the command line, for example
+tables: `adversarial_training` ("Adv. w/o Distill"), `skd`, `ard`, `nkd`,
+`eokd` or `neo_kd`. Any value can be changed on the command line, for example
 `--config.attack.name=average --config.train.epochs=3`; a key that is not in
 this file, or a value of another type, is refused.
 """
 
 from ml_collections import config_dict
 
-VARIANTS = ("adversarial_training", "nkd", "eokd", "neo_kd")
+VARIANTS = ("adversarial_training", "skd", "ard", "nkd", "eokd", "neo_kd")
 
 
 def get_config(variant="neo_kd"):
@@ -132,13 +132,16 @@ def _method(variant):
         "nkd_weight": 3.0,
         "eokd_weight": 1.0,
         "exit_weights": config_dict.placeholder(tuple),
-        # NKD: neighbors, none or all (Table 7).
-        "teacher": "neighbors",
+        # NKD: neighbors, none or all (Table 7). SKD and ARD: last, ensemble,
+        # or the number of an exit, from 1 (Table A4).
+        "teacher": "last" if variant in ("skd", "ard") else "neighbors",
         # EOKD: classes are redrawn every epoch, batch or sample.
         "allocation": "epoch",
-        # cross_entropy or kl.
+        # cross_entropy or kl: equal gradients.
         "divergence": "cross_entropy",
-        "temperature": 1.0,
+        "temperature": {"skd": 1.5, "ard": 30.0}.get(variant, 1.0),
+        # Weight of SKD's and ARD's terms; ARD's is times temperature**2.
+        "distillation_weight": {"skd": 0.35}.get(variant, 1.0),
     }
 
 

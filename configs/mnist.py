@@ -12,10 +12,14 @@ this code reaches is in docs/results.md):
 
     max-average attack        exit 1  exit 2  exit 3  average
     Adv. w/o Distill           89.74   95.89   96.82    94.15
+    SKD                        89.77   96.24   97.08    94.36
+    ARD                        89.65   95.79   96.47    93.97
     NEO-KD                     90.56   96.30   96.62    94.49
 
     average attack            exit 1  exit 2  exit 3  average
     Adv. w/o Distill           85.17   95.87   97.20    92.75
+    SKD                        84.35   96.53   97.53    92.82
+    ARD                        85.07   96.12   97.28    92.82
     NEO-KD                     86.17   96.92   97.42    93.50
 
 Clean accuracy, average over exits: Adv. w/o Distill 99.02, NEO-KD 98.86.

@@ -171,6 +171,27 @@ def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
     )
 
 
+def exit_teacher(logits, teacher, temperature=1.0):
+    """Prediction of one exit, or the mean of all, as a teacher.
+
+    Args:
+        logits: `(batch, exits, classes)`.
+        teacher: 0-based index of the exit (-1 is the last), or
+            `"ensemble"`.
+        temperature: positive number. Defaults to 1.
+
+    Returns:
+        Probabilities `(batch, 1, classes)`, without gradient.
+    """
+    predictions = ops.softmax(logits / temperature, axis=-1)
+    if teacher == "ensemble":
+        chosen = ops.mean(predictions, axis=1, keepdims=True)
+    else:
+        index = teacher % logits.shape[1]
+        chosen = predictions[:, index : index + 1]
+    return ops.stop_gradient(chosen)
+
+
 def orthogonal_classes(labels, num_exits, num_classes, keys):
     """Draw the classes that each exit may learn in EOKD (Eq. 6).
 

@@ -4,12 +4,17 @@ from keras_neokd import methods
 
 methods.AdversarialTraining()      # Eq. 4, no distillation
 methods.NEOKD()                    # Eq. 7 with the paper's weights
+methods.SKD(), methods.ARD()       # distillation baselines
+methods.NEOKD() + 0.5 * methods.ARD()
 methods.get("neo_kd")              # the same by name
 """
 
+from keras_neokd.methods.exit_distillation import ARD
+from keras_neokd.methods.exit_distillation import SKD
 from keras_neokd.methods.method import AdversarialTraining
 from keras_neokd.methods.method import Method
 from keras_neokd.methods.method import Step
+from keras_neokd.methods.method import Sum
 from keras_neokd.methods.method import Term
 from keras_neokd.methods.neo_kd import EOKD
 from keras_neokd.methods.neo_kd import NEOKD
@@ -17,9 +22,11 @@ from keras_neokd.methods.neo_kd import NKD
 
 BY_NAME = {
     "adversarial_training": AdversarialTraining,
+    "ard": ARD,
     "eokd": EOKD,
     "neo_kd": NEOKD,
     "nkd": NKD,
+    "skd": SKD,
 }
 
 
@@ -27,8 +34,9 @@ def get(identifier):
     """Return a method from an object or a name.
 
     Args:
-        identifier: a `Method`, or one of `"adversarial_training"`, `"nkd"`,
-            `"eokd"`, `"neo_kd"` for the paper's settings.
+        identifier: a `Method`, or one of `"adversarial_training"`, `"ard"`,
+            `"eokd"`, `"neo_kd"`, `"nkd"`, `"skd"` for the default settings,
+            which are the paper's where it has them.
 
     Raises:
         ValueError: if the name is unknown.
@@ -50,13 +58,16 @@ def get(identifier):
 
 
 __all__ = [
+    "ARD",
     "BY_NAME",
     "EOKD",
     "NEOKD",
     "NKD",
+    "SKD",
     "AdversarialTraining",
     "Method",
     "Step",
+    "Sum",
     "Term",
     "get",
 ]

@@ -41,6 +41,24 @@ def test_a_method_gets_the_settings_of_the_config():
     assert building.build_method(config).weight == 0.5
 
 
+@pytest.mark.parametrize(
+    ("teacher", "expected"),
+    [("last", -1), ("ensemble", "ensemble"), ("1", 0), ("3", 2)],
+)
+@pytest.mark.parametrize("name", ["skd", "ard"])
+def test_exit_distillation_gets_the_settings_of_the_config(
+    name, teacher, expected
+):
+    config = mnist.get_config(name)
+    weight, temperature = {"skd": (0.35, 1.5), "ard": (1.0, 30.0)}[name]
+    assert config.method.teacher == "last"
+    config.method.teacher = teacher
+    method = building.build_method(config)
+    assert type(method).__name__ == name.upper()
+    assert (method.weight, method.temperature) == (weight, temperature)
+    assert method.teacher == expected
+
+
 def test_an_attack_gets_the_settings_of_the_config():
     config = mnist.get_config()
     attack = building.build_attack(config)
@@ -77,6 +95,16 @@ def test_the_optimizer_gets_the_settings_of_the_config():
         ("model", {"constructor": "cifar10"}, r"model\.constructor.*mnist"),
         ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
         ("method", {"teacher": "last"}, "teacher.*last.*neighbors"),
+        (
+            "method",
+            {"name": "skd", "teacher": "none"},
+            r"method\.teacher.*none.*ensemble",
+        ),
+        (
+            "method",
+            {"name": "ard", "teacher": "0"},
+            r"method\.teacher.*'0'.*ensemble",
+        ),
         ("attack", {"name": "cw"}, r"attack\.name.*cw.*max_average"),
         ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
         ("attack", {"num_steps": 0}, "num_steps.*>= 1"),

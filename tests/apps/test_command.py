@@ -34,8 +34,8 @@ def run(*arguments):
         (TRAIN, "--workdir"),
         (("apps.train", "--workdir=x"), "--config"),
         (
-            ("apps.train", "--config=configs/digits.py:sdk", "--workdir=x"),
-            "expected one of adversarial_training, nkd, eokd, neo_kd",
+            ("apps.train", "--config=configs/digits.py:kd", "--workdir=x"),
+            "expected one of adversarial_training, skd, ard, nkd, eokd, neo_kd",
         ),
     ],
 )

@@ -21,6 +21,12 @@ ADVERSARIAL = [
 
 ALL_METHODS = [
     methods.AdversarialTraining(),
+    methods.AdversarialTraining(0.5, 0.25),
+    methods.SKD(),
+    methods.SKD(0.5, 4.0, "ensemble", "cross_entropy", 0.5),
+    methods.SKD.phuong(num_exits=3),
+    methods.ARD(),
+    methods.ARD(0.5, 4.0, 0, "all", "cross_entropy", "mean"),
     methods.NKD(),
     methods.NKD(2.0, (1, 0, 1.5), "all", "kl", 3.0),
     methods.EOKD(),
@@ -126,7 +132,9 @@ def test_round_trip_keeps_every_argument(method):
 
 
 def test_representation_shows_how_to_write_the_method():
-    assert repr(methods.AdversarialTraining()) == "AdversarialTraining()"
+    assert repr(methods.AdversarialTraining()) == (
+        "AdversarialTraining(clean_weight=1.0, adversarial_weight=1.0)"
+    )
     assert repr(methods.NKD(2, (1, 1))) == (
         "NKD(weight=2.0, exit_weights=(1.0, 1.0), teacher='neighbors', "
         "divergence='cross_entropy', temperature=1.0)"
@@ -140,6 +148,8 @@ def test_representation_shows_how_to_write_the_method():
     ("name", "expected"),
     [
         ("adversarial_training", methods.AdversarialTraining()),
+        ("skd", methods.SKD(weight=0.35, temperature=1.5)),
+        ("ard", methods.ARD(weight=1.0, temperature=30.0)),
         ("nkd", methods.NKD(weight=3.0)),
         ("eokd", methods.EOKD(weight=1.0)),
         ("neo_kd", methods.NEOKD(nkd_weight=3.0, eokd_weight=1.0)),
@@ -161,8 +171,9 @@ def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError) as caught:
         methods.get(name)
     assert f"Unknown method {name!r}" in str(caught.value)
-    assert "['adversarial_training', 'eokd', 'neo_kd', 'nkd']" in str(
-        caught.value
+    assert (
+        "['adversarial_training', 'ard', 'eokd', 'neo_kd', 'nkd', 'skd']"
+        in str(caught.value)
     )
 
 

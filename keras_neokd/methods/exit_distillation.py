@@ -1,0 +1,194 @@
+"""Baselines in which one exit, or the mean of all, teaches exits.
+
+SKD()                                # last exit teaches the earlier ones
+SKD.phuong(num_exits=3)              # with the weights of Phuong and Lampert
+ARD()                                # clean last exit, adversarial last exit
+ARD(teacher="ensemble", student="all")
+"""
+
+import keras
+
+from keras_neokd import checks
+from keras_neokd import losses
+from keras_neokd.methods.method import Method
+from keras_neokd.methods.method import Term
+
+
+class _ExitDistillation(Method):
+    """What SKD and ARD share: teacher, weight, divergence, temperature."""
+
+    def __init__(self, weight, temperature, teacher, divergence):
+        self.weight = checks.number("weight", weight, minimum=0)
+        self.temperature = checks.number("temperature", temperature, above=0)
+        self.teacher = _check_exit("teacher", teacher, "ensemble")
+        self.divergence = checks.choice(
+            "divergence", divergence, losses.DIVERGENCES
+        )
+
+    def validate(self, num_exits, num_classes):
+        """See `Method.validate`."""
+        _check_range("teacher", self.teacher, num_exits)
+
+    def _values(self, teaching, taught):
+        targets = losses.exit_teacher(teaching, self.teacher, self.temperature)
+        return losses.DIVERGENCES[self.divergence](
+            taught, targets, self.temperature
+        )
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class SKD(_ExitDistillation):
+    """Eq. 4 plus self-distillation between exits (Phuong and Lampert 2019).
+
+    One exit teaches all others, on clean and on attacked images separately,
+    as NEO-KD compares with it. NEO-KD does not say with which weights: the
+    defaults are those of its authors' earlier code.
+
+    Args:
+        weight: weight of both terms, >= 0; no factor T**2. Defaults to 0.35.
+        temperature: of teacher and student, > 0. Defaults to 1.5.
+        teacher: 0-based index of the teaching exit, which is not taught
+            itself; -1 (default) is the last. `"ensemble"`: the mean
+            prediction of all exits teaches all (Table A4).
+        divergence: `"kl"` (default) or `"cross_entropy"`: equal gradients.
+        base_weight: weight of both cross-entropies of Eq. 4. Defaults to 1.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described, or, when
+            the model is compiled, if it has no such exit.
+    """
+
+    def __init__(
+        self,
+        weight=0.35,
+        temperature=1.5,
+        teacher=-1,
+        divergence="kl",
+        base_weight=1.0,
+    ):
+        super().__init__(weight, temperature, teacher, divergence)
+        self.base_weight = checks.number("base_weight", base_weight, minimum=0)
+
+    @classmethod
+    def phuong(cls, num_exits, **overrides):
+        """Return the setting of Phuong and Lampert's code.
+
+        Half the weight on labels and half, times T**2, on the teacher, with
+        T = 4; all of it times 10 / exits.
+
+        Args:
+            num_exits: number of exits of the model.
+            **overrides: constructor arguments to replace.
+        """
+        scale = 10 / checks.integer("num_exits", num_exits, minimum=2)
+        settings = {
+            "weight": scale * 0.5 * 4.0**2,
+            "temperature": 4.0,
+            "divergence": "cross_entropy",
+            "base_weight": scale * 0.5,
+        }
+        return cls(**{**settings, **overrides})
+
+    def base_weights(self, num_exits):
+        """See `Method.base_weights`."""
+        weights = (self.base_weight,) * num_exits
+        return weights, weights
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        return ("clean_skd", "adversarial_skd")
+
+    def extra_terms(self, clean, adversarial, labels, step):
+        """See `Method.extra_terms`."""
+        num_exits = clean.shape[1]
+        weights = [self.weight] * num_exits
+        if self.teacher != "ensemble":
+            weights[self.teacher] = 0.0
+        return [
+            Term(name, self._values(logits, logits), tuple(weights))
+            for name, logits in zip(
+                self.extra_term_names(), (clean, adversarial), strict=True
+            )
+        ]
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class ARD(_ExitDistillation):
+    """Eq. 4 plus adversarially robust distillation (Goldblum et al. 2020).
+
+    `weight * T**2 * KL(teacher(x) || student(x_adv))`, where one exit's clean
+    prediction teaches an exit's prediction on the attacked image; NEO-KD
+    compares with last exit to last exit. It does not say with which weight:
+    the defaults are those of the original code.
+
+    Args:
+        weight: alpha, >= 0. Defaults to 1.
+        temperature: T of teacher and student, > 0. Defaults to 30.
+        teacher: 0-based index of the teaching exit, -1 (default) is the
+            last, or `"ensemble"` (Table A4).
+        student: 0-based index of the taught exit, -1 (default) is the last,
+            or `"all"`.
+        divergence: `"kl"` (default) or `"cross_entropy"`: equal gradients.
+        reduction: `"sum"` over classes (default, the definition of KL) or
+            `"mean"`: the original code's mean over all elements, weaker by
+            the number of classes.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described, or, when
+            the model is compiled, if it has no such exit.
+    """
+
+    def __init__(
+        self,
+        weight=1.0,
+        temperature=30.0,
+        teacher=-1,
+        student=-1,
+        divergence="kl",
+        reduction="sum",
+    ):
+        super().__init__(weight, temperature, teacher, divergence)
+        self.student = _check_exit("student", student, "all")
+        self.reduction = checks.choice("reduction", reduction, ("sum", "mean"))
+
+    def validate(self, num_exits, num_classes):
+        """See `Method.validate`."""
+        super().validate(num_exits, num_classes)
+        _check_range("student", self.student, num_exits)
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        return ("ard",)
+
+    def extra_terms(self, clean, adversarial, labels, step):
+        """See `Method.extra_terms`."""
+        _, num_exits, num_classes = clean.shape
+        weight = self.weight * self.temperature**2
+        if self.reduction == "mean":
+            weight /= num_classes
+        weights = [weight] * num_exits
+        if self.student != "all":
+            weights = [0.0] * num_exits
+            weights[self.student] = weight
+        values = self._values(clean, adversarial)
+        return [Term("ard", values, tuple(weights))]
+
+
+def _check_exit(name, value, word):
+    """Return an exit index or the word."""
+    if value == word:
+        return value
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(
+            f"`{name}` needs a 0-based exit index or {word!r}, received "
+            f"{value!r}."
+        )
+    return value.__index__()
+
+
+def _check_range(name, value, num_exits):
+    if isinstance(value, int) and not -num_exits <= value < num_exits:
+        raise ValueError(
+            f"`{name}` needs an exit from 0 to {num_exits - 1} (or negative, "
+            f"counted from the last), received {value}."
+        )
