@@ -92,18 +92,22 @@ def build_method(config):
         "nkd": {
             "weight": section.nkd_weight,
             "teacher": section.teacher,
+            "radius": section.radius,
             **shared,
         },
         "eokd": {
             "weight": section.eokd_weight,
             "allocation": section.allocation,
+            "left_over": section.left_over,
             **shared,
         },
         "neo_kd": {
             "nkd_weight": section.nkd_weight,
             "eokd_weight": section.eokd_weight,
             "teacher": section.teacher,
+            "radius": section.radius,
             "allocation": section.allocation,
+            "left_over": section.left_over,
             **shared,
         },
     }

@@ -135,8 +135,12 @@ def _method(variant):
         # NKD: neighbors, none or all (Table 7). SKD and ARD: last, ensemble,
         # or the number of an exit, from 1 (Table A4).
         "teacher": "last" if variant in ("skd", "ard") else "neighbors",
-        # EOKD: classes are redrawn every epoch, batch or sample.
+        # NKD's neighbours on each side.
+        "radius": 1,
+        # EOKD: classes are redrawn every epoch, batch or sample, or fixed.
         "allocation": "epoch",
+        # EOKD: drop the classes that are left over, or spread them.
+        "left_over": "drop",
         # cross_entropy or kl: equal gradients.
         "divergence": "cross_entropy",
         "temperature": {"skd": 1.5, "ard": 30.0}.get(variant, 1.0),

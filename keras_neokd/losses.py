@@ -192,13 +192,16 @@ def exit_teacher(logits, teacher, temperature=1.0):
     return ops.stop_gradient(chosen)
 
 
-def orthogonal_classes(labels, num_exits, num_classes, keys):
+def orthogonal_classes(
+    labels, num_exits, num_classes, keys, spread_left_over=False
+):
     """Draw the classes that each exit may learn in EOKD (Eq. 6).
 
     The `num_classes - 1` classes other than the true one are put in random
     order and cut into `num_exits` chunks of
     `m = floor((num_classes - 1) / num_exits)`; chunk `i` belongs to exit
-    `i`. Left-over classes belong to no exit. The true class belongs to all.
+    `i`. Left-over classes, fewer than exits, belong to no exit, or one each to
+    the first exits. The true class belongs to all.
 
     Args:
         labels: integers `(batch,)`.
@@ -206,6 +209,8 @@ def orthogonal_classes(labels, num_exits, num_classes, keys):
         num_classes: integer > num_exits.
         keys: int32 `(batch,)`, from `randomness.bits`: examples with equal
             label and key get equal chunks.
+        spread_left_over: give left-over classes to the first exits.
+            Defaults to False.
 
     Returns:
         Boolean tensor `(batch, exits, classes)`.
@@ -227,7 +232,12 @@ def orthogonal_classes(labels, num_exits, num_classes, keys):
     # The true class goes last, whatever its score.
     scores = ops.where(is_true, np.int32(2**31 - 1), scores)
     rank = ops.argsort(ops.argsort(scores, axis=1), axis=1)
-    chunk = ops.cast(rank, "int32") // ((num_classes - 1) // num_exits)
+    rank = ops.cast(rank, "int32")
+    size = (num_classes - 1) // num_exits
+    chunk = rank // size
+    if spread_left_over:
+        left_over = rank - size * num_exits
+        chunk = ops.where(left_over >= 0, left_over, chunk)
     exits = np.arange(num_exits, dtype="int32")[None, :, None]
     own = ops.equal(ops.expand_dims(chunk, 1), exits)
     is_true = ops.expand_dims(is_true, 1)

@@ -5,6 +5,7 @@
     NKD()                                # Table 6: NKD only
     EOKD()                               # Table 6: EOKD only
     NEOKD(teacher="all")                 # Table 7: teacher of all exits
+    NEOKD(radius=2)                      # two neighbours on each side
 
 Equations are those of NEO-KD (arXiv 2311.00428).
 """
@@ -19,8 +20,9 @@ from keras_neokd.methods.method import Term
 from keras_neokd.methods.method import check_exit_weights
 from keras_neokd.methods.method import resolve_exit_weights
 
-_TEACHER_RADIUS = {"none": 0, "neighbors": 1, "all": None}
-_ALLOCATIONS = ("epoch", "batch", "sample")
+_TEACHERS = ("none", "neighbors", "all")
+_ALLOCATIONS = ("epoch", "batch", "sample", "fixed")
+_LEFT_OVER = ("drop", "spread")
 # Keeps the class draw apart from other uses of the same seed.
 _EOKD_STREAM = 0x0E0CD
 
@@ -64,6 +66,8 @@ class NKD(_Distillation):
             (default) or `"kl"`: equal gradients, other logged values.
         temperature: softmax temperature of teacher and student, > 0; no
             factor T**2. Defaults to 1.
+        radius: neighbours on each side for `teacher="neighbors"`, >= 1.
+            Defaults to 1, the paper's; more is for networks with many exits.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
@@ -76,9 +80,11 @@ class NKD(_Distillation):
         teacher="neighbors",
         divergence="cross_entropy",
         temperature=1.0,
+        radius=1,
     ):
         super().__init__(weight, exit_weights, divergence, temperature)
-        self.teacher = checks.choice("teacher", teacher, _TEACHER_RADIUS)
+        self.teacher = checks.choice("teacher", teacher, _TEACHERS)
+        self.radius = checks.integer("radius", radius, minimum=1)
 
     def extra_term_names(self):
         """See `Method.extra_term_names`."""
@@ -86,10 +92,11 @@ class NKD(_Distillation):
 
     def extra_terms(self, clean, adversarial, labels, step):
         """See `Method.extra_terms`."""
+        radius = {"none": 0, "neighbors": self.radius, "all": None}
         values = losses.nkd(
             clean,
             adversarial,
-            _TEACHER_RADIUS[self.teacher],
+            radius[self.teacher],
             self.divergence,
             self.temperature,
         )
@@ -103,19 +110,22 @@ class EOKD(_Distillation):
     Each exit learns its own clean prediction on the attacked image,
     restricted to the true class and `floor((C - 1) / L)` random other
     classes, disjoint between exits. The draw is a function of (seed, epoch,
-    label), so it is equal on all backends and after a resume; classes left
-    over by the division belong to no exit. `train_on_batch` uses the epoch
-    of the last `fit` (0 before the first).
+    label), so it is equal on all backends and after a resume.
+    `train_on_batch` uses the epoch of the last `fit` (0 before the first).
 
     Args:
         weight: beta of Eq. 7, >= 0. Defaults to 1.
         exit_weights: as in `NKD`.
         allocation: how long a draw lasts: `"epoch"` (default, the paper: one
             table indexed by the true label), `"batch"` (the same, redrawn
-            for every step) or `"sample"` (every image its own). A loop of
-            `fit(epochs=1)` needs `initial_epoch`, or it stays in epoch 0.
+            for every step), `"sample"` (every image its own) or `"fixed"`
+            (one table for the whole training). A loop of `fit(epochs=1)`
+            needs `initial_epoch`, or it stays in epoch 0.
         divergence: as in `NKD`.
         temperature: as in `NKD`.
+        left_over: what becomes of the classes that the division leaves over:
+            `"drop"` (default, the paper: they belong to no exit) or
+            `"spread"` (one each to the first exits).
 
     Raises:
         TypeError, ValueError: if an argument is not as described, or, when
@@ -130,9 +140,11 @@ class EOKD(_Distillation):
         allocation="epoch",
         divergence="cross_entropy",
         temperature=1.0,
+        left_over="drop",
     ):
         super().__init__(weight, exit_weights, divergence, temperature)
         self.allocation = checks.choice("allocation", allocation, _ALLOCATIONS)
+        self.left_over = checks.choice("left_over", left_over, _LEFT_OVER)
 
     def validate(self, num_exits, num_classes):
         """See `Method.validate`."""
@@ -153,7 +165,11 @@ class EOKD(_Distillation):
         """See `Method.extra_terms`."""
         _, num_exits, num_classes = clean.shape
         allowed = losses.orthogonal_classes(
-            labels, num_exits, num_classes, self._keys(labels, step)
+            labels,
+            num_exits,
+            num_classes,
+            self._keys(labels, step),
+            spread_left_over=self.left_over == "spread",
         )
         values = losses.eokd(
             clean, adversarial, allowed, self.divergence, self.temperature
@@ -162,6 +178,7 @@ class EOKD(_Distillation):
 
     def _keys(self, labels, step):
         words = {
+            "fixed": (labels,),
             "epoch": (step.epoch, labels),
             "batch": (step.epoch, step.step, labels),
             "sample": (step.epoch, step.step, step.index),
@@ -184,6 +201,8 @@ class NEOKD(Method):
         allocation: as in `EOKD`.
         divergence: as in `NKD`.
         temperature: as in `NKD`.
+        radius: as in `NKD`.
+        left_over: as in `EOKD`.
 
     Raises:
         TypeError, ValueError: as `NKD` and `EOKD`.
@@ -198,12 +217,16 @@ class NEOKD(Method):
         allocation="epoch",
         divergence="cross_entropy",
         temperature=1.0,
+        radius=1,
+        left_over="drop",
     ):
         checks.number("nkd_weight", nkd_weight, minimum=0)
         checks.number("eokd_weight", eokd_weight, minimum=0)
         shared = (divergence, temperature)
-        self._nkd = NKD(nkd_weight, exit_weights, teacher, *shared)
-        self._eokd = EOKD(eokd_weight, exit_weights, allocation, *shared)
+        self._nkd = NKD(nkd_weight, exit_weights, teacher, *shared, radius)
+        self._eokd = EOKD(
+            eokd_weight, exit_weights, allocation, *shared, left_over
+        )
         self.nkd_weight = self._nkd.weight
         self.eokd_weight = self._eokd.weight
         self.exit_weights = self._nkd.exit_weights
@@ -211,6 +234,8 @@ class NEOKD(Method):
         self.allocation = allocation
         self.divergence = divergence
         self.temperature = self._nkd.temperature
+        self.radius = self._nkd.radius
+        self.left_over = left_over
 
     def validate(self, num_exits, num_classes):
         """See `Method.validate`."""

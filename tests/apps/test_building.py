@@ -19,7 +19,9 @@ def test_a_method_gets_the_settings_of_the_config():
             "eokd_weight": 0.5,
             "exit_weights": (1.0, 1.0, 1.5),
             "teacher": "all",
+            "radius": 2,
             "allocation": "batch",
+            "left_over": "spread",
             "divergence": "kl",
             "temperature": 2.0,
         }
@@ -34,6 +36,8 @@ def test_a_method_gets_the_settings_of_the_config():
         "allocation": "batch",
         "divergence": "kl",
         "temperature": 2.0,
+        "radius": 2,
+        "left_over": "spread",
     }
     config.method.name = "nkd"
     assert building.build_method(config).weight == 2.0

@@ -137,7 +137,7 @@ def test_representation_shows_how_to_write_the_method():
     )
     assert repr(methods.NKD(2, (1, 1))) == (
         "NKD(weight=2.0, exit_weights=(1.0, 1.0), teacher='neighbors', "
-        "divergence='cross_entropy', temperature=1.0)"
+        "divergence='cross_entropy', temperature=1.0, radius=1)"
     )
 
 

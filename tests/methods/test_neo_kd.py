@@ -201,6 +201,18 @@ def test_teacher_choices_are_the_rows_of_table_7(teacher, radius):
     np.testing.assert_allclose(values_of(terms["nkd"]), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("radius", [1, 2, 3, 20])
+def test_more_neighbors_can_teach(radius):
+    clean, adversarial = np.random.default_rng(1).normal(size=(2, 10, 7, 10))
+    arguments = (clean, adversarial, np.arange(10), step_of(size=10))
+    expected = reference.soft_cross_entropy(
+        adversarial, reference.neighbor_teacher(clean, radius)
+    )
+    for method in (methods.NKD(radius=radius), methods.NEOKD(radius=radius)):
+        values = values_of(terms_of(method, *arguments)["nkd"])
+        np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
 def test_temperature_softens_teacher_and_student_without_a_factor():
     rng = np.random.default_rng(2)
     clean, adversarial = rng.normal(scale=2, size=(2, 10, 3, 10))
@@ -294,6 +306,34 @@ def test_sample_allocation_gives_every_image_its_own_draw():
     assert (table(step=1) != first).any()
     assert (table(epoch=1) != first).any()
     assert (table(seed=1) != first).any()
+
+
+def test_fixed_allocation_is_one_table_for_ever():
+    labels = np.arange(10)
+
+    def table(**place):
+        return supports_of(methods.EOKD(allocation="fixed"), labels, **place)
+
+    np.testing.assert_array_equal(table(step=8, epoch=3, first=50), table())
+    assert (table(seed=1) != table()).any()
+
+
+def test_left_over_classes_can_be_spread_over_the_first_exits():
+    for num_exits, sizes in ((4, (3, 2, 2, 2)), (7, (2, 2, 1, 1, 1, 1, 1))):
+        method = methods.EOKD(exit_weights=(1,) * num_exits, left_over="spread")
+        supports = supports_of(method, np.arange(10), num_exits=num_exits)
+        wrong = supports.copy()
+        wrong[np.arange(10), :, np.arange(10)] = False
+        assert (wrong.sum(axis=1) <= 1).all()
+        assert (wrong.sum(axis=2) == sizes).all()
+        assert supports[np.arange(10), :, np.arange(10)].all()
+        # The others stay where they were.
+        dropped = supports_of(
+            methods.EOKD(exit_weights=(1,) * num_exits),
+            np.arange(10),
+            num_exits=num_exits,
+        )
+        assert supports[dropped].all()
 
 
 def test_left_over_classes_have_no_target_at_any_exit():
@@ -421,7 +461,7 @@ TEACHER = (
 ALLOCATION = (
     {"allocation": "image"},
     ValueError,
-    r"Unknown `allocation` 'image': .*\['epoch', 'batch', 'sample'\]",
+    r"Unknown `allocation` 'image': .*'batch', 'sample', 'fixed'\]",
 )
 
 
@@ -431,6 +471,8 @@ ALLOCATION = (
         *[(methods.NKD, *each) for each in (*SHARED, TEACHER)],
         *[(methods.EOKD, *each) for each in (*SHARED, ALLOCATION)],
         *[(methods.NEOKD, *each) for each in (*SHARED, TEACHER, ALLOCATION)],
+        (methods.NKD, {"radius": 0}, ValueError, "`radius` .* >= 1.*0"),
+        (methods.EOKD, {"left_over": "x"}, ValueError, "`left_over` 'x'.*drop"),
         (methods.NKD, {"weight": -1}, ValueError, "`weight` .* received -1"),
         (methods.EOKD, {"weight": "1"}, TypeError, "`weight` needs a number"),
         (
