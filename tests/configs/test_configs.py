@@ -125,7 +125,9 @@ def test_epsilon_of_digits_is_the_one_of_the_data_set():
 
 
 def test_an_unknown_variant_is_refused():
-    with pytest.raises(ValueError, match="'sdk'.*adversarial_training, skd, ard, nkd"):
+    with pytest.raises(
+        ValueError, match="'sdk'.*adversarial_training, skd, ard, nkd"
+    ):
         get_config("mnist", "sdk")
 
 
