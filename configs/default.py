@@ -142,8 +142,8 @@ def _method(variant):
         # EOKD: drop the classes that are left over, or spread them.
         "left_over": "drop",
         # cross_entropy or kl: equal gradients.
-        "divergence": "cross_entropy",
-        "temperature": {"skd": 1.5, "ard": 30.0}.get(variant, 1.0),
+        "divergence": "kl" if variant in ("skd", "ard") else "cross_entropy",
+        "temperature": {"skd": 1.5}.get(variant, 1.0),
         # Weight of SKD's and ARD's terms; ARD's is times temperature**2.
         "distillation_weight": {"skd": 0.35}.get(variant, 1.0),
     }

@@ -119,11 +119,13 @@ class ARD(_ExitDistillation):
     `weight * T**2 * KL(teacher(x) || student(x_adv))`, where one exit's clean
     prediction teaches an exit's prediction on the attacked image; NEO-KD
     compares with last exit to last exit. It does not say with which weight:
-    the defaults are those of the original code.
+    weight and temperature are 1, as in its own terms. `ARD.goldblum` has the
+    original code's; with its temperature of 30 and the sum over classes,
+    training on MNIST collapsed.
 
     Args:
         weight: alpha, >= 0. Defaults to 1.
-        temperature: T of teacher and student, > 0. Defaults to 30.
+        temperature: T of teacher and student, > 0. Defaults to 1.
         teacher: 0-based index of the teaching exit, -1 (default) is the
             last, or `"ensemble"` (Table A4).
         student: 0-based index of the taught exit, -1 (default) is the last,
@@ -141,7 +143,7 @@ class ARD(_ExitDistillation):
     def __init__(
         self,
         weight=1.0,
-        temperature=30.0,
+        temperature=1.0,
         teacher=-1,
         student=-1,
         divergence="kl",
@@ -150,6 +152,15 @@ class ARD(_ExitDistillation):
         super().__init__(weight, temperature, teacher, divergence)
         self.student = _check_exit("student", student, "all")
         self.reduction = checks.choice("reduction", reduction, ("sum", "mean"))
+
+    @classmethod
+    def goldblum(cls, **overrides):
+        """Return the setting of the original code: T = 30, element mean.
+
+        Args:
+            **overrides: constructor arguments to replace.
+        """
+        return cls(**{"temperature": 30.0, "reduction": "mean", **overrides})
 
     def validate(self, num_exits, num_classes):
         """See `Method.validate`."""

@@ -54,7 +54,7 @@ def test_exit_distillation_gets_the_settings_of_the_config(
     name, teacher, expected
 ):
     config = mnist.get_config(name)
-    weight, temperature = {"skd": (0.35, 1.5), "ard": (1.0, 30.0)}[name]
+    weight, temperature = {"skd": (0.35, 1.5), "ard": (1.0, 1.0)}[name]
     assert config.method.teacher == "last"
     config.method.teacher = teacher
     method = building.build_method(config)

@@ -102,8 +102,15 @@ def test_skd_of_phuong_shares_the_weight_with_the_labels():
 
 
 def test_ard_teaches_the_attacked_last_exit_by_the_clean_one():
-    expected = EQUATION_4 + 30.0**2 * kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 30.0)
-    np.testing.assert_allclose(total(methods.ARD()), expected, atol=2e-4)
+    expected = EQUATION_4 + kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 1.0)
+    np.testing.assert_allclose(total(methods.ARD()), expected, atol=1e-5)
+
+
+def test_ard_of_goldblum_is_the_mean_over_elements_at_temperature_30():
+    distillation = 30.0**2 * kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 30.0) / 4
+    np.testing.assert_allclose(
+        total(methods.ARD.goldblum()), EQUATION_4 + distillation, atol=2e-4
+    )
 
 
 def test_ard_with_other_teachers_and_students():

@@ -149,7 +149,7 @@ def test_representation_shows_how_to_write_the_method():
     [
         ("adversarial_training", methods.AdversarialTraining()),
         ("skd", methods.SKD(weight=0.35, temperature=1.5)),
-        ("ard", methods.ARD(weight=1.0, temperature=30.0)),
+        ("ard", methods.ARD(weight=1.0, temperature=1.0)),
         ("nkd", methods.NKD(weight=3.0)),
         ("eokd", methods.EOKD(weight=1.0)),
         ("neo_kd", methods.NEOKD(nkd_weight=3.0, eokd_weight=1.0)),
