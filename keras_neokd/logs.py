@@ -15,6 +15,7 @@ Terms are logged as they enter the loss: weighted by `sample_weight`, not yet
 by alpha, beta and gamma. Accuracies are unweighted.
 """
 
+import functools
 import inspect
 
 import keras
@@ -183,6 +184,7 @@ class Logs:
         testing, *_ = self.testing.metrics
         return [*self.training.metrics, testing]
 
+    @functools.cached_property
     def training_names(self):
         """Return the names of everything that training logs, in order."""
         return list(_results(self.training.metrics))

@@ -89,7 +89,7 @@ def nkd(
         `(batch, exits)`.
     """
     targets = neighbor_teacher(clean_logits, radius, temperature)
-    return _distil(adversarial_logits, targets, divergence, temperature)
+    return distil(adversarial_logits, targets, divergence, temperature)
 
 
 def eokd(
@@ -116,10 +116,22 @@ def eokd(
         `(batch, exits)`.
     """
     targets = orthogonal_targets(clean_logits, allowed_classes, temperature)
-    return _distil(adversarial_logits, targets, divergence, temperature)
+    return distil(adversarial_logits, targets, divergence, temperature)
 
 
-def _distil(logits, targets, divergence, temperature):
+def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
+    """Teach a prediction by another one, which is not taught itself.
+
+    Args:
+        logits: of the student, `(..., classes)`.
+        targets: probabilities of the teacher, broadcast to that shape; no
+            gradient flows to them.
+        divergence: a key of `DIVERGENCES`. Defaults to `"cross_entropy"`.
+        temperature: of the student, > 0. Defaults to 1.
+
+    Returns:
+        Tensor of the shape of `logits` without its last axis.
+    """
     return DIVERGENCES[divergence](
         logits, ops.stop_gradient(targets), temperature
     )
@@ -181,15 +193,13 @@ def exit_teacher(logits, teacher, temperature=1.0):
         temperature: positive number. Defaults to 1.
 
     Returns:
-        Probabilities `(batch, 1, classes)`, without gradient.
+        Probabilities `(batch, 1, classes)`.
     """
     predictions = ops.softmax(logits / temperature, axis=-1)
     if teacher == "ensemble":
-        chosen = ops.mean(predictions, axis=1, keepdims=True)
-    else:
-        index = teacher % logits.shape[1]
-        chosen = predictions[:, index : index + 1]
-    return ops.stop_gradient(chosen)
+        return ops.mean(predictions, axis=1, keepdims=True)
+    index = teacher % logits.shape[1]
+    return predictions[:, index : index + 1]
 
 
 def orthogonal_classes(

@@ -233,7 +233,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
     @property
     def metrics_names(self):
         """Names of everything that training logs, `loss` first."""
-        return list(self._setup.logs.training_names()) if self.compiled else []
+        return list(self._setup.logs.training_names) if self.compiled else []
 
     # The parts of a step.
 

@@ -31,9 +31,7 @@ class _ExitDistillation(Method):
 
     def _values(self, teaching, taught):
         targets = losses.exit_teacher(teaching, self.teacher, self.temperature)
-        return losses.DIVERGENCES[self.divergence](
-            taught, targets, self.temperature
-        )
+        return losses.distil(taught, targets, self.divergence, self.temperature)
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -119,9 +117,7 @@ class ARD(_ExitDistillation):
     `weight * T**2 * KL(teacher(x) || student(x_adv))`, where one exit's clean
     prediction teaches an exit's prediction on the attacked image; NEO-KD
     compares with last exit to last exit. It does not say with which weight:
-    weight and temperature are 1, as in its own terms. `ARD.goldblum` has the
-    original code's; with its temperature of 30 and the sum over classes,
-    training on MNIST collapsed.
+    weight and temperature are 1. `ARD.goldblum` has the original code's.
 
     Args:
         weight: alpha, >= 0. Defaults to 1.
