@@ -169,6 +169,46 @@ def sample_weights(weights, num_examples):
         )
 
 
+def example_indices(indices, batch_size, num_examples):
+    """Check positions in a data set before they are used.
+
+    Args:
+        indices: integers `(batch,)`, or `None`.
+        batch_size: number of examples of the batch.
+        num_examples: size of the data set.
+
+    Raises:
+        ValueError: if there is not one position in the data set per example.
+    """
+    if indices is None:
+        raise ValueError(
+            "This method keeps something for every example, so labels need "
+            'the form {"label": labels, "index": positions in the data set}, '
+            "received labels alone. `keras_neokd.data.TrainingBatches(..., "
+            "with_index=True)` gives them."
+        )
+    if (
+        np.shape(indices) != (batch_size,)
+        or np.asarray(indices).dtype.kind not in "iu"
+        or np.min(indices, initial=0) < 0
+        or np.max(indices, initial=0) >= num_examples
+    ):
+        raise ValueError(
+            '"index" needs one integer per example, from 0 to '
+            f"{num_examples - 1} (num_examples={num_examples}); received "
+            f"{_summary(np.asarray(indices))}."
+        )
+
+
+def _summary(values):
+    if not values.size:
+        return f"shape {values.shape}"
+    return (
+        f"shape {values.shape}, type {values.dtype}, values from "
+        f"{values.min()} to {values.max()}"
+    )
+
+
 def _check_image_shape(shape, image_shape):
     expected = image_shape or (None,) * 3
     fits = len(shape) == len(expected) + 1 and all(

@@ -42,6 +42,25 @@ def check_logits(name, model):
     )
 
 
+def last_dense(name, model):
+    """Return the dense layer that makes the logits of an exit.
+
+    Args:
+        name: name of the exit.
+        model: functional model of this exit alone.
+
+    Raises:
+        ValueError: if the exit does not end in one.
+    """
+    heads = _heads(model)
+    if len(heads) != 1 or not isinstance(heads[0], keras.layers.Dense):
+        raise ValueError(
+            f"Exit {name!r} does not end in a keras.layers.Dense: its last "
+            f"operations are {[head.name for head in heads]}."
+        )
+    return heads[0]
+
+
 def _heads(model):
     """Return the operations that decide what the outputs may mean."""
     is_sequential = isinstance(model, keras.Sequential)

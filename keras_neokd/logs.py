@@ -124,8 +124,7 @@ class Recorder:
             )
             for kind in self._kinds
         ]
-        weights = ops.expand_dims(batch.weights, 1)
-        quantities += [weights * result.terms[term] for term in self._terms]
+        quantities += [result.terms[term] for term in self._terms]
         columns = [ops.expand_dims(result.examples, 1)]
         columns += [ops.mean(each, 1, keepdims=True) for each in quantities]
         columns += quantities
@@ -142,7 +141,7 @@ class Logs:
     Args:
         exit_names: names of the exits in depth order.
         terms: names of the training loss terms.
-        attack: attack of training.
+        attack: attack of training, or `None`.
         validation_attack: attack of testing, or `None`.
         metrics: Keras metrics or names, or `None`.
 
@@ -162,27 +161,23 @@ class Logs:
             for kind in kinds
             for index, exit_name in enumerate(exit_names)
         }
+        seen, logged = _attacked(attack, kinds, len(exit_names))
         self.training = Recorder(
-            "training",
-            exit_names,
-            kinds,
-            terms,
-            attack.logged(len(exit_names)),
-            metrics,
+            "training", exit_names, seen, terms, logged, metrics
         )
-        if validation_attack is None:
-            kinds, logged = ("clean",), {}
-        else:
-            logged = validation_attack.logged(len(exit_names))
+        seen, logged = _attacked(validation_attack, kinds, len(exit_names))
         self.testing = Recorder(
-            "testing", exit_names, kinds, kinds, logged, metrics
+            "testing", exit_names, seen, seen, logged, metrics
         )
 
     @property
     def metrics(self):
         """All metric objects."""
-        testing, *_ = self.testing.metrics
-        return [*self.training.metrics, testing]
+        training, *metrics = self.training.metrics
+        testing, *others = self.testing.metrics
+        known = {id(metric) for metric in metrics}
+        others = [metric for metric in others if id(metric) not in known]
+        return [training, *metrics, testing, *others]
 
     @functools.cached_property
     def training_names(self):
@@ -202,6 +197,13 @@ class Logs:
                 for variable in metric.variables
             )
         )
+
+
+def _attacked(attack, kinds, num_exits):
+    """Return the kinds of images that are seen, and what the attack logs."""
+    if attack is None:
+        return kinds[:1], {}
+    return kinds, attack.logged(num_exits)
 
 
 def _results(metrics):

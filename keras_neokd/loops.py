@@ -41,7 +41,7 @@ class CheckedLoops:
         # A stream that shuffles by itself, reproducibly, would have the order
         # of its batches shuffled once more by Keras.
         shuffle = shuffle and not hasattr(x, "set_epoch")
-        x, y = self._checked(x, y, sample_weight)
+        x, y = self._checked_training(x, y, sample_weight)
         if validation_data is not None:
             validation_data = self._checked_validation(validation_data)
         callbacks = [] if callbacks is None else callbacks
@@ -104,7 +104,7 @@ class CheckedLoops:
         return_dict=False,
     ):
         """Train as `keras.Model.train_on_batch`, after checking the data."""
-        x, y = self._checked(x, y, sample_weight)
+        x, y = self._checked_training(x, y, sample_weight)
         logs = super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict=True
         )
@@ -124,14 +124,19 @@ class CheckedLoops:
     def _in_order(self, logs):
         return [logs[name] for name in self.metrics_names if name in logs]
 
-    def _checked(self, x, y, sample_weight=None, labelled=True):
+    def _checked_training(self, x, y, sample_weight):
+        return self._checked(
+            x, y, sample_weight, num_examples=self._examples_needed()
+        )
+
+    def _checked(self, x, y, sample_weight=None, **needs):
         return checked(
             x,
             y,
             sample_weight,
             image_shape=self.input_shape[1:],
             num_classes=self.num_classes,
-            labelled=labelled,
+            **needs,
         )
 
     def _checked_validation(self, data):

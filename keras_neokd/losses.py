@@ -62,6 +62,23 @@ def kl_divergence(logits, targets, temperature=1.0):
     return soft_cross_entropy(logits, targets, temperature) + negative_entropy
 
 
+def kl_between(logits, reference_logits):
+    """Kullback-Leibler divergence from one prediction to another.
+
+    `sum_c q_c (log q_c - log p_c)`; gradients flow through both (TRADES).
+
+    Args:
+        logits: `(..., classes)`; `p` is their softmax.
+        reference_logits: tensor of the same shape; `q` is their softmax.
+
+    Returns:
+        Tensor of the shape of `logits` without its last axis.
+    """
+    reference = ops.log_softmax(reference_logits, axis=-1)
+    difference = reference - ops.log_softmax(logits, axis=-1)
+    return ops.sum(ops.exp(reference) * difference, axis=-1)
+
+
 DIVERGENCES = {"cross_entropy": soft_cross_entropy, "kl": kl_divergence}
 
 
@@ -135,6 +152,18 @@ def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
     return DIVERGENCES[divergence](
         logits, ops.stop_gradient(targets), temperature
     )
+
+
+def norm(squares):
+    """Square root of a sum of squares, with a gradient at zero.
+
+    The root itself has none there, and the last dense layer of SmallCNN
+    starts at zero. 1e-12 is added under it.
+
+    Args:
+        squares: tensor of sums of squares.
+    """
+    return ops.sqrt(squares + 1e-12)
 
 
 def margin(logits, labels):

@@ -172,6 +172,17 @@ class MultiExitModel(training.Trainer, keras.Model):
 
         return ExitLogits(forward, self.num_exits)
 
+    def head_kernels(self):
+        """Return the last dense kernel `(features, classes)` of each exit.
+
+        Raises:
+            ValueError: if an exit does not end in a dense layer.
+        """
+        return [
+            heads.last_dense(name, self.exit_model(name)).kernel
+            for name in self.exit_names
+        ]
+
     def _submodel(self, exits):
         """Return a functional model of some exits, as a tuple of logits."""
         if exits not in self._exits.models:

@@ -15,6 +15,7 @@ import types
 import typing
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_neokd import attacks
@@ -23,10 +24,13 @@ from keras_neokd import checks
 from keras_neokd import logs
 from keras_neokd import methods
 from keras_neokd import randomness
+from keras_neokd.data.checks import split_labels
 from keras_neokd.loops import CheckedLoops
 
 # Keep the random numbers of attacks in training and testing apart.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
+# How names of the method's state begin in files.
+_STATE = "method_"
 
 
 class Batch(typing.NamedTuple):
@@ -55,9 +59,10 @@ class Result(typing.NamedTuple):
     Attributes:
         loss: scalar to differentiate; sums to the global mean over replicas.
         examples: loss of each example `(batch,)`, regularisers included.
-        terms: per term its values `(batch, exits)`, unweighted.
+        terms: per term its values `(batch, exits)`, weighted by example
+            only; one that is no mean over examples repeats.
         clean: logits `(batch, exits, classes)`.
-        adversarial: the same for the attacked images, or `None`.
+        adversarial: the same for the attacked images, or `None` without.
     """
 
     loss: typing.Any
@@ -88,10 +93,9 @@ class Trainer(CheckedLoops, backend.TrainStep):
         Args:
             optimizer: a Keras optimizer or its name.
             method: a `keras_neokd.methods.Method`, or its name for the
-                paper's settings: `"neo_kd"`, `"nkd"`, `"eokd"`,
-                `"adversarial_training"`.
+                paper's settings, see `methods.get`.
             attack: a `keras_neokd.attacks.Attack` that makes the training
-                examples.
+                examples. Methods that need no attacked images ignore it.
             metrics: list of Keras metrics of `(labels, logits)` with integer
                 labels, for example
                 `keras.metrics.SparseTopKCategoricalAccuracy(5)`. Each is
@@ -115,30 +119,30 @@ class Trainer(CheckedLoops, backend.TrainStep):
             TypeError: if an argument has the wrong type.
             ValueError: if one is missing, or does not fit the model.
         """
-        _check_present(optimizer, method, attack)
+        _check_present(optimizer=optimizer, method=method)
         method = methods.get(method)
-        method.validate(self.num_exits, self.num_classes)
-        attack = attacks.get(attack)
+        method.validate(self)
+        uses_attack = method.uses_attack(self.num_exits)
+        if uses_attack or attack is not None:
+            attack = _check_attack(attack, method, self.num_exits)
         if validation_attack is not None:
             validation_attack = attacks.get(validation_attack)
             validation_attack.validate(self.num_exits)
-        attack.validate(self.num_exits)
-        if attack.epsilon == 0:
-            raise ValueError(
-                "Training needs an attack with epsilon > 0, received "
-                f"{attack!r}. epsilon=0 is for evaluation only."
-            )
         self._check_jit_compile(jit_compile)
         # Everything that can be refused comes before the first change.
         setup = {
             "seed": randomness.check_seed(seed),
             "logs": logs.Logs(
                 self.exit_names,
-                method.term_names(),
-                attack,
+                method.term_names(self.num_exits),
+                attack if uses_attack else None,
                 validation_attack,
                 metrics,
             ),
+            "state": {
+                name: _variable(value, name)
+                for name, value in method.initial_state(self).items()
+            },
         }
         super().compile(
             optimizer=optimizer,
@@ -153,8 +157,9 @@ class Trainer(CheckedLoops, backend.TrainStep):
             attack=attack,
             validation_attack=validation_attack,
             attack_training_mode=bool(attack_training_mode),
-            epoch=_counter("epoch"),
-            examples_seen=_counter("examples_seen"),
+            uses_attack=uses_attack,
+            epoch=_variable(np.int32(0), "epoch"),
+            examples_seen=_variable(np.int32(0), "examples_seen"),
             **setup,
             config={
                 "optimizer": self.optimizer,
@@ -200,11 +205,11 @@ class Trainer(CheckedLoops, backend.TrainStep):
 
     @property
     def variables(self):
-        """Variables of the layers, and the counters of training."""
+        """Variables of the layers, counters and the state of the method."""
         if not self.compiled:
             return super().variables
         counters = [self._setup.epoch, self._setup.examples_seen]
-        return [*super().variables, *counters]
+        return [*super().variables, *counters, *self._setup.state.values()]
 
     @property
     def metrics(self):
@@ -230,6 +235,50 @@ class Trainer(CheckedLoops, backend.TrainStep):
         """
         self._setup.epoch.assign(checks.integer("epoch", epoch, minimum=0))
 
+    def _examples_needed(self):
+        return self._setup.method.num_examples if self.compiled else None
+
+    def set_teacher(self, teacher):
+        """Give the method its teacher network, after reloading the model.
+
+        Files hold no teachers. State and optimizer stay as they are.
+
+        Args:
+            teacher: a `keras.Model`.
+
+        Raises:
+            ValueError: if the method has no teacher, or the teacher does not
+                fit the model.
+        """
+        method = self._setup.method.with_teacher(teacher)
+        method.validate(self)
+        self._setup.method = self._setup.config["method"] = method
+        # The next `fit` traces a step with the new teacher.
+        self.train_function = None
+
+    # Keras asks for these two when it writes and reads a file.
+
+    def save_own_variables(self, store):
+        """Store the state of the method beside the weights."""
+        super().save_own_variables(store)
+        if self.compiled:
+            for name, variable in self._setup.state.items():
+                store[f"{_STATE}{name}"] = variable
+
+    def load_own_variables(self, store):
+        """Load the state of the method where the file has it."""
+        super().load_own_variables(
+            {
+                key: store[key]
+                for key in store.keys()
+                if not key.startswith(_STATE)
+            }
+        )
+        state = self._setup.state if self.compiled else {}
+        for name, variable in state.items():
+            if f"{_STATE}{name}" in store.keys():
+                variable.assign(store[f"{_STATE}{name}"])
+
     @property
     def metrics_names(self):
         """Names of everything that training logs, `loss` first."""
@@ -241,6 +290,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         # `train_on_batch` hands NumPy arrays over on PyTorch.
         images = ops.cast(ops.convert_to_tensor(images), "float32")
+        labels, example = split_labels(labels)
         size = ops.shape(images)[0]
         offset, total = backend.global_batch(size)
         index = offset + ops.arange(size, dtype="int32")
@@ -251,7 +301,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
             images=images,
             labels=checks.class_indices(ops.convert_to_tensor(labels)),
             weights=ops.reshape(ops.cast(weights, "float32"), (-1,)),
-            step=step,
+            step=step._replace(example=example),
             keys=keys,
             global_size=ops.cast(total, "float32"),
         )
@@ -286,47 +336,80 @@ class Trainer(CheckedLoops, backend.TrainStep):
         return step, randomness.bits(step.seed, _TEST_STREAM, index)
 
     def _craft_for_training(self, batch):
-        return self._setup.attack.generate(
-            self.exit_logits(training=self._setup.attack_training_mode),
-            batch.images,
-            batch.labels,
-            batch.keys,
+        if not self._setup.uses_attack:
+            return None, {}
+        predict = self.exit_logits(training=self._setup.attack_training_mode)
+        attack = self._setup.method.training_attack(
+            self._setup.attack, self._context(batch, predict)
+        )
+        return attack.generate(predict, batch.images, batch.labels, batch.keys)
+
+    def _context(self, batch, predict, **seen):
+        return methods.Context(
+            labels=batch.labels,
+            step=batch.step,
+            images=batch.images,
+            predict=predict,
+            state=self._setup.state,
+            head_kernels=self.head_kernels,
+            **seen,
         )
 
     def _objective(self, batch, adversarial):
-        clean = self._stacked_logits(batch.images, training=True)
-        penalties = self._activity_losses()
-        attacked = self._stacked_logits(adversarial, training=True)
-        terms = self._setup.method(clean, attacked, batch.labels, batch.step)
+        clean, penalties = self._forward(batch.images)
+        attacked = None
+        if adversarial is not None:
+            attacked, more = self._forward(adversarial)
+            penalties += more
+        penalties += self._weight_losses()
+        terms = self._setup.method(
+            self._context(
+                batch,
+                self.exit_logits(training=True),
+                clean=clean,
+                adversarial=attacked,
+                adversarial_images=adversarial,
+            )
+        )
         return self._reduce(batch, terms, clean, attacked, penalties)
 
-    def _activity_losses(self):
-        """Return the losses that layers added in the last forward pass.
+    def _forward(self, images, training=True):
+        """Return logits, and the losses that layers added in this pass."""
+        logits = self._stacked_logits(images, training=training)
+        # `losses` lists them before the penalties of the weights.
+        num_activity = len(self.losses) - self._num_weight_losses()
+        return logits, list(self.losses[:num_activity])
 
-        The next pass drops them. `losses` lists them before the penalties
-        of the weights, which do not depend on a pass.
-        """
-        regularised = [
-            weight for weight in self.trainable_weights if weight.regularizer
-        ]
-        return self.losses[: len(self.losses) - len(regularised)]
+    def _weight_losses(self):
+        return list(self.losses[len(self.losses) - self._num_weight_losses() :])
+
+    def _num_weight_losses(self):
+        return sum(
+            weight.regularizer is not None for weight in self.trainable_weights
+        )
 
     def _reduce(self, batch, terms, clean, adversarial, penalties):
-        """The one place that turns per-example values into the loss."""
-        examples = batch.weights * sum(
-            ops.sum(term.values * ops.convert_to_tensor(term.weights), axis=1)
-            for term in terms
-        )
+        """The one place that turns the values of terms into the loss."""
+        values, whole = {}, sum(ops.sum(loss) for loss in penalties)
+        examples = ops.zeros_like(batch.weights)
+        for term in terms:
+            weights = ops.convert_to_tensor(term.weights, "float32")
+            if term.level == "example":
+                weighted = ops.expand_dims(batch.weights, 1) * term.values
+                examples += ops.sum(weighted * weights, axis=1)
+                values[term.name] = weighted
+            else:
+                whole += ops.sum(term.values * weights)
+                values[term.name] = term.values + ops.zeros_like(
+                    values["clean"]
+                )
         # Replicas add their gradients up, so each divides by the size of
-        # the global batch and takes its share of the regularisers.
+        # the global batch and takes its share of what is no mean.
         share = ops.cast(ops.shape(examples)[0], "float32") / batch.global_size
-        regularisation = sum(
-            ops.sum(loss) for loss in [*penalties, *self.losses]
-        )
         return Result(
-            loss=ops.sum(examples) / batch.global_size + share * regularisation,
-            examples=examples + regularisation,
-            terms={term.name: term.values for term in terms},
+            loss=ops.sum(examples) / batch.global_size + share * whole,
+            examples=examples + whole,
+            terms=values,
             clean=clean,
             adversarial=adversarial,
         )
@@ -335,49 +418,65 @@ class Trainer(CheckedLoops, backend.TrainStep):
         return self._setup.logs.training.update(batch, result, info)
 
     def _evaluate(self, batch):
-        clean = self._stacked_logits(batch.images, training=False)
+        clean, penalties = self._forward(batch.images, training=False)
         attack, attacked, info = self._setup.validation_attack, None, {}
-        penalties = []
         if attack is not None:
-            penalties = self._activity_losses()
             adversarial, info = attack.generate(
                 self.exit_logits(), batch.images, batch.labels, batch.keys
             )
-            attacked = self._stacked_logits(adversarial, training=False)
+            attacked, more = self._forward(adversarial, training=False)
+            penalties += more
+        penalties += self._weight_losses()
         terms = methods.AdversarialTraining()(
-            clean,
-            clean if attacked is None else attacked,
-            batch.labels,
-            batch.step,
+            methods.Context(
+                batch.labels, batch.step, clean=clean, adversarial=attacked
+            )
         )
-        if attacked is None:
-            terms = terms[:1]
         result = self._reduce(batch, terms, clean, attacked, penalties)
         return self._setup.logs.testing.update(batch, result, info)
 
 
-def _check_present(optimizer, method, attack):
-    for name, value, example in (
-        ("optimizer", optimizer, "keras.optimizers.SGD(0.1, momentum=0.9)"),
-        ("method", method, '"neo_kd"'),
-        (
-            "attack",
-            attack,
-            "keras_neokd.attacks.MaxAverage(keras_neokd.attacks.PGD("
-            "epsilon=8/255, step_size=2/255, num_steps=7))",
-        ),
-    ):
+_EXAMPLES = {
+    "optimizer": "keras.optimizers.SGD(0.1, momentum=0.9)",
+    "method": '"neo_kd"',
+    "attack": "keras_neokd.attacks.MaxAverage(keras_neokd.attacks.PGD("
+    "epsilon=8/255, step_size=2/255, num_steps=7))",
+}
+
+
+def _check_present(**arguments):
+    for name, value in arguments.items():
         if value is None:
             raise ValueError(
-                f"`compile` needs `{name}`, for example {name}={example}."
+                f"`compile` needs `{name}`, for example "
+                f"{name}={_EXAMPLES[name]}."
             )
 
 
-def _counter(name):
+def _check_attack(attack, method, num_exits):
+    """Return the attack of training."""
+    _check_present(attack=attack)
+    attack = attacks.get(attack)
+    attack.validate(num_exits)
+    if attack.epsilon == 0:
+        raise ValueError(
+            "Training needs an attack with epsilon > 0, received "
+            f"{attack!r}. epsilon=0 is for evaluation only."
+        )
+    if method.replaces_attack() and not hasattr(attack, "with_loss"):
+        raise ValueError(
+            f"{method!r} has an inner objective of its own, so it needs an "
+            "attack whose loss can be replaced, PGD or MaxAverage(PGD); "
+            f"received {attack!r}."
+        )
+    return attack
+
+
+def _variable(value, name):
     return keras.Variable(
-        0,
+        value,
         trainable=False,
-        dtype="int32",
+        dtype=value.dtype.name,
         aggregation="only_first_replica",
         name=name,
     )

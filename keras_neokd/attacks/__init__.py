@@ -14,6 +14,7 @@ from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.pgd import PGD
+from keras_neokd.attacks.uniform_noise import UniformNoise
 
 _EXAMPLES = {
     "average": "PGD(epsilon=8/255, step_size=2/255, num_steps=7)",
@@ -66,5 +67,6 @@ __all__ = [
     "MaxAverage",
     "Objective",
     "SingleExit",
+    "UniformNoise",
     "get",
 ]

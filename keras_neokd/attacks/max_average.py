@@ -14,6 +14,9 @@ from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
 from keras_neokd.attacks.pgd import keep_better
 
+# What the candidates are compared by (Eq. 2).
+_COMPARED = "cross_entropy"
+
 
 @keras.saving.register_keras_serializable("keras_neokd")
 class MaxAverage(Attack):
@@ -30,7 +33,8 @@ class MaxAverage(Attack):
 
     Args:
         attack: attack on one exit, a `PGD`; its own objective gives the loss
-            of the single attacks and is otherwise ignored.
+            of the single attacks and is otherwise ignored. If that loss is
+            a function, the candidates are compared by it, too.
         exits: 0-based indices of the exits to attack and to average over,
             or `None` (default) for all.
 
@@ -51,6 +55,10 @@ class MaxAverage(Attack):
         self.attack = attack
         self.exits = check_exits(exits)
 
+    def with_loss(self, loss, random_start=None):
+        """Return a copy that maximises another loss, see `PGD.with_loss`."""
+        return MaxAverage(self.attack.with_loss(loss, random_start), self.exits)
+
     def validate(self, num_exits):
         """See `Attack.validate`."""
         select_exits(self.exits, num_exits)
@@ -62,14 +70,15 @@ class MaxAverage(Attack):
     def perturb(self, predict, images, labels, keys):
         """See `Attack.perturb`; `info` holds `selected_share`."""
         exits = select_exits(self.exits, predict.num_exits)
-        average = AverageExits(exits)
+        loss = self.attack.objective.loss
+        average = AverageExits(exits, loss if callable(loss) else _COMPARED)
         best, scores = None, []
         for index in exits:
-            objective = SingleExit(index, self.attack.objective.loss)
+            objective = SingleExit(index, loss)
             candidate, _ = self.attack.with_objective(objective).perturb(
                 predict, images, labels, randomness.bits(keys, index)
             )
-            score = average(predict(candidate, exits), labels)
+            score = average(predict(candidate, exits), labels, exits)
             scores.append(score)
             best = (
                 (candidate, score)

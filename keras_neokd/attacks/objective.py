@@ -25,15 +25,27 @@ class Objective(Configurable):
     loss over these exits.
 
     Args:
-        loss: `"cross_entropy"` or `"margin"` (largest wrong logit minus the
-            true one).
+        loss: `"cross_entropy"`, `"margin"` (largest wrong logit minus the
+            true one), or a function of `(logits, labels, exit)` that returns
+            `(batch,)`, where `exit` is the 0-based index of the exit. A
+            function cannot be saved.
 
     Raises:
         ValueError: if `loss` is unknown.
     """
 
     def __init__(self, loss="cross_entropy"):
-        self.loss = checks.choice("loss", loss, _LOSSES)
+        if not callable(loss):
+            checks.choice("loss", loss, _LOSSES)
+        self.loss = loss
+
+    def with_loss(self, loss):
+        """Return a copy of the objective with another loss.
+
+        Args:
+            loss: as in the constructor.
+        """
+        return type(self)(**{**self.arguments(), "loss": loss})
 
     def exit_indices(self, num_exits):
         """Return the 0-based indices of the exits the score needs.
@@ -46,18 +58,26 @@ class Objective(Configurable):
         """
         raise NotImplementedError
 
-    def __call__(self, logits, labels):
+    def __call__(self, logits, labels, exits=None):
         """Score a batch.
 
         Args:
             logits: tuple of `(batch, classes)`, one per exit of
                 `exit_indices`.
             labels: integers `(batch,)`.
+            exits: the result of `exit_indices`; needed where `loss` is a
+                function.
 
         Returns:
             Tensor `(batch,)`, to be maximised.
         """
-        scores = [_LOSSES[self.loss](each, labels) for each in logits]
+        if callable(self.loss):
+            scores = [
+                self.loss(each, labels, exit)
+                for each, exit in zip(logits, exits, strict=True)
+            ]
+        else:
+            scores = [_LOSSES[self.loss](each, labels) for each in logits]
         return sum(scores) / len(scores)
 
 

@@ -18,6 +18,9 @@ from keras_neokd.attacks.attack import project
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 
+# Standard deviation of the start "normal".
+_SMALL = 0.001
+
 
 @keras.saving.register_keras_serializable("keras_neokd")
 class PGD(Attack):
@@ -39,7 +42,8 @@ class PGD(Attack):
         norm: `"linf"` (default) or `"l2"`.
         random_start: start from a random point of the ball, clipped to
             [0, 1]. Defaults to True. Uniform in the L-infinity ball; in the
-            L2 ball a uniform direction and a uniform length.
+            L2 ball a uniform direction and a uniform length. `"normal"`
+            starts from 0.001 times standard normal noise, as TRADES does.
         num_restarts: number of random starts, >= 1. Defaults to 1.
         objective: what to maximise. Defaults to `AverageExits()` (Eq. 3).
 
@@ -61,7 +65,9 @@ class PGD(Attack):
         super().__init__(epsilon, norm)
         self.step_size = checks.number("step_size", step_size, above=0)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
-        self.random_start = bool(random_start)
+        if random_start != "normal":
+            random_start = bool(random_start)
+        self.random_start = random_start
         self.num_restarts = checks.integer(
             "num_restarts", num_restarts, minimum=1
         )
@@ -71,7 +77,7 @@ class PGD(Attack):
                 "`objective` needs an Objective such as AverageExits() or "
                 f"SingleExit(0), received {objective!r}."
             )
-        if self.num_restarts > 1 and not self.random_start:
+        if self.num_restarts > 1 and self.random_start is False:
             raise ValueError(
                 "Restarts without a random start repeat the same run: "
                 f"received num_restarts={num_restarts} with "
@@ -86,6 +92,19 @@ class PGD(Attack):
         """
         return type(self)(**{**self.arguments(), "objective": objective})
 
+    def with_loss(self, loss, random_start=None):
+        """Return a copy that maximises another loss over the same exits.
+
+        Args:
+            loss: as in `Objective`.
+            random_start: as in the constructor, `None` (default) for that
+                of this attack.
+        """
+        changes = {"objective": self.objective.with_loss(loss)}
+        if random_start is not None:
+            changes["random_start"] = random_start
+        return type(self)(**{**self.arguments(), **changes})
+
     def validate(self, num_exits):
         """See `Attack.validate`."""
         self.objective.exit_indices(num_exits)
@@ -95,7 +114,7 @@ class PGD(Attack):
         exits = self.objective.exit_indices(predict.num_exits)
 
         def score(candidates):
-            return self.objective(predict(candidates, exits), labels)
+            return self.objective(predict(candidates, exits), labels, exits)
 
         def run(restart):
             start = self._start(images, randomness.bits(keys, restart))
@@ -109,7 +128,9 @@ class PGD(Attack):
         if not self.random_start:
             return images
         shape = images.shape[1:]
-        if self.norm == "linf":
+        if self.random_start == "normal":
+            noise = _SMALL * randomness.example_normal(keys, shape)
+        elif self.norm == "linf":
             unit = 2.0 * randomness.example_uniform(keys, shape) - 1.0
             noise = self.epsilon * unit
         else:

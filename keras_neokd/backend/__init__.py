@@ -3,8 +3,11 @@
 Each module offers the same names; adding a backend means adding one file.
 
 - `value_and_input_gradient(function, x)`: gradient of per-example values;
+- `differentiable_input_gradient(function, x)`: the same for losses that are
+  made of it;
 - `frozen_state(variables)`: scope in which a forward pass changes nothing;
 - `global_batch(local_size)`: place of this replica in the global batch;
+- `gather_replicas(x)`: rows of all replicas;
 - `compile_function(function, variables)`: compiled function of arrays;
 - `convolve_image(image, kernel)`: with a fast gradient for the image;
 - `TrainStep`: mixin with Keras' `train_step` and `test_step`.
@@ -16,21 +19,27 @@ if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import TrainStep
     from keras_neokd.backend.tensorflow import compile_function
     from keras_neokd.backend.tensorflow import convolve_image
+    from keras_neokd.backend.tensorflow import differentiable_input_gradient
     from keras_neokd.backend.tensorflow import frozen_state
+    from keras_neokd.backend.tensorflow import gather_replicas
     from keras_neokd.backend.tensorflow import global_batch
     from keras_neokd.backend.tensorflow import value_and_input_gradient
 elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import TrainStep
     from keras_neokd.backend.jax import compile_function
     from keras_neokd.backend.jax import convolve_image
+    from keras_neokd.backend.jax import differentiable_input_gradient
     from keras_neokd.backend.jax import frozen_state
+    from keras_neokd.backend.jax import gather_replicas
     from keras_neokd.backend.jax import global_batch
     from keras_neokd.backend.jax import value_and_input_gradient
 elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import TrainStep
     from keras_neokd.backend.torch import compile_function
     from keras_neokd.backend.torch import convolve_image
+    from keras_neokd.backend.torch import differentiable_input_gradient
     from keras_neokd.backend.torch import frozen_state
+    from keras_neokd.backend.torch import gather_replicas
     from keras_neokd.backend.torch import global_batch
     from keras_neokd.backend.torch import value_and_input_gradient
 else:
@@ -43,7 +52,9 @@ __all__ = [
     "TrainStep",
     "compile_function",
     "convolve_image",
+    "differentiable_input_gradient",
     "frozen_state",
+    "gather_replicas",
     "global_batch",
     "value_and_input_gradient",
 ]

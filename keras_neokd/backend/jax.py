@@ -26,6 +26,20 @@ def value_and_input_gradient(function, x):
     return values, gradient
 
 
+def differentiable_input_gradient(function, x):
+    """Return the gradient of per-example values, to be differentiated again.
+
+    Args:
+        function: maps images `(batch, ...)` to values `(batch,)`.
+        x: images.
+
+    Returns:
+        Gradient of the sum of the values, of the shape of `x`. A loss made
+        from it has a gradient with respect to the weights.
+    """
+    return jax.grad(lambda images: function(images).sum())(x)
+
+
 def frozen_state(variables):
     """Return a scope that discards every change of variables.
 
@@ -51,6 +65,18 @@ def global_batch(local_size):
         a `keras.distribution` shards it over devices.
     """
     return 0, local_size
+
+
+def gather_replicas(x):
+    """Return the rows of all replicas; gradients flow back to each.
+
+    Args:
+        x: tensor `(batch, ...)` of this replica.
+
+    Returns:
+        `x`: a compiled step sees the global batch.
+    """
+    return x
 
 
 def compile_function(function, variables):
@@ -104,26 +130,30 @@ class TrainStep:
         trainable, non_trainable, optimizer_state, metrics_state = state
         fixed = [*self.non_trainable_variables, *self.optimizer.variables]
 
-        def scope(trainable):
+        def scope(trainable, non_trainable):
             return _scope(
                 [*self.trainable_variables, *fixed],
                 [*trainable, *non_trainable, *optimizer_state],
                 collect_losses=True,
             )
 
-        with scope(trainable):
-            batch = self._batch(data, self._train_index)
-            adversarial, info = self._craft_for_training(batch)
-
-        def scaled_loss(trainable):
-            with scope(trainable) as current:
-                result = self._objective(batch, adversarial)
-                loss = self.optimizer.scale_loss(result.loss)
-            updated = [
+        def updated(current):
+            return [
                 current.get_current_value(variable)
                 for variable in self.non_trainable_variables
             ]
-            return loss, (result, updated)
+
+        with scope(trainable, non_trainable) as current:
+            batch = self._batch(data, self._train_index)
+            adversarial, info = self._craft_for_training(batch)
+        # The method may have changed its state before the attack.
+        before = updated(current)
+
+        def scaled_loss(trainable):
+            with scope(trainable, before) as current:
+                result = self._objective(batch, adversarial)
+                loss = self.optimizer.scale_loss(result.loss)
+            return loss, (result, updated(current))
 
         gradients, (result, non_trainable) = jax.grad(
             scaled_loss, has_aux=True

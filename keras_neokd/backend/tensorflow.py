@@ -45,6 +45,24 @@ def _values_and_gradient(function, x):
     )(x)
 
 
+def differentiable_input_gradient(function, x):
+    """Return the gradient of per-example values, to be differentiated again.
+
+    Args:
+        function: maps images `(batch, ...)` to values `(batch,)`.
+        x: images.
+
+    Returns:
+        Gradient of the sum of the values, of the shape of `x`. A loss made
+        from it has a gradient with respect to the weights.
+    """
+    # No function of its own here: the tape of the weights has to see through.
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(x)
+        values = function(x)
+    return tape.gradient(values, x)
+
+
 def frozen_state(variables):
     """Return a scope that discards every change of variables.
 
@@ -77,6 +95,21 @@ def global_batch(local_size):
     own = tf.one_hot(replica, context.num_replicas_in_sync, dtype="int32")
     sizes = context.all_reduce(tf.distribute.ReduceOp.SUM, own * local_size)
     return tf.reduce_sum(sizes[:replica]), tf.reduce_sum(sizes)
+
+
+def gather_replicas(x):
+    """Return the rows of all replicas; gradients flow back to each.
+
+    Args:
+        x: tensor `(batch, ...)` of this replica.
+
+    Returns:
+        `(global batch, ...)`.
+    """
+    context = tf.distribute.get_replica_context()
+    if context is None or context.num_replicas_in_sync == 1:
+        return x
+    return context.all_gather(x, axis=0)
 
 
 def compile_function(function, variables):

@@ -37,6 +37,24 @@ _NO_GRADIENT = (
 )
 
 
+def differentiable_input_gradient(function, x):
+    """Return the gradient of per-example values, to be differentiated again.
+
+    Args:
+        function: maps images `(batch, ...)` to values `(batch,)`.
+        x: images.
+
+    Returns:
+        Gradient of the sum of the values, of the shape of `x`. A loss made
+        from it has a gradient with respect to the weights.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        values = function(x)
+        (gradient,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+    return gradient
+
+
 def frozen_state(variables):
     """Return a scope that discards every change of variables.
 
@@ -57,6 +75,18 @@ def global_batch(local_size):
         `(0, local_size)`: this backend trains on one device.
     """
     return 0, local_size
+
+
+def gather_replicas(x):
+    """Return the rows of all replicas; gradients flow back to each.
+
+    Args:
+        x: tensor `(batch, ...)` of this replica.
+
+    Returns:
+        `x`: this backend trains on one device.
+    """
+    return x
 
 
 def compile_function(function, variables):

@@ -15,8 +15,37 @@ from keras import ops
 from keras_neokd import checks
 
 
+def split_labels(y):
+    """Return labels and positions in the data set.
+
+    Args:
+        y: labels, or `{"label": labels, "index": positions}`.
+
+    Returns:
+        Tuple of labels and positions, `None` where there are none.
+
+    Raises:
+        ValueError: if a dict has other keys.
+    """
+    if not isinstance(y, dict):
+        return y, None
+    if "label" not in y or {*y} - {"label", "index"}:
+        raise ValueError(
+            'Labels given as a dict need the keys "label" and "index" (the '
+            f"position of the example in the data set), received {sorted(y)}."
+        )
+    return y["label"], y.get("index")
+
+
 def checked(
-    x, y, sample_weight=None, *, image_shape, num_classes, labelled=True
+    x,
+    y,
+    sample_weight=None,
+    *,
+    image_shape,
+    num_classes,
+    labelled=True,
+    num_examples=None,
 ):
     """Check arrays now, or a stream while it is read.
 
@@ -24,24 +53,28 @@ def checked(
         x: array of images, or a stream of `(x, y)` or `(x, y,
             sample_weight)` batches: `tf.data.Dataset`,
             `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, iterator.
-        y: labels if `x` is an array.
+        y: labels if `x` is an array, as in `split_labels`.
         sample_weight: weights `(batch,)` if `x` is an array, or `None`.
         image_shape: expected shape of one image.
         num_classes: number of classes.
         labelled: whether labels are needed. Defaults to True.
+        num_examples: size of the data set if positions in it are needed,
+            else `None` (default).
 
     Returns:
         `x`, or a stream of the same kind that checks every batch; and `y`,
-        as class indices `(batch,)` if `x` is an array.
+        with class indices `(batch,)` if `x` is an array.
 
     Raises:
         ValueError: as `checks.images_and_labels`.
     """
 
     def check(batch):
-        images, labels, weights = (
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        labels, index = split_labels(labels)
+        images, labels, weights, index = (
             None if each is None else _to_numpy(each)
-            for each in keras.utils.unpack_x_y_sample_weight(batch)
+            for each in (images, labels, weights, index)
         )
         if labels is None and labelled:
             raise ValueError(
@@ -51,6 +84,8 @@ def checked(
         checks.images_and_labels(images, labels, image_shape, num_classes)
         if weights is not None:
             checks.sample_weights(weights, len(images))
+        if num_examples is not None:
+            checks.example_indices(index, len(images), num_examples)
         return batch
 
     if isinstance(x, keras.utils.PyDataset):
@@ -71,9 +106,12 @@ def checked(
         )
     check((x, y, sample_weight))
     # One form for all calls: a compiled step would have to cope with each.
-    if y is not None:
-        y = _to_numpy(checks.class_indices(ops.convert_to_tensor(y)))
-    return x, y
+    labels, index = split_labels(y)
+    if labels is not None:
+        labels = _to_numpy(checks.class_indices(ops.convert_to_tensor(labels)))
+    if index is None:
+        return x, labels
+    return x, {"label": labels, "index": _to_numpy(index).astype("int32")}
 
 
 def _to_numpy(value):
@@ -126,15 +164,18 @@ def _checked_data_loader(loader, check):
 def _checked_tf_dataset(dataset, check):
     import tensorflow as tf
 
-    def message_about(*batch):
-        try:
-            check(tuple(each.numpy() for each in batch))
-        except (TypeError, ValueError) as error:
-            return str(error)
-        return ""
-
     def check_batch(*batch):
-        message = tf.py_function(message_about, batch, tf.string)
+        def message_about(*parts):
+            values = [part.numpy() for part in parts]
+            try:
+                check(tf.nest.pack_sequence_as(batch, values))
+            except (TypeError, ValueError) as error:
+                return str(error)
+            return ""
+
+        message = tf.py_function(
+            message_about, tf.nest.flatten(batch), tf.string
+        )
         tf.debugging.assert_equal(message, "", message)
         with tf.control_dependencies([message]):
             checked_batch = tf.nest.map_structure(tf.identity, batch)

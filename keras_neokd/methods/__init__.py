@@ -5,28 +5,37 @@ from keras_neokd import methods
 methods.AdversarialTraining()      # Eq. 4, no distillation
 methods.NEOKD()                    # Eq. 7 with the paper's weights
 methods.SKD(), methods.ARD()       # distillation baselines
-methods.NEOKD() + 0.5 * methods.ARD()
+methods.LW(), methods.TRADES(), methods.TEAT(num_examples=50_000)
+methods.KDIGA(teacher)             # another network's input gradients
+methods.NEOKD() + 0.5 * methods.KDIGA(teacher)
 methods.get("neo_kd")              # the same by name
 """
 
+from keras_neokd.methods.context import Context
+from keras_neokd.methods.context import Step
+from keras_neokd.methods.context import Term
 from keras_neokd.methods.exit_distillation import ARD
 from keras_neokd.methods.exit_distillation import SKD
+from keras_neokd.methods.kdiga import KDIGA
+from keras_neokd.methods.lw import LW
 from keras_neokd.methods.method import AdversarialTraining
 from keras_neokd.methods.method import Method
-from keras_neokd.methods.method import Step
 from keras_neokd.methods.method import Sum
-from keras_neokd.methods.method import Term
 from keras_neokd.methods.neo_kd import EOKD
 from keras_neokd.methods.neo_kd import NEOKD
 from keras_neokd.methods.neo_kd import NKD
+from keras_neokd.methods.teat import TEAT
+from keras_neokd.methods.trades import TRADES
 
 BY_NAME = {
     "adversarial_training": AdversarialTraining,
     "ard": ARD,
     "eokd": EOKD,
+    "lw": LW,
     "neo_kd": NEOKD,
     "nkd": NKD,
     "skd": SKD,
+    "trades": TRADES,
 }
 
 
@@ -35,8 +44,8 @@ def get(identifier):
 
     Args:
         identifier: a `Method`, or one of `"adversarial_training"`, `"ard"`,
-            `"eokd"`, `"neo_kd"`, `"nkd"`, `"skd"` for the default settings,
-            which are the paper's where it has them.
+            `"eokd"`, `"lw"`, `"neo_kd"`, `"nkd"`, `"skd"`, `"trades"` for
+            the default settings, which are the paper's where it has them.
 
     Raises:
         ValueError: if the name is unknown.
@@ -48,7 +57,8 @@ def get(identifier):
         if identifier not in BY_NAME:
             raise ValueError(
                 f"Unknown method {identifier!r}: the known ones are "
-                f"{sorted(BY_NAME)}."
+                f"{sorted(BY_NAME)}; methods.KDIGA(teacher) and "
+                "methods.TEAT(num_examples) need to be written as objects."
             )
         return BY_NAME[identifier]()
     raise TypeError(
@@ -61,10 +71,15 @@ __all__ = [
     "ARD",
     "BY_NAME",
     "EOKD",
+    "KDIGA",
+    "LW",
     "NEOKD",
     "NKD",
     "SKD",
+    "TEAT",
+    "TRADES",
     "AdversarialTraining",
+    "Context",
     "Method",
     "Step",
     "Sum",

@@ -2,16 +2,26 @@
 
 SKD()                                # last exit teaches the earlier ones
 SKD.phuong(num_exits=3)              # with the weights of Phuong and Lampert
+SKD.phuong(num_exits=3, annealing=True)
 ARD()                                # clean last exit, adversarial last exit
 ARD(teacher="ensemble", student="all")
 """
 
 import keras
+import numpy as np
+from keras import ops
 
+from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd import losses
+from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
-from keras_neokd.methods.method import Term
+
+# Phuong and Lampert's annealing: the factor, and the confidence above which
+# it is applied.
+_ANNEALING_FACTOR = 1.05
+_ANNEALING_CONFIDENCE = 0.5
+_TEMPERATURE = "skd_temperature"
 
 
 class _ExitDistillation(Method):
@@ -25,13 +35,13 @@ class _ExitDistillation(Method):
             "divergence", divergence, losses.DIVERGENCES
         )
 
-    def validate(self, num_exits, num_classes):
+    def validate(self, model):
         """See `Method.validate`."""
-        _check_range("teacher", self.teacher, num_exits)
+        _check_range("teacher", self.teacher, model.num_exits)
 
-    def _values(self, teaching, taught):
-        targets = losses.exit_teacher(teaching, self.teacher, self.temperature)
-        return losses.distil(taught, targets, self.divergence, self.temperature)
+    def _values(self, teaching, taught, temperature):
+        targets = losses.exit_teacher(teaching, self.teacher, temperature)
+        return losses.distil(taught, targets, self.divergence, temperature)
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -43,13 +53,18 @@ class SKD(_ExitDistillation):
     defaults are those of its authors' earlier code.
 
     Args:
-        weight: weight of both terms, >= 0; no factor T**2. Defaults to 0.35.
+        weight: weight of both terms, >= 0. Defaults to 0.35.
         temperature: of teacher and student, > 0. Defaults to 1.5.
         teacher: 0-based index of the teaching exit, which is not taught
             itself; -1 (default) is the last. `"ensemble"`: the mean
             prediction of all exits teaches all (Table A4).
         divergence: `"kl"` (default) or `"cross_entropy"`: equal gradients.
         base_weight: weight of both cross-entropies of Eq. 4. Defaults to 1.
+        temperature_squared: multiply both terms by T**2. Defaults to False.
+        annealing: after each batch in which the mean of the teacher's largest
+            probability on clean images is above 0.5, multiply the
+            temperature by 1.05. Defaults to False. The temperature is saved
+            with the model.
 
     Raises:
         TypeError, ValueError: if an argument is not as described, or, when
@@ -63,27 +78,35 @@ class SKD(_ExitDistillation):
         teacher=-1,
         divergence="kl",
         base_weight=1.0,
+        temperature_squared=False,
+        annealing=False,
     ):
         super().__init__(weight, temperature, teacher, divergence)
         self.base_weight = checks.number("base_weight", base_weight, minimum=0)
+        self.temperature_squared = bool(temperature_squared)
+        self.annealing = bool(annealing)
 
     @classmethod
-    def phuong(cls, num_exits, **overrides):
+    def phuong(cls, num_exits, annealing=False, **overrides):
         """Return the setting of Phuong and Lampert's code.
 
-        Half the weight on labels and half, times T**2, on the teacher, with
-        T = 4; all of it times 10 / exits.
+        Half the weight on labels and half, times T**2, on the teacher; all
+        of it times 10 / exits.
 
         Args:
             num_exits: number of exits of the model.
+            annealing: let T grow from 1 instead of T = 4 throughout.
+                Defaults to False.
             **overrides: constructor arguments to replace.
         """
         scale = 10 / checks.integer("num_exits", num_exits, minimum=2)
         settings = {
-            "weight": scale * 0.5 * 4.0**2,
-            "temperature": 4.0,
+            "weight": scale * 0.5,
+            "temperature": 1.0 if annealing else 4.0,
             "divergence": "cross_entropy",
             "base_weight": scale * 0.5,
+            "temperature_squared": True,
+            "annealing": annealing,
         }
         return cls(**{**settings, **overrides})
 
@@ -96,18 +119,47 @@ class SKD(_ExitDistillation):
         """See `Method.extra_term_names`."""
         return ("clean_skd", "adversarial_skd")
 
-    def extra_terms(self, clean, adversarial, labels, step):
+    def initial_state(self, model):
+        """See `Method.initial_state`."""
+        if not self.annealing:
+            return {}
+        return {_TEMPERATURE: np.float32(self.temperature)}
+
+    def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        num_exits = clean.shape[1]
-        weights = [self.weight] * num_exits
+        temperature = self.temperature
+        if self.annealing:
+            temperature = ops.convert_to_tensor(context.state[_TEMPERATURE])
+            self._anneal(context, temperature)
+        scale = temperature**2 if self.temperature_squared else 1.0
+        weights = [self.weight] * context.clean.shape[1]
         if self.teacher != "ensemble":
             weights[self.teacher] = 0.0
         return [
-            Term(name, self._values(logits, logits), tuple(weights))
+            Term(
+                name,
+                scale * self._values(logits, logits, temperature),
+                tuple(weights),
+            )
             for name, logits in zip(
-                self.extra_term_names(), (clean, adversarial), strict=True
+                self.extra_term_names(),
+                (context.clean, context.adversarial),
+                strict=True,
             )
         ]
+
+    def _anneal(self, context, temperature):
+        targets = losses.exit_teacher(context.clean, self.teacher, temperature)
+        confidence = ops.stop_gradient(ops.max(targets, axis=-1))
+        # The same on every replica, which all change the temperature.
+        confidence = ops.mean(backend.gather_replicas(confidence))
+        context.state[_TEMPERATURE].assign(
+            ops.where(
+                confidence > _ANNEALING_CONFIDENCE,
+                _ANNEALING_FACTOR * temperature,
+                temperature,
+            )
+        )
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -158,18 +210,18 @@ class ARD(_ExitDistillation):
         """
         return cls(**{"temperature": 30.0, "reduction": "mean", **overrides})
 
-    def validate(self, num_exits, num_classes):
+    def validate(self, model):
         """See `Method.validate`."""
-        super().validate(num_exits, num_classes)
-        _check_range("student", self.student, num_exits)
+        super().validate(model)
+        _check_range("student", self.student, model.num_exits)
 
     def extra_term_names(self):
         """See `Method.extra_term_names`."""
         return ("ard",)
 
-    def extra_terms(self, clean, adversarial, labels, step):
+    def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        _, num_exits, num_classes = clean.shape
+        _, num_exits, num_classes = context.clean.shape
         weight = self.weight * self.temperature**2
         if self.reduction == "mean":
             weight /= num_classes
@@ -177,7 +229,9 @@ class ARD(_ExitDistillation):
         if self.student != "all":
             weights = [0.0] * num_exits
             weights[self.student] = weight
-        values = self._values(clean, adversarial)
+        values = self._values(
+            context.clean, context.adversarial, self.temperature
+        )
         return [Term("ard", values, tuple(weights))]
 
 

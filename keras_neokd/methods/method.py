@@ -1,63 +1,27 @@
 """The contract of all training methods, and plain adversarial training.
 
-A method turns the logits of clean and adversarial images into loss terms, one
-value per example and exit; the training step weighs, sums and logs them:
+A method turns what a step knows into loss terms; the training step weighs,
+sums and logs them. A new method is one class with two methods:
 
     class Penalty(Method):
-        def extra_terms(self, clean, adversarial, labels, step):
-            values = ...                                  # (batch, exits)
+        def extra_term_names(self):
+            return ("penalty",)
+
+        def extra_terms(self, context):
+            values = ops.mean(ops.square(context.clean), axis=-1)
             return [Term("penalty", values, (0.5,) * values.shape[1])]
 
 Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
 import numbers
-import typing
 
 import keras
-import numpy as np
 
 from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd.configurable import Configurable
-
-# Table of the paper's gamma by number of exits (section 4.1, appendix D).
-PAPER_EXIT_WEIGHTS = {
-    3: (1.0, 1.0, 1.0),
-    5: (1.0, 1.0, 1.0, 1.5, 1.5),
-    7: (1.0, 1.0, 1.0, 1.5, 1.5, 1.5, 1.5),
-}
-
-
-class Term(typing.NamedTuple):
-    """One named part of the loss.
-
-    Attributes:
-        name: logged as `<exit>_<name>_loss` and, averaged over exits, as
-            `<name>_loss`.
-        values: `(batch, exits)`, unweighted.
-        weights: one number per exit.
-    """
-
-    name: str
-    values: typing.Any
-    weights: tuple
-
-
-class Step(typing.NamedTuple):
-    """Where in the training a batch stands: all randomness comes from it.
-
-    Attributes:
-        seed: Python integer given to `compile`.
-        epoch: integer tensor, 0-based.
-        step: integer tensor, number of updates made so far.
-        index: integers `(batch,)`, positions in the global batch.
-    """
-
-    seed: int
-    epoch: typing.Any
-    step: typing.Any
-    index: typing.Any
+from keras_neokd.methods.context import Term
 
 
 class Method(Configurable):
@@ -65,7 +29,17 @@ class Method(Configurable):
 
     Methods add up: `NEOKD() + 0.5 * ARD()` has the base terms of the first
     once, and the extra terms of both.
+
+    Attributes:
+        extras_use_attack: whether the extra terms need attacked images.
+            Defaults to True.
+        num_examples: size of the data set for a method that keeps something
+            for each example, which then needs the labels `{"label": ...,
+            "index": ...}`; else `None` (default).
     """
+
+    extras_use_attack = True
+    num_examples = None
 
     def __add__(self, other):
         """Return a `Sum`."""
@@ -94,48 +68,105 @@ class Method(Configurable):
         ones = (1.0,) * num_exits
         return ones, ones
 
-    def term_names(self):
-        """Return the names of all terms in the order they are returned."""
-        return ("clean", "adversarial", *self.extra_term_names())
+    def uses_attack(self, num_exits):
+        """Tell whether any term needs attacked images.
+
+        Without them no attack is crafted, and `compile` needs none.
+
+        Args:
+            num_exits: number of exits.
+        """
+        _, on_adversarial = self.base_weights(num_exits)
+        return any(on_adversarial) or self.extras_use_attack
+
+    def term_names(self, num_exits):
+        """Return the names of all terms in the order they are returned.
+
+        Args:
+            num_exits: number of exits.
+        """
+        base = ("clean", "adversarial")[: 1 + self.uses_attack(num_exits)]
+        return (*base, *self.extra_term_names())
 
     def extra_term_names(self):
         """Return the names of the terms that `extra_terms` returns."""
         return ()
 
-    def extra_terms(self, clean, adversarial, labels, step):
+    def extra_terms(self, context):
         """Return what the method adds to the base terms.
 
         Args:
-            clean: logits of the clean images, `(batch, exits, classes)`.
-            adversarial: logits of the attacked images, same shape.
-            labels: integers `(batch,)`.
-            step: a `Step`.
+            context: a `Context`.
 
         Returns:
             List of `Term`.
         """
         return []
 
-    def __call__(self, clean, adversarial, labels, step):
-        """Return all terms of the loss; arguments as in `extra_terms`."""
-        on_clean, on_adversarial = self.base_weights(clean.shape[1])
-        return [
-            Term("clean", losses.cross_entropy(clean, labels), on_clean),
-            Term(
-                "adversarial",
-                losses.cross_entropy(adversarial, labels),
-                on_adversarial,
-            ),
-            *self.extra_terms(clean, adversarial, labels, step),
-        ]
-
-    def validate(self, num_exits, num_classes):
-        """Raise `ValueError` if the method does not fit the model.
+    def __call__(self, context):
+        """Return all terms of the loss, a list of `Term`.
 
         Args:
-            num_exits: number of exits.
-            num_classes: number of classes.
+            context: a `Context`.
         """
+        on_clean, on_adversarial = self.base_weights(context.clean.shape[1])
+        clean = losses.cross_entropy(context.clean, context.labels)
+        terms = [Term("clean", clean, on_clean)]
+        if context.adversarial is not None:
+            adversarial = losses.cross_entropy(
+                context.adversarial, context.labels
+            )
+            terms.append(Term("adversarial", adversarial, on_adversarial))
+        return terms + self.extra_terms(context)
+
+    def training_attack(self, attack, context):
+        """Return the attack of this step; called once, before crafting.
+
+        A method with an inner objective of its own overrides this and
+        returns `attack.with_loss(...)`. It may change `context.state`.
+
+        Args:
+            attack: the attack given to `compile`.
+            context: a `Context` without logits.
+        """
+        return attack
+
+    def initial_state(self, model):
+        """Return the variables that the method keeps from step to step.
+
+        Args:
+            model: the `MultiExitModel` that is compiled.
+
+        Returns:
+            Dict from names to NumPy arrays. The variables are saved with the
+            model, and under several replicas all have to assign the same.
+        """
+        return {}
+
+    def with_teacher(self, teacher):
+        """Return the method with another teacher network.
+
+        Args:
+            teacher: a `keras.Model`.
+
+        Raises:
+            ValueError: if the method has no teacher network.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no teacher network: only methods "
+            "such as KDIGA are given one."
+        )
+
+    def validate(self, model):
+        """Raise an error if the method does not fit the model.
+
+        Args:
+            model: a `MultiExitModel`.
+        """
+
+    def replaces_attack(self):
+        """Tell whether the method has an inner objective of its own."""
+        return type(self).training_attack is not Method.training_attack
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -144,7 +175,7 @@ class AdversarialTraining(Method):
 
     `sum over exits of CE(f_i(x), y) + CE(f_i(x_adv), y)`: the paper's
     baseline "Adv. w/o Distill". Triple-wins (Hu et al. 2020) weighs both
-    with 0.5.
+    with 0.5; `adversarial_weight=0` is training on clean images only.
 
     Args:
         clean_weight: weight of the first term, >= 0. Defaults to 1.
@@ -153,6 +184,8 @@ class AdversarialTraining(Method):
     Raises:
         TypeError, ValueError: if a weight is no number >= 0.
     """
+
+    extras_use_attack = False
 
     def __init__(self, clean_weight=1.0, adversarial_weight=1.0):
         self.clean_weight = checks.number(
@@ -175,14 +208,15 @@ class Sum(Method):
     """Several methods at once; written `NEOKD() + 0.5 * ARD()`.
 
     The base terms are those of the first method; weights apply to the extra
-    terms only.
+    terms only. If a method has an inner objective of its own, the sum's
+    attack maximises that.
 
     Args:
         summands: list of pairs `(weight, method)`, weights >= 0.
 
     Raises:
-        TypeError, ValueError: if a summand is not as described, or two
-            methods have a term of the same name.
+        TypeError, ValueError: if a summand is not as described, two methods
+            have a term of the same name, or both replace the inner attack.
     """
 
     def __init__(self, summands):
@@ -194,6 +228,84 @@ class Sum(Method):
                     f"A sum needs methods, received {method!r} of type "
                     f"{type(method).__name__}."
                 )
+        self._check_names()
+        self._check_attacks()
+
+    @property
+    def extras_use_attack(self):
+        """Whether the extra terms of any method need attacked images."""
+        return any(method.extras_use_attack for method in self._methods)
+
+    @property
+    def num_examples(self):
+        """The number of examples that a method keeps something for."""
+        sizes = [method.num_examples for method in self._methods]
+        return max((size for size in sizes if size), default=None)
+
+    def validate(self, model):
+        """See `Method.validate`."""
+        for method in self._methods:
+            method.validate(model)
+
+    def base_weights(self, num_exits):
+        """See `Method.base_weights`."""
+        return self._methods[0].base_weights(num_exits)
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        return tuple(
+            name
+            for method in self._methods
+            for name in method.extra_term_names()
+        )
+
+    def extra_terms(self, context):
+        """See `Method.extra_terms`."""
+        return [
+            term._replace(weights=tuple(weight * each for each in term.weights))
+            for weight, method in self.summands
+            for term in method.extra_terms(context)
+        ]
+
+    def training_attack(self, attack, context):
+        """See `Method.training_attack`."""
+        for method in self._methods:
+            attack = method.training_attack(attack, context)
+        return attack
+
+    def replaces_attack(self):
+        """See `Method.replaces_attack`."""
+        return any(method.replaces_attack() for method in self._methods)
+
+    def initial_state(self, model):
+        """See `Method.initial_state`."""
+        return {
+            name: value
+            for method in self._methods
+            for name, value in method.initial_state(model).items()
+        }
+
+    def with_teacher(self, teacher):
+        """See `Method.with_teacher`."""
+        if not any(hasattr(method, "teacher_exit") for method in self._methods):
+            return super().with_teacher(teacher)
+        return Sum(
+            [
+                (
+                    weight,
+                    method.with_teacher(teacher)
+                    if hasattr(method, "teacher_exit")
+                    else method,
+                )
+                for weight, method in self.summands
+            ]
+        )
+
+    @property
+    def _methods(self):
+        return [method for _, method in self.summands]
+
+    def _check_names(self):
         names = self.extra_term_names()
         if len(set(names)) != len(names):
             raise ValueError(
@@ -201,30 +313,14 @@ class Sum(Method):
                 f"{list(names)}. Use one method with a larger weight."
             )
 
-    def validate(self, num_exits, num_classes):
-        """See `Method.validate`."""
-        for _, method in self.summands:
-            method.validate(num_exits, num_classes)
-
-    def base_weights(self, num_exits):
-        """See `Method.base_weights`."""
-        return self.summands[0][1].base_weights(num_exits)
-
-    def extra_term_names(self):
-        """See `Method.extra_term_names`."""
-        return tuple(
-            name
-            for _, method in self.summands
-            for name in method.extra_term_names()
-        )
-
-    def extra_terms(self, clean, adversarial, labels, step):
-        """See `Method.extra_terms`."""
-        return [
-            term._replace(weights=tuple(weight * each for each in term.weights))
-            for weight, method in self.summands
-            for term in method.extra_terms(clean, adversarial, labels, step)
-        ]
+    def _check_attacks(self):
+        replacing = [each for each in self._methods if each.replaces_attack()]
+        if len(replacing) > 1:
+            raise ValueError(
+                "Only one method of a sum can have an inner objective of its "
+                f"own, received {' and '.join(map(repr, replacing))}: the "
+                "attack cannot maximise both."
+            )
 
     def __repr__(self):
         return " + ".join(
@@ -236,51 +332,3 @@ class Sum(Method):
 def summands(method):
     """Return the weighed parts of a method, itself if it is no sum."""
     return method.summands if isinstance(method, Sum) else [(1.0, method)]
-
-
-def check_exit_weights(exit_weights):
-    """Return `exit_weights` as a tuple of floats >= 0, or `None`.
-
-    Raises:
-        TypeError: if it is not a sequence of numbers.
-        ValueError: if a number is negative or not finite.
-    """
-    if exit_weights is None:
-        return None
-    if isinstance(exit_weights, str) or not np.iterable(exit_weights):
-        raise TypeError(
-            "`exit_weights` needs a sequence with one number per exit, "
-            f"received {exit_weights!r}."
-        )
-    return tuple(
-        checks.number("exit_weights", weight, minimum=0)
-        for weight in exit_weights
-    )
-
-
-def resolve_exit_weights(exit_weights, num_exits):
-    """Return one weight (the paper's gamma) per exit.
-
-    Args:
-        exit_weights: result of `check_exit_weights`; `None` stands for the
-            paper's values, which exist for 3, 5 and 7 exits.
-        num_exits: number of exits.
-
-    Raises:
-        ValueError: if the length is wrong, or the paper has no values.
-    """
-    if exit_weights is None:
-        if num_exits not in PAPER_EXIT_WEIGHTS:
-            raise ValueError(
-                "The paper gives `exit_weights` (gamma) for "
-                f"{sorted(PAPER_EXIT_WEIGHTS)} exits only and the model has "
-                f"{num_exits}: say which to use, for example "
-                f"exit_weights={(1.0,) * num_exits}."
-            )
-        return PAPER_EXIT_WEIGHTS[num_exits]
-    if len(exit_weights) != num_exits:
-        raise ValueError(
-            "`exit_weights` needs one value per exit: expected "
-            f"{num_exits}, received {len(exit_weights)}: {exit_weights}."
-        )
-    return exit_weights

@@ -15,10 +15,10 @@ import keras
 from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd import randomness
+from keras_neokd.methods.context import Term
+from keras_neokd.methods.exit_weights import check_exit_weights
+from keras_neokd.methods.exit_weights import resolve_exit_weights
 from keras_neokd.methods.method import Method
-from keras_neokd.methods.method import Term
-from keras_neokd.methods.method import check_exit_weights
-from keras_neokd.methods.method import resolve_exit_weights
 
 _TEACHERS = ("none", "neighbors", "all")
 _ALLOCATIONS = ("epoch", "batch", "sample", "fixed")
@@ -38,9 +38,9 @@ class _Distillation(Method):
         )
         self.temperature = checks.number("temperature", temperature, above=0)
 
-    def validate(self, num_exits, num_classes):
+    def validate(self, model):
         """See `Method.validate`."""
-        resolve_exit_weights(self.exit_weights, num_exits)
+        resolve_exit_weights(self.exit_weights, model.num_exits)
 
     def _term(self, name, values):
         exit_weights = resolve_exit_weights(self.exit_weights, values.shape[1])
@@ -90,12 +90,12 @@ class NKD(_Distillation):
         """See `Method.extra_term_names`."""
         return ("nkd",)
 
-    def extra_terms(self, clean, adversarial, labels, step):
+    def extra_terms(self, context):
         """See `Method.extra_terms`."""
         radius = {"none": 0, "neighbors": self.radius, "all": None}
         values = losses.nkd(
-            clean,
-            adversarial,
+            context.clean,
+            context.adversarial,
             radius[self.teacher],
             self.divergence,
             self.temperature,
@@ -146,9 +146,10 @@ class EOKD(_Distillation):
         self.allocation = checks.choice("allocation", allocation, _ALLOCATIONS)
         self.left_over = checks.choice("left_over", left_over, _LEFT_OVER)
 
-    def validate(self, num_exits, num_classes):
+    def validate(self, model):
         """See `Method.validate`."""
-        super().validate(num_exits, num_classes)
+        super().validate(model)
+        num_exits, num_classes = model.num_exits, model.num_classes
         if num_classes - 1 < num_exits:
             raise ValueError(
                 "EOKD gives each exit at least one class besides the true "
@@ -161,18 +162,22 @@ class EOKD(_Distillation):
         """See `Method.extra_term_names`."""
         return ("eokd",)
 
-    def extra_terms(self, clean, adversarial, labels, step):
+    def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        _, num_exits, num_classes = clean.shape
+        _, num_exits, num_classes = context.clean.shape
         allowed = losses.orthogonal_classes(
-            labels,
+            context.labels,
             num_exits,
             num_classes,
-            self._keys(labels, step),
+            self._keys(context.labels, context.step),
             spread_left_over=self.left_over == "spread",
         )
         values = losses.eokd(
-            clean, adversarial, allowed, self.divergence, self.temperature
+            context.clean,
+            context.adversarial,
+            allowed,
+            self.divergence,
+            self.temperature,
         )
         return [self._term("eokd", values)]
 
@@ -237,19 +242,18 @@ class NEOKD(Method):
         self.radius = self._nkd.radius
         self.left_over = left_over
 
-    def validate(self, num_exits, num_classes):
+    def validate(self, model):
         """See `Method.validate`."""
-        self._nkd.validate(num_exits, num_classes)
-        self._eokd.validate(num_exits, num_classes)
+        self._nkd.validate(model)
+        self._eokd.validate(model)
 
     def extra_term_names(self):
         """See `Method.extra_term_names`."""
         return ("nkd", "eokd")
 
-    def extra_terms(self, clean, adversarial, labels, step):
+    def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        arguments = (clean, adversarial, labels, step)
         return [
-            *self._nkd.extra_terms(*arguments),
-            *self._eokd.extra_terms(*arguments),
+            *self._nkd.extra_terms(context),
+            *self._eokd.extra_terms(context),
         ]

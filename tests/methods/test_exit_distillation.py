@@ -8,6 +8,7 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd import methods
 from tests import numpy_reference as reference
+from tests.methods import given
 
 RNG = np.random.default_rng(0)
 CLEAN, ADVERSARIAL = RNG.normal(size=(2, 5, 3, 4)).astype("float32")
@@ -21,10 +22,12 @@ EQUATION_4 = (
 
 def terms_of(method, clean=CLEAN, adversarial=ADVERSARIAL):
     terms = method(
-        ops.convert_to_tensor(clean),
-        ops.convert_to_tensor(adversarial),
-        ops.convert_to_tensor(LABELS),
-        STEP,
+        given.context(
+            ops.convert_to_tensor(clean),
+            ops.convert_to_tensor(adversarial),
+            ops.convert_to_tensor(LABELS),
+            STEP,
+        )
     )
     return {term.name: term for term in terms}
 
@@ -141,7 +144,9 @@ def gradient_to_clean_logits(method):
     adversarial = ops.convert_to_tensor(ADVERSARIAL)
 
     def extra(clean):
-        terms = method.extra_terms(clean, adversarial, LABELS, STEP)
+        terms = method.extra_terms(
+            given.context(clean, adversarial, LABELS, STEP)
+        )
         # Backends refuse what does not depend on the input at all.
         return 0.0 * ops.sum(clean, axis=(1, 2)) + sum(
             ops.sum(term.values * ops.convert_to_tensor(term.weights), axis=1)
@@ -179,7 +184,7 @@ def test_exits_are_taught_by_skd_as_students_only(teacher):
 
 def test_a_sum_has_the_base_once_and_the_extras_of_all():
     method = methods.NKD(exit_weights=(1, 1, 1)) + 0.5 * methods.ARD(2.0)
-    assert method.term_names() == ("clean", "adversarial", "nkd", "ard")
+    assert method.term_names(3) == ("clean", "adversarial", "nkd", "ard")
     parts = (
         total(methods.NKD(exit_weights=(1, 1, 1)))
         - EQUATION_4
@@ -216,7 +221,7 @@ def test_a_sum_survives_a_round_trip():
 def test_every_method_of_a_sum_must_fit_the_model():
     method = methods.AdversarialTraining() + methods.ARD(teacher=4)
     with pytest.raises(ValueError, match="`teacher` needs an exit from 0 to 2"):
-        method.validate(3, 10)
+        method.validate(given.model(3, 10))
 
 
 @pytest.mark.parametrize(
@@ -251,4 +256,4 @@ def test_bad_arguments_are_refused(make, error, message):
 )
 def test_exits_that_the_model_lacks_are_refused(method):
     with pytest.raises(ValueError, match="needs an exit from 0 to 2.*3"):
-        method.validate(3, 10)
+        method.validate(given.model(3, 10))

@@ -8,8 +8,9 @@ import pytest
 from keras import ops
 
 from keras_neokd import methods
-from keras_neokd.methods import method as method_module
+from keras_neokd.methods import exit_weights as exit_weights_module
 from tests import numpy_reference as reference
+from tests.methods import given
 
 # One example, three exits, four classes, true class 0.
 CLEAN = [[2.0, 1.0, 0.0, -1.0], [1.5, 0.5, 1.0, -0.5], [3.0, 0.0, 0.5, 1.0]]
@@ -27,6 +28,7 @@ ALL_METHODS = [
     methods.SKD.phuong(num_exits=3),
     methods.ARD(),
     methods.ARD(0.5, 4.0, 0, "all", "cross_entropy", "mean"),
+    methods.TRADES(),
     methods.NKD(),
     methods.NKD(2.0, (1, 0, 1.5), "all", "kl", 3.0),
     methods.EOKD(),
@@ -39,10 +41,12 @@ ALL_METHODS = [
 def terms_of(method, clean, adversarial, labels):
     step = methods.Step(seed=0, epoch=0, step=0, index=np.arange(len(labels)))
     return method(
-        ops.convert_to_tensor(np.asarray(clean, "float32")),
-        ops.convert_to_tensor(np.asarray(adversarial, "float32")),
-        ops.convert_to_tensor(np.asarray(labels, "int32")),
-        step,
+        given.context(
+            ops.convert_to_tensor(np.asarray(clean, "float32")),
+            ops.convert_to_tensor(np.asarray(adversarial, "float32")),
+            ops.convert_to_tensor(np.asarray(labels, "int32")),
+            step,
+        )
     )
 
 
@@ -91,14 +95,15 @@ def test_a_method_adds_terms_to_the_base_terms():
         def extra_term_names(self):
             return ("penalty",)
 
-        def extra_terms(self, clean, adversarial, labels, step):
-            values = ops.mean(ops.square(clean - adversarial), axis=-1)
+        def extra_terms(self, context):
+            difference = context.clean - context.adversarial
+            values = ops.mean(ops.square(difference), axis=-1)
             return [methods.Term("penalty", values, (0.5,) * 3)]
 
     terms = terms_of(Penalty(), [CLEAN], [ADVERSARIAL], [0])
     penalty = np.square(np.subtract(CLEAN, ADVERSARIAL)).mean(axis=1).sum()
 
-    assert Penalty().term_names() == ("clean", "adversarial", "penalty")
+    assert Penalty().term_names(3) == ("clean", "adversarial", "penalty")
     np.testing.assert_allclose(
         total(terms), [5.183907 + 0.5 * penalty], atol=1e-5
     )
@@ -107,7 +112,7 @@ def test_a_method_adds_terms_to_the_base_terms():
 @pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
 def test_term_names_announce_the_terms(method):
     terms = terms_of(method, [CLEAN], [ADVERSARIAL], [0])
-    assert tuple(term.name for term in terms) == method.term_names()
+    assert tuple(term.name for term in terms) == method.term_names(3)
     for term in terms:
         assert term.values.shape == (1, 3)
         assert len(term.weights) == 3
@@ -147,6 +152,8 @@ def test_representation_shows_how_to_write_the_method():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
+        ("lw", methods.LW()),
+        ("trades", methods.TRADES(weight=6.0)),
         ("adversarial_training", methods.AdversarialTraining()),
         ("skd", methods.SKD(weight=0.35, temperature=1.5)),
         ("ard", methods.ARD(weight=1.0, temperature=1.0)),
@@ -171,10 +178,8 @@ def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError) as caught:
         methods.get(name)
     assert f"Unknown method {name!r}" in str(caught.value)
-    assert (
-        "['adversarial_training', 'ard', 'eokd', 'neo_kd', 'nkd', 'skd']"
-        in str(caught.value)
-    )
+    assert "'nkd', 'skd', 'trades']" in str(caught.value)
+    assert "methods.KDIGA(teacher)" in str(caught.value)
 
 
 @pytest.mark.parametrize("other", [None, 3, methods.NEOKD, {"name": "nkd"}])
@@ -197,15 +202,15 @@ def test_other_types_are_refused(other):
     ],
 )
 def test_exit_weights_of_the_paper(num_exits, expected):
-    resolved = method_module.resolve_exit_weights(None, num_exits)
+    resolved = exit_weights_module.resolve_exit_weights(None, num_exits)
     assert resolved == expected
 
 
 def test_given_exit_weights_are_kept():
-    checked = method_module.check_exit_weights(np.array([1, 0, 2.5]))
+    checked = exit_weights_module.check_exit_weights(np.array([1, 0, 2.5]))
     assert checked == (1.0, 0.0, 2.5)
-    assert method_module.resolve_exit_weights(checked, 3) == checked
-    assert method_module.check_exit_weights(None) is None
+    assert exit_weights_module.resolve_exit_weights(checked, 3) == checked
+    assert exit_weights_module.check_exit_weights(None) is None
 
 
 @pytest.mark.parametrize(
@@ -220,7 +225,7 @@ def test_given_exit_weights_are_kept():
 )
 def test_bad_exit_weights_are_refused(exit_weights, error, message):
     with pytest.raises(error, match=message):
-        method_module.check_exit_weights(exit_weights)
+        exit_weights_module.check_exit_weights(exit_weights)
 
 
 @pytest.mark.parametrize(
@@ -248,8 +253,8 @@ def test_exit_weights_must_fit_the_model(
 ):
     method = method_class(exit_weights=exit_weights)
     with pytest.raises(ValueError, match=message):
-        method.validate(num_exits, num_classes=10)
+        method.validate(given.model(num_exits, num_classes=10))
 
 
 def test_adversarial_training_fits_every_model():
-    methods.AdversarialTraining().validate(num_exits=11, num_classes=2)
+    methods.AdversarialTraining().validate(given.model(11, 2))

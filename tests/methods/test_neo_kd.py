@@ -7,6 +7,7 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd import methods
 from tests import numpy_reference as reference
+from tests.methods import given
 
 # One example, three exits, four classes, true class 0. The expected values
 # were calculated by hand from Eq. 4 to 7; those of EOKD belong to the draw
@@ -44,7 +45,9 @@ def step_of(seed=0, epoch=0, step=0, size=1, first=0):
 
 def terms_of(method, clean, adversarial, labels, step):
     terms = method(
-        tensor(clean), tensor(adversarial), tensor(labels, "int32"), step
+        given.context(
+            tensor(clean), tensor(adversarial), tensor(labels, "int32"), step
+        )
     )
     return {term.name: term for term in terms}
 
@@ -76,7 +79,9 @@ def targets_of(method, clean, labels, step):
 
     def values(adversarial):
         terms = method(
-            tensor(clean), adversarial, tensor(labels, "int32"), step
+            given.context(
+                tensor(clean), adversarial, tensor(labels, "int32"), step
+            )
         )
         return ops.sum(terms[2].values, axis=1)
 
@@ -382,8 +387,9 @@ def test_terms_teach_the_adversarial_logits(name, divergence):
     )
 
     def values(adversarial):
+        labels_and_step = tensor(labels, "int32"), step_of(size=3)
         terms = method(
-            tensor(clean), adversarial, tensor(labels, "int32"), step_of(size=3)
+            given.context(tensor(clean), adversarial, *labels_and_step)
         )
         return ops.sum({each.name: each for each in terms}[name].values, axis=1)
 
@@ -399,8 +405,9 @@ def test_teachers_are_not_taught(name, divergence):
     method = methods.NEOKD(divergence=divergence)
 
     def values(clean):
+        labels_and_step = tensor(LABELS, "int32"), step_of()
         terms = method(
-            clean, tensor(ADVERSARIAL), tensor(LABELS, "int32"), step_of()
+            given.context(clean, tensor(ADVERSARIAL), *labels_and_step)
         )
         term = {each.name: each for each in terms}[name]
         # The second summand has gradient 1: there is a path to report.
@@ -414,8 +421,9 @@ def test_teachers_are_not_taught(name, divergence):
 
 def test_clean_images_are_taught_by_their_labels_alone():
     def values(clean):
+        labels_and_step = tensor(LABELS, "int32"), step_of()
         terms = methods.NEOKD()(
-            clean, tensor(ADVERSARIAL), tensor(LABELS, "int32"), step_of()
+            given.context(clean, tensor(ADVERSARIAL), *labels_and_step)
         )
         return sum(
             ops.sum(term.values * tensor(term.weights), axis=1)
@@ -496,13 +504,13 @@ def test_bad_arguments_are_refused(method_class, arguments, error, message):
 
 @pytest.mark.parametrize("method_class", [methods.EOKD, methods.NEOKD])
 def test_fewer_wrong_classes_than_exits_are_refused(method_class):
-    method_class().validate(num_exits=3, num_classes=4)
+    method_class().validate(given.model(3, 4))
     with pytest.raises(
         ValueError,
         match="with 3 exits it needs at least 4 classes, the model has 3",
     ):
-        method_class().validate(num_exits=3, num_classes=3)
+        method_class().validate(given.model(3, 3))
 
 
 def test_nkd_needs_no_spare_classes():
-    methods.NKD().validate(num_exits=7, num_classes=2)
+    methods.NKD().validate(given.model(7, 2))

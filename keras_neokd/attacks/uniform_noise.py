@@ -1,0 +1,32 @@
+"""Random noise instead of an attack.
+
+UniformNoise(epsilon=8 / 255)    # KDIGA's variant with noisy images
+"""
+
+import keras
+
+from keras_neokd import randomness
+from keras_neokd.attacks.attack import Attack
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class UniformNoise(Attack):
+    """Add uniform noise from the L-infinity ball, clipped to [0, 1].
+
+    No attack at all: a lower bound to compare attacks with, and the noise
+    that `KDIGA.kdiga_rs` trains with.
+
+    Args:
+        epsilon: largest change of a pixel, in pixel units.
+
+    Raises:
+        TypeError, ValueError: as `Attack`.
+    """
+
+    def __init__(self, epsilon):
+        super().__init__(epsilon)
+
+    def perturb(self, predict, images, labels, keys):
+        """See `Attack.perturb`. `info` is empty."""
+        unit = randomness.example_uniform(keys, images.shape[1:])
+        return images + self.epsilon * (2.0 * unit - 1.0), {}

@@ -1,0 +1,74 @@
+"""What a training method is given, and what it returns."""
+
+import typing
+
+
+class Step(typing.NamedTuple):
+    """Where in the training a batch stands: all randomness comes from it.
+
+    Attributes:
+        seed: Python integer given to `compile`.
+        epoch: integer tensor, 0-based.
+        step: integer tensor, number of updates made so far.
+        index: integers `(batch,)`, positions in the global batch.
+        example: integers `(batch,)`, positions in the data set; `None` for
+            a method that does not ask for them (`Method.num_examples`).
+    """
+
+    seed: int
+    epoch: typing.Any
+    step: typing.Any
+    index: typing.Any
+    example: typing.Any = None
+
+
+class Context(typing.NamedTuple):
+    """All that the loss of a step may depend on.
+
+    Attributes:
+        labels: integers `(batch,)`.
+        step: a `Step`.
+        images: clean images `(batch, height, width, channels)`.
+        predict: an `attacks.ExitLogits` of the model, for methods that need
+            gradients with respect to images. It leaves batch statistics as
+            they are. In training mode where terms are made, in the mode of
+            the attack before it.
+        state: dict of the variables that `Method.initial_state` asked for.
+        head_kernels: function that returns the last dense kernel of each
+            exit, `(features, classes)`.
+        clean: logits of the clean images, `(batch, exits, classes)`; `None`
+            before the attack.
+        adversarial: the same for the attacked images; `None` before the
+            attack, and for methods that use none.
+        adversarial_images: attacked images, or `None` as `adversarial`.
+    """
+
+    labels: typing.Any
+    step: Step
+    images: typing.Any = None
+    predict: typing.Any = None
+    state: typing.Mapping = {}
+    head_kernels: typing.Any = None
+    clean: typing.Any = None
+    adversarial: typing.Any = None
+    adversarial_images: typing.Any = None
+
+
+class Term(typing.NamedTuple):
+    """One named part of the loss.
+
+    Attributes:
+        name: logged as `<exit>_<name>_loss` and, averaged over exits, as
+            `<name>_loss`.
+        values: unweighted, `(batch, exits)`, or `(exits,)` if the term is
+            not one of single examples.
+        weights: one number per exit.
+        level: `"example"` (default), `"batch"` for a value of the whole
+            global batch (see `backend.gather_replicas`) or `"weights"` for
+            one of the weights alone. Sample weights touch only the first.
+    """
+
+    name: str
+    values: typing.Any
+    weights: tuple
+    level: str = "example"

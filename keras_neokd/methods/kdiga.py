@@ -1,0 +1,333 @@
+"""KDIGA: a teacher's predictions and input gradients (Shao et al. 2021).
+
+teacher = keras.saving.load_model("teacher.keras")
+KDIGA(teacher)                             # clean images, per-example norms
+KDIGA.author_2021(teacher)                 # as the authors' code of 2021
+KDIGA(teacher, exits="each")               # align every exit
+NEOKD() + 0.5 * KDIGA(teacher)             # both
+
+After a reload: model.set_teacher(teacher)
+"""
+
+import keras
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd import losses
+from keras_neokd.attacks.objective import check_exits
+from keras_neokd.attacks.objective import select_exits
+from keras_neokd.methods.context import Term
+from keras_neokd.methods.method import Method
+from keras_neokd.methods.teacher import Teacher
+
+_IMAGES = ("clean", "adversarial")
+_DISTILLATIONS = (*_IMAGES, "clean_to_adversarial")
+_NORMS = ("example", "batch")
+_REDUCTIONS = ("sum", "mean")
+_MASKS = ("none", "teacher_correct")
+# Stands for the teacher in a method that was read from a file.
+_NOT_SAVED = object()
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class KDIGA(Method):
+    """Knowledge distillation with input gradient alignment.
+
+    `w_CE * CE(s(x), y) + w_KD * T**2 * KL(t || s) + w_IGA * ||g_s - g_t||_2`
+    with `g` the gradient of the cross-entropy with the true label with
+    respect to the image, `s` the trained model and `t` a frozen teacher. The
+    first two terms are summed over exits. `g_s` carries a gradient to the
+    weights, so a step differentiates twice: a smooth activation (softplus,
+    silu, gelu) has second derivatives everywhere, a ReLU network trains
+    through the mixed derivative of image and weight alone. Batch statistics
+    are those of the batch in `g_s`, and running statistics are updated by
+    the other forward passes only.
+
+    `KDIGA(teacher)` is the reading of Shao et al.'s later code: the mean of
+    per-example norms. The paper (arXiv 2110.12072) gives no code; presets
+    follow the first author's repository:
+
+    - `KDIGA.author_2021`: norm over the whole batch, element mean of the KL;
+    - `KDIGA.kdiga_rs`: the same on noisy images;
+    - `KDIGA.ard`: no alignment, student and teacher on attacked images;
+    - `KDIGA.kdiga_ard`: that with alignment on clean images.
+
+    Without adversarial terms no attack is crafted. The teacher is not part
+    of the model or its file; a reloaded model trains on after
+    `model.set_teacher(teacher)`. Under JAX a compiled step keeps the
+    teacher's weights as they were at its first call.
+
+    Args:
+        teacher: a built `keras.Model` from images in [0, 1] to logits, of
+            any architecture; its preprocessing is part of it.
+        clean_weight: w_CE, >= 0, of each exit. Defaults to 0.5.
+        adversarial_weight: weight of the cross-entropy of attacked images,
+            >= 0. Defaults to 0.
+        distillation_weight: w_KD, >= 0, of each exit. Defaults to 0.5.
+        alignment_weight: w_IGA, >= 0. Defaults to 1.
+        temperature: T of teacher and student, > 0. Defaults to 1.
+        distillation: images of the KL: `"clean"` (default) or
+            `"adversarial"` for both networks, `"clean_to_adversarial"` for
+            clean images to the teacher and attacked ones to the student
+            (Goldblum et al. 2020).
+        alignment: images of the gradients, `"clean"` (default) or
+            `"adversarial"`.
+        norm: `"example"` (default): mean over examples of their norms;
+            `"batch"`: norm over the whole (global) batch of the gradients
+            of the mean cross-entropy, divided by the batch size.
+        reduction: of the KL over classes: `"sum"` (default) or `"mean"`.
+        mask: `"teacher_correct"`: KL and alignment only of examples whose
+            image, as the teacher sees it, the teacher classifies correctly,
+            the others counting 0. Defaults to `"none"`.
+        exits: whose `g_s` is aligned: `"average"` (default): the one gradient
+            of the mean cross-entropy over exits; `"each"`: each exit's own;
+            or a sequence of 0-based indices: their own. Cost grows with
+            their number.
+        teacher_exit: which of the teacher's outputs: a name, or a 0-based
+            index in a `MultiExitModel` or a list. Defaults to -1, the last.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described, or, when
+            the model is compiled, if the teacher does not fit it.
+    """
+
+    def __init__(
+        self,
+        teacher,
+        clean_weight=0.5,
+        adversarial_weight=0.0,
+        distillation_weight=0.5,
+        alignment_weight=1.0,
+        temperature=1.0,
+        distillation="clean",
+        alignment="clean",
+        norm="example",
+        reduction="sum",
+        mask="none",
+        exits="average",
+        teacher_exit=-1,
+    ):
+        self.teacher = teacher
+        self.teacher_exit = teacher_exit
+        self._teacher = None
+        if teacher is not _NOT_SAVED:
+            self._teacher = Teacher(teacher, teacher_exit)
+        weights = {
+            "clean_weight": clean_weight,
+            "adversarial_weight": adversarial_weight,
+            "distillation_weight": distillation_weight,
+            "alignment_weight": alignment_weight,
+        }
+        for name, value in weights.items():
+            setattr(self, name, checks.number(name, value, minimum=0))
+        self.temperature = checks.number("temperature", temperature, above=0)
+        self.distillation = checks.choice(
+            "distillation", distillation, _DISTILLATIONS
+        )
+        self.alignment = checks.choice("alignment", alignment, _IMAGES)
+        self.norm = checks.choice("norm", norm, _NORMS)
+        self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
+        self.mask = checks.choice("mask", mask, _MASKS)
+        self.exits = (
+            exits if exits in ("average", "each") else check_exits(exits)
+        )
+
+    @classmethod
+    def author_2021(cls, teacher, gamma=0.5, **overrides):
+        """Return the objective of the authors' code at the paper's date.
+
+        `0.5 * CE + 0.5 * KL / classes + gamma / B**2 * ||G_s - G_t||_F` with
+        `G` the per-example gradients of a batch of `B`.
+
+        Args:
+            teacher: as in the constructor.
+            gamma: weight of the alignment, >= 0. Defaults to 0.5; runs with
+                1, 10, 100 and 1000 are on record.
+            **overrides: constructor arguments to replace.
+        """
+        settings = {
+            "alignment_weight": gamma,
+            "norm": "batch",
+            "reduction": "mean",
+        }
+        return cls(teacher, **{**settings, **overrides})
+
+    @classmethod
+    def kdiga_rs(cls, teacher, gamma=0.5, **overrides):
+        """Return `author_2021` on noisy images instead of clean ones.
+
+        Use it with `attack=attacks.UniformNoise(8 / 255)`.
+
+        Args:
+            teacher, gamma, **overrides: as in `author_2021`.
+        """
+        settings = {
+            "clean_weight": 0.0,
+            "adversarial_weight": 0.5,
+            "distillation": "adversarial",
+            "alignment": "adversarial",
+        }
+        return cls.author_2021(teacher, gamma, **{**settings, **overrides})
+
+    @classmethod
+    def ard(cls, teacher, **overrides):
+        """Return the authors' robust distillation, without alignment.
+
+        Unlike in Goldblum et al. (`methods.ARD`), the teacher sees the
+        attacked image, too.
+
+        Args:
+            teacher, **overrides: as in `author_2021`.
+        """
+        return cls.kdiga_ard(teacher, 0.0, **overrides)
+
+    @classmethod
+    def kdiga_ard(cls, teacher, gamma=0.5, **overrides):
+        """Return `ard` with alignment of gradients at clean images.
+
+        Args:
+            teacher, gamma, **overrides: as in `author_2021`.
+        """
+        settings = {"distillation": "adversarial"}
+        return cls.author_2021(teacher, gamma, **{**settings, **overrides})
+
+    @property
+    def extras_use_attack(self):
+        """Whether distillation or alignment is on attacked images."""
+        return (
+            self.distillation_weight > 0 and self.distillation != "clean"
+        ) or (self.alignment_weight > 0 and self.alignment != "clean")
+
+    def base_weights(self, num_exits):
+        """See `Method.base_weights`."""
+        return (
+            (self.clean_weight,) * num_exits,
+            (self.adversarial_weight,) * num_exits,
+        )
+
+    def with_teacher(self, teacher):
+        """See `Method.with_teacher`."""
+        return type(self)(**{**self.arguments(), "teacher": teacher})
+
+    def validate(self, model):
+        """See `Method.validate`."""
+        if self._teacher is not None:
+            self._teacher.check(model)
+        if self.exits not in ("average", "each"):
+            select_exits(self.exits, model.num_exits)
+
+    def extra_term_names(self):
+        """See `Method.extra_term_names`."""
+        names = {
+            "distillation": self.distillation_weight,
+            "alignment": self.alignment_weight,
+        }
+        return tuple(name for name, weight in names.items() if weight > 0)
+
+    def extra_terms(self, context):
+        """See `Method.extra_terms`."""
+        if self._teacher is None:
+            raise ValueError(
+                "The teacher of this model's KDIGA is not in the model's "
+                "file: give it again with model.set_teacher(teacher)."
+            )
+        terms = {"distillation": self._distil, "alignment": self._align}
+        return [terms[name](context) for name in self.extra_term_names()]
+
+    def _distil(self, context):
+        teaching, taught = context.images, context.clean
+        if self.distillation == "adversarial":
+            teaching = context.adversarial_images
+        if self.distillation != "clean":
+            taught = context.adversarial
+        targets = ops.softmax(self._teacher.logits(teaching) / self.temperature)
+        values = losses.distil(
+            taught, ops.expand_dims(targets, 1), "kl", self.temperature
+        )
+        _, num_exits, num_classes = taught.shape
+        weight = self.distillation_weight * self.temperature**2
+        if self.reduction == "mean":
+            weight /= num_classes
+        return Term(
+            "distillation",
+            self._mask(teaching, context.labels) * values,
+            (weight,) * num_exits,
+        )
+
+    def _align(self, context):
+        images = context.images
+        if self.alignment == "adversarial":
+            images = context.adversarial_images
+        taught = self._student_gradients(context, images)
+        teaching = self._teacher.input_gradient(images, context.labels)
+        num_exits = context.clean.shape[1]
+        squares = ops.stack(
+            [
+                _squared_distance(taught.get(exit, teaching), teaching)
+                for exit in range(num_exits)
+            ],
+            axis=1,
+        )
+        weight = self.alignment_weight
+        if self.exits == "average":
+            weight /= num_exits
+        weights = tuple(weight * (i in taught) for i in range(num_exits))
+        mask = self._mask(images, context.labels)
+        if self.norm == "example":
+            return Term("alignment", mask * losses.norm(squares), weights)
+        squares = backend.gather_replicas(mask * squares)
+        batch_size = ops.cast(ops.shape(squares)[0], squares.dtype)
+        values = losses.norm(ops.sum(squares, axis=0)) / batch_size**2
+        return Term("alignment", values, weights, level="batch")
+
+    def _student_gradients(self, context, images):
+        """Return a dict from exits to the gradients that are aligned."""
+        num_exits = context.predict.num_exits
+
+        def gradient(exits):
+            def score(x):
+                logits = context.predict(x, exits)
+                values = [
+                    losses.cross_entropy(each, context.labels)
+                    for each in logits
+                ]
+                return sum(values) / len(values)
+
+            return backend.differentiable_input_gradient(score, images)
+
+        if self.exits == "average":
+            # One for all: each exit has a share of the weight.
+            shared = gradient(tuple(range(num_exits)))
+            return dict.fromkeys(range(num_exits), shared)
+        exits = None if self.exits == "each" else self.exits
+        return {
+            exit: gradient((exit,)) for exit in select_exits(exits, num_exits)
+        }
+
+    def _mask(self, images, labels):
+        """Return 1 for examples that count and 0 for others, `(batch, 1)`."""
+        ones = ops.ones((ops.shape(labels)[0], 1))
+        if self.mask == "none":
+            return ones
+        predicted = ops.argmax(self._teacher.logits(images), axis=1)
+        correct = ops.equal(ops.cast(predicted, "int32"), labels)
+        return ops.expand_dims(ops.cast(correct, ones.dtype), 1)
+
+    def get_config(self):
+        """Return the arguments without the teacher, as plain values."""
+        return {
+            name: keras.saving.serialize_keras_object(value)
+            for name, value in self.arguments().items()
+            if name != "teacher"
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Build the method with its teacher still to be given."""
+        return super().from_config({**config, "teacher": _NOT_SAVED})
+
+
+def _squared_distance(gradients, others):
+    axes = tuple(range(1, len(others.shape)))
+    return ops.sum(ops.square(gradients - others), axis=axes)
