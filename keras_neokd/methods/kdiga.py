@@ -325,7 +325,11 @@ class KDIGA(Method):
     @classmethod
     def from_config(cls, config):
         """Build the method with its teacher still to be given."""
-        return super().from_config({**config, "teacher": _NOT_SAVED})
+        values = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+        }
+        return cls(_NOT_SAVED, **values)
 
 
 def _squared_distance(gradients, others):
