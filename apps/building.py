@@ -1,7 +1,7 @@
 """From a config to the objects that it describes.
 
     model = building.build_model(config)
-    model.compile(**building.compile_arguments(config))
+    model.compile(**building.compile_arguments(config, model.num_exits))
 
 Configs hold plain values; this is the one place that knows which class each
 of them means. The schema is `configs/default.py`.
@@ -12,10 +12,10 @@ import functools
 
 import keras
 
+from apps.building_methods import build_method
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import data
-from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd import optimizers
 
@@ -26,7 +26,7 @@ _MODELS = {
         ("cifar10", "cifar100", "tiny_imagenet", "imagenet"),
     ),
 }
-ATTACKS = ("average", "max_average", "single")
+ATTACKS = ("average", "max_average", "single", "noise")
 _VALIDATIONS = ("none", "clean", "attack")
 _DISTRIBUTIONS = ("none", "mirrored")
 
@@ -62,67 +62,6 @@ def build_model(config):
         ) from error
 
 
-def build_method(config):
-    """Return the training method.
-
-    Args:
-        config: a whole config.
-
-    Raises:
-        ValueError, TypeError: if a setting is not possible.
-    """
-    section = config.method
-    checks.choice("method.name", section.name, methods.BY_NAME)
-    shared = {
-        "exit_weights": section.exit_weights,
-        "divergence": section.divergence,
-        "temperature": section.temperature,
-    }
-    one_teacher = {
-        "weight": section.distillation_weight,
-        "temperature": section.temperature,
-        "divergence": section.divergence,
-    }
-    if section.name in ("skd", "ard"):
-        one_teacher["teacher"] = _teaching_exit(section.teacher)
-    arguments = {
-        "adversarial_training": {},
-        "skd": one_teacher,
-        "ard": one_teacher,
-        "nkd": {
-            "weight": section.nkd_weight,
-            "teacher": section.teacher,
-            "radius": section.radius,
-            **shared,
-        },
-        "eokd": {
-            "weight": section.eokd_weight,
-            "allocation": section.allocation,
-            "left_over": section.left_over,
-            **shared,
-        },
-        "neo_kd": {
-            "nkd_weight": section.nkd_weight,
-            "eokd_weight": section.eokd_weight,
-            "teacher": section.teacher,
-            "radius": section.radius,
-            "allocation": section.allocation,
-            "left_over": section.left_over,
-            **shared,
-        },
-    }
-    return methods.BY_NAME[section.name](**arguments[section.name])
-
-
-def _teaching_exit(name):
-    """Return the `teacher` of SKD and ARD; configs count exits from 1."""
-    if name == "last":
-        return -1
-    if name.isdecimal() and int(name) > 0:
-        return int(name) - 1
-    return checks.choice("method.teacher", name, ("ensemble", "last", "1"))
-
-
 def build_attack(config, name=None, exit=None, **changes):
     """Return an attack with the settings of `config.attack`.
 
@@ -150,6 +89,8 @@ def build_attack(config, name=None, exit=None, **changes):
         )
     }
     pgd = attacks.PGD(**{**arguments, **changes})
+    if name == "noise":
+        return attacks.UniformNoise(pgd.epsilon)
     if name == "max_average":
         return attacks.MaxAverage(pgd)
     if name == "single":
@@ -158,11 +99,13 @@ def build_attack(config, name=None, exit=None, **changes):
     return pgd
 
 
-def compile_arguments(config):
+def compile_arguments(config, num_exits, num_examples=None):
     """Return the arguments of `model.compile`.
 
     Args:
         config: a whole config.
+        num_exits: number of exits of the model.
+        num_examples: size of the training set; only `teat` needs it.
 
     Raises:
         ValueError, TypeError: if a setting is not possible.
@@ -179,7 +122,7 @@ def compile_arguments(config):
             nesterov=config.optimizer.nesterov,
             coupled_weight_decay=config.optimizer.weight_decay,
         ),
-        "method": build_method(config),
+        "method": build_method(config, num_exits, num_examples),
         "attack": attack,
         "validation_attack": attack if validation == "attack" else None,
         "attack_training_mode": config.attack.training_mode,

@@ -60,11 +60,13 @@ class History(keras.callbacks.Callback):
 
     Args:
         run: a `workdir.Workdir`.
+        num_images: images per epoch.
     """
 
-    def __init__(self, run):
+    def __init__(self, run, num_images):
         super().__init__()
         self._run = run
+        self._num_images = num_images
         self._rows = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -87,10 +89,12 @@ class History(keras.callbacks.Callback):
                 "training diverged. Try a smaller "
                 "--config.optimizer.learning_rate, in a new folder."
             )
+        seconds = time.monotonic() - self._start
         self._rows.append(
             {
                 "epoch": epoch,
-                "seconds": round(time.monotonic() - self._start, 3),
+                "seconds": round(seconds, 3),
+                "images_per_second": round(self._num_images / seconds, 1),
                 **{name: float(value) for name, value in logs.items()},
             }
         )

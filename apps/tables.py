@@ -59,6 +59,20 @@ def print_comparison(records):
     _print(_title(first), table)
 
 
+def markdown(rows):
+    """Return rows as a Markdown table.
+
+    Args:
+        rows: list of dicts; the columns are the keys of all of them.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[row.get(name, "") for name in columns] for row in rows]
+    return "".join(
+        "| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines
+    )
+
+
 def _title(record):
     attack = record["settings"]["attack"]
     classes = record["data"]["num_classes"]

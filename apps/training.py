@@ -40,13 +40,17 @@ def train(config, path):
     keras.utils.set_random_seed(config.train.seed)
     with building.distribution_scope(config):
         model = building.build_model(config)
-        model.compile(**building.compile_arguments(config))
-    dataset = building.load_data(config, model)
+        dataset = building.load_data(config, model)
+        arguments = building.compile_arguments(
+            config, model.num_exits, len(dataset.train)
+        )
+        model.compile(**arguments)
     batches = data.TrainingBatches(
         dataset.train,
         batch_size=config.data.batch_size,
         seed=config.train.seed,
         augment=config.data.augment,
+        with_index=arguments["method"].num_examples is not None,
     )
     run.begin(config)
     _describe(config, model, dataset)
@@ -95,7 +99,7 @@ def _callbacks(run, config, batches):
             lambda epoch: building.learning_rate(config, epoch)
         ),
         *_tensorboard(run),
-        callbacks.History(run),
+        callbacks.History(run, len(batches.split)),
         # After the history: an epoch counts when its backup is written.
         backup,
         callbacks.Progress(),

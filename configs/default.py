@@ -2,23 +2,90 @@
 
     python -m apps.train --config=configs/default.py:neo_kd --workdir=runs/x
 
-The variant after the colon is the training method, a row of the paper's
-tables: `adversarial_training` ("Adv. w/o Distill"), `skd`, `ard`, `nkd`,
-`eokd` or `neo_kd`. Any value can be changed on the command line, for example
-`--config.attack.name=average --config.train.epochs=3`; a key that is not in
-this file, or a value of another type, is refused.
+The variant after the colon is the training method: `adversarial_training`
+("Adv. w/o Distill" in the paper's tables), `neo_kd`, another key of `VARIANTS`
+below, or a sum of them such as `neo_kd+kdiga`. Any value can be changed on
+the command line, for example `--config.attack.name=average
+--config.train.epochs=3`; a key that is not in this file, or a value of another
+type, is refused.
 """
 
 from ml_collections import config_dict
 
-VARIANTS = ("adversarial_training", "skd", "ard", "nkd", "eokd", "neo_kd")
+_AUTHOR_2021 = {
+    "alignment_weight": 0.5,
+    "norm": "batch",
+    "reduction": "mean",
+}
+
+# What each variant changes in the section `method`.
+VARIANTS = {
+    "adversarial_training": {},
+    # Both cross-entropies weighed with 0.5, as in triple-wins.
+    "triple_wins": {
+        "name": "adversarial_training",
+        "clean_weight": 0.5,
+        "adversarial_weight": 0.5,
+    },
+    # No attack at all.
+    "clean_training": {
+        "name": "adversarial_training",
+        "adversarial_weight": 0.0,
+    },
+    "nkd": {},
+    "eokd": {},
+    "neo_kd": {},
+    "skd": {},
+    # The code of Phuong and Lampert, with constant and growing temperature.
+    "skd_phuong": {},
+    "skd_annealing": {"name": "skd_phuong", "skd_phuong": {"annealing": True}},
+    "ard": {},
+    # The code of Goldblum et al.
+    "ard_goldblum": {
+        "name": "ard",
+        "ard": {"temperature": 30.0, "reduction": "mean"},
+    },
+    "lw": {},
+    "trades": {},
+    # PGD-TE and TRADES-TE.
+    "teat": {},
+    "teat_trades": {"name": "teat", "teat": {"variant": "trades"}},
+    "kdiga": {},
+    # The same without alignment.
+    "kd": {"name": "kdiga", "kdiga": {"alignment_weight": 0.0}},
+    # The authors' code; rs trains on noisy images, rd aligns nothing.
+    "kdiga_author_2021": {"name": "kdiga", "kdiga": {**_AUTHOR_2021}},
+    "kdiga_rs": {
+        "name": "kdiga",
+        "kdiga": {
+            **_AUTHOR_2021,
+            "clean_weight": 0.0,
+            "adversarial_weight": 0.5,
+            "distillation": "adversarial",
+            "alignment": "adversarial",
+        },
+    },
+    "kdiga_rd": {
+        "name": "kdiga",
+        "kdiga": {
+            **_AUTHOR_2021,
+            "alignment_weight": 0.0,
+            "distillation": "adversarial",
+        },
+    },
+    "kdiga_ard": {
+        "name": "kdiga",
+        "kdiga": {**_AUTHOR_2021, "distillation": "adversarial"},
+    },
+}
 
 
 def get_config(variant="neo_kd"):
     """Return the settings: the paper's wherever it has one for all data.
 
     Args:
-        variant: one of `VARIANTS`.
+        variant: a key of `VARIANTS`, or several with + between them; of a
+            setting that several change, the first one counts.
 
     Returns:
         A locked `ConfigDict` of plain values.
@@ -26,17 +93,19 @@ def get_config(variant="neo_kd"):
     Raises:
         ValueError: if the variant is unknown.
     """
-    if variant not in VARIANTS:
-        raise ValueError(
-            f"Unknown variant {variant!r} after the colon of --config: "
-            f"expected one of {', '.join(VARIANTS)}."
-        )
+    variants = variant.split("+")
+    for each in variants:
+        if each not in VARIANTS:
+            raise ValueError(
+                f"Unknown variant {each!r} after the colon of --config: "
+                f"expected one of {', '.join(VARIANTS)}."
+            )
     config = config_dict.ConfigDict(
         {
             "model": _model(),
             "data": _data(),
-            "method": _method(variant),
-            "attack": _attack(),
+            "method": _method(variants),
+            "attack": _attack("kdiga_rs" in variants),
             "optimizer": _optimizer(),
             "train": _train(),
             "evaluate": _evaluate(),
@@ -124,35 +193,106 @@ def _data():
     }
 
 
-def _method(variant):
+def _method(variants):
+    section = config_dict.ConfigDict(_method_defaults())
+    for variant in reversed(variants):
+        section.update(VARIANTS[variant])
+    section.name = "+".join(
+        VARIANTS[variant].get("name", variant) for variant in variants
+    )
+    return section
+
+
+def _method_defaults():
     return {
-        "name": variant,
+        # Methods of keras_neokd.methods, + between those that add up.
+        "name": "",
+        # In a sum: weights of all methods but the first. (): all 1.
+        "sum_weights": (),
+        # adversarial_training: weights of both cross-entropies.
+        "clean_weight": 1.0,
+        "adversarial_weight": 1.0,
         # alpha, beta and gamma of Eq. 7; gamma None: the paper's values for
         # 3, 5 and 7 exits.
         "nkd_weight": 3.0,
         "eokd_weight": 1.0,
         "exit_weights": config_dict.placeholder(tuple),
-        # NKD: neighbors, none or all (Table 7). SKD and ARD: last, ensemble,
-        # or the number of an exit, from 1 (Table A4).
-        "teacher": "last" if variant in ("skd", "ard") else "neighbors",
+        # NKD: neighbors, none or all (Table 7).
+        "teacher": "neighbors",
         # NKD's neighbours on each side.
         "radius": 1,
         # EOKD: classes are redrawn every epoch, batch or sample, or fixed.
         "allocation": "epoch",
         # EOKD: drop the classes that are left over, or spread them.
         "left_over": "drop",
-        # cross_entropy or kl: equal gradients.
-        "divergence": "kl" if variant in ("skd", "ard") else "cross_entropy",
-        "temperature": {"skd": 1.5}.get(variant, 1.0),
-        # Weight of SKD's and ARD's terms; ARD's is times temperature**2.
-        "distillation_weight": {"skd": 0.35}.get(variant, 1.0),
+        # NKD and EOKD: cross_entropy or kl, equal gradients.
+        "divergence": "cross_entropy",
+        "temperature": 1.0,
+        "skd": {
+            "weight": 0.35,
+            "temperature": 1.5,
+            # last, ensemble, or the number of an exit, from 1 (Table A4).
+            "teacher": "last",
+        },
+        "skd_phuong": {
+            "teacher": "last",
+            # Let the temperature grow from 1; else it is 4.
+            "annealing": False,
+        },
+        "ard": {
+            # Times temperature**2.
+            "weight": 1.0,
+            "temperature": 1.0,
+            "teacher": "last",
+            # sum or mean over classes.
+            "reduction": "sum",
+        },
+        # TRADES and TRADES-TE: weight of the divergence.
+        "beta": 6.0,
+        "lw": {
+            "weight": 0.01,
+            # norm, squared_norm or hinge.
+            "form": "norm",
+            # None: 1 for each exit.
+            "exit_weights": config_dict.placeholder(tuple),
+        },
+        "teat": {
+            # pgd or trades.
+            "variant": "pgd",
+            "weight": 300.0,
+            "momentum": 0.9,
+        },
+        # The arguments of keras_neokd.methods.KDIGA.
+        "kdiga": {
+            # A .keras file; there is no default.
+            "teacher_file": config_dict.placeholder(str),
+            # last, the number of an exit from 1, or its name.
+            "teacher_exit": "last",
+            "clean_weight": 0.5,
+            "adversarial_weight": 0.0,
+            "distillation_weight": 0.5,
+            "alignment_weight": 1.0,
+            "temperature": 1.0,
+            # clean, adversarial or clean_to_adversarial.
+            "distillation": "clean",
+            # clean or adversarial.
+            "alignment": "clean",
+            # example or batch.
+            "norm": "example",
+            # sum or mean over classes.
+            "reduction": "sum",
+            # none or teacher_correct.
+            "mask": "none",
+            # average, each, or numbers of exits from 1: "1,3".
+            "exits": "average",
+        },
     }
 
 
-def _attack():
+def _attack(is_noise):
     return {
-        # max_average, average or single.
-        "name": "max_average",
+        # max_average, average, single, or noise (uniform, no attack).
+        "name": "noise" if is_noise else "max_average",
         # In units of pixels in [0, 1].
         "epsilon": 8 / 255,
         "step_size": 2 / 255,

@@ -39,6 +39,8 @@ def get_config(variant="neo_kd"):
                 "options": {"dropout": 0.5},
             },
             "data": {"name": "mnist", "batch_size": 128},
+            # As in TRADES' own MNIST runs.
+            "method": {"beta": 1.0},
             "attack": {"epsilon": 0.3, "step_size": 20 / 255},
             "optimizer": {"learning_rate": 0.01, "milestones": (50,)},
             "train": {"epochs": 150},

@@ -94,6 +94,9 @@ class TrainingBatches(EvaluationBatches):
         augment: None (default), or "crop_flip": pad by 4 zero pixels, crop to
             the old size at a random place and mirror left to right with
             probability 1/2, the usual augmentation of CIFAR.
+        with_index: yield labels as `{"label": ..., "index": ...}` with the
+            position in the split, for methods that keep something for every
+            example. Defaults to False.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
@@ -108,8 +111,11 @@ class TrainingBatches(EvaluationBatches):
     ```
     """
 
-    def __init__(self, split, batch_size=128, seed=0, augment=None):
+    def __init__(
+        self, split, batch_size=128, seed=0, augment=None, with_index=False
+    ):
         super().__init__(split, batch_size)
+        self.with_index = bool(with_index)
         self.seed = randomness.check_seed(seed)
         self.augment = checks.choice("augment", augment, _AUGMENTATIONS)
         self._pass_began = False
@@ -144,7 +150,10 @@ class TrainingBatches(EvaluationBatches):
             indices = self.split.indices[chosen]
             images = crop_flip(images, indices, self.seed, epoch)
         self._last_batch_seen |= index == len(self) - 1
-        return to_unit_range(images), self.split.labels[chosen]
+        labels = self.split.labels[chosen]
+        if self.with_index:
+            labels = {"label": labels, "index": chosen.astype("int32")}
+        return to_unit_range(images), labels
 
     def on_epoch_begin(self):
         """Note that a pass over the data begins; called by Keras."""

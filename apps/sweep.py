@@ -1,0 +1,38 @@
+"""Train and evaluate a list of runs, and put them in one table.
+
+    python -m apps.sweep --sweep=configs/sweeps/mnist_methods.py \
+        --workdir=runs/mnist_methods
+    python -m apps.sweep --sweep=configs/sweeps/appendix_d.py \
+        --workdir=runs/appendix_d --only=alpha_3,gamma
+
+A sweep file has a function `get_runs()` that returns a dict from names of runs
+to the flags of `apps.train`; `{workdir}` in a flag stands for the folder of
+the sweep, so that a run can use another's model. Each run is trained and
+evaluated by `apps.train` and `apps.evaluate`, in a folder of its own, one
+after the other. The same command goes on after an interruption.
+
+Writes summary.json and summary.md, again after every run.
+"""
+
+from absl import flags
+
+from apps import command
+
+_SWEEP = flags.DEFINE_string("sweep", None, "File with the list of runs.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all the runs.")
+_ONLY = flags.DEFINE_list(
+    "only", [], "Only runs whose name begins with one of these."
+)
+flags.mark_flags_as_required(["sweep", "workdir"])
+
+
+def main():
+    """Do the runs as the flags say."""
+    command.prepare_keras()
+    from apps import sweeping
+
+    sweeping.sweep(_SWEEP.value, _WORKDIR.value, _ONLY.value)
+
+
+if __name__ == "__main__":
+    command.run(main)

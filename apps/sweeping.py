@@ -1,0 +1,110 @@
+"""What `apps.sweep` does: runs one after the other, and one table of all."""
+
+import pathlib
+import runpy
+import statistics
+import subprocess
+import sys
+
+from apps import tables
+from apps import workdir
+
+
+def sweep(sweep_file, path, only=()):
+    """Train and evaluate all runs of a sweep.
+
+    Args:
+        sweep_file: Python file with `get_runs()`.
+        path: folder of the sweep; each run has a folder in it.
+        only: beginnings of the names of the runs to do; empty for all.
+
+    Returns:
+        List of rows, one dict per finished run.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no sweep, or no run has such a name.
+        RuntimeError: if runs failed; the others are done all the same.
+    """
+    path = pathlib.Path(path).expanduser()
+    runs = {
+        name: flags
+        for name, flags in read_sweep(sweep_file).items()
+        if not only or name.startswith(tuple(only))
+    }
+    if not runs:
+        raise ValueError(f"No run of {sweep_file} begins with {list(only)}.")
+    workdir.check_writable(path)
+    failed, rows = [], []
+    for number, (name, flags) in enumerate(runs.items(), start=1):
+        print(f"--- run {number} of {len(runs)}: {name}", flush=True)
+        flags = [flag.replace("{workdir}", str(path)) for flag in flags]
+        if not _train_and_evaluate(path / name, flags):
+            failed.append(name)
+            continue
+        rows.append({"run": name, **summarize(workdir.Workdir(path / name))})
+        workdir.write_json(path / "summary.json", rows)
+        workdir.write_text(path / "summary.md", tables.markdown(rows))
+    print(tables.markdown(rows))
+    if failed:
+        raise RuntimeError(
+            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. "
+            "What they said is above; the same command tries them again."
+        )
+    return rows
+
+
+def read_sweep(sweep_file):
+    """Return a dict from names to flags.
+
+    Args:
+        sweep_file: Python file with `get_runs()`.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no sweep.
+    """
+    if not pathlib.Path(sweep_file).is_file():
+        raise FileNotFoundError(f"--sweep: there is no file {sweep_file}.")
+    found = runpy.run_path(str(sweep_file))
+    if "get_runs" not in found:
+        raise ValueError(
+            f"--sweep={sweep_file} has no function get_runs(), see "
+            "apps/sweep.py."
+        )
+    return found["get_runs"]()
+
+
+def _train_and_evaluate(path, flags):
+    for app, arguments in (("train", flags), ("evaluate", [])):
+        command = [sys.executable, "-m", f"apps.{app}", f"--workdir={path}"]
+        if subprocess.run([*command, *arguments], check=False).returncode:
+            return False
+    return True
+
+
+def summarize(run):
+    """Return what a finished run came to, a dict of plain values.
+
+    Args:
+        run: a `workdir.Workdir` with results.
+
+    Returns:
+        Accuracies in %, per exit and on average, for every attack; seconds
+        of training, and images per second without the first epoch, which
+        compiles.
+    """
+    record = workdir.read_json(run.results)
+    history = run.read_history()
+    row = {"method": record["method"]}
+    for attack in record["attacks"]:
+        row[attack["name"]] = round(100 * attack["top1_average"], 2)
+        row[f"{attack['name']} exits"] = "/".join(
+            f"{100 * value:.1f}" for value in attack["top1"].values()
+        )
+    row["training seconds"] = round(sum(each["seconds"] for each in history))
+    # The first epoch compiles.
+    row["images per second"] = statistics.median(
+        each["images_per_second"] for each in history[1:] or history
+    )
+    return row
