@@ -204,7 +204,7 @@ def test_missing_data_leave_no_folder_behind(tmp_path):
 
 def test_a_diverged_loss_ends_the_run_before_it_is_backed_up(tmp_path):
     run = workdir.Workdir(tmp_path)
-    history = callbacks.History(run)
+    history = callbacks.History(run, num_images=32)
     history.on_epoch_begin(0)
     with pytest.raises(ValueError, match="diverged.*learning_rate"):
         history.on_epoch_end(0, {"loss": float("nan")})
