@@ -1,11 +1,11 @@
 """Start from the weights of a file: a pre-trained student.
 
-Keras finds a file's arrays by kind and order of the layers. It notices what
-the file lacks and shapes that differ, but not what the file has too much, so
-that the first half of a deeper network would load without a word: here, both
-have to be equal.
+Keras finds a file's arrays by kind and order of the layers, and does not mind
+arrays that are left over: the first half of a deeper network would load
+without a word. So the shapes of all arrays are compared first.
 """
 
+import collections
 import io
 import pathlib
 import zipfile
@@ -29,27 +29,17 @@ def load(model, path):
         ValueError: if it is no such file, or of another architecture.
     """
     path = _checked_path(path)
-    found, expected = _count_arrays(path), len(model.weights)
-    if found != expected:
-        raise ValueError(
-            f"The weights in {path} are not those of {_described(model)}: "
-            f"its layers have {expected} arrays, the file holds {found}. "
-            f"{_ADVICE}"
-        )
-    try:
-        model.load_weights(path)
-    except ValueError as error:
+    stored, wanted = _stored_shapes(path), collections.Counter(_shapes(model))
+    if stored != wanted:
         raise ValueError(
             f"The weights in {path} are not those of {_described(model)}. "
-            f"{_ADVICE} Keras says: {error}"
-        ) from error
-
-
-_ADVICE = (
-    "Set model.name, model.constructor and model.options as they were when "
-    "the file was written, and model.weights_of where only the number of "
-    "classes or the exits differ."
-)
+            f"Shapes only in the file: {_listed(stored - wanted)}; only in "
+            f"the model: {_listed(wanted - stored)}. Set model.name, "
+            "model.constructor and model.options as they were when the file "
+            "was written, and model.weights_of where only the number of "
+            "classes or the exits differ."
+        )
+    model.load_weights(path)
 
 
 def load_from(source, model, path, keep_heads):
@@ -106,15 +96,15 @@ def _checked_path(path):
     return path
 
 
-def _count_arrays(path):
-    """Count the arrays that a file holds of a model's layers."""
-    arrays = []
+def _stored_shapes(path):
+    """Count the shapes of a file's arrays of layers."""
+    shapes = collections.Counter()
 
     def visit(name, item):
-        if name.startswith("layers/") and isinstance(item, h5py.Dataset):
-            # The state of random generators is no weight.
-            if "seed_generator" not in name:
-                arrays.append(name)
+        # The state of random generators is no weight.
+        is_weight = name.startswith("layers/") and "seed_generator" not in name
+        if is_weight and isinstance(item, h5py.Dataset):
+            shapes[item.shape] += 1
 
     try:
         with h5py.File(_hdf5_of(path), "r") as file:
@@ -124,7 +114,7 @@ def _count_arrays(path):
             f"{path} is not a file of weights as Keras 3 writes them, or it "
             f"is damaged: {error}"
         ) from error
-    return len(arrays)
+    return shapes
 
 
 def _hdf5_of(path):
@@ -136,6 +126,12 @@ def _hdf5_of(path):
 
 def _shapes(layer):
     return [tuple(weight.shape) for weight in layer.weights]
+
+
+def _listed(shapes):
+    """Name a few shapes."""
+    names = [str(shape) for shape in sorted(shapes)]
+    return ", ".join(names[:4]) + (", ..." if names[4:] else "") or "none"
 
 
 def _described(model):

@@ -97,7 +97,6 @@ def test_the_average_of_the_tokens_can_be_classified():
     saved = battery.trainable_count(token) - battery.trainable_count(model)
     assert saved == 2 * 8
     battery.costs_without_warnings(model)
-    battery.assert_second_order(model)
 
 
 @pytest.mark.parametrize("pooling", ["token", "average"])
@@ -121,7 +120,7 @@ def test_trains():
 @pytest.mark.parametrize("activation", ["gelu", "relu"])
 def test_the_input_gradient_can_be_differentiated(activation):
     battery.assert_second_order(
-        VisionTransformer(**TINY, exits="all", activation=activation)
+        VisionTransformer(**{**TINY, "depth": 1}, activation=activation)
     )
 
 
