@@ -3,7 +3,7 @@
     model = building.build_model(config)
     model.compile(**building.compile_arguments(config))
 
-Configs hold plain values; this is the one place that knows which class each
+Configs hold plain values; this and `network.py` alone know which class each
 of them means. The schema is `configs/default.py`.
 """
 
