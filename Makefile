@@ -75,5 +75,5 @@ $(DEMO_STAMP): $(VENV)/created $(REQUIREMENTS)
 
 $(TEST_STAMP): $(VENV)/created $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --use-pep517 "$(TORCH)" \
-	    -e ".[tensorflow,jax,torch,data,apps,export,test]"
+	    -e ".[tensorflow,jax,torch,data,cv,apps,export,test]"
 	touch $@

@@ -3,8 +3,8 @@
     model = building.build_model(config)
     model.compile(**building.compile_arguments(config, model.num_exits))
 
-Configs hold plain values; this is the one place that knows which class each
-of them means. The schema is `configs/default.py`.
+Configs hold plain values; this, `network.py` and `building_methods.py` alone know
+which class each of them means. The schema is `configs/default.py`.
 """
 
 import contextlib
@@ -13,53 +13,15 @@ import functools
 import keras
 
 from apps.building_methods import build_method
+from apps.network import build_model as build_model
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import data
-from keras_neokd import models
 from keras_neokd import optimizers
 
-_MODELS = {
-    "small_cnn": (models.SmallCNN, ("mnist",)),
-    "msdnet": (
-        models.MSDNet,
-        ("cifar10", "cifar100", "tiny_imagenet", "imagenet"),
-    ),
-}
 ATTACKS = ("average", "max_average", "single", "noise")
 _VALIDATIONS = ("none", "clean", "attack")
 _DISTRIBUTIONS = ("none", "mirrored")
-
-
-def build_model(config):
-    """Return the untrained model.
-
-    Args:
-        config: a whole config.
-
-    Raises:
-        ValueError: if model or constructor is unknown, or an option does not
-            fit it.
-    """
-    section = config.model
-    checks.choice("model.name", section.name, _MODELS)
-    model_class, constructors = _MODELS[section.name]
-    checks.choice("model.constructor", section.constructor, constructors)
-    arguments = {
-        name: value
-        for name, value in section.options.items()
-        if value is not None
-    }
-    for name in ("input_shape", "num_classes"):
-        if section[name] is not None:
-            arguments[name] = section[name]
-    try:
-        return getattr(model_class, section.constructor)(**arguments)
-    except TypeError as error:
-        raise ValueError(
-            f"`model.options` {arguments} do not fit the model "
-            f"{section.name!r}: {error}"
-        ) from error
 
 
 def build_attack(config, name=None, exit=None, **changes):

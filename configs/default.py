@@ -156,6 +156,51 @@ def msdnet_options(**chosen):
         "initialization": str,
         "normalization": tuple,
     }
+    return _options(kinds, chosen)
+
+
+def resnet_options(**chosen):
+    """Return `model.options` for `ResNet`: its constructors' arguments.
+
+    Args:
+        **chosen: as in `msdnet_options`.
+    """
+    kinds = {
+        "depth": int,
+        "stage_blocks": tuple,
+        "stage_filters": tuple,
+        "block": str,
+        "stem": str,
+        "exits": tuple,
+        "activation": str,
+        "normalization": tuple,
+    }
+    return _options(kinds, chosen)
+
+
+def vision_transformer_options(**chosen):
+    """Return `model.options` for `VisionTransformer`, as `resnet_options`.
+
+    Args:
+        **chosen: as in `msdnet_options`.
+    """
+    kinds = {
+        "size": str,
+        "patch_size": int,
+        "width": int,
+        "depth": int,
+        "num_heads": int,
+        "mlp_width": int,
+        "pooling": str,
+        "dropout": float,
+        "exits": tuple,
+        "activation": str,
+        "normalization": tuple,
+    }
+    return _options(kinds, chosen)
+
+
+def _options(kinds, chosen):
     placeholders = {
         name: config_dict.placeholder(kind) for name, kind in kinds.items()
     }
@@ -164,8 +209,10 @@ def msdnet_options(**chosen):
 
 def _model():
     return {
-        # small_cnn (constructor mnist) or msdnet (constructors cifar10,
-        # cifar100, tiny_imagenet, imagenet).
+        # small_cnn (constructor mnist), msdnet (constructors cifar10,
+        # cifar100, tiny_imagenet, imagenet), or resnet and vision_transformer
+        # (constructors cifar10, cifar100, imagenet; one exit unless
+        # options.exits says more).
         "name": "small_cnn",
         "constructor": "mnist",
         # None: as the constructor has it.
@@ -173,6 +220,15 @@ def _model():
         "num_classes": config_dict.placeholder(int),
         # Other arguments of the constructor; None: as it has them.
         "options": {},
+        # None: random weights. A .weights.h5 or .keras file of a model with
+        # the same name, constructor and options.
+        "weights": config_dict.placeholder(str),
+        # How that model differs, if it does. Heads start fresh where their
+        # shapes differ, and all of them where exits is given.
+        "weights_of": {
+            "num_classes": config_dict.placeholder(int),
+            "exits": config_dict.placeholder(tuple),
+        },
     }
 
 

@@ -31,7 +31,8 @@ class MultiExitModel(training.Trainer, keras.Model):
     name, because Keras may sort the keys of dicts (`exit_10` before
     `exit_2`). Files and `from_config` keep the order of the exits;
     `keras.models.clone_model` does not know it and may sort them by name,
-    which gives the warning below.
+    which gives the warning below. A model with a single exit is an ordinary
+    classifier, such as a teacher.
 
     Args:
         inputs: one `keras.Input` of images `(height, width, channels)`.
@@ -47,8 +48,7 @@ class MultiExitModel(training.Trainer, keras.Model):
             differ, there are several inputs, or the names do not fit.
 
     Warns:
-        UserWarning: if there is a single exit, or the exits do not seem to
-            be in depth order.
+        UserWarning: if the exits do not seem to be in depth order.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         )
         for each in self.exit_names:
             heads.check_logits(each, self.exit_model(each))
-        self._warn_about_exits()
+        self._warn_about_order()
 
     @classmethod
     def from_functional(cls, model, exit_names=None, name=None):
@@ -208,13 +208,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         """Return the graph, and the order of the exits."""
         return {**super().get_config(), "exit_names": list(self.exit_names)}
 
-    def _warn_about_exits(self):
-        if self.num_exits == 1:
-            warnings.warn(
-                f"Model {self.name!r} has a single exit, so there is nothing "
-                "to exit early from.",
-                stacklevel=3,
-            )
+    def _warn_about_order(self):
         sizes = [
             len(self.exit_model(name).operations) for name in self.exit_names
         ]

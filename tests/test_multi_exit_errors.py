@@ -181,14 +181,6 @@ def test_an_input_that_is_no_image_is_refused():
 # What is warned about.
 
 
-def test_a_single_exit_is_warned_about():
-    inputs, logits = inputs_and_logits(1)
-    for outputs in (logits, logits[0], {"exit_1": logits[0]}):
-        with pytest.warns(UserWarning, match="has a single exit"):
-            model = MultiExitModel(inputs, outputs)
-        assert model.exit_names == ("exit_1",)
-
-
 def test_the_wrong_order_is_warned_about():
     inputs, logits = inputs_and_logits(3)
     with pytest.warns(UserWarning, match=r"depth order: \['exit_1', 'exit_2'"):

@@ -1,5 +1,7 @@
 """Multi-exit networks and what their exits cost."""
 
+from keras_neokd.models.backbones import ResNet
+from keras_neokd.models.backbones import VisionTransformer
 from keras_neokd.models.costs import Costs
 from keras_neokd.models.costs import ExitCosts
 from keras_neokd.models.costs import exit_costs
@@ -11,7 +13,9 @@ __all__ = [
     "Costs",
     "ExitCosts",
     "MSDNet",
+    "ResNet",
     "SmallCNN",
+    "VisionTransformer",
     "exit_costs",
     "layer_costs",
 ]

@@ -1,5 +1,7 @@
 """Checks of constructor arguments that the models share."""
 
+import keras
+
 from keras_neokd import checks
 
 
@@ -53,3 +55,114 @@ def share(name, value):
             f"`{name}` is a share and needs to be at most 1, received {value}."
         )
     return number
+
+
+def normalization(value, channels):
+    """Return `(mean, standard_deviation)` as tuples, or `None`.
+
+    Args:
+        value: `None`, or two sequences with one number per channel.
+        channels: Number of channels of the images.
+
+    Returns:
+        A pair of tuples, or `None`.
+
+    Raises:
+        ValueError: If there is not one mean and one positive standard
+            deviation per channel.
+    """
+    if value is None:
+        return None
+    value = tuple(map(tuple, value))
+    if (
+        len(value) != 2
+        or any(len(values) != channels for values in value)
+        or min(value[1]) <= 0
+    ):
+        raise ValueError(
+            "`normalization` must be (mean, standard_deviation) with "
+            f"{channels} values each, one per channel, and positive "
+            f"standard deviations; received {value}."
+        )
+    return value
+
+
+def activation(value):
+    """Return the name of an activation function if Keras knows it.
+
+    Args:
+        value: A name such as `"relu"`.
+
+    Returns:
+        The name.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If Keras has no such function.
+    """
+    if not isinstance(value, str):
+        raise TypeError(
+            "`activation` needs the name of a function of "
+            f"keras.activations, received {value!r}."
+        )
+    try:
+        keras.activations.get(value)
+    except ValueError:
+        raise ValueError(
+            f"Unknown `activation` {value!r}: expected the name of a "
+            'function of keras.activations, such as "relu", "silu", "gelu" '
+            'or "softplus".'
+        ) from None
+    return value
+
+
+def exit_places(exits, count, kind):
+    """Return which parts of a network end in an exit.
+
+    Args:
+        exits: `"last"`, `"all"`, or the numbers of the parts in ascending
+            order, from 1; the last part is one of them.
+        count: Number of parts.
+        kind: What a part is called, for the messages.
+
+    Returns:
+        A tuple of integers.
+
+    Raises:
+        TypeError: If a number is not an integer.
+        ValueError: If the numbers are not as described.
+    """
+    if exits == "last":
+        return (count,)
+    if exits == "all":
+        return tuple(range(1, count + 1))
+    if isinstance(exits, str):
+        raise ValueError(
+            f'Unknown `exits` {exits!r}: expected "last", "all" or a tuple '
+            f"of {kind} numbers from 1 to {count}."
+        )
+    places = tuple(checks.integer("exits", n, minimum=1) for n in exits)
+    if list(places) != sorted(set(places)) or places[-1:] != (count,):
+        raise ValueError(
+            f"`exits` needs {kind} numbers from 1 to {count} in ascending "
+            f"order, the last of them {count} (what follows the last exit "
+            f"would be computed for nothing); received {places}."
+        )
+    return places
+
+
+def positive_integers(name, values):
+    """Return a non-empty sequence of positive integers as a tuple.
+
+    Args:
+        name: Name of the argument, for the message.
+        values: A sequence.
+
+    Raises:
+        TypeError: If a value is not an integer.
+        ValueError: If there is none, or one is smaller than 1.
+    """
+    values = tuple(checks.integer(name, n, minimum=1) for n in values)
+    if not values:
+        raise ValueError(f"`{name}` needs at least one integer, received ().")
+    return values

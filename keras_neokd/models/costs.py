@@ -8,53 +8,17 @@ from: convolutions count one operation per multiply-add and no bias, dense
 layers their weights and biases, pooling its window at every output, and
 activation functions one per element; everything else (batch norm, dropout,
 padding, concatenation) is free. One operation is thus a multiply-add, not two
-floating-point operations.
+floating-point operations. Attention, which those figures do not contain,
+counts as its dense layers, its two products of matrices, and a softmax.
 """
 
 import math
-import warnings
 from typing import NamedTuple
 
 import keras
 from keras import layers
 
-_CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
-_DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-_SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_POOLINGS = (
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.AveragePooling3D,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.MaxPooling3D,
-)
-_GLOBAL_POOLINGS = (
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalMaxPooling3D,
-)
-_ACTIVATIONS = (
-    layers.ELU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ReLU,
-    layers.Softmax,
-)
-# Names of the operations that `keras.ops.relu` and its like put into a graph;
-# their classes are not public.
-_ACTIVATION_OPERATIONS = ("Gelu", "LeakyRelu", "Relu", "Relu6", "Silu")
-# Layers that hold weights and are free by the counter's rules.
-_FREE_WITH_WEIGHTS = (
-    layers.BatchNormalization,
-    layers.GroupNormalization,
-    layers.LayerNormalization,
-    layers.Normalization,
-    layers.RMSNormalization,
-)
+from keras_neokd.models.arithmetic import arithmetic
 
 
 class Costs(NamedTuple):
@@ -62,8 +26,8 @@ class Costs(NamedTuple):
 
     Attributes:
         operations: Operations by the rules of this module.
-        multiply_adds: Multiply-adds of convolutions and dense layers alone,
-            biases left out.
+        multiply_adds: Multiply-adds of convolutions, dense layers and
+            attention alone, biases left out.
         parameters: Learnable parameters, frozen ones included; running
             statistics are not.
     """
@@ -109,7 +73,7 @@ def layer_costs(operation):
             operations are not.
     """
     inputs = keras.tree.flatten(operation.input)
-    return _call_costs(operation, tuple(inputs[0].shape) if inputs else None)
+    return _call_costs(operation, tuple(tuple(x.shape) for x in inputs))
 
 
 def exit_costs(model):
@@ -150,7 +114,7 @@ def exit_costs(model):
 
 
 def _calls(inputs, outputs):
-    """List `(operation, input shape)` for every call between the tensors."""
+    """List `(operation, input shapes)` for every call between the tensors."""
     graph = keras.Model(inputs, outputs)
     operations = {operation.name: operation for operation in graph.operations}
     calls = []
@@ -159,12 +123,13 @@ def _calls(inputs, outputs):
         operation = operations[entry["name"]]
         # An input layer is called by nobody.
         nodes = entry["inbound_nodes"] or [{"args": (), "kwargs": {}}]
-        calls += [(operation, _first_shape(node)) for node in nodes]
+        calls += [(operation, _shapes(node)) for node in nodes]
     return calls
 
 
-def _first_shape(node):
-    """Return the shape of the first tensor in a serialised call, or None."""
+def _shapes(node):
+    """Return the shapes of the tensors in a serialised call, in order."""
+    shapes = []
     arguments = [*node["args"], *node["kwargs"].values()]
     while arguments:
         argument = arguments.pop(0)
@@ -172,9 +137,10 @@ def _first_shape(node):
             arguments = [*argument, *arguments]
         elif isinstance(argument, dict):
             if argument.get("class_name") == "__keras_tensor__":
-                return tuple(argument["config"]["shape"])
-            arguments = [*argument.values(), *arguments]
-    return None
+                shapes.append(tuple(argument["config"]["shape"]))
+            else:
+                arguments = [*argument.values(), *arguments]
+    return tuple(shapes)
 
 
 def _total(calls, extra_layers, known):
@@ -182,10 +148,10 @@ def _total(calls, extra_layers, known):
     called = {id(operation) for operation, _ in calls}
     rows = []
     counted = set()
-    for operation, shape in calls:
-        key = (id(operation), shape)
+    for operation, shapes in calls:
+        key = (id(operation), shapes)
         if key not in known:
-            known[key] = _call_costs(operation, shape)
+            known[key] = _call_costs(operation, shapes)
         row = known[key]
         if id(operation) in counted:
             row = row._replace(parameters=0)
@@ -197,96 +163,14 @@ def _total(calls, extra_layers, known):
     return Costs(*(sum(column) for column in zip(*rows, strict=True)))
 
 
-def _call_costs(operation, shape):
-    """Count one call of an operation on an input of a shape."""
+def _call_costs(operation, shapes):
+    """Count one call of an operation on inputs of given shapes."""
     if isinstance(operation, keras.Model) and getattr(
         operation, "inputs", None
     ):
         return _total(_calls(operation.inputs, operation.outputs), (), {})
-    operations, multiply_adds = _arithmetic(operation, shape)
+    operations, multiply_adds = arithmetic(operation, shapes)
     return Costs(operations, multiply_adds, _parameters(operation))
-
-
-def _arithmetic(operation, shape):
-    """Return operations and multiply-adds of one call."""
-    kernel = _kernel(operation)
-    if kernel is not None:
-        weights, channels = kernel
-        elements = _output_elements(operation, shape)
-        multiply_adds = elements // channels * weights
-        operations = multiply_adds + _activation(operation, elements)
-        if isinstance(operation, layers.Dense) and operation.use_bias:
-            operations += elements
-        return operations, multiply_adds
-    if isinstance(operation, _POOLINGS):
-        window = math.prod(operation.pool_size)
-        return _output_elements(operation, shape) * window, 0
-    if isinstance(operation, layers.Activation):
-        return _activation(operation, _elements(operation, shape)), 0
-    if (
-        isinstance(operation, _ACTIVATIONS + _GLOBAL_POOLINGS)
-        or type(operation).__name__ in _ACTIVATION_OPERATIONS
-    ):
-        return _elements(operation, shape), 0
-    if _has_unknown_arithmetic(operation):
-        warnings.warn(
-            f"Layer `{operation.name}` ({type(operation).__name__}) holds "
-            "weights, but how much it calculates is not known: its "
-            "operations are counted as 0.",
-            UserWarning,
-            stacklevel=2,
-        )
-    return 0, 0
-
-
-def _kernel(operation):
-    """Return a layer's weights per output position and output channels.
-
-    None for operations that are neither a convolution nor a dense layer.
-    """
-    if isinstance(operation, _CONVOLUTIONS):
-        return math.prod(operation.kernel.shape), operation.filters
-    if isinstance(operation, _DEPTHWISE):
-        shape = operation.kernel.shape
-        return math.prod(shape), math.prod(shape[-2:])
-    if isinstance(operation, _SEPARABLE):
-        depthwise = math.prod(operation.depthwise_kernel.shape)
-        pointwise = math.prod(operation.pointwise_kernel.shape)
-        return depthwise + pointwise, operation.filters
-    if isinstance(operation, layers.Dense):
-        return math.prod(operation.kernel.shape), operation.units
-    return None
-
-
-def _activation(operation, elements):
-    """Return the operations of a layer's `activation` argument."""
-    return 0 if operation.activation is keras.activations.linear else elements
-
-
-def _output_elements(operation, shape):
-    """Return the number of output elements per image."""
-    _elements(operation, shape)
-    return math.prod(operation.compute_output_shape(shape)[1:])
-
-
-def _elements(operation, shape):
-    """Return the number of input elements per image, all sizes known."""
-    if shape is None or None in shape[1:]:
-        raise ValueError(
-            f"The input size of layer `{operation.name}` is unknown, so its "
-            f"cost is too: received the shape {shape}. Build the model with "
-            "a fixed `input_shape`."
-        )
-    return math.prod(shape[1:])
-
-
-def _has_unknown_arithmetic(operation):
-    """Tell whether a layer holds weights without being free."""
-    return (
-        isinstance(operation, keras.Layer)
-        and bool(operation.weights)
-        and not isinstance(operation, _FREE_WITH_WEIGHTS)
-    )
 
 
 def _parameters(operation):

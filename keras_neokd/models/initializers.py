@@ -70,3 +70,24 @@ class TorchDefault(_HostInitializer):
     def _draw(self, generator, shape):
         limit = 1.0 / math.sqrt(self.fan)
         return generator.uniform(-limit, limit, shape)
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class EmbeddingNormal(_HostInitializer):
+    """Draws from a normal distribution with standard deviation 0.02.
+
+    Vision transformers start their class token and positions from it.
+
+    Args:
+        seed: Integer, or `None` to draw one. Defaults to `None`.
+    """
+
+    def __init__(self, seed=None):
+        super().__init__(fan=None, seed=seed)
+
+    def _draw(self, generator, shape):
+        return generator.normal(0.0, 0.02, shape)
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {"seed": self.seed}

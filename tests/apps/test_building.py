@@ -95,7 +95,7 @@ def test_the_optimizer_gets_the_settings_of_the_config():
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
-        ("model", {"name": "resnet"}, r"model\.name.*resnet.*small_cnn"),
+        ("model", {"name": "lenet"}, r"model\.name.*lenet.*small_cnn"),
         ("model", {"constructor": "cifar10"}, r"model\.constructor.*mnist"),
         ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
         ("method", {"teacher": "last"}, "teacher.*last.*neighbors"),

@@ -10,6 +10,7 @@ from keras import layers
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.msdnet.plan import plan_layers
+from keras_neokd.models.pixels import normalize
 
 _CHANNELS_LAST = {"data_format": "channels_last"}
 # Two strided convolutions must leave the head at least 2 x 2 positions.
@@ -29,14 +30,7 @@ def connect(settings):
         ValueError: If the coarsest map is too small for the heads.
     """
     inputs = keras.Input(settings.input_shape, name="images")
-    x = inputs
-    if settings.normalization is not None:
-        mean, standard_deviation = settings.normalization
-        x = layers.Normalization(
-            mean=mean,
-            variance=[value**2 for value in standard_deviation],
-            name="normalization",
-        )(x)
+    x = normalize(inputs, settings.normalization)
     parts = _Parts(settings)
     maps = parts.stem(x)
     _check_head_fits(maps[settings.num_scales].shape, settings)

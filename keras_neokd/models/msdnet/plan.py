@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from keras_neokd import checks
 from keras_neokd.models.arguments import image_shape
+from keras_neokd.models.arguments import normalization
 from keras_neokd.models.arguments import share
 
 
@@ -38,13 +39,11 @@ class Settings:
         # A reloaded configuration holds lists, as JSON knows no tuples.
         for name in ("input_shape", "growth_factors", "bottleneck_factors"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.normalization is not None:
-            normalization = tuple(map(tuple, self.normalization))
-            object.__setattr__(self, "normalization", normalization)
         self._check_choices()
         self._check_sizes()
         self._check_factors()
-        self._check_normalization()
+        checked = normalization(self.normalization, self.input_shape[-1])
+        object.__setattr__(self, "normalization", checked)
         if self.prune == "min" and len(self.layer_blocks()) < (
             self.num_scales - 1
         ):
@@ -114,21 +113,6 @@ class Settings:
                     f"first must be even; received {self.growth_rate} and "
                     f"{self.growth_factors}."
                 )
-
-    def _check_normalization(self):
-        if self.normalization is None:
-            return
-        channels = self.input_shape[-1]
-        if (
-            len(self.normalization) != 2
-            or any(len(values) != channels for values in self.normalization)
-            or min(self.normalization[1]) <= 0
-        ):
-            raise ValueError(
-                "`normalization` must be (mean, standard_deviation) with "
-                f"{channels} values each, one per channel, and positive "
-                f"standard deviations; received {self.normalization}."
-            )
 
 
 class LayerPlan(NamedTuple):

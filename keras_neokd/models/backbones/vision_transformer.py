@@ -1,0 +1,288 @@
+"""Vision transformer, with one exit or several along its blocks.
+
+    teacher = keras_neokd.models.VisionTransformer.cifar10(size="small")
+    student = keras_neokd.models.VisionTransformer.cifar10(exits=(4, 8, 12))
+
+Plain Keras: keras-cv's layers of this network (`PatchingAndEmbedding`,
+`TransformerEncoder`) run under TensorFlow only, and its `ViTDetBackbone` is
+the encoder of a detector, with square images, a fixed normalization and
+activation, and no feature pyramid.
+"""
+
+import keras
+from keras import layers
+
+from keras_neokd import checks
+from keras_neokd.models import arguments
+from keras_neokd.models.attention import SelfAttention
+from keras_neokd.models.attention import TokenEmbedding
+from keras_neokd.models.initializers import TorchDefault
+from keras_neokd.models.pixels import normalize
+from keras_neokd.multi_exit import MultiExitModel
+
+_SIZES = {
+    "tiny": {"width": 192, "num_heads": 3},
+    "small": {"width": 384, "num_heads": 6},
+    "base": {"width": 768, "num_heads": 12},
+}
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class VisionTransformer(MultiExitModel):
+    """Classify images with a transformer on patches.
+
+    Patches become tokens, to which learned positions are added; every block
+    adds self-attention and a two-layer perceptron to them, each after a layer
+    norm. After each block that is to be an exit follow a layer norm, the
+    class token (or the average of all tokens) and a dense layer.
+
+    Args:
+        input_shape: Height, width and channels of the images; height and
+            width are multiples of `patch_size`. Defaults to `(32, 32, 3)`.
+        num_classes: Number of classes. Defaults to 10.
+        patch_size: Height and width of a patch. Defaults to 4.
+        width: Numbers per token. Defaults to 192.
+        depth: Number of blocks. Defaults to 12.
+        num_heads: Attention heads of a block; divides `width`.
+            Defaults to 3.
+        mlp_width: Hidden units of a block's perceptron; `None` means four
+            times `width`. Defaults to `None`.
+        pooling: What an exit classifies, `"token"`: a learned class token,
+            or `"average"` of all tokens, without such a token.
+            Defaults to `"token"`.
+        dropout: Share of units dropped after the positions and in every
+            block, in [0, 1]. Defaults to 0.
+        exits: Blocks that end in an exit: `"last"`, `"all"`, or their numbers
+            from 1, such as `(4, 8, 12)`. Defaults to `"last"`.
+        activation: Name of the activation function of the perceptrons.
+            Defaults to `"gelu"`.
+        normalization: `None`, or per-channel `(mean, standard_deviation)` of
+            pixels in [0, 1], subtracted and divided inside the model.
+            Defaults to `None`.
+        name: Name of the model. Defaults to `"vision_transformer"`.
+        trainable: Whether weights can be trained. Defaults to `True`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If arguments do not fit together; the message names them.
+
+    References:
+        Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021); the
+        sizes tiny and small are those of Touvron et al., "Training
+        data-efficient image transformers" (ICML 2021).
+    """
+
+    def __init__(
+        self,
+        input_shape=(32, 32, 3),
+        num_classes=10,
+        patch_size=4,
+        width=192,
+        depth=12,
+        num_heads=3,
+        mlp_width=None,
+        pooling="token",
+        dropout=0.0,
+        exits="last",
+        activation="gelu",
+        normalization=None,
+        name="vision_transformer",
+        trainable=True,
+    ):
+        for key, value in {
+            "patch_size": patch_size,
+            "width": width,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_width": 1 if mlp_width is None else mlp_width,
+        }.items():
+            checks.integer(key, value, minimum=1)
+        checks.integer("num_classes", num_classes, minimum=2)
+        checks.choice("pooling", pooling, ("token", "average"))
+        input_shape = arguments.image_shape(input_shape)
+        _check_divisible(input_shape, patch_size, width, num_heads)
+        settings = {
+            "input_shape": input_shape,
+            "num_classes": num_classes,
+            "patch_size": patch_size,
+            "width": width,
+            "depth": depth,
+            "num_heads": num_heads,
+            "mlp_width": mlp_width,
+            "pooling": pooling,
+            "dropout": arguments.share("dropout", dropout),
+            "exits": arguments.exit_places(exits, depth, "block"),
+            "activation": arguments.activation(activation),
+            "normalization": arguments.normalization(
+                normalization, input_shape[-1]
+            ),
+        }
+        inputs, outputs = _connect(settings)
+        super().__init__(inputs, outputs, name=name, trainable=trainable)
+        self._arguments = settings
+
+    @classmethod
+    def cifar10(cls, size="tiny", **overrides):
+        """Build a vision transformer with 4 x 4 patches for CIFAR-10.
+
+        Args:
+            size: `"tiny"`, `"small"` or `"base"`: tokens of 192, 384 or 768
+                numbers. Defaults to `"tiny"`.
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            A `VisionTransformer` for 32 x 32 x 3 images and 10 classes.
+        """
+        name = f"vision_transformer_{size}_cifar10"
+        return cls(**{"name": name, **_of_size(size), **overrides})
+
+    @classmethod
+    def cifar100(cls, size="tiny", **overrides):
+        """Build a vision transformer with 4 x 4 patches for CIFAR-100.
+
+        Args:
+            size: `"tiny"`, `"small"` or `"base"`. Defaults to `"tiny"`.
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            A `VisionTransformer` for 32 x 32 x 3 images and 100 classes.
+        """
+        defaults = {
+            "name": f"vision_transformer_{size}_cifar100",
+            "num_classes": 100,
+        }
+        return cls(**{**defaults, **_of_size(size), **overrides})
+
+    @classmethod
+    def imagenet(cls, size="small", **overrides):
+        """Build a vision transformer with 16 x 16 patches for ImageNet.
+
+        Args:
+            size: `"tiny"`, `"small"` or `"base"`. Defaults to `"small"`.
+            **overrides: Constructor arguments to replace.
+
+        Returns:
+            A `VisionTransformer` for 224 x 224 x 3 images and 1,000 classes.
+        """
+        defaults = {
+            "name": f"vision_transformer_{size}_imagenet",
+            "input_shape": (224, 224, 3),
+            "num_classes": 1000,
+            "patch_size": 16,
+        }
+        return cls(**{**defaults, **_of_size(size), **overrides})
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {
+            **self._arguments,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Build the model from what `get_config` returned."""
+        return cls(**config)
+
+
+def _of_size(size):
+    return _SIZES[checks.choice("size", size, _SIZES)]
+
+
+def _check_divisible(input_shape, patch_size, width, num_heads):
+    if input_shape[0] % patch_size or input_shape[1] % patch_size:
+        raise ValueError(
+            f"Height and width of `input_shape` {input_shape} need to be "
+            f"multiples of `patch_size` {patch_size}."
+        )
+    if width % num_heads:
+        raise ValueError(
+            f"`width` {width} needs to be a multiple of `num_heads` "
+            f"{num_heads}."
+        )
+
+
+def _connect(settings):
+    """Connect patches, blocks and heads; return inputs and logits by name."""
+    inputs = keras.Input(settings["input_shape"], name="images")
+    x = _tokens(normalize(inputs, settings["normalization"]), settings)
+    outputs = {}
+    for index in range(1, settings["depth"] + 1):
+        x = _block(x, f"block_{index}", settings)
+        if index in settings["exits"]:
+            name = f"exit_{len(outputs) + 1}"
+            outputs[name] = _head(x, name, settings)
+    return inputs, outputs
+
+
+def _tokens(x, settings):
+    """Project every patch to a token, and say where it is."""
+    size, width = settings["patch_size"], settings["width"]
+    fan_in = size * size * x.shape[-1]
+    x = layers.Conv2D(
+        width,
+        size,
+        strides=size,
+        data_format="channels_last",
+        kernel_initializer=TorchDefault(fan_in),
+        bias_initializer=TorchDefault(fan_in),
+        name="patches",
+    )(x)
+    x = layers.Reshape((-1, width), name="tokens")(x)
+    has_token = settings["pooling"] == "token"
+    x = TokenEmbedding(class_token=has_token, name="embedding")(x)
+    return _dropped(x, "embedding", settings)
+
+
+def _block(x, name, settings):
+    """Add what the tokens tell each other, then what each makes of it."""
+    y = _layer_norm(x, f"{name}_attention_norm")
+    y = SelfAttention(settings["num_heads"], name=f"{name}_attention")(y)
+    y = _dropped(y, f"{name}_attention", settings)
+    x = layers.Add(name=f"{name}_attention_add")([x, y])
+    y = _layer_norm(x, f"{name}_mlp_norm")
+    y = _dense(
+        y,
+        settings["mlp_width"] or 4 * settings["width"],
+        f"{name}_mlp_1",
+        settings["activation"],
+    )
+    y = _dropped(y, f"{name}_mlp_1", settings)
+    y = _dense(y, settings["width"], f"{name}_mlp_2")
+    y = _dropped(y, f"{name}_mlp_2", settings)
+    return layers.Add(name=f"{name}_mlp_add")([x, y])
+
+
+def _head(x, name, settings):
+    """Classify the class token, or the average of all tokens."""
+    if settings["pooling"] == "token":
+        # The norm treats each token by itself: that of one is enough.
+        x = _layer_norm(x[:, 0], f"{name}_norm")
+    else:
+        x = _layer_norm(x, f"{name}_norm")
+        x = layers.GlobalAveragePooling1D(
+            data_format="channels_last", name=f"{name}_pool"
+        )(x)
+    return _dense(x, settings["num_classes"], name)
+
+
+def _layer_norm(x, name):
+    return layers.LayerNormalization(epsilon=1e-6, name=name)(x)
+
+
+def _dropped(x, name, settings):
+    """Drop units, if any; a layer that drops none would still draw numbers."""
+    if settings["dropout"] == 0:
+        return x
+    return layers.Dropout(settings["dropout"], name=f"{name}_dropout")(x)
+
+
+def _dense(x, units, name, activation=None):
+    return layers.Dense(
+        units,
+        activation=activation,
+        kernel_initializer=TorchDefault(x.shape[-1]),
+        bias_initializer=TorchDefault(x.shape[-1]),
+        name=name,
+    )(x)
