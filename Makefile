@@ -1,5 +1,6 @@
 # make demo    train, attack, plot and export models on the bundled data
 # make test    run the tests under TensorFlow, JAX and PyTorch
+# make test-all  the same with the slow tests, which take far longer
 # make lint    check style and formatting
 # make format  apply the formatting
 # make clean   remove the virtual environment
@@ -29,7 +30,7 @@ REQUIREMENTS := setup.py keras_neokd/_version.py
 DEMO_STAMP := $(VENV)/demo-installed
 TEST_STAMP := $(VENV)/test-installed
 
-.PHONY: demo test lint format clean venv-demo venv-test
+.PHONY: demo test test-all lint format clean venv-demo venv-test
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO_STAMP)
@@ -45,6 +46,9 @@ test: $(TEST_STAMP)
 	done; \
 	if [ -n "$$failed" ]; then echo "=== FAILED under:$$failed"; exit 1; fi; \
 	echo "=== passed under: $(BACKENDS)"
+
+test-all:
+	$(MAKE) test PYTEST_ARGS='-m "slow or not slow" $(PYTEST_ARGS)'
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
