@@ -112,10 +112,9 @@ def _compiled_step(model, search, seed):
             _search_exit(predict, exit_, images, labels, search, keys)
             for exit_ in range(model.num_exits)
         ]
-        names = ("losses", "deviations")
         return {
-            name: ops.stack(columns, axis=1)
-            for name, columns in zip(names, zip(*found, strict=True))
+            "losses": ops.stack([each[0] for each in found], axis=1),
+            "deviations": ops.stack([each[1] for each in found], axis=1),
         }
 
     variables = [*model.trainable_variables, *model.non_trainable_variables]

@@ -118,8 +118,8 @@ def certify(
 
     Noisy images are not clipped to [0, 1]: the theorem is about Gaussian
     noise. (It is drawn from 23 bits, so its tails end at 5.8 sigma, beyond
-    which Gaussian noise has a probability of 1e-8 per pixel.) A model that was not trained with such noise (and adversarial
-    training is not) has small radii or none.
+    which Gaussian noise has a probability of 1e-8 per pixel.) How large
+    the radii of a model are depends on how well it stands such noise.
 
     Args:
         model: a `MultiExitModel`.
