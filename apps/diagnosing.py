@@ -216,10 +216,9 @@ def _plan_smoothing(config, model, images):
         result = evaluation.certify(
             model, images, labels, **arguments, **_options(config, seed=True)
         )
+        accuracy = result.certified_accuracy
         measures = {
-            f"certified_accuracy_at_radius_{radius:g}": result.certified_accuracy(
-                radius
-            )
+            f"certified_accuracy_at_radius_{radius:g}": accuracy(radius)
             for radius in settings["radii"]
         }
         measures["abstention_rate"] = result.abstention_rate()

@@ -61,9 +61,11 @@ def local_linearity(
     steps of fixed length along the sign of the gradient, each followed by a
     projection. Three details are a choice of this library. At `d = 0` the
     gradient of the measure is 0 and a search would stand still, so it starts
-    at a random point of the ball. The largest value on the way counts, not
-    the last one, because steps longer than the ball jump between its corners.
-    And `d = 0` is in the ball, so no value is negative.
+    at a random point, uniform among the allowed ones (PGD's start is clipped
+    instead, which leaves half of the black pixels at `d = 0`). The largest
+    value on the way counts, not the last one, because steps longer than the
+    ball jump between its corners. And `d = 0` is in the ball, so no value is
+    negative.
 
     The sign of the difference is kept, unlike in Qin et al., who take its
     absolute value: only a loss above its tangent plane is worse than the
@@ -147,7 +149,8 @@ def _search_exit(predict, exit_, images, labels, search, keys):
     unit = randomness.example_uniform(
         randomness.bits(keys, exit_), tuple(images.shape[1:])
     )
-    start = images + search.epsilon * (2.0 * unit - 1.0)
-    start = project(start, images, search.epsilon, "linf")
+    low = ops.maximum(images - search.epsilon, 0.0)
+    high = ops.minimum(images + search.epsilon, 1.0)
+    start = low + unit * (high - low)
     points, largest = ops.fori_loop(0, search.num_steps, step, (start, lowest))
     return value, ops.maximum(largest, deviation(points))
