@@ -53,7 +53,8 @@ def test_bounds_are_those_of_scipy(total, failure_probability):
     hits = sorted({0, 1, total // 2, total - 1, total})
     bounds = smoothing.lower_bound(hits, total, failure_probability)
     expected = [clopper_pearson(k, total, failure_probability) for k in hits]
-    np.testing.assert_allclose(bounds, expected, rtol=1e-9)
+    # SciPy searches for its bound, to about 1e-12.
+    np.testing.assert_allclose(bounds, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_the_bound_of_nothing_but_hits_by_hand():
@@ -75,7 +76,7 @@ def test_a_constant_exit_is_certified_out_to_the_largest_radius():
         constant_model(), images, [0, 1], sigma=0.5, num_estimation=1000
     )
     radius = 0.5 * NORMAL.inv_cdf(0.001 ** (1 / 1000))
-    assert radius == pytest.approx(1.2314, abs=1e-4)
+    assert radius == pytest.approx(1.2316, abs=1e-4)
     np.testing.assert_allclose(result.radii, radius)
     assert result.largest_radius() == pytest.approx(radius)
     np.testing.assert_array_equal(result.predictions, [[1, 0], [1, 0]])
