@@ -78,7 +78,7 @@ def _title(record):
 def _print_diagnostic(record, entry):
     said = ", ".join(
         f"{name.replace('_', ' ')} {_readable(value)}"
-        for name, value in (entry | entry["settings"]).items()
+        for name, value in (entry["settings"] | entry).items()
         if name not in _PARTS and not name.endswith("_sha256")
     )
     table = _table(record)

@@ -108,7 +108,8 @@ def gradient_alignment(
 def _compiled_step(student, teacher_logits, teacher):
     predict = student.exit_logits()
 
-    def step(images, labels, _):
+    def step(images, labels, index):
+        del index  # Nothing is drawn at random.
         images = ops.convert_to_tensor(images)
         labels = ops.convert_to_tensor(labels)
 
