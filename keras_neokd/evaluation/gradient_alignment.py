@@ -26,8 +26,8 @@ class GradientAlignmentResult:
     """Input gradients of each exit of a student beside those of a teacher.
 
     Gradients are those of the cross-entropy of one image, in nats per pixel
-    unit. KDIGA's published loss term is that of a batch of B images:
-    `sqrt(sum(distances**2)) / B`, because it divides each gradient by B.
+    unit. The loss term in the code of KDIGA's authors is, for a batch of
+    B images, `sqrt(sum(distances**2)) / B`: each gradient is divided by B.
 
     Attributes:
         exit_names: names of the student's exits in depth order.

@@ -5,8 +5,8 @@
 
 A loss that is linear around an image cannot hide a stronger attack than its
 gradient shows; a large value says that gradients mislead (gradient masking).
-The measure of KDIGA (Shao et al. 2021), after Qin et al. 2019 ("Adversarial
-Robustness through Local Linearization").
+A diagnostic in the code of KDIGA's authors (Shao et al. 2021), after Qin et al.
+2019 ("Adversarial Robustness through Local Linearization").
 """
 
 import dataclasses
@@ -76,7 +76,8 @@ def local_linearity(
         images: array `(examples, height, width, channels)` in [0, 1].
         labels: integers `(examples,)` or one-hot.
         epsilon: radius of the L-infinity ball, from 0 to 1; with 0 every
-            deviation is exactly 0. KDIGA uses 4/255 and 8/255 for CIFAR-10.
+            deviation is exactly 0. KDIGA's authors use 4/255 and 8/255 for
+            CIFAR-10.
         step_size: length of a step, in pixel units, > 0. Defaults to 0.1.
         num_steps: number of steps, >= 1. Defaults to 50.
         batch_size: images per compiled call. Defaults to 256.
