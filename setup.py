@@ -48,6 +48,8 @@ EXTRAS = {
         "matplotlib",
         "rich",
         "scikit-learn",
+        # For certified radii.
+        "scipy",
         # Newer TensorFlows do not bring it.
         "tensorboard",
     ],

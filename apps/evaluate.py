@@ -7,9 +7,13 @@ r"""Measure the accuracy of every exit, clean and under attack.
         --config=configs/mnist.py:neo_kd --config.evaluate.num_examples=1000 \
         --results=out/results.json
 
+    python -m apps.evaluate --workdir=runs/x \
+        --config.evaluate.diagnostics="('local_linearity','smoothing')"
+
 By default PGD-50 against the average of the exits, max-average, and each
 exit alone. Prints a table; writes results.json and robustness.png (beside
-it). An interrupted evaluation goes on with the same command.
+it). An interrupted evaluation goes on with the same command; diagnostics
+(docs/diagnostics.md) may be asked for later.
 """
 
 import pathlib
@@ -64,6 +68,11 @@ def _config_of_run(run):
             "--config=FILE out. --config.KEY=VALUE still works."
         )
     config = run.read_config()
+    # A run of an earlier version has no values for newer settings.
+    settings = default.get_config().evaluate
+    settings.update(config.evaluate)
+    with config.unlocked():
+        config.evaluate = settings
     for key, value in command.config_changes().items():
         if key.partition(".")[0] in ("model", "method", "optimizer", "train"):
             raise ValueError(

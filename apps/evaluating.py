@@ -6,6 +6,7 @@ import time
 import keras
 
 from apps import building
+from apps import diagnosing
 from apps import plots
 from apps import tables
 from apps import workdir
@@ -18,8 +19,8 @@ SCHEMA_VERSION = 1
 def evaluate(config, model_path, results_path, plot_path):
     """Measure every exit, clean and under every attack of the config.
 
-    The record is written after each attack; the same call goes on with the
-    attacks that are still missing.
+    Diagnostics follow. The record is written after each of them; the same
+    call goes on with those that are still missing.
 
     Args:
         config: a whole config, see `configs/default.py`.
@@ -47,21 +48,26 @@ def evaluate(config, model_path, results_path, plot_path):
     test = building.load_data(config, model).test
     count = min(config.evaluate.num_examples or len(test), len(test))
     record = _open(results_path, _header(config, model, model_path, count))
-    images, labels = test.arrays()
+    images, labels = (each[:count] for each in test.arrays())
+    diagnostics = diagnosing.plan(config, model, images)
+    diagnosing.check_record(diagnostics, record)
     done = {each["name"] for each in record["attacks"]}
     results_path.parent.mkdir(parents=True, exist_ok=True)
     for name, attack in planned.items():
         if name in done:
             continue
         print(f"Evaluating {record['method']}, {name} ...", flush=True)
-        entry = _measure(
-            model, images[:count], labels[:count], attack, config.evaluate
-        )
+        entry = _measure(model, images, labels, attack, config.evaluate)
         print(
             f"  {100 * entry['top1_average']:.2f} % on average over exits "
             f"({entry['seconds']:.0f} s)"
         )
         record["attacks"].append({"name": name, **entry})
+        workdir.write_json(results_path, record)
+    for entry in diagnosing.missing_entries(
+        diagnostics, record, model, images, labels
+    ):
+        record["diagnostics"].append(entry)
         workdir.write_json(results_path, record)
     plots.robustness({record["method"]: record}, plot_path)
     tables.print_record(record)
@@ -139,6 +145,7 @@ def _header(config, model, model_path, count):
             for cost in model.exit_costs()
         ],
         "attacks": [],
+        "diagnostics": [],
     }
 
 
@@ -161,7 +168,8 @@ def _open(path, header):
         f"{path} holds results of other settings",
         "Write to another file with --results, or remove this one.",
     )
-    return record
+    # Version 1 began without diagnostics.
+    return {"diagnostics": [], **record}
 
 
 def _measure(model, images, labels, attack, section):
@@ -179,15 +187,9 @@ def _measure(model, images, labels, attack, section):
     for k in (1, 5):
         if k < result.num_classes:
             accuracy = result.accuracy(k)
-            entry[f"top{k}"] = _by_exit(result.exit_names, accuracy)
+            entry[f"top{k}"] = diagnosing.by_exit(result.exit_names, accuracy)
             entry[f"top{k}_average"] = float(accuracy.mean())
     if "selected_share" in result.info:
         shares = result.info["selected_share"].mean(axis=0)
-        entry["selected_share"] = _by_exit(result.exit_names, shares)
+        entry["selected_share"] = diagnosing.by_exit(result.exit_names, shares)
     return entry
-
-
-def _by_exit(names, values):
-    return {
-        name: float(value) for name, value in zip(names, values, strict=True)
-    }

@@ -6,6 +6,9 @@ import rich.console
 import rich.table
 
 _WIDTH_OF_A_FILE = 120
+# Entries of a diagnostic that are not told in its title.
+_PARTS = ("name", "settings", "seconds", "measures", "radii")
+_SHARES = ("certified_accuracy", "abstention_rate")
 
 
 def print_record(record):
@@ -36,6 +39,8 @@ def print_record(record):
             "",
         )
     _print(_title(record), table)
+    for entry in record["diagnostics"]:
+        _print_diagnostic(record, entry)
 
 
 def print_comparison(records):
@@ -82,6 +87,31 @@ def _title(record):
         f"{attack['epsilon']:.4g} ({attack['norm']}); chance "
         f"{100 / classes:.3g}"
     )
+
+
+def _print_diagnostic(record, entry):
+    said = ", ".join(
+        f"{name.replace('_', ' ')} {_readable(value)}"
+        for name, value in (entry["settings"] | entry).items()
+        if name not in _PARTS and not name.endswith("_sha256")
+    )
+    table = _table(record)
+    for what, by_exit in entry["measures"].items():
+        values = list(by_exit.values())
+        known = None not in values
+        values.append(sum(values) / len(values) if known else None)
+        is_share = what.startswith(_SHARES)
+        table.add_row(
+            what.replace("_", " ") + (" (%)" if is_share else ""),
+            *(_percent(values) if is_share else map(_readable, values)),
+        )
+    _print(f"{entry['name'].replace('_', ' ')}: {said}", table)
+
+
+def _readable(value):
+    if value is None:
+        return "undefined"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(record):

@@ -405,4 +405,28 @@ def _evaluate():
         "num_examples": config_dict.placeholder(int),
         "batch_size": 256,
         "seed": 0,
+        # What else to measure: local_linearity, gradient_alignment,
+        # smoothing; see docs/diagnostics.md.
+        "diagnostics": (),
+        # On at most so many of the images: each takes many passes.
+        "diagnostics_examples": 500,
+        # epsilon None: that of the attacks.
+        "local_linearity": {
+            "epsilon": config_dict.placeholder(float),
+            "step_size": 0.1,
+            "num_steps": 50,
+        },
+        # For gradient_alignment: a .keras file, and which of its outputs, by
+        # name or number, from 1; None: the last.
+        "teacher_file": config_dict.placeholder(str),
+        "teacher_exit": config_dict.placeholder(str),
+        # Randomised smoothing: noise, draws per image, alpha, and the L2
+        # radii to report; all in units of pixels in [0, 1].
+        "smoothing": {
+            "sigma": 0.25,
+            "num_selection": 100,
+            "num_estimation": 10_000,
+            "failure_probability": 0.001,
+            "radii": (0.0, 0.25, 0.5, 0.75),
+        },
     }

@@ -68,6 +68,7 @@ OPTIONAL = {
     "torch": {"data"},
     "jax": {"data"},
     "keras_cv": {"models.backbones"},
+    "scipy": {"evaluation.smoothing"},
 }
 NEVER = {"apps", "configs", "tests"}
 CONFIG_IMPORTS = {"ml_collections", "configs"}

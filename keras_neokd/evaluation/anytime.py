@@ -11,7 +11,6 @@ adversarial images, on which all exits answer.
 
 import dataclasses
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -19,7 +18,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd import randomness
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.evaluation import batches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,46 +116,10 @@ def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
 
 
 def _run(model, images, labels, attack, batch_size, seed, verbose, summarise):
-    if not isinstance(model, MultiExitModel):
-        raise TypeError(
-            f"Only a MultiExitModel has exits to evaluate, received {model!r}."
-            " Convert a model with MultiExitModel.from_functional."
-        )
-    if labels is None:
-        raise ValueError("Labels are needed to score exits, received None.")
+    images, labels = batches.check(model, images, labels, batch_size)
     attack = None if attack is None else attacks.get(attack)
-    images = np.asarray(images, "float32")
-    checks.images_and_labels(
-        images, labels, model.input_shape[1:], model.num_classes
-    )
-    checks.integer("batch_size", batch_size, minimum=1)
-    if not len(images):
-        raise ValueError("There are no images to evaluate: received 0.")
-    labels = ops.convert_to_numpy(
-        checks.class_indices(ops.convert_to_tensor(np.asarray(labels)))
-    )
     step = _compiled_step(model, attack, randomness.check_seed(seed), summarise)
-    batch_size = min(batch_size, len(images))
-    progress = keras.utils.Progbar(
-        -(-len(images) // batch_size), verbose=verbose
-    )
-    collected = []
-    for start in range(0, len(images), batch_size):
-        # Padding keeps one compiled shape for the last, shorter batch.
-        index = np.arange(start, start + batch_size, dtype="int32")
-        rows = np.minimum(index, len(images) - 1)
-        outputs = step(images[rows], labels[rows], index)
-        collected.append(
-            {
-                name: ops.convert_to_numpy(value)
-                for name, value in outputs.items()
-            }
-        )
-        progress.add(1)
-    return {
-        name: np.concatenate([each[name] for each in collected])[: len(images)]
-        for name in collected[0]
-    }
+    return batches.over_examples(step, images, labels, batch_size, verbose)
 
 
 def _compiled_step(model, attack, seed, summarise):

@@ -1,6 +1,7 @@
 """The apps as programs, each installed with only the backend in use."""
 
 import json
+import shutil
 
 import keras
 import pytest
@@ -65,6 +66,27 @@ def test_evaluate_takes_the_config_of_the_run_and_changes_to_it(trained):
     assert record["settings"]["attack"]["epsilon"] == 0.15
     assert [each["name"] for each in record["attacks"]] == ["clean", "average"]
     assert (folder / "robustness.png").exists()
+
+
+def test_a_run_of_an_earlier_version_has_the_newer_settings(trained, tmp_path):
+    folder, _ = trained
+    config = json.loads((folder / "config.json").read_text())
+    for name in ("diagnostics", "diagnostics_examples", "local_linearity"):
+        del config["evaluate"][name]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shutil.copy(folder / "model.keras", tmp_path)
+    result = run(
+        "evaluate",
+        f"--workdir={tmp_path}",
+        "--config.evaluate.attacks=()",
+        "--config.evaluate.diagnostics=('local_linearity',)",
+        "--config.evaluate.diagnostics_examples=4",
+        "--config.evaluate.local_linearity.num_steps=2",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "deviation from linear" in result.stdout
+    record = json.loads((tmp_path / "results.json").read_text())
+    assert record["diagnostics"][0]["settings"]["num_steps"] == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,120 @@
+"""What all evaluations share: checked examples, in batches of one shape.
+
+    images, labels = batches.check(model, images, labels, batch_size)
+    outputs = batches.over_examples(step, images, labels, batch_size)
+
+A step is compiled once: the last, shorter batch is padded, and what it
+returns for the padding is thrown away.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_neokd import checks
+from keras_neokd.multi_exit import MultiExitModel
+
+
+def check(model, images, labels, batch_size):
+    """Return images and labels as arrays, or say what is wrong with them.
+
+    Args:
+        model: a `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot.
+        batch_size: integer >= 1.
+
+    Returns:
+        Tuple of float32 images and int32 labels `(examples,)`, in NumPy.
+
+    Raises:
+        TypeError: if `model` is something else.
+        ValueError: if the data is not as described.
+    """
+    if not isinstance(model, MultiExitModel):
+        raise TypeError(
+            f"Only a MultiExitModel has exits to evaluate, received {model!r}."
+            " Convert a model with MultiExitModel.from_functional."
+        )
+    if labels is None:
+        raise ValueError("Labels are needed to score exits, received None.")
+    images = np.asarray(images, "float32")
+    checks.images_and_labels(
+        images, labels, model.input_shape[1:], model.num_classes
+    )
+    checks.integer("batch_size", batch_size, minimum=1)
+    if not len(images):
+        raise ValueError("There are no images to evaluate: received 0.")
+    labels = ops.convert_to_tensor(np.asarray(labels))
+    return images, ops.convert_to_numpy(checks.class_indices(labels))
+
+
+def over_examples(step, images, labels, batch_size, verbose=0):
+    """Call a step on all examples, batch by batch.
+
+    Args:
+        step: function of images, labels and the int32 index of each example;
+            returns a dict of tensors with one row per example.
+        images: what `check` returned.
+        labels: what `check` returned.
+        batch_size: integer >= 1.
+        verbose: 1 shows a progress bar. Defaults to 0.
+
+    Returns:
+        Dict of arrays with one row per example.
+    """
+
+    def gathered(index):
+        rows = np.minimum(index, len(images) - 1)
+        return step(images[rows], labels[rows], index)
+
+    return collect(gathered, len(images), batch_size, verbose)
+
+
+def collect(step, count, batch_size, verbose=0):
+    """Call a step on the numbers 0 to `count - 1`, batch by batch.
+
+    Args:
+        step: function of an int32 array of numbers, always of the same
+            length; returns a dict of tensors with one row per number. In the
+            last batch the numbers go on beyond `count`.
+        count: integer >= 1.
+        batch_size: integer >= 1.
+        verbose: 1 shows a progress bar. Defaults to 0.
+
+    Returns:
+        Dict of arrays with `count` rows.
+    """
+    batch_size = min(batch_size, count)
+    progress = keras.utils.Progbar(-(-count // batch_size), verbose=verbose)
+    collected = []
+    for start in range(0, count, batch_size):
+        outputs = step(np.arange(start, start + batch_size, dtype="int32"))
+        collected.append(
+            {
+                name: ops.convert_to_numpy(value)
+                for name, value in outputs.items()
+            }
+        )
+        progress.add(1)
+    return {
+        name: np.concatenate([each[name] for each in collected])[:count]
+        for name in collected[0]
+    }
+
+
+def check_finite(model, values, what):
+    """Raise `ValueError` if a row of `values` holds NaN or infinity.
+
+    Args:
+        model: the model that gave them.
+        values: array with one row per example.
+        what: what the values are, for the message.
+    """
+    broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
+    if broken.any():
+        raise ValueError(
+            f"Model {model.name!r} gave NaN or infinite {what} for "
+            f"{int(broken.sum())} of {len(values)} images, so nothing can be "
+            "said about them. Look for exploding weights or a division by 0."
+        )

@@ -1,0 +1,169 @@
+"""Gradient alignment: does a student look where its teacher looks?
+
+    result = gradient_alignment(student, teacher, images, labels)
+    result.mean_distance()     # L2, one number per exit of the student
+    result.mean_cosine()
+
+KDIGA (Shao et al. 2021) carries robustness from a teacher to a student by
+making the gradients of their losses with respect to the image equal; this
+measures how equal they are.
+"""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import losses
+from keras_neokd.attacks.attack import example_norm
+from keras_neokd.evaluation import batches
+from keras_neokd.evaluation import teachers
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientAlignmentResult:
+    """Input gradients of each exit of a student beside those of a teacher.
+
+    Gradients are those of the cross-entropy of one image, in nats per pixel
+    unit. The loss term in the code of KDIGA's authors is, for a batch of
+    B images, `sqrt(sum(distances**2)) / B`: each gradient is divided by B.
+
+    Attributes:
+        exit_names: names of the student's exits in depth order.
+        distances: float32 `(examples, exits)`: L2 norm of the difference of
+            the two gradients.
+        cosines: float32 `(examples, exits)`: cosine of the angle between
+            them, from -1 to 1; NaN where one of them is exactly 0.
+        student_norms: float32 `(examples, exits)`: L2 norms of the student's
+            gradients, the scale of `distances`.
+        teacher_norms: float32 `(examples,)`: those of the teacher's.
+    """
+
+    exit_names: tuple
+    distances: np.ndarray
+    cosines: np.ndarray
+    student_norms: np.ndarray
+    teacher_norms: np.ndarray
+
+    def mean_distance(self):
+        """Return the mean distance over the images, `(exits,)`."""
+        return self.distances.mean(axis=0, dtype="float64")
+
+    def mean_cosine(self):
+        """Return the mean over images that have a cosine, `(exits,)`.
+
+        NaN for an exit without any.
+        """
+        known = ~np.isnan(self.cosines)
+        total = np.where(known, self.cosines, 0).sum(axis=0, dtype="float64")
+        count = known.sum(axis=0)
+        return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def gradient_alignment(
+    student,
+    teacher,
+    images,
+    labels,
+    teacher_exit=-1,
+    batch_size=256,
+    verbose=0,
+):
+    """Compare input gradients of every exit with those of a teacher.
+
+    Both models run in inference mode, and neither is changed.
+
+    Args:
+        student: a `MultiExitModel`.
+        teacher: a built `keras.Model` that takes the same images and returns
+            logits `(batch, classes)`, or several of them in a list or dict,
+            such as another `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot.
+        teacher_exit: which output of a teacher with several: the name of an
+            exit or its index in depth order. Defaults to -1, the last. A
+            plain model with a dict of outputs needs a name.
+        batch_size: images per compiled call. Defaults to 256.
+        verbose: 1 shows a progress bar. Defaults to 0.
+
+    Returns:
+        A `GradientAlignmentResult`.
+
+    Raises:
+        TypeError: if `student` or `teacher` is no such model.
+        ValueError: if the data is not as described, the teacher does not fit
+            the student, or a gradient is NaN or infinite.
+    """
+    images, labels = batches.check(student, images, labels, batch_size)
+    predict = teachers.logits(teacher, teacher_exit, student, images[:1])
+    step = _compiled_step(student, predict, teacher)
+    outputs = batches.over_examples(step, images, labels, batch_size, verbose)
+    names = ("student_norms", "teacher_norms")
+    for model, name in zip((student, teacher), names, strict=True):
+        batches.check_finite(model, outputs[name], "gradients")
+    return GradientAlignmentResult(student.exit_names, **outputs)
+
+
+def _compiled_step(student, teacher_logits, teacher):
+    predict = student.exit_logits()
+
+    def step(images, labels, index):
+        del index  # Nothing is drawn at random.
+        images = ops.convert_to_tensor(images)
+        labels = ops.convert_to_tensor(labels)
+
+        def gradient(logits):
+            return backend.value_and_input_gradient(
+                lambda x: losses.cross_entropy(logits(x), labels), images
+            )[1]
+
+        wanted = gradient(teacher_logits)
+        columns = [
+            _compare(
+                gradient(lambda x, own=(exit_,): predict(x, own)[0]), wanted
+            )
+            for exit_ in range(student.num_exits)
+        ]
+        stacked = {
+            name: ops.stack([column[name] for column in columns], axis=1)
+            for name in columns[0]
+        }
+        return {**stacked, "teacher_norms": _direction_and_norm(wanted)[1]}
+
+    models = [student] if teacher is student else [student, teacher]
+    variables = [
+        variable
+        for model in models
+        for variable in (
+            *model.trainable_variables,
+            *model.non_trainable_variables,
+        )
+    ]
+    return backend.compile_function(step, variables)
+
+
+def _compare(student, teacher):
+    """Compare two gradients `(batch, ...)`; a dict of `(batch,)`."""
+    student_direction, student_norm = _direction_and_norm(student)
+    teacher_direction, teacher_norm = _direction_and_norm(teacher)
+    axes = tuple(range(1, len(student.shape)))
+    cosine = ops.sum(student_direction * teacher_direction, axis=axes)
+    known = ops.logical_and(student_norm > 0, teacher_norm > 0)
+    return {
+        "distances": _direction_and_norm(student - teacher)[1],
+        # Rounding may leave the interval.
+        "cosines": ops.where(known, ops.clip(cosine, -1.0, 1.0), np.nan),
+        "student_norms": student_norm,
+    }
+
+
+def _direction_and_norm(gradient):
+    """Return the gradient at unit length, and its length `(batch,)`."""
+    # Two divisions: the square of a tiny gradient is zero in float32.
+    axes = tuple(range(1, len(gradient.shape)))
+    largest = ops.max(ops.abs(gradient), axis=axes, keepdims=True)
+    gradient = gradient / ops.where(largest > 0, largest, 1.0)
+    length = example_norm(gradient)
+    norm = ops.reshape(largest * length, (-1,))
+    return gradient / ops.maximum(length, 1.0), norm

@@ -1,0 +1,207 @@
+"""Diagnostics in apps.evaluate: recorded, resumed, refused, printed."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from apps import building
+from apps import evaluating
+from keras_neokd import evaluation
+from tests.apps.tiny import tiny_config
+from tests.training.tiny import randomized
+
+ALL = ("local_linearity", "gradient_alignment", "smoothing")
+EXITS = ["exit_1", "exit_2", "exit_3"]
+COUNT = 5
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Files of an untrained student and an untrained teacher."""
+    folder = tmp_path_factory.mktemp("diagnosing")
+    for name, seed in (("student", 0), ("teacher", 1)):
+        # Not as they are built: SmallCNN's last layer begins with zeros.
+        model = randomized(building.build_model(tiny_config()), seed)
+        model.save(folder / f"{name}.keras")
+    return folder
+
+
+@pytest.fixture
+def config(files):
+    config = tiny_config()
+    config.evaluate.update(
+        {
+            "attacks": (),
+            "diagnostics": ALL,
+            "diagnostics_examples": COUNT,
+            "teacher_file": str(files / "teacher.keras"),
+            "local_linearity": {"num_steps": 2},
+            "smoothing": {"num_estimation": 30, "radii": (0.0, 0.1)},
+        }
+    )
+    return config
+
+
+def evaluate(config, files, results):
+    return evaluating.evaluate(
+        config, files / "student.keras", results, results.with_name("plot.png")
+    )
+
+
+def values(entry, what):
+    return list(entry["measures"][what].values())
+
+
+def test_the_record_holds_the_numbers_of_the_library(config, files, tmp_path):
+    results = tmp_path / "results.json"
+    evaluate(config, files, results)
+    record = json.loads(results.read_text())
+    linearity, alignment, smoothing = record["diagnostics"]
+    assert [each["name"] for each in record["diagnostics"]] == list(ALL)
+    for entry in record["diagnostics"]:
+        assert entry["settings"]["num_examples"] == COUNT
+        assert entry["seconds"] >= 0
+        for by_exit in entry["measures"].values():
+            assert list(by_exit) == EXITS
+
+    student, teacher = (
+        keras.saving.load_model(files / f"{name}.keras")
+        for name in ("student", "teacher")
+    )
+    images, labels = (
+        each[:COUNT]
+        for each in building.load_data(config, student).test.arrays()
+    )
+    # Without a value of its own, epsilon is that of the attacks.
+    assert linearity["settings"]["epsilon"] == 0.15
+    bent = evaluation.local_linearity(
+        student, images, labels, 0.15, num_steps=2, batch_size=16
+    )
+    np.testing.assert_allclose(
+        values(linearity, "deviation_from_linear"), bent.mean(), rtol=1e-6
+    )
+    aligned = evaluation.gradient_alignment(student, teacher, images, labels)
+    for what, expected in (
+        ("distance_to_teacher_gradient", aligned.mean_distance()),
+        ("cosine_with_teacher_gradient", aligned.mean_cosine()),
+        ("gradient_norm", aligned.student_norms.mean(axis=0)),
+    ):
+        np.testing.assert_allclose(values(alignment, what), expected, rtol=1e-3)
+    assert alignment["teacher_gradient_norm"] == pytest.approx(
+        aligned.teacher_norms.mean(), rel=1e-3
+    )
+    certified = evaluation.certify(
+        student, images, labels, 0.25, num_estimation=30
+    )
+    for radius in (0, 0.1):
+        np.testing.assert_allclose(
+            values(smoothing, f"certified_accuracy_at_radius_{radius:g}"),
+            certified.certified_accuracy(radius),
+        )
+    np.testing.assert_allclose(
+        values(smoothing, "abstention_rate"), certified.abstention_rate()
+    )
+    assert smoothing["confidence"] == 0.999
+    assert smoothing["largest_radius"] == certified.largest_radius()
+
+
+def test_an_interrupted_evaluation_goes_on(
+    config, files, tmp_path, monkeypatch, capsys
+):
+    results = tmp_path / "results.json"
+
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "gradient_alignment", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(config, files, results)
+    kept = json.loads(results.read_text())["diagnostics"]
+    assert [each["name"] for each in kept] == ["local_linearity"]
+    capsys.readouterr()
+    record = evaluate(config, files, results)
+    assert record["diagnostics"][0] == kept[0]
+    assert [each["name"] for each in record["diagnostics"]] == list(ALL)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Measuring local_linearity" not in printed
+    assert "Measuring smoothing on 5 images" in printed
+    assert "Evaluating" not in printed
+    for said in (
+        "local linearity: num examples 5, epsilon 0.15",
+        "deviation from linear",
+        "teacher small_cnn, teacher exit last",
+        "certified accuracy at radius 0.1 (%)",
+        "confidence 0.999",
+        "failure probability 0.001",
+    ):
+        assert said in printed
+
+
+def test_diagnostics_may_be_asked_for_later(config, files, tmp_path):
+    results = tmp_path / "results.json"
+    config.evaluate.diagnostics = ()
+    record = evaluate(config, files, results)
+    assert record["diagnostics"] == []
+    # As an earlier version wrote it.
+    del record["diagnostics"]
+    results.write_text(json.dumps(record))
+    config.evaluate.diagnostics = ("local_linearity",)
+    later = evaluate(config, files, results)
+    assert later["attacks"] == record["attacks"]
+    assert [each["name"] for each in later["diagnostics"]] == [
+        "local_linearity"
+    ]
+    config.evaluate.local_linearity.epsilon = 0.1
+    with pytest.raises(
+        ValueError,
+        match=r"local_linearity of other settings:\n  epsilon: there 0.15, now",
+    ):
+        evaluate(config, files, results)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"diagnostics": ("linearity",)}, ValueError, "evaluate.diagnostics"),
+        ({"diagnostics_examples": 0}, ValueError, "diagnostics_examples"),
+        ({"local_linearity": {"num_steps": 0}}, ValueError, "num_steps"),
+        ({"smoothing": {"sigma": -1.0}}, ValueError, "`sigma` needs"),
+        ({"smoothing": {"radii": (-0.1,)}}, ValueError, "smoothing.radii"),
+        ({"teacher_file": ""}, ValueError, "set --config.evaluate.teacher_fi"),
+        ({"teacher_file": "no.keras"}, FileNotFoundError, "there is no no.ker"),
+        ({"teacher_exit": "exit_7"}, ValueError, "has no exit 'exit_7'"),
+        ({"teacher_exit": "4"}, ValueError, "has no exit 3"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_measured(
+    config, files, tmp_path, changes, error, message
+):
+    config.evaluate.update(changes)
+    results = tmp_path / "results.json"
+    with pytest.raises(error, match=message):
+        evaluate(config, files, results)
+    assert not results.exists()
+
+
+def test_the_epsilon_of_l2_attacks_is_not_taken(config, files, tmp_path):
+    config.attack.norm = "l2"
+    with pytest.raises(ValueError, match=r"local_linearity\.epsilon"):
+        evaluate(config, files, tmp_path / "results.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "index"), [(None, 2), ("1", 0), ("exit_2", 1)]
+)
+def test_the_exit_of_the_teacher_is_named_or_counted_from_1(
+    config, files, tmp_path, name, index
+):
+    config.evaluate.diagnostics = ("gradient_alignment",)
+    config.evaluate.teacher_file = str(files / "student.keras")
+    config.evaluate.teacher_exit = name
+    record = evaluate(config, files, tmp_path / "results.json")
+    distances = values(record["diagnostics"][0], "distance_to_teacher_gradient")
+    assert np.argmin(distances) == index
+    assert distances[index] < 1e-6
