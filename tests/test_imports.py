@@ -30,9 +30,10 @@ ALLOWED = {
     "losses": set(),
     "optimizers": set(),
     "attacks": {"backend", "losses", "data.checks"},
-    "methods": {"backend", "losses", "attacks.objective", "heads"},
+    "methods": {"backend", "losses", "attacks.objective", "teacher"},
     "logs": set(),
     "heads": set(),
+    "teacher": {"backend", "losses"},
     "loops": {"data.checks"},
     "training": {
         "backend",
@@ -52,7 +53,13 @@ ALLOWED = {
     },
     "models": {"backend", "multi_exit"},
     "data": set(),
-    "evaluation": {"backend", "losses", "attacks", "multi_exit"},
+    "evaluation": {
+        "backend",
+        "losses",
+        "attacks",
+        "multi_exit",
+        "teacher",
+    },
     "export": {"backend", "multi_exit"},
     "inference": {"backend", "multi_exit"},
 }

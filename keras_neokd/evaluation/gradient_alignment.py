@@ -18,7 +18,7 @@ from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd.attacks.attack import example_norm
 from keras_neokd.evaluation import batches
-from keras_neokd.evaluation import teachers
+from keras_neokd.teacher import Teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +96,9 @@ def gradient_alignment(
             the student, or a gradient is NaN or infinite.
     """
     images, labels = batches.check(student, images, labels, batch_size)
-    predict = teachers.logits(teacher, teacher_exit, student, images[:1])
-    step = _compiled_step(student, predict, teacher)
+    taught_by = Teacher(teacher, teacher_exit)
+    taught_by.check(student)
+    step = _compiled_step(student, taught_by.forward, teacher)
     outputs = batches.over_examples(step, images, labels, batch_size, verbose)
     names = ("student_norms", "teacher_norms")
     for model, name in zip((student, teacher), names, strict=True):

@@ -19,7 +19,7 @@ from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
-from keras_neokd.methods.teacher import Teacher
+from keras_neokd.teacher import Teacher
 
 _IMAGES = ("clean", "adversarial")
 _DISTILLATIONS = (*_IMAGES, "clean_to_adversarial")
