@@ -27,21 +27,38 @@ def build_method(config, num_exits, num_examples=None):
     """
     section = config.method
     names = section.name.split("+")
-    weights = (1.0, *section.sum_weights)
-    if len(names) > 1 and not section.sum_weights:
-        weights = (1.0,) * len(names)
-    if len(weights) != len(names):
-        raise ValueError(
-            "`method.sum_weights` needs one weight for every method after "
-            f"the first of {section.name!r}, received {section.sum_weights}."
-        )
     for name in names:
         checks.choice("method.name", name, _BUILDERS)
-    facts = (config, num_exits, num_examples)
-    method, *others = (_BUILDERS[name](*facts) for name in names)
-    for weight, other in zip(weights[1:], others, strict=True):
+    method, *others = (
+        _build(name, config, num_exits, num_examples) for name in names
+    )
+    weights = _sum_weights(section, len(others))
+    for weight, other in zip(weights, others, strict=True):
         method = method + weight * other
     return method
+
+
+def _build(name, *facts):
+    """Build one method; a mistake is told with where to correct it."""
+    try:
+        return _BUILDERS[name](*facts)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`method`, the settings of {name!r}: {error}"
+        ) from error
+
+
+def _sum_weights(section, count):
+    weights = section.sum_weights or (1.0,) * count
+    if len(weights) != count:
+        raise ValueError(
+            "`method.sum_weights` needs one weight for every method after "
+            f"the first of {section.name!r}, received {weights}."
+        )
+    return [
+        checks.number("method.sum_weights", weight, minimum=0)
+        for weight in weights
+    ]
 
 
 def _adversarial_training(config, num_exits, num_examples):
@@ -91,15 +108,17 @@ def _neo_kd_shared(section):
 
 
 def _skd(config, num_exits, num_examples):
-    return methods.SKD(**_with_exit(config.method.skd))
+    return methods.SKD(**_with_exit(config, "skd", num_exits))
 
 
 def _skd_phuong(config, num_exits, num_examples):
-    return methods.SKD.phuong(num_exits, **_with_exit(config.method.skd_phuong))
+    return methods.SKD.phuong(
+        num_exits, **_with_exit(config, "skd_phuong", num_exits)
+    )
 
 
 def _ard(config, num_exits, num_examples):
-    return methods.ARD(**_with_exit(config.method.ard))
+    return methods.ARD(**_with_exit(config, "ard", num_exits))
 
 
 def _lw(config, num_exits, num_examples):
@@ -127,7 +146,7 @@ def _kdiga(config, num_exits, num_examples):
     section = config.method.kdiga
     settings = dict(section.items())
     teacher = _load_teacher(settings.pop("teacher_file"))
-    settings["exits"] = _aligned_exits(settings["exits"])
+    settings["exits"] = _aligned_exits(settings["exits"], num_exits)
     settings["teacher_exit"] = _teacher_exit(settings["teacher_exit"])
     return methods.KDIGA(teacher, **settings)
 
@@ -147,47 +166,56 @@ _BUILDERS = {
 }
 
 
-def _with_exit(section):
-    """Return a section as arguments; configs count exits from 1."""
-    name = section.teacher
-    if name == "last":
-        exit = -1
-    elif name.isdecimal() and int(name) > 0:
-        exit = int(name) - 1
-    else:
-        exit = checks.choice(
-            "method teacher", name, ("ensemble", "last", "1", "2")
-        )
-    return {**section, "teacher": exit}
+def _with_exit(config, name, num_exits):
+    """Return a section as arguments, its teacher as an index or "ensemble"."""
+    section = config.method[name]
+    numbers = _exit_numbers(num_exits)
+    teacher = checks.choice(
+        f"method.{name}.teacher",
+        section.teacher,
+        ("last", "ensemble", *numbers),
+    )
+    if teacher != "ensemble":
+        teacher = numbers.get(teacher, -1)
+    return {**section, "teacher": teacher}
+
+
+def _exit_numbers(num_exits):
+    """Return a dict from the exits as configs count them to indices."""
+    return {str(index + 1): index for index in range(num_exits)}
 
 
 def _teacher_exit(name):
-    """Return the index, or the name, of a teacher's exit."""
+    """Return the index, or the name, of an exit of KDIGA's teacher."""
     if name == "last":
         return -1
     return int(name) - 1 if name.isdecimal() and int(name) > 0 else name
 
 
-def _aligned_exits(text):
+def _aligned_exits(text, num_exits):
     if text in ("average", "each"):
         return text
-    numbers = text.split(",")
-    if not all(each.isdecimal() and int(each) > 0 for each in numbers):
+    numbers = _exit_numbers(num_exits)
+    chosen = text.replace(" ", "").split(",")
+    if not set(chosen) <= set(numbers):
         raise ValueError(
             "`method.kdiga.exits` needs average, each, or numbers of exits "
-            f"counted from 1 such as 1,3; received {text!r}."
+            f"from 1 to {num_exits} such as 1,{num_exits}; received {text!r}."
         )
-    return tuple(int(each) - 1 for each in numbers)
+    return tuple(numbers[each] for each in chosen)
 
 
-def _load_teacher(path):
-    if path is None:
+def _load_teacher(file):
+    if file is None:
         raise ValueError(
             "KDIGA needs a teacher: train one, then set "
             "--config.method.kdiga.teacher_file=RUN/model.keras."
         )
-    if not pathlib.Path(path).is_file():
+    path = pathlib.Path(file).expanduser()
+    if not path.is_file():
         raise FileNotFoundError(
-            f"`method.kdiga.teacher_file`: there is no file {path}."
+            f"`method.kdiga.teacher_file`: there is no file {path}. It is the "
+            "model.keras of a finished run of apps.train, or another Keras "
+            "model that maps images in [0, 1] to logits."
         )
     return keras.saving.load_model(path, compile=False)
