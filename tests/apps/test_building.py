@@ -8,59 +8,6 @@ from configs import cifar10
 from configs import digits
 from configs import mnist
 from keras_neokd import attacks
-from keras_neokd import methods
-
-
-def test_a_method_gets_the_settings_of_the_config():
-    config = mnist.get_config("neo_kd")
-    config.method.update(
-        {
-            "nkd_weight": 2.0,
-            "eokd_weight": 0.5,
-            "exit_weights": (1.0, 1.0, 1.5),
-            "teacher": "all",
-            "radius": 2,
-            "allocation": "batch",
-            "left_over": "spread",
-            "divergence": "kl",
-            "temperature": 2.0,
-        }
-    )
-    method = building.build_method(config)
-    assert isinstance(method, methods.NEOKD)
-    assert method.arguments() == {
-        "nkd_weight": 2.0,
-        "eokd_weight": 0.5,
-        "exit_weights": (1.0, 1.0, 1.5),
-        "teacher": "all",
-        "allocation": "batch",
-        "divergence": "kl",
-        "temperature": 2.0,
-        "radius": 2,
-        "left_over": "spread",
-    }
-    config.method.name = "nkd"
-    assert building.build_method(config).weight == 2.0
-    config.method.name = "eokd"
-    assert building.build_method(config).weight == 0.5
-
-
-@pytest.mark.parametrize(
-    ("teacher", "expected"),
-    [("last", -1), ("ensemble", "ensemble"), ("1", 0), ("3", 2)],
-)
-@pytest.mark.parametrize("name", ["skd", "ard"])
-def test_exit_distillation_gets_the_settings_of_the_config(
-    name, teacher, expected
-):
-    config = mnist.get_config(name)
-    weight, temperature = {"skd": (0.35, 1.5), "ard": (1.0, 1.0)}[name]
-    assert config.method.teacher == "last"
-    config.method.teacher = teacher
-    method = building.build_method(config)
-    assert type(method).__name__ == name.upper()
-    assert (method.weight, method.temperature) == (weight, temperature)
-    assert method.teacher == expected
 
 
 def test_an_attack_gets_the_settings_of_the_config():
@@ -85,7 +32,7 @@ def test_the_learning_rate_drops_at_every_milestone():
 
 def test_the_optimizer_gets_the_settings_of_the_config():
     config = cifar10.get_config()
-    optimizer = building.compile_arguments(config)["optimizer"]
+    optimizer = building.compile_arguments(config, 3)["optimizer"]
     assert optimizer.momentum == 0.9
     assert optimizer.coupled_weight_decay == 5e-4
     assert not optimizer.nesterov
@@ -98,17 +45,6 @@ def test_the_optimizer_gets_the_settings_of_the_config():
         ("model", {"name": "lenet"}, r"model\.name.*lenet.*small_cnn"),
         ("model", {"constructor": "cifar10"}, r"model\.constructor.*mnist"),
         ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
-        ("method", {"teacher": "last"}, "teacher.*last.*neighbors"),
-        (
-            "method",
-            {"name": "skd", "teacher": "none"},
-            r"method\.teacher.*none.*ensemble",
-        ),
-        (
-            "method",
-            {"name": "ard", "teacher": "0"},
-            r"method\.teacher.*'0'.*ensemble",
-        ),
         ("attack", {"name": "cw"}, r"attack\.name.*cw.*max_average"),
         ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
         ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
@@ -126,8 +62,8 @@ def test_an_impossible_setting_is_refused(section, changes, message):
     config[section].update(changes)
     with pytest.raises(ValueError, match=message):
         building.distribution_scope(config)
-        building.build_model(config)
-        building.compile_arguments(config)
+        model = building.build_model(config)
+        building.compile_arguments(config, model.num_exits)
 
 
 def test_every_constructor_argument_can_be_set_in_a_config():
@@ -171,6 +107,20 @@ def test_validation_needs_images():
     model = building.build_model(config)
     with pytest.raises(ValueError, match=r"config\.data\.validation_size"):
         building.load_data(config, model)
+
+
+def test_noise_takes_the_place_of_the_attack():
+    config = mnist.get_config()
+    config.attack.name = "noise"
+    noise = building.build_attack(config)
+    assert isinstance(noise, attacks.UniformNoise)
+    assert noise.epsilon == 0.3
+
+
+def test_a_method_that_keeps_something_per_example_gets_their_number():
+    config = mnist.get_config("teat")
+    method = building.compile_arguments(config, 3, 500)["method"]
+    assert method.num_examples == 500
 
 
 @pytest.mark.skipif(

@@ -34,8 +34,9 @@ def run(*arguments):
         (TRAIN, "--workdir"),
         (("apps.train", "--workdir=x"), "--config"),
         (
-            ("apps.train", "--config=configs/digits.py:kd", "--workdir=x"),
-            "expected one of adversarial_training, skd, ard, nkd, eokd, neo_kd",
+            ("apps.train", "--config=configs/digits.py:sdk", "--workdir=x"),
+            "Unknown variant 'sdk' after the colon of --config: expected one "
+            "of adversarial_training, ",
         ),
     ],
 )

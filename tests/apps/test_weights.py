@@ -52,7 +52,7 @@ def test_a_model_starts_from_a_file(saved):
 def test_a_trained_model_with_dropout_lends_its_weights(tmp_path):
     config = default.get_config()
     model = building.build_model(config)
-    model.compile(**building.compile_arguments(config))
+    model.compile(**building.compile_arguments(config, model.num_exits))
     model.save(tmp_path / "trained.keras")
     config.model.weights = str(tmp_path / "trained.keras")
     assert_equal_weights(building.build_model(config), model)
