@@ -18,8 +18,25 @@ EXITS_AND_CLASSES = {
     "cifar100": (7, 100),
     "tiny_imagenet": (5, 200),
     "imagenet": (5, 1000),
+    "kdiga_resnet": (1, 10),
+    "kdiga_vision_transformer": (1, 10),
 }
 LARGE = ("cifar100", "tiny_imagenet", "imagenet")
+OF_THE_PAPER = ("adversarial_training", "skd", "ard", "nkd", "eokd", "neo_kd")
+OF_KDIGA = ("adversarial_training", "trades", "clean_training", "kdiga", "kd")
+# Every variant on one small network; on the others those that it is made for.
+STEPS = [("mnist", variant) for variant in default.VARIANTS] + [
+    (name, variant)
+    for name in EXITS_AND_CLASSES
+    if name != "mnist"
+    for variant in (OF_KDIGA if name.startswith("kdiga") else OF_THE_PAPER)
+]
+# Sizes of networks that a test can train; exits stay.
+SMALL = {
+    "msdnet": {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2},
+    "resnet": {"stage_filters": (4, 4, 8, 8)},
+    "vision_transformer": {"width": 16, "num_heads": 2, "depth": 2},
+}
 # Epsilon, step size, learning rate, milestones, epochs: the paper's, with
 # weight decay 5e-4 and momentum 0.9 throughout.
 PAPER = {
@@ -37,11 +54,8 @@ def get_config(name, variant="neo_kd"):
 
 def shrink(config):
     """Keep the exits and take out depth and width, to be quick in a test."""
-    if config.model.name == "msdnet":
-        with config.model.options.unlocked():
-            config.model.options.update(
-                {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2}
-            )
+    with config.model.options.unlocked():
+        config.model.options.update(SMALL.get(config.model.name, {}))
     config.attack.num_steps = 1
 
 
@@ -62,9 +76,24 @@ def test_every_config_builds_the_full_model(name):
     assert (model.num_exits, model.num_classes) == EXITS_AND_CLASSES[name]
 
 
-@pytest.mark.parametrize("variant", default.VARIANTS)
-@pytest.mark.parametrize("name", EXITS_AND_CLASSES)
-def test_every_variant_of_every_config_takes_a_real_step(name, variant):
+@pytest.fixture(scope="module")
+def teacher_file(tmp_path_factory):
+    """Return a function from an image shape to a file for KDIGA."""
+    folder = tmp_path_factory.mktemp("teachers")
+
+    def file(shape):
+        path = folder / f"{shape[0]}.keras"
+        if not path.exists():
+            inputs = keras.Input(shape)
+            pooled = keras.layers.GlobalAveragePooling2D()(inputs)
+            keras.Model(inputs, keras.layers.Dense(10)(pooled)).save(path)
+        return str(path)
+
+    return file
+
+
+@pytest.mark.parametrize(("name", "variant"), STEPS)
+def test_configs_take_a_real_step(name, variant, teacher_file):
     """The network is shrunk, and the attack makes one step; all else stays.
 
     Steps run eagerly, because tracing takes most of the time. JAX cannot.
@@ -77,10 +106,15 @@ def test_every_variant_of_every_config_takes_a_real_step(name, variant):
     model = shrunk_model(name)
     if not eagerly:
         config.attack.name = "average"
-    model.compile(**building.compile_arguments(config), run_eagerly=eagerly)
+    if "kdiga" in config.method.name:
+        config.method.kdiga.teacher_file = teacher_file(model.input_shape[1:])
+    arguments = building.compile_arguments(config, model.num_exits, 2)
+    model.compile(**arguments, run_eagerly=eagerly)
     generator = np.random.default_rng(0)
     images = generator.random((2, *model.input_shape[1:]), "float32")
     labels = generator.integers(0, model.num_classes, 2)
+    if arguments["method"].num_examples:
+        labels = {"label": labels, "index": np.arange(2)}
     before = weights_of(model)
     logs = model.train_on_batch(images, labels, return_dict=True)
     assert np.isfinite(float(logs["loss"]))
@@ -117,6 +151,28 @@ def test_settings_are_those_of_the_paper(name):
     assert (config.method.nkd_weight, config.method.eokd_weight) == (3, 1)
 
 
+@pytest.mark.parametrize("name", ["kdiga_resnet", "kdiga_vision_transformer"])
+def test_settings_of_kdiga_are_those_of_its_author(name):
+    config = get_config(name, "kdiga")
+    assert config.data.batch_size == 128
+    assert config.data.augment == "crop_flip"
+    assert config.optimizer.momentum == 0.9
+    assert config.optimizer.weight_decay == 2e-4
+    assert config.optimizer.milestones == (100, 150)
+    assert config.train.epochs == 200
+    assert config.attack.epsilon == 8 / 255
+    assert config.attack.step_size * 10 == pytest.approx(16 / 255)
+    assert config.evaluate.num_steps == 20
+    assert get_config(name, "kdiga_rs").attack.name == "noise"
+
+
+def test_a_student_of_kdiga_can_have_several_exits():
+    config = get_config("kdiga_resnet", "kdiga")
+    shrink(config)
+    config.model.options.exits = (2, 3, 4)
+    assert building.build_model(config).num_exits == 3
+
+
 def test_epsilon_of_digits_is_the_one_of_the_data_set():
     from configs import digits
     from keras_neokd import data
@@ -126,7 +182,7 @@ def test_epsilon_of_digits_is_the_one_of_the_data_set():
 
 def test_an_unknown_variant_is_refused():
     with pytest.raises(
-        ValueError, match="'sdk'.*adversarial_training, skd, ard, nkd"
+        ValueError, match="'sdk'.*adversarial_training, .*skd, .*kdiga"
     ):
         get_config("mnist", "sdk")
 

@@ -1,0 +1,117 @@
+"""Commands in configs' docstrings, and sweeps, are commands that work."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+from absl import flags
+from ml_collections import config_flags
+
+from apps import building
+from apps import sweeping
+
+SWEEPS = Path(__file__).resolve().parents[2] / "configs" / "sweeps"
+# A row of a table: flags, then the accuracies that the paper has for them.
+ROW = re.compile(r"^    (:\w+(?: --\S+)*) +((?:\d\d\.\d\d *)+)$", re.MULTILINE)
+ROWS = {"mnist": 5, "cifar10": 17, "cifar100": 17}
+NUM_EXITS = {"mnist": 3, "cifar10": 3, "cifar100": 7}
+KDIGA = ("kdiga_resnet", "kdiga_vision_transformer")
+
+
+def parse(arguments):
+    """Return the config that `apps.train` reads from its flags."""
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    values(["train", *arguments])
+    return values.config
+
+
+def rows(name):
+    docstring = importlib.import_module(f"configs.{name}").__doc__
+    return [
+        (row, [float(each) for each in numbers.split()])
+        for row, numbers in ROW.findall(docstring)
+    ]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_every_row_of_the_paper_is_a_config_that_builds(name):
+    found = rows(name)
+    assert len(found) == ROWS[name]
+    for row, _ in found:
+        config = parse(f"--config=configs/{name}.py{row}".split())
+        building.compile_arguments(config, NUM_EXITS[name], 100)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_means_of_published_rows_are_means(name):
+    width = NUM_EXITS[name] + 1
+    tables = [
+        numbers[start : start + width]
+        for _, numbers in rows(name)
+        for start in range(0, len(numbers), width)
+        if len(numbers) >= width
+    ]
+    assert len(tables) == {"mnist": 10, "cifar10": 22, "cifar100": 10}[name]
+    for *exits, mean in tables:
+        # The paper's last digits.
+        assert mean == pytest.approx(sum(exits) / len(exits), abs=0.011)
+
+
+@pytest.mark.parametrize("name", KDIGA)
+def test_commands_of_kdiga_are_flags_that_exist(name):
+    docstring = importlib.import_module(f"configs.{name}").__doc__
+    commands = re.findall(
+        r"^    python -m apps\.train (.*)$",
+        docstring.replace("\\\n", " "),
+        re.MULTILINE,
+    )
+    for command in commands:
+        *arguments, folder = command.split()
+        assert folder.startswith("--workdir=")
+        assert parse(arguments).data.name == "cifar10"
+    assert len(commands) == {KDIGA[0]: 2, KDIGA[1]: 3}[name]
+
+
+@pytest.mark.parametrize("file", sorted(SWEEPS.glob("[!_]*.py")))
+def test_every_run_of_a_sweep_is_a_config_that_builds(file):
+    runs = sweeping.read_sweep(file)
+    for arguments in runs.values():
+        config = parse(arguments)
+        num_exits = 7 if config.data.name == "cifar100" else 3
+        building.compile_arguments(config, num_exits, 100)
+    # No two runs are the same.
+    assert len({tuple(each) for each in runs.values()}) == len(runs)
+
+
+def test_appendix_d_tries_13_pairs_and_two_more_gammas():
+    runs = sweeping.read_sweep(SWEEPS / "appendix_d.py")
+    methods = [
+        building.build_method(parse(arguments), 7)
+        for arguments in runs.values()
+    ]
+    assert len(methods) == 15
+    pairs = [(each.nkd_weight, each.eokd_weight) for each in methods]
+    assert len(set(pairs[:13])) == 13
+    assert {weight for pair in pairs for weight in pair} == {
+        0.35,
+        0.5,
+        1.0,
+        2.0,
+        3.0,
+    }
+    assert pairs[13:] == [(3.0, 1.0)] * 2
+    # None: the paper's choice, 1.5 for the later exits.
+    assert [each.exit_weights for each in methods] == [
+        *[None] * 13,
+        (1.0,) * 7,
+        (1.0, 1.0, 1.0, 1.7, 1.7, 1.7, 1.7),
+    ]
+
+
+def test_the_sweep_of_methods_has_two_seeds_where_it_says_so():
+    runs = sweeping.read_sweep(SWEEPS / "mnist_methods.py")
+    seeds = [name for name in runs if name.endswith("_seed_1")]
+    assert len(runs) == 28
+    assert len(seeds) == 4
