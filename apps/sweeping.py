@@ -19,7 +19,8 @@ def sweep(sweep_file, path, only=()):
         only: beginnings of the names of the runs to do; empty for all.
 
     Returns:
-        List of rows, one dict per finished run.
+        List of rows, one dict per finished run of the sweep, also of those
+        that `only` leaves out.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -27,31 +28,42 @@ def sweep(sweep_file, path, only=()):
         RuntimeError: if runs failed; the others are done all the same.
     """
     path = pathlib.Path(path).expanduser()
-    runs = {
-        name: flags
-        for name, flags in read_sweep(sweep_file).items()
-        if not only or name.startswith(tuple(only))
-    }
-    if not runs:
-        raise ValueError(f"No run of {sweep_file} begins with {list(only)}.")
+    runs = read_sweep(sweep_file)
+    chosen = [name for name in runs if not only or name.startswith(tuple(only))]
+    if not chosen:
+        raise ValueError(
+            f"No run of {sweep_file} begins with one of {list(only)}: "
+            f"expected the beginning of one of {', '.join(runs)}."
+        )
     workdir.check_writable(path)
     failed, rows = [], []
-    for number, (name, flags) in enumerate(runs.items(), start=1):
-        print(f"--- run {number} of {len(runs)}: {name}", flush=True)
-        flags = [flag.replace("{workdir}", str(path)) for flag in flags]
+    for number, name in enumerate(chosen, start=1):
+        print(f"--- run {number} of {len(chosen)}: {name}", flush=True)
+        flags = [flag.replace("{workdir}", str(path)) for flag in runs[name]]
         if not _train_and_evaluate(path / name, flags):
             failed.append(name)
             continue
-        rows.append({"run": name, **summarize(workdir.Workdir(path / name))})
+        rows = _rows(path, [each for each in runs if each not in failed])
         workdir.write_json(path / "summary.json", rows)
         workdir.write_text(path / "summary.md", tables.markdown(rows))
     print(tables.markdown(rows))
     if failed:
         raise RuntimeError(
-            f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}. "
-            "What they said is above; the same command tries them again."
+            f"{len(failed)} of {len(chosen)} runs failed: "
+            f"{', '.join(failed)}. What they said is above; the same command "
+            "tries them again."
         )
     return rows
+
+
+def _rows(path, names):
+    """Return the rows of all runs with results."""
+    found = {name: workdir.Workdir(path / name) for name in names}
+    return [
+        {"run": name, **summarize(run)}
+        for name, run in found.items()
+        if run.results.exists()
+    ]
 
 
 def read_sweep(sweep_file):
