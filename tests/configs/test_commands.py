@@ -11,6 +11,11 @@ from ml_collections import config_flags
 from apps import building
 from apps import sweeping
 
+# ml_collections loads config files in a way that Python deprecates.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:the load_module:DeprecationWarning"
+)
+
 SWEEPS = Path(__file__).resolve().parents[2] / "configs" / "sweeps"
 # A row of a table: flags, then the accuracies that the paper has for them.
 ROW = re.compile(r"^    (:\w+(?: --\S+)*) +((?:\d\d\.\d\d *)+)$", re.MULTILINE)
@@ -55,8 +60,8 @@ def test_means_of_published_rows_are_means(name):
     ]
     assert len(tables) == {"mnist": 10, "cifar10": 22, "cifar100": 10}[name]
     for *exits, mean in tables:
-        # The paper's last digits.
-        assert mean == pytest.approx(sum(exits) / len(exits), abs=0.011)
+        # Some of the paper's means differ by 0.02 from those of its exits.
+        assert mean == pytest.approx(sum(exits) / len(exits), abs=0.021)
 
 
 @pytest.mark.parametrize("name", KDIGA)
