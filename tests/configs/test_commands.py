@@ -27,8 +27,9 @@ KDIGA = ("kdiga_resnet", "kdiga_vision_transformer")
 def parse(arguments):
     """Return the config that `apps.train` reads from its flags."""
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
-    values(["train", *arguments])
+    line = ["train", *arguments]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
+    values(line)
     return values.config
 
 
