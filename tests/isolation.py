@@ -37,8 +37,11 @@ sys.meta_path = [
 """
 
 
-def run_without(hidden, program, *arguments):
-    """Run `program` in an interpreter that cannot see the `hidden` packages."""
+def run_without(hidden, program, *arguments, timeout=300):
+    """Run `program` in an interpreter that cannot see the `hidden` packages.
+
+    It is given up after `timeout` seconds.
+    """
     command = [sys.executable, "-c", PRELUDE + program, ",".join(hidden)]
     return subprocess.run(
         [*command, *arguments],
@@ -46,7 +49,7 @@ def run_without(hidden, program, *arguments):
         env={**os.environ, "KERAS_BACKEND": keras.config.backend()},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
         check=False,
     )
 

@@ -64,6 +64,7 @@ def swept(sweep_file, tmp_path_factory):
         "apps.sweep",
         f"--sweep={sweep_file}",
         f"--workdir={folder}",
+        timeout=900,  # Six programs in one.
     )
     return folder, result
 
