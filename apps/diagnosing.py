@@ -23,7 +23,7 @@ from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation import smoothing
-from keras_neokd.evaluation import teachers
+from keras_neokd.teacher import Teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _plan_gradient_alignment(config, model, images):
         raise FileNotFoundError(f"evaluate.teacher_file: there is no {path}.")
     teacher = keras.saving.load_model(path, compile=False)
     output = _teacher_exit(config.evaluate.teacher_exit)
-    teachers.logits(teacher, output, model, images[:1])
+    Teacher(teacher, output).check(model)
 
     def measure(model, images, labels):
         result = evaluation.gradient_alignment(
