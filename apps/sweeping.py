@@ -115,8 +115,9 @@ def summarize(run, evaluations):
 
     Returns:
         Accuracies in %, per exit and on average, for every attack of every
-        evaluation (clean images count once); seconds of training, and images
-        per second without the first epoch, which compiles.
+        evaluation (clean images count once); loss of the first and the last
+        epoch; seconds of training, and images per second without the first
+        epoch, which compiles.
     """
     history = run.read_history()
     row = {}
@@ -131,6 +132,8 @@ def summarize(run, evaluations):
             row[f"{name} exits"] = "/".join(
                 f"{100 * value:.1f}" for value in attack["top1"].values()
             )
+    for name, number in (("first", 0), ("last", -1)):
+        row[f"loss of {name} epoch"] = round(history[number]["loss"], 4)
     row["training seconds"] = round(sum(each["seconds"] for each in history))
     # The first epoch compiles.
     row["images per second"] = statistics.median(
