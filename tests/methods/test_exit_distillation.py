@@ -265,7 +265,7 @@ def test_the_temperature_grows_while_the_teacher_is_sure():
     logits = np.array([[2.0, 0.5, 0.0, -0.5]], "float32")
     clean = np.tile(logits, (5, 2, 1))
     method = methods.SKD.phuong(2, annealing=True)
-    variable = keras.Variable(1.0)
+    variable = keras.Variable(1.0, trainable=False)
     context = given.context(
         ops.convert_to_tensor(clean),
         ops.convert_to_tensor(clean),
@@ -287,7 +287,7 @@ def test_the_temperature_of_a_step_is_that_before_it_grows():
     constant = methods.SKD(1.0, 2.0, temperature_squared=True)
     arguments = [ops.convert_to_tensor(each) for each in (CLEAN, ADVERSARIAL)]
     context = given.context(*arguments, ops.convert_to_tensor(LABELS), STEP)
-    variable = keras.Variable(2.0)
+    variable = keras.Variable(2.0, trainable=False)
     terms = method(context._replace(state={"skd_temperature": variable}))
     for found, expected in zip(terms, constant(context), strict=True):
         np.testing.assert_allclose(
