@@ -59,7 +59,7 @@ class KerasStep:
             attack = library.attacks.MaxAverage(attack)
         construct = constructors[spec["model"]]
         self._model = construct()
-        method = _method(spec, self._model.num_exits, construct)
+        method = training_method(spec, self._model.num_exits, construct)
         self._model.compile(
             library.optimizers.TorchSGD(
                 _LEARNING_RATE,
@@ -71,7 +71,7 @@ class KerasStep:
         )
         batches = _batches(spec)
         if method.num_examples is not None:
-            batches = _with_positions(batches, method.num_examples)
+            batches = with_positions(batches, method.num_examples)
         self._batches = itertools.cycle(batches)
 
     def step(self):
@@ -173,8 +173,16 @@ def _batches(spec):
     ]
 
 
-def _method(spec, num_exits, construct):
-    """Return the training method of a spec, with an untrained teacher."""
+def training_method(spec, num_exits, construct):
+    """Return the training method of a spec.
+
+    Args:
+        spec: dictionary with `method`, a key of `METHODS`, and
+            `num_examples`, the size of the data set or `None`.
+        num_exits: number of exits of the network.
+        construct: function without arguments that returns an untrained
+            network, which is KDIGA's teacher.
+    """
     import keras
 
     from apps import building_methods
@@ -193,8 +201,16 @@ def _method(spec, num_exits, construct):
         )
 
 
-def _with_positions(batches, num_examples):
-    """Say for each image where in a data set of that size it stands."""
+def with_positions(batches, num_examples):
+    """Say for each image where in a data set it stands.
+
+    Args:
+        batches: list of pairs of images and labels, of the same size.
+        num_examples: size of the data set, at least that of a batch.
+
+    Returns:
+        List of pairs of images and dictionaries `label`, `index`.
+    """
     import numpy as np
 
     positions = np.random.default_rng(0).permutation(num_examples)
