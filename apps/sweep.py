@@ -7,7 +7,9 @@
 
 A sweep file has a function `get_runs()` that returns a dict from names of runs
 to the flags of `apps.train`; `{workdir}` in a flag stands for the folder of
-the sweep, so that a run can use another's model. Each run is trained and
+the sweep, so that a run can use another's model. An optional function
+`get_evaluations()` returns a dict from names to flags of `apps.evaluate`, for
+several evaluations of each run. Each run is trained and
 evaluated by `apps.train` and `apps.evaluate`, in a folder of its own, one
 after the other. The same command goes on after an interruption.
 

@@ -36,14 +36,17 @@ def sweep(sweep_file, path, only=()):
             f"expected the beginning of one of {', '.join(runs)}."
         )
     workdir.check_writable(path)
+    evaluations = read_evaluations(sweep_file)
     failed, rows = [], []
     for number, name in enumerate(chosen, start=1):
         print(f"--- run {number} of {len(chosen)}: {name}", flush=True)
         flags = [flag.replace("{workdir}", str(path)) for flag in runs[name]]
-        if not _train_and_evaluate(path / name, flags):
+        run = workdir.Workdir(path / name)
+        if not _train_and_evaluate(run, flags, evaluations):
             failed.append(name)
             continue
-        rows = _rows(path, [each for each in runs if each not in failed])
+        finished = [each for each in runs if each not in failed]
+        rows = _rows(path, finished, evaluations)
         workdir.write_json(path / "summary.json", rows)
         workdir.write_text(path / "summary.md", tables.markdown(rows))
     print(tables.markdown(rows))
@@ -56,13 +59,13 @@ def sweep(sweep_file, path, only=()):
     return rows
 
 
-def _rows(path, names):
-    """Return the rows of all runs with results."""
+def _rows(path, names, evaluations):
+    """Return the rows of those runs that have all results."""
     found = {name: workdir.Workdir(path / name) for name in names}
     return [
-        {"run": name, **summarize(run)}
+        {"run": name, **summarize(run, evaluations)}
         for name, run in found.items()
-        if run.results.exists()
+        if all(_results(run, each).exists() for each in evaluations)
     ]
 
 
@@ -87,33 +90,63 @@ def read_sweep(sweep_file):
     return found["get_runs"]()
 
 
-def _train_and_evaluate(path, flags):
-    for app, arguments in (("train", flags), ("evaluate", [])):
-        command = [sys.executable, "-m", f"apps.{app}", f"--workdir={path}"]
-        if subprocess.run([*command, *arguments], check=False).returncode:
+def read_evaluations(sweep_file):
+    """Return a dict from names of evaluations to flags of `apps.evaluate`.
+
+    Args:
+        sweep_file: Python file, perhaps with `get_evaluations()`.
+    """
+    found = runpy.run_path(str(sweep_file))
+    return found.get("get_evaluations", lambda: {"": []})()
+
+
+def _train_and_evaluate(run, flags, evaluations):
+    commands = [["train", *flags]]
+    for name, changes in evaluations.items():
+        commands.append(
+            ["evaluate", f"--results={_results(run, name)}", *changes]
+        )
+    for app, *arguments in commands:
+        program = [sys.executable, "-m", f"apps.{app}", f"--workdir={run.path}"]
+        if subprocess.run([*program, *arguments], check=False).returncode:
             return False
     return True
 
 
-def summarize(run):
+def _results(run, evaluation):
+    if not evaluation:
+        return run.results
+    return run.path / evaluation / run.results.name
+
+
+def summarize(run, evaluations):
     """Return what a finished run came to, a dict of plain values.
 
     Args:
         run: a `workdir.Workdir` with results.
+        evaluations: names of the evaluations.
 
     Returns:
-        Accuracies in %, per exit and on average, for every attack; seconds
-        of training, and images per second without the first epoch, which
-        compiles.
+        Accuracies in %, per exit and on average, for every attack of every
+        evaluation (clean images count once); loss of the first and the last
+        epoch; seconds of training, and images per second without the first
+        epoch, which compiles.
     """
-    record = workdir.read_json(run.results)
     history = run.read_history()
-    row = {"method": record["method"]}
-    for attack in record["attacks"]:
-        row[attack["name"]] = round(100 * attack["top1_average"], 2)
-        row[f"{attack['name']} exits"] = "/".join(
-            f"{100 * value:.1f}" for value in attack["top1"].values()
-        )
+    row = {}
+    for evaluation in evaluations:
+        record = workdir.read_json(_results(run, evaluation))
+        row["method"] = record["method"]
+        for attack in record["attacks"]:
+            name = attack["name"]
+            if name != "clean" and evaluation:
+                name = f"{name} {evaluation}"
+            row[name] = round(100 * attack["top1_average"], 2)
+            row[f"{name} exits"] = "/".join(
+                f"{100 * value:.1f}" for value in attack["top1"].values()
+            )
+    for name, number in (("first", 0), ("last", -1)):
+        row[f"loss of {name} epoch"] = round(history[number]["loss"], 4)
     row["training seconds"] = round(sum(each["seconds"] for each in history))
     # The first epoch compiles.
     row["images per second"] = statistics.median(

@@ -291,6 +291,8 @@ class Trainer(CheckedLoops, backend.TrainStep):
         # `train_on_batch` hands NumPy arrays over on PyTorch.
         images = ops.cast(ops.convert_to_tensor(images), "float32")
         labels, example = split_labels(labels)
+        # Keras repeats the weights of arrays for every part of the labels.
+        weights = weights["label"] if isinstance(weights, dict) else weights
         size = ops.shape(images)[0]
         offset, total = backend.global_batch(size)
         index = offset + ops.arange(size, dtype="int32")

@@ -86,8 +86,57 @@ BASELINES = {
 }
 
 
+class BaseSettings:
+    """What the settings of both benchmarks have in common."""
+
+    def check_names(self, argument, names, known):
+        """Raise `ValueError` if a name is unknown or comes twice."""
+        for name in names:
+            if name not in known:
+                raise ValueError(
+                    f"`{argument}` knows {', '.join(known)}; received {name!r}."
+                )
+        if len(set(names)) < len(names):
+            raise ValueError(
+                f"`{argument}` names one twice: {', '.join(names)}."
+            )
+
+    def check_numbers(self, minima):
+        """Raise `ValueError` if a number is out of range.
+
+        Args:
+            minima: smallest values by name.
+        """
+        for name, minimum in minima.items():
+            value = getattr(self, name)
+            if value < minimum:
+                raise ValueError(
+                    f"`{name}` needs an integer >= {minimum}, received {value}."
+                )
+        if self.threads > available_cores():
+            raise ValueError(
+                "`threads` needs at most one thread per available core: "
+                f"expected 0 to {available_cores()}, received {self.threads}."
+            )
+
+    @property
+    def num_threads(self):
+        """Threads of every contestant."""
+        return self.threads or available_cores()
+
+
+# Smallest values of the settings that both benchmarks have.
+MINIMA = {
+    "steps": 1,
+    "warmup": 0,
+    "batch_size": 1,
+    "attack_steps": 1,
+    "threads": 0,
+}
+
+
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(BaseSettings):
     """What one run of the benchmark does.
 
     Args:
@@ -125,24 +174,8 @@ class Settings:
             ("backends", BACKENDS),
             ("baselines", BASELINES),
         ):
-            _check_names(name, getattr(self, name), known)
-        for name, minimum in (
-            ("steps", 1),
-            ("warmup", 0),
-            ("batch_size", 1),
-            ("attack_steps", 1),
-            ("threads", 0),
-        ):
-            value = getattr(self, name)
-            if value < minimum:
-                raise ValueError(
-                    f"`{name}` needs an integer >= {minimum}, received {value}."
-                )
-        if self.threads > available_cores():
-            raise ValueError(
-                "`threads` needs at most one thread per available core: "
-                f"expected 0 to {available_cores()}, received {self.threads}."
-            )
+            self.check_names(name, getattr(self, name), known)
+        self.check_numbers(MINIMA)
         if not self.models or not self.attacks:
             raise ValueError(
                 "`models` and `attacks` need at least one name each, "
@@ -154,21 +187,6 @@ class Settings:
                 f"({', '.join(BACKENDS)}) or `baselines` "
                 f"({', '.join(BASELINES)})."
             )
-
-    @property
-    def num_threads(self):
-        """Threads of every contestant."""
-        return self.threads or available_cores()
-
-
-def _check_names(argument, names, known):
-    for name in names:
-        if name not in known:
-            raise ValueError(
-                f"`{argument}` knows {', '.join(known)}; received {name!r}."
-            )
-    if len(set(names)) < len(names):
-        raise ValueError(f"`{argument}` names one twice: {', '.join(names)}.")
 
 
 def takes_part(settings, attack):

@@ -57,18 +57,24 @@ class WorkerProcess:
     def __exit__(self, *exception):
         self.close()
 
-    def ask(self, request):
+    def ask(self, request, method=None):
         """Send a request of `worker` and wait for the answer.
 
         Args:
             request: `"build"`, `"step"`, `"trace"` or `"memory"`.
+            method: which of several training methods in the process is
+                meant. Defaults to the only one.
 
         Returns:
             Dictionary.
 
         Raises:
-            WorkerError: if the process ended instead.
+            WorkerError: if the process ended instead, or the one of several
+                methods failed.
         """
+        label = self._label
+        if method is not None:
+            label, request = f"{method}, {label}", f"{request} {method}"
         try:
             self._process.stdin.write(f"{request}\n")
             self._process.stdin.flush()
@@ -76,15 +82,21 @@ class WorkerProcess:
         except BrokenPipeError:
             line = ""
         if not line:
-            raise WorkerError(self._why())
-        return json.loads(line)
+            raise WorkerError(self._why(label))
+        answer = json.loads(line)
+        if "error" in answer:
+            raise WorkerError(
+                f"Left out: {label}, because it failed: {answer['error']} "
+                f"(all of it in {self._log_path})."
+            )
+        return answer
 
-    def _why(self):
+    def _why(self, label):
         status = self._process.wait()
         lines = self._log_path.read_text("utf-8").strip().splitlines()
         last = lines[-1].strip() if lines else "nothing was printed"
         return (
-            f"Left out: {self._label}, because its process ended with status "
+            f"Left out: {label}, because its process ended with status "
             f"{status}: {last} (all of it in {self._log_path})."
         )
 
@@ -101,7 +113,7 @@ class WorkerProcess:
             self._process.wait()
 
 
-def start(contestant, model, attack, settings, folder):
+def start(contestant, model, attack, settings, folder, num_examples=None):
     """Start the process of one contestant.
 
     Args:
@@ -110,6 +122,7 @@ def start(contestant, model, attack, settings, folder):
         attack: name of the attack.
         settings: `Settings`.
         folder: existing folder for the log.
+        num_examples: size of the data set, for methods that ask for it.
 
     Returns:
         `WorkerProcess`, a context manager.
@@ -125,6 +138,7 @@ def start(contestant, model, attack, settings, folder):
         "batch_size": settings.batch_size,
         "attack_steps": settings.attack_steps,
         "threads": settings.num_threads,
+        "num_examples": num_examples,
     }
     name = f"{model}-{attack}-{contestant.name}.log"
     return WorkerProcess(

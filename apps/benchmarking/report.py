@@ -4,6 +4,7 @@ import json
 import platform
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from apps.benchmarking import computer
@@ -26,6 +27,35 @@ def environment(settings):
             name: variables[name] for name in _RECORDED if name in variables
         },
     }
+
+
+def new_record(settings, **more):
+    """Return a record without results.
+
+    Args:
+        settings: `Settings` or `MethodSettings`.
+        **more: further entries.
+    """
+    return {
+        "schema_version": 1,
+        "settings": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in vars(settings).items()
+        },
+        "environment": environment(settings),
+        **more,
+        "results": [],
+    }
+
+
+def write_tables(tables, path):
+    """Write tables that are drawn as Markdown."""
+    wide, texts = Console(width=200), []
+    for table in tables:
+        with wide.capture() as capture:
+            wide.print(table)
+        texts.append(capture.get().strip())
+    path.write_text("\n\n".join(texts) + "\n", "utf-8")
 
 
 def write_record(record, path):
@@ -128,19 +158,31 @@ def notes(record):
             "operations traced: for an attack of 2 / of 20 steps; equal "
             "numbers mean that longer attacks take no longer to compile."
         )
+    consequence = "Eager PyTorch loses most by that, so the ratios are too good"
+    return sentences + busy_notes(record, "contestants", consequence)
+
+
+def busy_notes(record, key, consequence):
+    """Return a sentence if the computer was busy, in a list.
+
+    Args:
+        record: dictionary with `results`.
+        key: of a result's list of measurements.
+        consequence: what that does to the figures.
+    """
     shares = [
-        contestant["others_share"]
+        each["others_share"]
         for result in record["results"]
-        for contestant in result["contestants"]
-        if contestant["others_share"] is not None
+        for each in result[key]
+        if each["others_share"] is not None
     ]
-    if shares and max(shares) > _QUIET_SHARE:
-        sentences.append(
-            f"NOT QUIET: other programs took up to {max(shares):.0%} of the "
-            "processor during a contestant's steps. Eager PyTorch loses most "
-            "by that, so the ratios are too good; measure again."
-        )
-    return sentences
+    if not shares or max(shares) <= _QUIET_SHARE:
+        return []
+    return [
+        f"NOT QUIET: other programs took up to {max(shares):.0%} of the "
+        "processor during a contestant's steps. "
+        f"{consequence}; measure again."
+    ]
 
 
 def plot(record, path):

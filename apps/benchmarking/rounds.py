@@ -5,16 +5,20 @@ Each takes its own process through the same stages:
     import and build -> first step -> warm-up -> one timed step per round
 
 Timed steps alternate, A B C A B C and so on, so that whatever else the
-computer does slows all of them alike.
+computer does slows all of them alike. Training methods on one backend share a
+process: a dozen of their own would not fit into memory.
 """
 
 import contextlib
 import dataclasses
+import functools
 import time
+import types
 
 from apps.benchmarking import computer
 from apps.benchmarking import processes
 from apps.benchmarking.contestants import BACKENDS
+from apps.benchmarking.contestants import is_installed
 from apps.benchmarking.contestants import missing_sentence
 from apps.benchmarking.contestants import takes_part
 
@@ -44,14 +48,11 @@ class Run:
         self.peak_bytes = None
 
 
-class Comparison:
-    """One network under one attack, measured for all contestants.
+class Turns:
+    """Contestants that take their steps in turn.
 
     Args:
-        model: name of the network.
-        attack: name of the attack.
-        settings: `Settings`.
-        folder: existing folder for the logs of the processes.
+        settings: object with `steps` and `warmup`.
         say: function that shows a line of text.
 
     Attributes:
@@ -60,38 +61,27 @@ class Comparison:
             `is_error` (False if only a framework is missing).
     """
 
-    def __init__(self, model, attack, settings, folder, say):
-        self.model, self.attack = model, attack
-        self.settings, self._folder = settings, folder
-        self._say = say
+    def __init__(self, settings, say):
+        self.settings, self._say = settings, say
         self.runs, self.left_out = [], []
 
-    def measure(self):
-        """Measure everything; fills `runs` and `left_out`."""
-        contestants, missing = takes_part(self.settings, self.attack)
-        for contestant in missing:
-            self._leave_out(contestant, missing_sentence(contestant), False)
+    def take(self, contestants, start):
+        """Measure all steps; fills `runs`.
+
+        Args:
+            contestants: list of `Contestant`.
+            start: function from a `Contestant` to a context manager with
+                the worker that answers for it.
+        """
         with contextlib.ExitStack() as stack:
             workers = {}
             for contestant in contestants:
                 run = Run(contestant)
-                worker = stack.enter_context(
-                    self._start(contestant, self.settings)
-                )
+                worker = stack.enter_context(start(contestant))
                 if self._attempt(self._prepare, run, worker):
                     workers[run] = worker
             self._take_turns(workers)
         self.runs = list(workers)
-        if self.settings.check_growth:
-            for run in self.runs:
-                if run.contestant.name in BACKENDS:
-                    self._attempt(self._count_operations, run)
-        return self
-
-    def _start(self, contestant, settings):
-        return processes.start(
-            contestant, self.model, self.attack, settings, self._folder
-        )
 
     def _leave_out(self, contestant, sentence, is_error):
         self.left_out.append(
@@ -147,6 +137,46 @@ class Comparison:
             answer["available_seconds"] = available
         run.steps.append(answer)
 
+
+class Comparison(Turns):
+    """One network under one attack, measured for all contestants.
+
+    Args:
+        model: name of the network.
+        attack: name of the attack.
+        settings: `Settings`.
+        folder: existing folder for the logs of the processes.
+        say: function that shows a line of text.
+
+    Attributes:
+        runs, left_out: as in `Turns`.
+    """
+
+    def __init__(self, model, attack, settings, folder, say):
+        super().__init__(settings, say)
+        self.model, self.attack = model, attack
+        self._folder = folder
+
+    def measure(self):
+        """Measure everything; fills `runs` and `left_out`."""
+        contestants, missing = takes_part(self.settings, self.attack)
+        for contestant in missing:
+            self._leave_out(contestant, missing_sentence(contestant), False)
+        self.take(
+            contestants,
+            lambda contestant: self._start(contestant, self.settings),
+        )
+        if self.settings.check_growth:
+            for run in self.runs:
+                if run.contestant.name in BACKENDS:
+                    self._attempt(self._count_operations, run)
+        return self
+
+    def _start(self, contestant, settings):
+        return processes.start(
+            contestant, self.model, self.attack, settings, self._folder
+        )
+
     def _count_operations(self, run):
         for attack_steps in GROWTH_STEPS:
             # Tracing is the same for every batch size.
@@ -162,3 +192,48 @@ class Comparison:
             f"{GROWTH_STEPS[0]} attack steps, {counts[1]:,} for "
             f"{GROWTH_STEPS[1]}"
         )
+
+
+class MethodComparison(Turns):
+    """All training methods on one backend, in one process.
+
+    Args:
+        backend: a key of `BACKENDS`.
+        settings: `MethodSettings`.
+        folder: existing folder for the log of the process.
+        say: function that shows a line of text.
+
+    Attributes:
+        runs, left_out: as in `Turns`.
+    """
+
+    def __init__(self, backend, settings, folder, say):
+        super().__init__(settings, say)
+        self.backend, self._folder = backend, folder
+
+    def measure(self):
+        """Measure everything; fills `runs` and `left_out`."""
+        program = BACKENDS[self.backend]
+        if not is_installed(program.framework):
+            self._leave_out(program, missing_sentence(program), False)
+            return self
+        settings = self.settings
+        with processes.start(
+            program,
+            settings.model,
+            settings.attack,
+            settings,
+            self._folder,
+            settings.num_examples,
+        ) as process:
+            self.take(
+                settings.contestants(self.backend),
+                lambda contestant: _share(process, contestant),
+            )
+        return self
+
+
+def _share(process, contestant):
+    """Return what asks the process for one method; it does not end it."""
+    ask = functools.partial(process.ask, method=contestant.name)
+    return contextlib.nullcontext(types.SimpleNamespace(ask=ask))

@@ -2,8 +2,10 @@
 
 import importlib.metadata
 import itertools
+import tempfile
 
 from apps.benchmarking import tracing
+from apps.benchmarking.methods import METHODS
 
 _LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.001, 0.9, 5e-4
 NUM_CLASSES = 10
@@ -55,17 +57,22 @@ class KerasStep:
         )
         if spec["attack"] == "max_average":
             attack = library.attacks.MaxAverage(attack)
-        self._model = constructors[spec["model"]]()
+        construct = constructors[spec["model"]]
+        self._model = construct()
+        method = training_method(spec, self._model.num_exits, construct)
         self._model.compile(
             library.optimizers.TorchSGD(
                 _LEARNING_RATE,
                 momentum=_MOMENTUM,
                 coupled_weight_decay=_WEIGHT_DECAY,
             ),
-            method="neo_kd",
+            method=method,
             attack=attack,
         )
-        self._batches = itertools.cycle(_batches(spec))
+        batches = _batches(spec)
+        if method.num_examples is not None:
+            batches = with_positions(batches, method.num_examples)
+        self._batches = itertools.cycle(batches)
 
     def step(self):
         """Take one step and return the loss."""
@@ -163,6 +170,55 @@ def _batches(spec):
             generator.integers(0, NUM_CLASSES, shape[0]).astype("int32"),
         )
         for _ in range(_NUM_BATCHES)
+    ]
+
+
+def training_method(spec, num_exits, construct):
+    """Return the training method of a spec.
+
+    Args:
+        spec: dictionary with `method`, a key of `METHODS`, and
+            `num_examples`, the size of the data set or `None`.
+        num_exits: number of exits of the network.
+        construct: function without arguments that returns an untrained
+            network, which is KDIGA's teacher.
+    """
+    import keras
+
+    from apps import building_methods
+    from configs import default
+
+    wanted = METHODS[spec["method"]]
+    config = default.get_config(wanted.variant)
+    config.method.kdiga.update(wanted.kdiga)
+    with tempfile.TemporaryDirectory() as folder:
+        if "kdiga" in config.method.name.split("+"):
+            path = f"{folder}/teacher.keras"
+            keras.saving.save_model(construct(), path)
+            config.method.kdiga.teacher_file = path
+        return building_methods.build_method(
+            config, num_exits, spec["num_examples"]
+        )
+
+
+def with_positions(batches, num_examples):
+    """Say for each image where in a data set it stands.
+
+    Args:
+        batches: list of pairs of images and labels, of the same size.
+        num_examples: size of the data set, at least that of a batch.
+
+    Returns:
+        List of pairs of images and dictionaries `label`, `index`.
+    """
+    import numpy as np
+
+    positions = np.random.default_rng(0).permutation(num_examples)
+    positions = positions.astype("int32")
+    size = len(batches[0][1])
+    return [
+        (x, {"label": y, "index": np.roll(positions, -size * i)[:size]})
+        for i, (x, y) in enumerate(batches)
     ]
 
 

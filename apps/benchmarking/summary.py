@@ -2,6 +2,8 @@
 
 import statistics
 
+from apps.benchmarking.methods import UNIT
+
 
 def spread(values):
     """Return median, minimum and maximum of numbers as a dictionary."""
@@ -27,6 +29,22 @@ def paired_speedup(baseline_seconds, seconds):
     """
     pairs = zip(baseline_seconds, seconds, strict=True)
     return spread([baseline / own for baseline, own in pairs])
+
+
+def paired_cost(unit_seconds, seconds):
+    """Compare a training method with the unit of cost round by round.
+
+    Args:
+        unit_seconds: step times of the unit, one per round.
+        seconds: step times of the method, one per round.
+
+    Returns:
+        `spread` of time / unit's time; above 1 is dearer than the unit.
+
+    Raises:
+        ValueError: if the rounds are not the same.
+    """
+    return paired_speedup(seconds, unit_seconds)
 
 
 def better_baseline(runs):
@@ -72,7 +90,6 @@ def summarise(comparison):
 
 def _summarise_run(run, baseline, batch_size):
     seconds = _seconds(run)
-    milliseconds = spread([1000 * each for each in seconds])
     speedup = None
     if baseline is not None:
         speedup = paired_speedup(_seconds(baseline), seconds)
@@ -80,19 +97,59 @@ def _summarise_run(run, baseline, batch_size):
         "name": run.contestant.name,
         "label": run.contestant.label,
         "versions": run.build["versions"],
-        "images_per_second": 1000 * batch_size / milliseconds["median"],
-        "milliseconds": milliseconds,
+        "images_per_second": batch_size / statistics.median(seconds),
         "speedup": speedup,
         "import_seconds": run.build["import_seconds"],
+        "peak_megabytes": _peak_megabytes(run),
+        "growth": _growth(run),
+        **_summarise_steps(run),
+    }
+
+
+def summarise_methods(comparison):
+    """Turn a `MethodComparison` into a dictionary of JSON values.
+
+    Args:
+        comparison: `MethodComparison` that has been measured.
+
+    Returns:
+        Dictionary with `backend`, `versions` and `peak_megabytes` of the
+        process (`None` without a method), `left_out` (as in `Turns`) and
+        `methods` (dictionaries; their `cost` is `None` without the unit).
+    """
+    runs = comparison.runs
+    unit = next((run for run in runs if run.contestant.name == UNIT), None)
+    return {
+        "backend": comparison.backend,
+        "versions": runs[0].build["versions"] if runs else None,
+        "peak_megabytes": _peak_megabytes(runs[0]) if runs else None,
+        "left_out": comparison.left_out,
+        "methods": [
+            {
+                "name": run.contestant.name,
+                "cost": unit and paired_cost(_seconds(unit), _seconds(run)),
+                **_summarise_steps(run),
+            }
+            for run in runs
+        ],
+    }
+
+
+def _summarise_steps(run):
+    seconds = _seconds(run)
+    return {
+        "milliseconds": spread([1000 * each for each in seconds]),
         "construction_seconds": run.build["construction_seconds"],
         "first_step_seconds": run.first["seconds"],
-        "peak_megabytes": run.peak_bytes / 2**20,
         "last_loss": run.steps[-1]["loss"],
         "step_seconds": seconds,
         "processor_seconds": [step["processor_seconds"] for step in run.steps],
         "others_share": _others_share(run),
-        "growth": _growth(run),
     }
+
+
+def _peak_megabytes(run):
+    return run.peak_bytes / 2**20
 
 
 def _others_share(run):

@@ -9,6 +9,10 @@ reads a request per line and answers each with a line of JSON:
     trace    operations that the framework traces for a step, instead of a step
     memory   peak of the memory so far, in bytes
 
+After the request comes the name of the training method, NEO-KD by default.
+Several may share a process; if one of them fails, the answer is its `error`,
+and the others go on.
+
 What a framework prints goes to the log, not between the answers.
 """
 
@@ -17,6 +21,7 @@ import math
 import os
 import sys
 import time
+import traceback
 from pathlib import Path
 
 from apps.benchmarking.steps import EagerStep
@@ -46,28 +51,42 @@ class Worker:
 
     def __init__(self, spec):
         self._spec = spec
-        self._contestant = None
+        self._contestants = {}
 
     def answer(self, request):
-        """Do what the request says and return a dictionary."""
-        return getattr(self, f"_{request}")()
+        """Do what the request says and return a dictionary.
 
-    def _build(self):
+        Args:
+            request: a line of text, see the top of this module.
+        """
+        action, _, method = request.partition(" ")
+        act = getattr(self, f"_{action}")
+        if not method:
+            return act("neo_kd")
+        try:
+            return act(method)
+        except Exception as error:
+            traceback.print_exc()
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def _build(self, method):
         started = time.perf_counter()
         is_keras = self._spec["memory_format"] is None
-        contestant = (KerasStep if is_keras else EagerStep)(self._spec)
+        contestant = (KerasStep if is_keras else EagerStep)(
+            {**self._spec, "method": method}
+        )
         imported = time.perf_counter()
         contestant.build()
-        self._contestant = contestant
+        self._contestants[method] = contestant
         return {
             "import_seconds": imported - started,
             "construction_seconds": time.perf_counter() - imported,
             "versions": contestant.versions,
         }
 
-    def _step(self):
+    def _step(self, method):
         processor, started = time.process_time(), time.perf_counter()
-        loss = float(self._contestant.step())
+        loss = float(self._contestants[method].step())
         seconds = time.perf_counter() - started
         if not math.isfinite(loss):
             raise FloatingPointError(
@@ -79,15 +98,15 @@ class Worker:
             "loss": loss,
         }
 
-    def _trace(self):
+    def _trace(self, method):
         started = time.perf_counter()
-        operations = int(self._contestant.trace())
+        operations = int(self._contestants[method].trace())
         return {
             "operations": operations,
             "seconds": time.perf_counter() - started,
         }
 
-    def _memory(self):
+    def _memory(self, method):
         return {"peak_bytes": _peak_bytes()}
 
 

@@ -119,6 +119,16 @@ class SKD(_ExitDistillation):
         """See `Method.extra_term_names`."""
         return ("clean_skd", "adversarial_skd")
 
+    def validate(self, model):
+        """See `Method.validate`."""
+        super().validate(model)
+        if model.num_exits == 1:
+            raise ValueError(
+                "SKD has one exit teach the others, and the model has a "
+                "single exit. Use AdversarialTraining, or KDIGA with a "
+                "teacher network."
+            )
+
     def initial_state(self, model):
         """See `Method.initial_state`."""
         if not self.annealing:

@@ -113,6 +113,7 @@ def test_the_summary_says_what_all_finished_runs_came_to(swept):
                 [100 * value for value in values], abs=0.051
             )
         assert row["images per second"] > 0
+        assert row["loss of first epoch"] == row["loss of last epoch"] > 0
         assert row["training seconds"] >= 0
     table = (folder / "summary.md").read_text()
     assert table in result.stdout

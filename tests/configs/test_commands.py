@@ -4,6 +4,7 @@ import importlib
 import re
 from pathlib import Path
 
+import keras
 import pytest
 from absl import flags
 from ml_collections import config_flags
@@ -81,14 +82,26 @@ def test_commands_of_kdiga_are_flags_that_exist(name):
 
 
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("[!_]*.py")))
-def test_every_run_of_a_sweep_is_a_config_that_builds(file):
+def test_every_run_of_a_sweep_is_a_config_that_builds(file, tmp_path):
+    inputs = keras.Input((28, 28, 1))
+    outputs = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    (tmp_path / "teacher").mkdir()
+    keras.Model(inputs, outputs).save(tmp_path / "teacher" / "model.keras")
     runs = sweeping.read_sweep(file)
-    for arguments in runs.values():
-        config = parse(arguments)
-        num_exits = 7 if config.data.name == "cifar100" else 3
-        building.compile_arguments(config, num_exits, 100)
     # No two runs are the same.
     assert len({tuple(each) for each in runs.values()}) == len(runs)
+    evaluations = sweeping.read_evaluations(file)
+    for arguments in runs.values():
+        for changes in evaluations.values():
+            line = [*arguments, *changes]
+            config = parse(
+                [flag.replace("{workdir}", str(tmp_path)) for flag in line]
+            )
+            num_exits = (
+                config.model.options.get("num_blocks")
+                or (NUM_EXITS[config.data.name])
+            )
+            building.compile_arguments(config, num_exits, 100)
 
 
 def test_appendix_d_tries_13_pairs_and_two_more_gammas():

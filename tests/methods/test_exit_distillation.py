@@ -251,6 +251,52 @@ def test_bad_arguments_are_refused(make, error, message):
         make()
 
 
+def test_skd_needs_another_exit_to_teach():
+    methods.SKD().validate(given.model(2, 10))
+    with pytest.raises(ValueError, match="model has a single exit"):
+        methods.SKD().validate(given.model(1, 10))
+
+
+# Annealing.
+
+
+def test_the_temperature_grows_while_the_teacher_is_sure():
+    # Softmax of the last exit at T = 1: 0.576 for the first class.
+    logits = np.array([[2.0, 0.5, 0.0, -0.5]], "float32")
+    clean = np.tile(logits, (5, 2, 1))
+    method = methods.SKD.phuong(2, annealing=True)
+    variable = keras.Variable(1.0, trainable=False)
+    context = given.context(
+        ops.convert_to_tensor(clean),
+        ops.convert_to_tensor(clean),
+        ops.convert_to_tensor(LABELS),
+        STEP,
+    )._replace(state={"skd_temperature": variable})
+    for step in range(3):
+        assert float(variable) == pytest.approx(1.05**step, rel=1e-6)
+        method(context)
+    # A teacher that is not: four classes, evenly.
+    flat = ops.zeros((5, 2, 4))
+    unsure = context._replace(clean=flat, adversarial=flat)
+    method(unsure)
+    assert float(variable) == pytest.approx(1.05**3, rel=1e-6)
+
+
+def test_the_temperature_of_a_step_is_that_before_it_grows():
+    method = methods.SKD(1.0, annealing=True, temperature_squared=True)
+    constant = methods.SKD(1.0, 2.0, temperature_squared=True)
+    arguments = [ops.convert_to_tensor(each) for each in (CLEAN, ADVERSARIAL)]
+    context = given.context(*arguments, ops.convert_to_tensor(LABELS), STEP)
+    variable = keras.Variable(2.0, trainable=False)
+    terms = method(context._replace(state={"skd_temperature": variable}))
+    for found, expected in zip(terms, constant(context), strict=True):
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(found.values),
+            ops.convert_to_numpy(expected.values),
+            rtol=1e-6,
+        )
+
+
 @pytest.mark.parametrize(
     "method", [methods.SKD(teacher=3), methods.ARD(1, 1, 0, 3)]
 )

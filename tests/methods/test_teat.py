@@ -1,0 +1,234 @@
+"""TEAT: averages per example and exit, ramp, inner objective, positions."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd import attacks
+from keras_neokd import data
+from keras_neokd import methods
+from tests import numpy_reference as reference
+from tests.methods import crafting
+from tests.methods import table
+from tests.methods import tiny_network
+from tests.training import tiny
+
+
+def averages_of(model):
+    return tiny.array(model._setup.state["teat_average"])
+
+
+def labelled(indices, labels):
+    return {"label": labels, "index": np.asarray(indices)}
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "start", "full"),
+    [(200, 90, 150), (150, 68, 113), (5, 2, 4), (1, 0, 1)],
+)
+def test_the_ramp_is_that_of_200_epochs_scaled(num_epochs, start, full):
+    method = methods.TEAT(1, num_epochs)
+
+    def ramp(epoch):
+        return float(method.ramp(keras.ops.convert_to_tensor(np.int32(epoch))))
+
+    assert ramp(start - 1) == 0
+    assert ramp(start) == pytest.approx(np.exp(-5))
+    for epoch in range(start, full):
+        share = (epoch - start) / (full - start)
+        assert ramp(epoch) == pytest.approx(np.exp(-5 * (1 - share) ** 2))
+    assert ramp(full) == ramp(full + 100) == 1
+
+
+def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
+    method = methods.TEAT(9, num_epochs=5, momentum=0.8)
+    given = crafting.context(method, 0, example=np.array([8, 0, 3, 1, 5]))
+    average = given.state["teat_average"]
+    predictions = reference.softmax(
+        crafting.STUDENT.logits(crafting.IMAGES.astype("float64"))
+    )
+    attack = attacks.PGD(0.1, 0.05, 1)
+    expected = np.zeros((9, 3, 5))
+    for epoch in range(4):
+        step = given.step._replace(
+            epoch=keras.ops.convert_to_tensor(np.int32(epoch))
+        )
+        method.training_attack(attack, given._replace(step=step))
+        if epoch >= 2:
+            rows = [8, 0, 3, 1, 5]
+            expected[rows] = 0.8 * expected[rows] + 0.2 * predictions
+        np.testing.assert_allclose(tiny.array(average), expected, atol=1e-6)
+    assert not tiny.array(average)[[2, 4, 6, 7]].any()
+
+
+@pytest.mark.parametrize("variant", ["pgd", "trades"])
+def test_the_attack_climbs_the_whole_inner_objective(variant):
+    method = methods.TEAT(5, num_epochs=5, variant=variant, weight=20.0)
+    given = crafting.context(method, epoch=4)
+    # A history of other predictions, so that the term has a say.
+    history = np.random.default_rng(3).dirichlet(np.ones(5), (5, 3))
+    given.state["teat_average"].assign(history)
+    attack = attacks.PGD(crafting.EPSILON, crafting.STEP_SIZE, 1)
+    if variant == "pgd":
+        attack = attacks.PGD(
+            crafting.EPSILON, crafting.STEP_SIZE, 1, random_start=False
+        )
+    found = crafting.craft(method, attack, given)
+
+    clean = crafting.STUDENT.logits(crafting.IMAGES.astype("float64"))
+    average = 0.9 * history + 0.1 * reference.softmax(clean)
+    targets = average / average.sum(axis=-1, keepdims=True)
+
+    def objective(images):
+        logits = crafting.STUDENT.logits(images)
+        distance = np.mean((reference.softmax(logits) - targets) ** 2, axis=-1)
+        if variant == "pgd":
+            base = reference.cross_entropy(logits, crafting.LABELS)
+        else:
+            base = 6.0 * table.kl_of_logits(clean, logits)
+        return np.mean(base + 20.0 * distance, axis=1)
+
+    start = crafting.IMAGES
+    if variant == "trades":
+        start = crafting.normal_start()
+    np.testing.assert_allclose(
+        found, crafting.ascend(objective, start), atol=1e-5
+    )
+
+
+def test_before_the_ramp_it_is_adversarial_training_of_attacked_images():
+    images, labels = crafting.IMAGES, crafting.LABELS
+    losses = []
+    for method, y in (
+        (methods.TEAT(5, num_epochs=10), labelled(range(5), labels)),
+        (methods.AdversarialTraining(0.0, 1.0), labels),
+    ):
+        model = tiny.compiled(
+            tiny_network.student(), method=method, attack=tiny.pgd()
+        )
+        for _ in range(3):
+            logs = model.train_on_batch(images, y, return_dict=True)
+        losses.append(float(logs["loss"]))
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+
+
+def test_shuffled_epochs_and_last_batches_reach_every_row():
+    images, labels = tiny.data(
+        13,
+        shape=tiny_network.IMAGE_SHAPE,
+        num_classes=tiny_network.NUM_CLASSES,
+    )
+    model = tiny.compiled(
+        tiny_network.student(),
+        method=methods.TEAT(13, num_epochs=2),
+        attack=tiny.pgd(),
+        optimizer=keras.optimizers.SGD(0.0),
+    )
+    split = data.Split(images, labels, np.arange(100, 113))
+    batches = data.TrainingBatches(split, 8, seed=1, with_index=True)
+    model.fit(batches, epochs=2, verbose=0, callbacks=[data.SetEpoch(batches)])
+    # One update with rate 0.1, in the second of two epochs.
+    expected = 0.1 * reference.softmax(
+        crafting.STUDENT.logits(images.astype("float64"))
+    )
+    np.testing.assert_allclose(averages_of(model), expected, atol=1e-6)
+
+
+def test_sample_weights_are_kept():
+    images, labels = crafting.IMAGES, crafting.LABELS
+    logs = []
+    for weights in (None, np.zeros(5)):
+        model = tiny.compiled(
+            tiny_network.student(),
+            method=methods.TEAT(5, num_epochs=1),
+            attack=tiny.pgd(),
+        )
+        logs.append(
+            model.fit(
+                images,
+                labelled(range(5), labels),
+                sample_weight=weights,
+                verbose=0,
+            ).history
+        )
+    assert logs[0]["adversarial_loss"][0] > 0
+    assert logs[1]["adversarial_loss"][0] == 0
+    assert logs[0]["clean_accuracy"] == logs[1]["clean_accuracy"]
+
+
+def model_for_bad_data():
+    return tiny.compiled(
+        tiny_network.student(), method=methods.TEAT(5), attack=tiny.pgd()
+    )
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (crafting.LABELS, '{"label": labels, "index": positions.*with_index'),
+        ({"label": crafting.LABELS}, "received labels alone"),
+        (labelled([0, 1, 2, 3, 5], crafting.LABELS), "from 0 to 4.*to 5"),
+        (labelled([0, 1, 2, 3, -1], crafting.LABELS), "from -1 to 3"),
+        (labelled([0, 1, 2, 3], crafting.LABELS), r"shape \(4,\)"),
+        (labelled(np.arange(5.0), crafting.LABELS), "type float64"),
+        ({"labels": crafting.LABELS}, r'keys "label" and "index".*labels'),
+    ],
+)
+def test_data_without_positions_are_refused(y, message):
+    model = model_for_bad_data()
+    with pytest.raises(ValueError, match=message):
+        model.fit(crafting.IMAGES, y, verbose=0)
+    with pytest.raises(ValueError, match=message):
+        model.train_on_batch(crafting.IMAGES, y)
+
+
+def test_a_stream_without_positions_is_refused():
+    split = data.Split(crafting.IMAGES, crafting.LABELS, np.arange(5))
+    with pytest.raises(Exception, match="received labels alone"):
+        model_for_bad_data().fit(
+            data.TrainingBatches(split, batch_size=5), verbose=0
+        )
+
+
+def test_evaluation_and_other_methods_take_positions_too():
+    images, labels = crafting.IMAGES, crafting.LABELS
+    model = model_for_bad_data()
+    plain = model.evaluate(images, labels, verbose=0)
+    with_index = model.evaluate(images, labelled(range(5), labels), verbose=0)
+    assert plain == with_index
+    other = tiny.compiled(
+        tiny_network.student(), method="adversarial_training", attack=tiny.pgd()
+    )
+    other.fit(images, labelled(range(5), labels), verbose=0)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="a tf.data.Dataset"
+)
+def test_a_tf_dataset_of_dicts_trains():
+    import tensorflow as tf
+
+    y = labelled(np.arange(5), crafting.LABELS)
+    dataset = tf.data.Dataset.from_tensor_slices((crafting.IMAGES, y)).batch(3)
+    model_for_bad_data().fit(dataset, shuffle=False, verbose=0)
+    bad = labelled(np.arange(1, 6), crafting.LABELS)
+    dataset = tf.data.Dataset.from_tensor_slices((crafting.IMAGES, bad))
+    with pytest.raises(Exception, match="from 0 to 4"):
+        model_for_bad_data().fit(dataset.batch(3), shuffle=False, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0,), ValueError, "num_examples.*>= 1"),
+        ((None,), TypeError, "num_examples.*integer"),
+        ((5, 0), ValueError, "num_epochs.*>= 1"),
+        ((5, 5, "ard"), ValueError, "variant.*trades"),
+        ((5, 5, "pgd", -1), ValueError, "weight.*>= 0"),
+        ((5, 5, "pgd", 1, 1.0), ValueError, r"momentum.*\[0, 1\)"),
+        ((5, 5, "pgd", 1, 0.9, -1), ValueError, "beta.*>= 0"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        methods.TEAT(*arguments)
