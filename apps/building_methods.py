@@ -5,10 +5,7 @@
 `method.name` is a name or a sum of names: `neo_kd+kdiga`.
 """
 
-import pathlib
-
-import keras
-
+from apps import teachers
 from keras_neokd import checks
 from keras_neokd import methods
 
@@ -145,9 +142,11 @@ def _teat(config, num_exits, num_examples):
 def _kdiga(config, num_exits, num_examples):
     section = config.method.kdiga
     settings = dict(section.items())
-    teacher = _load_teacher(settings.pop("teacher_file"))
+    teacher = teachers.load(
+        "method.kdiga.teacher_file", settings.pop("teacher_file")
+    )
     settings["exits"] = _aligned_exits(settings["exits"], num_exits)
-    settings["teacher_exit"] = _teacher_exit(settings["teacher_exit"])
+    settings["teacher_exit"] = teachers.exit_of(settings["teacher_exit"])
     return methods.KDIGA(teacher, **settings)
 
 
@@ -185,13 +184,6 @@ def _exit_numbers(num_exits):
     return {str(index + 1): index for index in range(num_exits)}
 
 
-def _teacher_exit(name):
-    """Return the index, or the name, of an exit of KDIGA's teacher."""
-    if name == "last":
-        return -1
-    return int(name) - 1 if name.isdecimal() and int(name) > 0 else name
-
-
 def _aligned_exits(text, num_exits):
     if text in ("average", "each"):
         return text
@@ -203,19 +195,3 @@ def _aligned_exits(text, num_exits):
             f"from 1 to {num_exits} such as 1,{num_exits}; received {text!r}."
         )
     return tuple(numbers[each] for each in chosen)
-
-
-def _load_teacher(file):
-    if file is None:
-        raise ValueError(
-            "KDIGA needs a teacher: train one, then set "
-            "--config.method.kdiga.teacher_file=RUN/model.keras."
-        )
-    path = pathlib.Path(file).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"`method.kdiga.teacher_file`: there is no file {path}. It is the "
-            "model.keras of a finished run of apps.train, or another Keras "
-            "model that maps images in [0, 1] to logits."
-        )
-    return keras.saving.load_model(path, compile=False)

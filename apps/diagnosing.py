@@ -16,8 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 
-import keras
-
+from apps import teachers
 from apps import workdir
 from keras_neokd import attacks
 from keras_neokd import checks
@@ -163,16 +162,8 @@ def _epsilon_of_attacks(config):
 
 def _plan_gradient_alignment(config, model, images):
     file = config.evaluate.teacher_file
-    if not file:
-        raise ValueError(
-            "gradient_alignment compares with a teacher: set "
-            "--config.evaluate.teacher_file to a .keras file."
-        )
-    path = pathlib.Path(file).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(f"evaluate.teacher_file: there is no {path}.")
-    teacher = keras.saving.load_model(path, compile=False)
-    output = _teacher_exit(config.evaluate.teacher_exit)
+    teacher = teachers.load("evaluate.teacher_file", file)
+    output = teachers.exit_of(config.evaluate.teacher_exit)
     Teacher(teacher, output).check(model)
 
     def measure(model, images, labels):
@@ -189,17 +180,10 @@ def _plan_gradient_alignment(config, model, images):
 
     settings = {
         "teacher": teacher.name,
-        "teacher_exit": config.evaluate.teacher_exit or "last",
-        "teacher_sha256": workdir.digest(path),
+        "teacher_exit": config.evaluate.teacher_exit,
+        "teacher_sha256": workdir.digest(pathlib.Path(file).expanduser()),
     }
     return Diagnostic(settings, measure)
-
-
-def _teacher_exit(name):
-    """Return the output that a config names; configs count from 1."""
-    if name is None:
-        return -1
-    return int(name) - 1 if name.isdecimal() and int(name) > 0 else name
 
 
 def _plan_smoothing(config, model, images):

@@ -171,7 +171,11 @@ def test_diagnostics_may_be_asked_for_later(config, files, tmp_path):
         ({"smoothing": {"sigma": -1.0}}, ValueError, "`sigma` needs"),
         ({"smoothing": {"radii": (-0.1,)}}, ValueError, "smoothing.radii"),
         ({"teacher_file": ""}, ValueError, "set --config.evaluate.teacher_fi"),
-        ({"teacher_file": "no.keras"}, FileNotFoundError, "there is no no.ker"),
+        (
+            {"teacher_file": "no.keras"},
+            FileNotFoundError,
+            "there is no file no.ker",
+        ),
         ({"teacher_exit": "exit_7"}, ValueError, "has no exit 'exit_7'"),
         ({"teacher_exit": "4"}, ValueError, "has no exit 3"),
     ],
@@ -193,7 +197,7 @@ def test_the_epsilon_of_l2_attacks_is_not_taken(config, files, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "index"), [(None, 2), ("1", 0), ("exit_2", 1)]
+    ("name", "index"), [("last", 2), ("1", 0), ("exit_2", 1)]
 )
 def test_the_exit_of_the_teacher_is_named_or_counted_from_1(
     config, files, tmp_path, name, index

@@ -1,0 +1,43 @@
+"""Teacher networks that a config names: a file, and which of its outputs."""
+
+import pathlib
+
+import keras
+
+
+def load(key, file):
+    """Return the model of a teacher's file, not compiled.
+
+    Args:
+        key: of the config, for messages.
+        file: a `.keras` file, or `None`.
+
+    Raises:
+        ValueError: if no file is named.
+        FileNotFoundError: if it does not exist.
+    """
+    if not file:
+        raise ValueError(
+            f"A teacher is needed: set --config.{key} to the model.keras of a "
+            "finished run, or to another Keras model that maps images in "
+            "[0, 1] to logits."
+        )
+    path = pathlib.Path(file).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"--config.{key}: there is no file {path}. It is the model.keras "
+            "of a finished run of apps.train, or another Keras model that "
+            "maps images in [0, 1] to logits."
+        )
+    return keras.saving.load_model(path, compile=False)
+
+
+def exit_of(name):
+    """Return the index, or the name, of a teacher's output.
+
+    Args:
+        name: `"last"`, a number counted from 1, or a name.
+    """
+    if name == "last":
+        return -1
+    return int(name) - 1 if name.isdecimal() and int(name) > 0 else name
