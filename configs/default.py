@@ -4,9 +4,9 @@
 
 The variant after the colon is the training method: `adversarial_training`
 ("Adv. w/o Distill" in the paper's tables), `neo_kd`, another key of `VARIANTS`
-in `configs/methods.py`, or a sum of them such as `neo_kd+kdiga`. Any value can be changed on
-the command line, for example `--config.attack.name=average
---config.train.epochs=3`; a key that is not in this file, or a value of another
+in `configs/methods.py`, or a sum of them such as `neo_kd+kdiga`. Any value can
+be changed on the command line, for example `--config.attack.name=average
+--config.train.epochs=3`; a key that is not in the schema, or a value of another
 type, is refused.
 """
 
