@@ -149,7 +149,8 @@ def summarize(run, evaluations):
         row[f"loss of {name} epoch"] = round(history[number]["loss"], 4)
     row["training seconds"] = round(sum(each["seconds"] for each in history))
     # The first epoch compiles.
-    row["images per second"] = statistics.median(
+    speed = statistics.median(
         each["images_per_second"] for each in history[1:] or history
     )
+    row["images per second"] = round(speed)
     return row

@@ -34,7 +34,13 @@ def step(model, **arguments):
 
 def compiled(method, model=None, **arguments):
     model = tiny.dense_model() if model is None else model
-    return tiny.compiled(model, method=method, **{"attack": None, **arguments})
+    # Tracing would take most of the time; the battery trains compiled steps.
+    eagerly = keras.config.backend() == "tensorflow"
+    return tiny.compiled(
+        model,
+        method=method,
+        **{"attack": None, "run_eagerly": eagerly, **arguments},
+    )
 
 
 # Teachers.
