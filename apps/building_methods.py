@@ -68,7 +68,7 @@ def _nkd(config, num_exits, num_examples):
     section = config.method
     return methods.NKD(
         weight=section.nkd_weight,
-        teacher=section.teacher,
+        teacher=section.nkd_teacher,
         radius=section.radius,
         **_neo_kd_shared(section),
     )
@@ -89,7 +89,7 @@ def _neo_kd(config, num_exits, num_examples):
     return methods.NEOKD(
         nkd_weight=section.nkd_weight,
         eokd_weight=section.eokd_weight,
-        teacher=section.teacher,
+        teacher=section.nkd_teacher,
         radius=section.radius,
         allocation=section.allocation,
         left_over=section.left_over,
@@ -110,7 +110,7 @@ def _skd(config, num_exits, num_examples):
 
 def _skd_phuong(config, num_exits, num_examples):
     return methods.SKD.phuong(
-        num_exits, **_with_exit(config, "skd_phuong", num_exits)
+        **_with_exit(config, "skd_phuong", num_exits)
     )
 
 

@@ -41,7 +41,7 @@ def get_config(variant="neo_kd"):
             "model": _model(),
             "data": _data(),
             "method": method_section(variants),
-            "attack": _attack("kdiga_rs" in variants),
+            "attack": _attack(),
             "optimizer": _optimizer(),
             "train": _train(),
             "evaluate": _evaluate(),
@@ -185,10 +185,10 @@ def _data():
     }
 
 
-def _attack(is_noise):
+def _attack():
     return {
         # max_average, average, single, or noise (uniform, no attack).
-        "name": "noise" if is_noise else "max_average",
+        "name": "max_average",
         # In units of pixels in [0, 1].
         "epsilon": 8 / 255,
         "step_size": 2 / 255,

@@ -53,6 +53,7 @@ VARIANTS = {
             "adversarial_weight": 0.5,
             "distillation": "adversarial",
             "alignment": "adversarial",
+            "noise": 8 / 255,
         },
     },
     "kdiga_rd": {
@@ -101,7 +102,7 @@ def _defaults():
         "eokd_weight": 1.0,
         "exit_weights": config_dict.placeholder(tuple),
         # NKD: neighbors, none or all (Table 7).
-        "teacher": "neighbors",
+        "nkd_teacher": "neighbors",
         # NKD's neighbours on each side.
         "radius": 1,
         # EOKD: classes are redrawn every epoch, batch or sample, or fixed.
@@ -166,6 +167,8 @@ def _defaults():
             "reduction": "sum",
             # none or teacher_correct.
             "mask": "none",
+            # Radius of uniform noise to train on instead of attacks.
+            "noise": 0.0,
             # average, each, or numbers of exits from 1: "1,3".
             "exits": "average",
         },

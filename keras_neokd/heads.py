@@ -42,6 +42,18 @@ def check_logits(name, model):
     )
 
 
+def squashing(model):
+    """Return what squashes a model's output: a name such as softmax, or "".
+
+    Args:
+        model: functional model of one output.
+    """
+    for head in _heads(model):
+        if _squashes(head):
+            return _activation(head) or _kind(head)
+    return ""
+
+
 def last_dense(name, model):
     """Return the dense layer that makes the logits of an exit.
 

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_neokd import backend
+from keras_neokd import heads
 from keras_neokd import losses
 
 
@@ -142,9 +143,19 @@ class Teacher:
                 f"{model.num_classes}), received {shape}."
             )
         values = ops.convert_to_numpy(output)
-        if (values >= 0).all() and abs(values.sum() - 1) < 1e-3:
+        is_softmax = (values >= 0).all() and abs(values.sum() - 1) < 1e-3
+        if is_softmax or self._squashing():
             raise ValueError(
                 f"The teacher {name!r} returns probabilities, and its loss "
                 "needs logits: through a second softmax gradients vanish. "
-                "Build it without the last softmax."
+                f"Build it without the last {self._squashing() or 'softmax'}."
             )
+
+    def _squashing(self):
+        # A subclassed model has no graph to look into.
+        # Exits of a multi-exit model are known to end in logits.
+        graph = getattr(self.network, "output", None)
+        if graph is None or hasattr(self.network, "exit_logits"):
+            return ""
+        output = self._select(graph)
+        return heads.squashing(keras.Model(self.network.inputs, output))

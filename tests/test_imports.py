@@ -30,10 +30,16 @@ ALLOWED = {
     "losses": set(),
     "optimizers": set(),
     "attacks": {"backend", "losses", "data.checks"},
-    "methods": {"backend", "losses", "attacks.objective", "teacher"},
+    "methods": {
+        "backend",
+        "losses",
+        "attacks.objective",
+        "attacks.uniform_noise",
+        "teacher",
+    },
     "logs": set(),
     "heads": set(),
-    "teacher": {"backend", "losses"},
+    "teacher": {"backend", "losses", "heads"},
     "loops": {"data.checks"},
     "training": {
         "backend",

@@ -65,7 +65,9 @@ class PGD(Attack):
         super().__init__(epsilon, norm)
         self.step_size = checks.number("step_size", step_size, above=0)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
-        if random_start != "normal":
+        if isinstance(random_start, str):
+            checks.choice("random_start", random_start, ("normal",))
+        else:
             random_start = bool(random_start)
         self.random_start = random_start
         self.num_restarts = checks.integer(

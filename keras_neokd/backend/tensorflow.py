@@ -19,12 +19,15 @@ def value_and_input_gradient(function, x):
     """
     values, gradient = _values_and_gradient(function, x)
     if gradient is None:
-        raise ValueError(
-            "No gradient reaches the images, so a gradient-based attack "
-            "would not move them. Look for rounding, casting to integers or "
-            "stop_gradient in the model."
-        )
+        raise ValueError(_NO_GRADIENT)
     return values, gradient
+
+
+_NO_GRADIENT = (
+    "No gradient reaches the images, so an attack would not move them and "
+    "there is nothing to align. Look for rounding, casting to integers or "
+    "stop_gradient in the model."
+)
 
 
 def _values_and_gradient(function, x):
@@ -55,12 +58,18 @@ def differentiable_input_gradient(function, x):
     Returns:
         Gradient of the sum of the values, of the shape of `x`. A loss made
         from it has a gradient with respect to the weights.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
     """
     # No function of its own here: the tape of the weights has to see through.
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(x)
         values = function(x)
-    return tape.gradient(values, x)
+    gradient = tape.gradient(values, x)
+    if gradient is None:
+        raise ValueError(_NO_GRADIENT)
+    return gradient
 
 
 def frozen_state(variables):

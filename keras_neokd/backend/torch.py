@@ -31,9 +31,9 @@ def value_and_input_gradient(function, x):
 
 
 _NO_GRADIENT = (
-    "No gradient reaches the images, so a gradient-based attack would not "
-    "move them. Look for rounding, casting to integers or stop_gradient in "
-    "the model."
+    "No gradient reaches the images, so an attack would not move them and "
+    "there is nothing to align. Look for rounding, casting to integers or "
+    "stop_gradient in the model."
 )
 
 
@@ -47,11 +47,20 @@ def differentiable_input_gradient(function, x):
     Returns:
         Gradient of the sum of the values, of the shape of `x`. A loss made
         from it has a gradient with respect to the weights.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         values = function(x)
-        (gradient,) = torch.autograd.grad(values.sum(), x, create_graph=True)
+        if not values.requires_grad:
+            raise ValueError(_NO_GRADIENT)
+        (gradient,) = torch.autograd.grad(
+            values.sum(), x, create_graph=True, allow_unused=True
+        )
+    if gradient is None:
+        raise ValueError(_NO_GRADIENT)
     return gradient
 
 

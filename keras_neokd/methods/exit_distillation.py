@@ -1,8 +1,8 @@
 """Baselines in which one exit, or the mean of all, teaches exits.
 
 SKD()                                # last exit teaches the earlier ones
-SKD.phuong(num_exits=3)              # with the weights of Phuong and Lampert
-SKD.phuong(num_exits=3, annealing=True)
+SKD.phuong()                         # with the weights of Phuong and Lampert
+SKD.phuong(annealing=True)
 ARD()                                # clean last exit, adversarial last exit
 ARD(teacher="ensemble", student="all")
 """
@@ -56,11 +56,13 @@ class SKD(_ExitDistillation):
         weight: weight of both terms, >= 0. Defaults to 0.35.
         temperature: of teacher and student, > 0. Defaults to 1.5.
         teacher: 0-based index of the teaching exit, which is not taught
-            itself; -1 (default) is the last. `"ensemble"`: the mean
+            itself; -1 (default) or `"last"` is the last. `"ensemble"`: the mean
             prediction of all exits teaches all (Table A4).
         divergence: `"kl"` (default) or `"cross_entropy"`: equal gradients.
         base_weight: weight of both cross-entropies of Eq. 4. Defaults to 1.
         temperature_squared: multiply both terms by T**2. Defaults to False.
+        scale: multiply the whole loss by `scale / exits`; `None` (default)
+            does not.
         annealing: after each batch in which the mean of the teacher's largest
             probability on clean images is above 0.5, multiply the
             temperature by 1.05. Defaults to False. The temperature is saved
@@ -80,39 +82,42 @@ class SKD(_ExitDistillation):
         base_weight=1.0,
         temperature_squared=False,
         annealing=False,
+        scale=None,
     ):
         super().__init__(weight, temperature, teacher, divergence)
         self.base_weight = checks.number("base_weight", base_weight, minimum=0)
         self.temperature_squared = bool(temperature_squared)
         self.annealing = bool(annealing)
+        if scale is not None:
+            scale = checks.number("scale", scale, above=0)
+        self.scale = scale
 
     @classmethod
-    def phuong(cls, num_exits, annealing=False, **overrides):
+    def phuong(cls, annealing=False, **overrides):
         """Return the setting of Phuong and Lampert's code.
 
         Half the weight on labels and half, times T**2, on the teacher; all
         of it times 10 / exits.
 
         Args:
-            num_exits: number of exits of the model.
             annealing: let T grow from 1 instead of T = 4 throughout.
                 Defaults to False.
             **overrides: constructor arguments to replace.
         """
-        scale = 10 / checks.integer("num_exits", num_exits, minimum=2)
         settings = {
-            "weight": scale * 0.5,
+            "weight": 0.5,
             "temperature": 1.0 if annealing else 4.0,
             "divergence": "cross_entropy",
-            "base_weight": scale * 0.5,
+            "base_weight": 0.5,
             "temperature_squared": True,
             "annealing": annealing,
+            "scale": 10.0,
         }
         return cls(**{**settings, **overrides})
 
     def base_weights(self, num_exits):
         """See `Method.base_weights`."""
-        weights = (self.base_weight,) * num_exits
+        weights = (self._scaled(self.base_weight, num_exits),) * num_exits
         return weights, weights
 
     def extra_term_names(self):
@@ -141,14 +146,15 @@ class SKD(_ExitDistillation):
         if self.annealing:
             temperature = ops.convert_to_tensor(context.state[_TEMPERATURE])
             self._anneal(context, temperature)
-        scale = temperature**2 if self.temperature_squared else 1.0
-        weights = [self.weight] * context.clean.shape[1]
+        factor = temperature**2 if self.temperature_squared else 1.0
+        num_exits = context.clean.shape[1]
+        weights = [self._scaled(self.weight, num_exits)] * num_exits
         if self.teacher != "ensemble":
             weights[self.teacher] = 0.0
         return [
             Term(
                 name,
-                scale * self._values(logits, logits, temperature),
+                factor * self._values(logits, logits, temperature),
                 tuple(weights),
             )
             for name, logits in zip(
@@ -157,6 +163,9 @@ class SKD(_ExitDistillation):
                 strict=True,
             )
         ]
+
+    def _scaled(self, weight, num_exits):
+        return weight if self.scale is None else weight * self.scale / num_exits
 
     def _anneal(self, context, temperature):
         targets = losses.exit_teacher(context.clean, self.teacher, temperature)
@@ -249,6 +258,8 @@ def _check_exit(name, value, word):
     """Return an exit index or the word."""
     if value == word:
         return value
+    if value == "last":
+        return -1
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(
             f"`{name}` needs a 0-based exit index or {word!r}, received "

@@ -3,11 +3,14 @@
 teacher = keras.saving.load_model("teacher.keras")
 KDIGA(teacher)                             # clean images, per-example norms
 KDIGA.author_2021(teacher)                 # as the authors' code of 2021
+KDIGA.kdiga_rs(teacher)                    # the same on noisy images
 KDIGA(teacher, exits="each")               # align every exit
 NEOKD() + 0.5 * KDIGA(teacher)             # both
 
 After a reload: model.set_teacher(teacher)
 """
+
+import functools
 
 import keras
 from keras import ops
@@ -17,6 +20,7 @@ from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
+from keras_neokd.attacks.uniform_noise import UniformNoise
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 from keras_neokd.teacher import Teacher
@@ -44,10 +48,10 @@ class KDIGA(Method):
     are those of the batch in `g_s`, and running statistics are updated by
     the other forward passes only.
 
-    `KDIGA(teacher)` is the reading of Shao et al.'s later code: the mean of
-    per-example norms. The paper (arXiv 2110.12072) gives no code; presets
-    follow the first author's repository:
+    The paper (arXiv 2110.12072) gives no code; presets follow the first
+    author's repository:
 
+    - `KDIGA.per_sample`, which is `KDIGA(teacher)`: mean of per-example norms;
     - `KDIGA.author_2021`: norm over the whole batch, element mean of the KL;
     - `KDIGA.kdiga_rs`: the same on noisy images;
     - `KDIGA.ard`: no alignment, student and teacher on attacked images;
@@ -55,8 +59,7 @@ class KDIGA(Method):
 
     Without adversarial terms no attack is crafted. The teacher is not part
     of the model or its file; a reloaded model trains on after
-    `model.set_teacher(teacher)`. Under JAX a compiled step keeps the
-    teacher's weights as they were at its first call.
+    `model.set_teacher(teacher)`.
 
     Args:
         teacher: a built `keras.Model` from images in [0, 1] to logits, of
@@ -82,8 +85,10 @@ class KDIGA(Method):
             the others counting 0. Defaults to `"none"`.
         exits: whose `g_s` is aligned: `"average"` (default): the one gradient
             of the mean cross-entropy over exits; `"each"`: each exit's own;
-            or a sequence of 0-based indices: their own. Cost grows with
-            their number.
+            or a sequence of 0-based indices: their own, 0 being logged for
+            the others. Cost grows with their number.
+        noise: train on images with uniform noise of this radius, in pixel
+            units, instead of attacked ones. Defaults to 0, no noise.
         teacher_exit: which of the teacher's outputs: a name, or a 0-based
             index in a `MultiExitModel` or a list. Defaults to -1, the last.
 
@@ -106,6 +111,7 @@ class KDIGA(Method):
         reduction="sum",
         mask="none",
         exits="average",
+        noise=0.0,
         teacher_exit=-1,
     ):
         self.teacher = teacher
@@ -129,9 +135,19 @@ class KDIGA(Method):
         self.norm = checks.choice("norm", norm, _NORMS)
         self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
         self.mask = checks.choice("mask", mask, _MASKS)
-        self.exits = (
-            exits if exits in ("average", "each") else check_exits(exits)
-        )
+        self.exits = _check_aligned(exits)
+        self.noise = checks.number("noise", noise, minimum=0)
+
+    @classmethod
+    def per_sample(cls, teacher, gamma=1.0, **overrides):
+        """Return `KDIGA(teacher)`: the norm of each example's own distance.
+
+        Args:
+            teacher: as in the constructor.
+            gamma: weight of the alignment, >= 0. Defaults to 1.
+            **overrides: constructor arguments to replace.
+        """
+        return cls(teacher, **{"alignment_weight": gamma, **overrides})
 
     @classmethod
     def author_2021(cls, teacher, gamma=0.5, **overrides):
@@ -157,7 +173,8 @@ class KDIGA(Method):
     def kdiga_rs(cls, teacher, gamma=0.5, **overrides):
         """Return `author_2021` on noisy images instead of clean ones.
 
-        Use it with `attack=attacks.UniformNoise(8 / 255)`.
+        Uniform noise of 8/255; no attack is needed. Clean images pass
+        through the network, too, and are logged.
 
         Args:
             teacher, gamma, **overrides: as in `author_2021`.
@@ -167,6 +184,7 @@ class KDIGA(Method):
             "adversarial_weight": 0.5,
             "distillation": "adversarial",
             "alignment": "adversarial",
+            "noise": 8 / 255,
         }
         return cls.author_2021(teacher, gamma, **{**settings, **overrides})
 
@@ -193,6 +211,16 @@ class KDIGA(Method):
         return cls.author_2021(teacher, gamma, **{**settings, **overrides})
 
     @property
+    def own_attack(self):
+        """Uniform noise where `noise` says so."""
+        return UniformNoise(self.noise) if self.noise else None
+
+    @property
+    def teacher_network(self):
+        """The teacher; a stand-in where a file was read."""
+        return self.teacher
+
+    @property
     def extras_use_attack(self):
         """Whether distillation or alignment is on attacked images."""
         return (
@@ -214,6 +242,7 @@ class KDIGA(Method):
         """See `Method.validate`."""
         if self._teacher is not None:
             self._teacher.check(model)
+            _check_frozen(self.teacher, model)
         if self.exits not in ("average", "each"):
             select_exits(self.exits, model.num_exits)
 
@@ -225,23 +254,35 @@ class KDIGA(Method):
         }
         return tuple(name for name, weight in names.items() if weight > 0)
 
-    def extra_terms(self, context):
-        """See `Method.extra_terms`."""
+    def check_ready(self):
+        """See `Method.check_ready`."""
         if self._teacher is None:
             raise ValueError(
                 "The teacher of this model's KDIGA is not in the model's "
                 "file: give it again with model.set_teacher(teacher)."
             )
-        terms = {"distillation": self._distil, "alignment": self._align}
-        return [terms[name](context) for name in self.extra_term_names()]
 
-    def _distil(self, context):
-        teaching, taught = context.images, context.clean
-        if self.distillation == "adversarial":
-            teaching = context.adversarial_images
-        if self.distillation != "clean":
-            taught = context.adversarial
-        targets = ops.softmax(self._teacher.logits(teaching) / self.temperature)
+    def extra_terms(self, context):
+        """See `Method.extra_terms`."""
+        terms = {"distillation": self._distil, "alignment": self._align}
+        images = {
+            "clean": context.images,
+            "adversarial": context.adversarial_images,
+        }
+        # Both terms may need the teacher's logits of the same images.
+        teacher_logits = functools.cache(
+            lambda kind: self._teacher.logits(images[kind])
+        )
+        return [
+            terms[name](context, images, teacher_logits)
+            for name in self.extra_term_names()
+        ]
+
+    def _distil(self, context, images, teacher_logits):
+        seen = self.distillation if self.distillation in _IMAGES else "clean"
+        clean = self.distillation == "clean"
+        taught = context.clean if clean else context.adversarial
+        targets = ops.softmax(teacher_logits(seen) / self.temperature)
         values = losses.distil(
             taught, ops.expand_dims(targets, 1), "kl", self.temperature
         )
@@ -251,16 +292,14 @@ class KDIGA(Method):
             weight /= num_classes
         return Term(
             "distillation",
-            self._mask(teaching, context.labels) * values,
+            self._mask(seen, teacher_logits, context.labels) * values,
             (weight,) * num_exits,
         )
 
-    def _align(self, context):
-        images = context.images
-        if self.alignment == "adversarial":
-            images = context.adversarial_images
-        taught = self._student_gradients(context, images)
-        teaching = self._teacher.input_gradient(images, context.labels)
+    def _align(self, context, images, teacher_logits):
+        seen = images[self.alignment]
+        taught = self._student_gradients(context, seen)
+        teaching = self._teacher.input_gradient(seen, context.labels)
         num_exits = context.clean.shape[1]
         squares = ops.stack(
             [
@@ -273,7 +312,7 @@ class KDIGA(Method):
         if self.exits == "average":
             weight /= num_exits
         weights = tuple(weight * (i in taught) for i in range(num_exits))
-        mask = self._mask(images, context.labels)
+        mask = self._mask(self.alignment, teacher_logits, context.labels)
         if self.norm == "example":
             return Term("alignment", mask * losses.norm(squares), weights)
         squares = backend.gather_replicas(mask * squares)
@@ -305,12 +344,12 @@ class KDIGA(Method):
             exit: gradient((exit,)) for exit in select_exits(exits, num_exits)
         }
 
-    def _mask(self, images, labels):
+    def _mask(self, kind, teacher_logits, labels):
         """Return 1 for examples that count and 0 for others, `(batch, 1)`."""
         ones = ops.ones((ops.shape(labels)[0], 1))
         if self.mask == "none":
             return ones
-        predicted = ops.argmax(self._teacher.logits(images), axis=1)
+        predicted = ops.argmax(teacher_logits(kind), axis=1)
         correct = ops.equal(ops.cast(predicted, "int32"), labels)
         return ops.expand_dims(ops.cast(correct, ones.dtype), 1)
 
@@ -330,6 +369,28 @@ class KDIGA(Method):
             for name, value in config.items()
         }
         return cls(_NOT_SAVED, **values)
+
+
+def _check_aligned(exits):
+    if isinstance(exits, str) and exits in ("average", "each"):
+        return exits
+    if exits is None or isinstance(exits, str):
+        raise TypeError(
+            '`exits` needs "average", "each" or a sequence of 0-based exit '
+            f"indices, received {exits!r}."
+        )
+    return check_exits(exits)
+
+
+def _check_frozen(teacher, model):
+    trained = {id(variable) for variable in model.trainable_variables}
+    shared = [each for each in teacher.variables if id(each) in trained]
+    if shared:
+        raise ValueError(
+            f"The teacher {teacher.name!r} shares weights with the model, "
+            f"for example {shared[0].path!r}, and would change with every "
+            "step. Give a copy: keras.models.clone_model and set_weights."
+        )
 
 
 def _squared_distance(gradients, others):

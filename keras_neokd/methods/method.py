@@ -36,10 +36,16 @@ class Method(Configurable):
         num_examples: size of the data set for a method that keeps something
             for each example, which then needs the labels `{"label": ...,
             "index": ...}`; else `None` (default).
+        own_attack: an `attacks.Attack` that makes the images of training
+            instead of the one given to `compile`; else `None` (default).
+        teacher_network: the frozen `keras.Model` that teaches, `None`
+            (default) for a method without.
     """
 
     extras_use_attack = True
     num_examples = None
+    own_attack = None
+    teacher_network = None
 
     def __add__(self, other):
         """Return a `Sum`."""
@@ -119,7 +125,7 @@ class Method(Configurable):
             terms.append(Term("adversarial", adversarial, on_adversarial))
         return terms + self.extra_terms(context)
 
-    def training_attack(self, attack, context):
+    def training_attack(self, attack, context, weight=1.0):
         """Return the attack of this step; called once, before crafting.
 
         A method with an inner objective of its own overrides this and
@@ -128,6 +134,7 @@ class Method(Configurable):
         Args:
             attack: the attack given to `compile`.
             context: a `Context` without logits.
+            weight: what a sum multiplies the extra terms by. Defaults to 1.
         """
         return attack
 
@@ -142,6 +149,9 @@ class Method(Configurable):
             model, and under several replicas all have to assign the same.
         """
         return {}
+
+    def check_ready(self):
+        """Raise an error if training cannot begin, before it does."""
 
     def with_teacher(self, teacher):
         """Return the method with another teacher network.
@@ -221,6 +231,8 @@ class Sum(Method):
 
     def __init__(self, summands):
         self.summands = [tuple(each) for each in summands]
+        if not self.summands:
+            raise ValueError("A sum needs at least one method, received none.")
         for weight, method in self.summands:
             checks.number("weight of a method", weight, minimum=0)
             if not isinstance(method, Method):
@@ -267,10 +279,10 @@ class Sum(Method):
             for term in method.extra_terms(context)
         ]
 
-    def training_attack(self, attack, context):
+    def training_attack(self, attack, context, weight=1.0):
         """See `Method.training_attack`."""
-        for method in self._methods:
-            attack = method.training_attack(attack, context)
+        for each, method in self.summands:
+            attack = method.training_attack(attack, context, weight * each)
         return attack
 
     def replaces_attack(self):
@@ -285,18 +297,26 @@ class Sum(Method):
             for name, value in method.initial_state(model).items()
         }
 
+    @property
+    def teacher_network(self):
+        """The teacher of the method that has one."""
+        networks = [method.teacher_network for method in self._methods]
+        return next((each for each in networks if each is not None), None)
+
+    def check_ready(self):
+        """See `Method.check_ready`."""
+        for method in self._methods:
+            method.check_ready()
+
     def with_teacher(self, teacher):
         """See `Method.with_teacher`."""
-        if not any(hasattr(method, "teacher_exit") for method in self._methods):
+        if self.teacher_network is None:
             return super().with_teacher(teacher)
         return Sum(
             [
-                (
-                    weight,
-                    method.with_teacher(teacher)
-                    if hasattr(method, "teacher_exit")
-                    else method,
-                )
+                (weight, method.with_teacher(teacher))
+                if method.teacher_network is not None
+                else (weight, method)
                 for weight, method in self.summands
             ]
         )
@@ -321,6 +341,13 @@ class Sum(Method):
                 f"own, received {' and '.join(map(repr, replacing))}: the "
                 "attack cannot maximise both."
             )
+        for method in self._methods:
+            if method.own_attack is not None and len(self.summands) > 1:
+                raise ValueError(
+                    f"{method!r} trains on images of its own making, which "
+                    "the other methods of a sum would have to do, too. Use "
+                    "it alone."
+                )
 
     def __repr__(self):
         return " + ".join(

@@ -1,6 +1,6 @@
 """TEAT: adversarial training with temporally ensembled predictions.
 
-TEAT(num_examples=50_000)                       # PGD-TE, 150 epochs
+TEAT(num_examples=50_000, num_epochs=150)       # PGD-TE
 TEAT(num_examples=10_000, num_epochs=5, variant="trades")
 
 model.fit(images, {"label": labels, "index": np.arange(len(images))})
@@ -48,14 +48,18 @@ class TEAT(Method):
     as in the original's 200 epochs.
 
     The averages take `4 * num_examples * exits * classes` bytes (140 MB for
-    50,000 examples, 7 exits and 100 classes), in the model's file too. They
-    are read and written by the position of the example in the data set:
+    50,000 examples, 7 exits and 100 classes), in the model's file too, and a
+    step writes them anew. Clean images pass through the network in training
+    mode as with other methods, so batch statistics are of both, although the
+    original's are of attacked images alone. `class_weight` cannot be used.
+    The averages are read and written by the position of the example in the data set:
     labels are `{"label": labels, "index": positions}`.
 
     Args:
         num_examples: size of the training set, >= 1.
-        num_epochs: length of the training, >= 1, for the ramp. Defaults to
-            150.
+        num_epochs: length of the whole training, >= 1, for the ramp. A loop
+            of `fit(epochs=1)` needs `initial_epoch`, one over
+            `train_on_batch` needs `set_epoch`, or it stays in epoch 0.
         variant: `"pgd"` (default) or `"trades"`.
         weight: of `R` in full, >= 0. Defaults to 300.
         momentum: m, in [0, 1). Defaults to 0.9.
@@ -70,7 +74,7 @@ class TEAT(Method):
     def __init__(
         self,
         num_examples,
-        num_epochs=150,
+        num_epochs,
         variant="pgd",
         weight=300.0,
         momentum=0.9,
@@ -101,12 +105,12 @@ class TEAT(Method):
         shape = self.num_examples, model.num_exits, model.num_classes
         return {_AVERAGE: np.zeros(shape, "float32")}
 
-    def training_attack(self, attack, context):
+    def training_attack(self, attack, context, weight=1.0):
         """See `Method.training_attack`; updates the averages."""
         clean = clean_logits(context)
         self._update(context, ops.stack(clean, axis=1))
         targets = self._targets(context)
-        weight = self.weight * self.ramp(context.step.epoch)
+        weight = weight * self.weight * self.ramp(context.step.epoch)
 
         def loss(logits, labels, exit):
             if self.variant == "pgd":

@@ -36,7 +36,7 @@ class TRADES(Method):
         """See `Method.base_weights`: no adversarial cross-entropy."""
         return (1.0,) * num_exits, (0.0,) * num_exits
 
-    def training_attack(self, attack, context):
+    def training_attack(self, attack, context, weight=1.0):
         """See `Method.training_attack`."""
         clean = clean_logits(context)
         return attack.with_loss(
