@@ -109,9 +109,7 @@ def _skd(config, num_exits, num_examples):
 
 
 def _skd_phuong(config, num_exits, num_examples):
-    return methods.SKD.phuong(
-        **_with_exit(config, "skd_phuong", num_exits)
-    )
+    return methods.SKD.phuong(**_with_exit(config, "skd_phuong", num_exits))
 
 
 def _ard(config, num_exits, num_examples):

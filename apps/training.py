@@ -75,9 +75,18 @@ def _describe(config, model, dataset):
         f"Training {config.model.name} ({model.num_exits} exits) with "
         f"{config.method.name} on {config.data.name}: "
         f"{len(dataset.train)} images, {config.train.epochs} epochs, "
-        f"{config.attack.name} attack, epsilon {config.attack.epsilon:.4g}, "
-        f"backend {keras.config.backend()}."
+        f"{_attack_of(config, model)}, backend {keras.config.backend()}."
     )
+
+
+def _attack_of(config, model):
+    method = model.method
+    if not method.uses_attack(model.num_exits):
+        return "no attack"
+    if method.own_attack is not None:
+        return repr(method.own_attack)
+    epsilon = config.attack.epsilon
+    return f"{config.attack.name} attack, epsilon {epsilon:.4g}"
 
 
 def _validation(config, dataset):

@@ -125,8 +125,9 @@ class CheckedLoops:
         return [logs[name] for name in self.metrics_names if name in logs]
 
     def _checked_training(self, x, y, sample_weight):
+        self._prepare_training()
         return self._checked(
-            x, y, sample_weight, num_examples=self._examples_needed()
+            x, y, sample_weight, num_examples=self._num_examples_needed()
         )
 
     def _checked(self, x, y, sample_weight=None, **needs):

@@ -204,6 +204,12 @@ class MultiExitModel(training.Trainer, keras.Model):
             axis=1,
         )
 
+    def export(self, *arguments, **named):
+        """Export as `keras.Model.export`, without what training needs."""
+        outputs = dict(zip(self.exit_names, self._exits.outputs, strict=True))
+        plain = keras.Model(self.input, outputs, name=self.name)
+        return plain.export(*arguments, **named)
+
     def get_config(self):
         """Return the graph, and the order of the exits."""
         return {**super().get_config(), "exit_names": list(self.exit_names)}

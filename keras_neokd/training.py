@@ -26,11 +26,11 @@ from keras_neokd import methods
 from keras_neokd import randomness
 from keras_neokd.data.checks import split_labels
 from keras_neokd.loops import CheckedLoops
+from keras_neokd.method_state import MethodState
+from keras_neokd.method_state import make_variable
 
 # Keep the random numbers of attacks in training and testing apart.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
-# How names of the method's state begin in files.
-_STATE = "method_"
 
 
 class Batch(typing.NamedTuple):
@@ -72,7 +72,7 @@ class Result(typing.NamedTuple):
     adversarial: typing.Any
 
 
-class Trainer(CheckedLoops, backend.TrainStep):
+class Trainer(CheckedLoops, MethodState, backend.TrainStep):
     """Mixin that gives a multi-exit model robust training."""
 
     def compile(
@@ -123,6 +123,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         method = methods.get(method)
         method.validate(self)
         uses_attack = method.uses_attack(self.num_exits)
+        attack = method.own_attack or attack
         if uses_attack or attack is not None:
             attack = _check_attack(attack, method, self.num_exits)
         if validation_attack is not None:
@@ -140,7 +141,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 metrics,
             ),
             "state": {
-                name: _variable(value, name)
+                name: make_variable(value, name)
                 for name, value in method.initial_state(self).items()
             },
         }
@@ -158,8 +159,9 @@ class Trainer(CheckedLoops, backend.TrainStep):
             validation_attack=validation_attack,
             attack_training_mode=bool(attack_training_mode),
             uses_attack=uses_attack,
-            epoch=_variable(np.int32(0), "epoch"),
-            examples_seen=_variable(np.int32(0), "examples_seen"),
+            compiled_in=[],
+            epoch=make_variable(np.int32(0), "epoch"),
+            examples_seen=make_variable(np.int32(0), "examples_seen"),
             **setup,
             config={
                 "optimizer": self.optimizer,
@@ -200,6 +202,11 @@ class Trainer(CheckedLoops, backend.TrainStep):
         if self.built:
             self.optimizer.build(self.trainable_variables)
 
+    @property
+    def method(self):
+        """The training method, `None` before `compile`."""
+        return self._setup.method if self.compiled else None
+
     # Keras asks for these two whenever it resets, reports or hands state to
     # a compiled step.
 
@@ -233,51 +240,8 @@ class Trainer(CheckedLoops, backend.TrainStep):
             epoch: 0-based integer. Only needed by custom loops over
                 `train_on_batch`: EOKD draws new classes with every epoch.
         """
+        self._check_compiled("set_epoch")
         self._setup.epoch.assign(checks.integer("epoch", epoch, minimum=0))
-
-    def _examples_needed(self):
-        return self._setup.method.num_examples if self.compiled else None
-
-    def set_teacher(self, teacher):
-        """Give the method its teacher network, after reloading the model.
-
-        Files hold no teachers. State and optimizer stay as they are.
-
-        Args:
-            teacher: a `keras.Model`.
-
-        Raises:
-            ValueError: if the method has no teacher, or the teacher does not
-                fit the model.
-        """
-        method = self._setup.method.with_teacher(teacher)
-        method.validate(self)
-        self._setup.method = self._setup.config["method"] = method
-        # The next `fit` traces a step with the new teacher.
-        self.train_function = None
-
-    # Keras asks for these two when it writes and reads a file.
-
-    def save_own_variables(self, store):
-        """Store the state of the method beside the weights."""
-        super().save_own_variables(store)
-        if self.compiled:
-            for name, variable in self._setup.state.items():
-                store[f"{_STATE}{name}"] = variable
-
-    def load_own_variables(self, store):
-        """Load the state of the method where the file has it."""
-        super().load_own_variables(
-            {
-                key: store[key]
-                for key in store.keys()
-                if not key.startswith(_STATE)
-            }
-        )
-        state = self._setup.state if self.compiled else {}
-        for name, variable in state.items():
-            if f"{_STATE}{name}" in store.keys():
-                variable.assign(store[f"{_STATE}{name}"])
 
     @property
     def metrics_names(self):
@@ -395,6 +359,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         values, whole = {}, sum(ops.sum(loss) for loss in penalties)
         examples = ops.zeros_like(batch.weights)
         for term in terms:
+            _check_term(term, self.num_exits)
             weights = ops.convert_to_tensor(term.weights, "float32")
             if term.level == "example":
                 weighted = ops.expand_dims(batch.weights, 1) * term.values
@@ -455,6 +420,18 @@ def _check_present(**arguments):
             )
 
 
+def _check_term(term, num_exits):
+    rank = {"example": 2, "batch": 1, "weights": 1}.get(term.level)
+    shape = tuple(term.values.shape)
+    if len(shape) != rank or shape[-1] != num_exits:
+        raise ValueError(
+            f"Term {term.name!r} needs values (batch, exits), or (exits,) "
+            'with level="batch" or level="weights", for '
+            f"{num_exits} exits; received shape {shape} with "
+            f"level={term.level!r}."
+        )
+
+
 def _check_attack(attack, method, num_exits):
     """Return the attack of training."""
     _check_present(attack=attack)
@@ -472,13 +449,3 @@ def _check_attack(attack, method, num_exits):
             f"received {attack!r}."
         )
     return attack
-
-
-def _variable(value, name):
-    return keras.Variable(
-        value,
-        trainable=False,
-        dtype=value.dtype.name,
-        aggregation="only_first_replica",
-        name=name,
-    )

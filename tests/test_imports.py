@@ -39,6 +39,7 @@ ALLOWED = {
     },
     "logs": set(),
     "heads": set(),
+    "method_state": set(),
     "teacher": {"backend", "losses", "heads"},
     "loops": {"data.checks"},
     "training": {
@@ -47,6 +48,7 @@ ALLOWED = {
         "methods",
         "logs",
         "loops",
+        "method_state",
         "data.checks",
     },
     "multi_exit": {

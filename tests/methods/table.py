@@ -330,7 +330,7 @@ ROWS = {
         skd("ensemble", 0.5, 4.0),
     ),
     "skd_phuong": Row(
-        lambda teacher: methods.SKD.phuong(NUM_EXITS),
+        lambda teacher: methods.SKD.phuong(),
         cross_entropies(
             skd(-1, 5 / 3, 4.0, 16.0), ("clean_skd", "adversarial_skd"), 4.0
         ),
@@ -397,7 +397,8 @@ ROWS = {
     ),
     "kdiga_author_2021": Row(methods.KDIGA.author_2021, _AUTHOR, (0.5, 0.0)),
     "kdiga_rs": Row(
-        methods.KDIGA.kdiga_rs,
+        # On the images given instead of noisy ones of its own.
+        lambda teacher: methods.KDIGA.kdiga_rs(teacher, noise=0.0),
         both(
             distillation("adversarial", "adversarial", 0.5 / NUM_CLASSES),
             alignment("adversarial", "batch", None, 0.5 / 3),

@@ -289,6 +289,36 @@ def _train(name, strategy, images, labels):
     return history, model.get_weights(), state
 
 
+@pytest.mark.parametrize("name", table.ROWS)
+def test_the_network_is_that_without_a_method(name, tmp_path):
+    """No method costs anything at inference."""
+    plain = tiny_network.student()
+    model = compiled(name)
+    assert len(model.weights) == len(plain.weights)
+    assert model.exit_costs() == plain.exit_costs()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert len(loaded.variables) == len(plain.variables)
+    np.testing.assert_array_equal(
+        tiny.array(loaded(IMAGES)["exit_2"]),
+        tiny.array(plain(IMAGES)["exit_2"]),
+    )
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="a SavedModel"
+)
+def test_an_exported_model_holds_no_state_of_the_method(tmp_path):
+    import tensorflow as tf
+
+    model = compiled("teat")
+    model.export(str(tmp_path / "model"), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path / "model"))
+    shapes = {tuple(each.shape) for each in loaded.variables}
+    assert (13, 3, 5) not in shapes
+    assert set(loaded.serve(IMAGES)) == set(tiny.NAMES)
+
+
 def test_every_method_has_a_row():
     teacher = tiny_network.teacher()
     with_rows = {

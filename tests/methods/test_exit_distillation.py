@@ -97,7 +97,7 @@ def test_skd_of_phuong_shares_the_weight_with_the_labels():
         for exit in (0, 1)
     )
     expected = 10 / 3 * (0.5 * EQUATION_4 + 0.5 * distillation)
-    method = methods.SKD.phuong(num_exits=3)
+    method = methods.SKD.phuong()
     np.testing.assert_allclose(total(method), expected, rtol=1e-5)
 
 
@@ -243,7 +243,7 @@ def test_every_method_of_a_sum_must_fit_the_model():
         (lambda: methods.ARD(student="ensemble"), TypeError, "index or 'all'"),
         (lambda: methods.ARD(reduction="max"), ValueError, "reduction.*mean"),
         (lambda: methods.ARD(divergence="js"), ValueError, "divergence.*kl"),
-        (lambda: methods.SKD.phuong(1), ValueError, "num_exits.*>= 2"),
+        (lambda: methods.SKD(scale=0), ValueError, "scale.*> 0"),
     ],
 )
 def test_bad_arguments_are_refused(make, error, message):
@@ -264,7 +264,7 @@ def test_the_temperature_grows_while_the_teacher_is_sure():
     # Softmax of the last exit at T = 1: 0.576 for the first class.
     logits = np.array([[2.0, 0.5, 0.0, -0.5]], "float32")
     clean = np.tile(logits, (5, 2, 1))
-    method = methods.SKD.phuong(2, annealing=True)
+    method = methods.SKD.phuong(annealing=True)
     variable = keras.Variable(1.0, trainable=False)
     context = given.context(
         ops.convert_to_tensor(clean),

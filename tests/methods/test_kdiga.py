@@ -132,6 +132,11 @@ def test_nothing_in_the_teacher_moves():
             ValueError,
             "returns probabilities",
         ),
+        (
+            lambda: teacher(activation="sigmoid"),
+            ValueError,
+            "returns probabilities.*without the last sigmoid",
+        ),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_refused_by_compile(
@@ -169,13 +174,23 @@ def test_an_exit_that_the_teacher_lacks_is_refused(kind, exit_, message):
         ({"norm": "l2"}, ValueError, "norm.*batch"),
         ({"reduction": "max"}, ValueError, "reduction.*mean"),
         ({"mask": "correct"}, ValueError, "mask.*teacher_correct"),
-        ({"exits": "all"}, TypeError, "exits"),
+        ({"exits": "all"}, TypeError, "average.*each.*received 'all'"),
+        ({"exits": None}, TypeError, "average.*each.*received None"),
+        ({"noise": -0.1}, ValueError, "noise.*>= 0"),
         ({"exits": (0, 0)}, ValueError, "none of them twice"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         methods.KDIGA(teacher(), **arguments)
+
+
+def test_a_model_does_not_teach_itself():
+    model = tiny.dense_model()
+    with pytest.raises(ValueError, match="shares weights with the model"):
+        compiled(methods.KDIGA(model), model)
+    copy = keras.models.clone_model(teacher())
+    compiled(methods.KDIGA(copy), model)
 
 
 def test_exits_that_the_student_lacks_are_refused():
@@ -255,7 +270,6 @@ def test_the_fast_first_convolution_can_be_differentiated_twice():
         ),
         (methods.KDIGA(teacher(), adversarial_weight=0.5), True),
         (methods.KDIGA(teacher(), alignment="adversarial"), True),
-        (methods.KDIGA.kdiga_rs(teacher()), True),
         (methods.KDIGA.ard(teacher()), True),
         (methods.KDIGA(teacher()) + methods.ARD(), True),
         (methods.AdversarialTraining(0.0, 1.0), True),
@@ -289,8 +303,21 @@ def test_noisy_images_are_made_by_an_attack_of_uniform_noise():
     inside = (IMAGES > 0.1) & (IMAGES < 0.9)
     assert abs(change[inside].mean()) < 0.02
     assert change[inside].std() == pytest.approx(0.1 / np.sqrt(3), rel=0.1)
-    method = methods.KDIGA.kdiga_rs(teacher())
-    assert step(compiled(method, attack=noise))["alignment_loss"] > 0
+
+
+def test_the_noisy_preset_makes_its_own_images():
+    method = methods.KDIGA.kdiga_rs(teacher(), noise=0.1)
+    own = step(compiled(method, seed=3))
+    given = step(compiled(method, seed=3, attack=tiny.pgd()))
+    tiny.assert_equal_logs(own, given, 1e-6)
+    without = methods.KDIGA(
+        **{**method.arguments(), "noise": 0.0, "temperature": 1.0}
+    )
+    noise = attacks.UniformNoise(0.1)
+    same = step(compiled(without, seed=3, attack=noise))
+    tiny.assert_equal_logs(own, same, 1e-6)
+    with pytest.raises(ValueError, match="images of its own making"):
+        methods.LW() + method
 
 
 # Files.
@@ -326,6 +353,46 @@ def test_another_teacher_takes_effect_in_a_model_that_has_trained():
     assert found["distillation_loss"] == pytest.approx(
         expected["distillation_loss"], rel=1e-5
     )
+
+
+def test_a_teacher_that_is_changed_in_place_teaches_anew():
+    network = teacher()
+    model = compiled(
+        methods.KDIGA(network), optimizer=keras.optimizers.SGD(0.0)
+    )
+    first = step(model)["distillation_loss"]
+    assert step(model)["distillation_loss"] == pytest.approx(first)
+    network.set_weights([3 * each for each in network.get_weights()])
+    expected = step(compiled(methods.KDIGA(network)))["distillation_loss"]
+    assert expected != pytest.approx(first)
+    assert step(model)["distillation_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_missing_teacher_is_noticed_before_anything_changes(tmp_path):
+    model = compiled(methods.KDIGA(teacher()), tiny.conv_model())
+    step(model)
+    model.save(tmp_path / "student.keras")
+    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    before = tiny.snapshot(loaded)
+    with pytest.raises(ValueError, match="give it again"):
+        loaded.fit(IMAGES, LABELS, verbose=0)
+    tiny.assert_equal_states(before, tiny.snapshot(loaded))
+
+
+def test_a_teacher_needs_a_compiled_model():
+    with pytest.raises(ValueError, match="`set_teacher` needs a compiled"):
+        tiny.dense_model().set_teacher(teacher())
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "jax", reason="JAX's gradient is zero instead"
+)
+def test_a_student_without_an_image_gradient_is_refused():
+    inputs = keras.Input(SHAPE)
+    x = layers.Lambda(keras.ops.stop_gradient)(layers.Flatten()(inputs))
+    model = MultiExitModel(inputs, [layers.Dense(tiny.NUM_CLASSES)(x)])
+    with pytest.raises(ValueError, match="No gradient reaches the images"):
+        step(compiled(methods.KDIGA(teacher()), model))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from keras_neokd import methods
 from keras_neokd.methods import exit_weights as exit_weights_module
 from tests import numpy_reference as reference
 from tests.methods import given
+from tests.training import tiny
 
 # One example, three exits, four classes, true class 0.
 CLEAN = [[2.0, 1.0, 0.0, -1.0], [1.5, 0.5, 1.0, -0.5], [3.0, 0.0, 0.5, 1.0]]
@@ -25,7 +26,7 @@ ALL_METHODS = [
     methods.AdversarialTraining(0.5, 0.25),
     methods.SKD(),
     methods.SKD(0.5, 4.0, "ensemble", "cross_entropy", 0.5),
-    methods.SKD.phuong(num_exits=3),
+    methods.SKD.phuong(),
     methods.ARD(),
     methods.ARD(0.5, 4.0, 0, "all", "cross_entropy", "mean"),
     methods.TRADES(),
@@ -116,6 +117,35 @@ def test_term_names_announce_the_terms(method):
     for term in terms:
         assert term.values.shape == (1, 3)
         assert len(term.weights) == 3
+
+
+class Odd(methods.Method):
+    """Returns a term as it is told."""
+
+    def __init__(self, level, shape):
+        self.level, self.shape = level, shape
+
+    def extra_term_names(self):
+        return ("odd",)
+
+    def extra_terms(self, context):
+        values = ops.zeros(self.shape)
+        return [methods.Term("odd", values, (1.0,) * 3, self.level)]
+
+
+@pytest.mark.parametrize(
+    ("level", "shape"),
+    [
+        ("examples", (12, 3)),
+        ("example", (3,)),
+        ("batch", (12, 3)),
+        ("weights", (2,)),
+    ],
+)
+def test_terms_of_another_shape_than_their_level_says_are_refused(level, shape):
+    model = tiny.compiled(tiny.dense_model(), method=Odd(level, shape))
+    with pytest.raises(ValueError, match="'odd' needs values.*for 3 exits"):
+        model.train_on_batch(*tiny.data())
 
 
 # Configuration.

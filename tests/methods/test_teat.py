@@ -61,9 +61,14 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
     assert not tiny.array(average)[[2, 4, 6, 7]].any()
 
 
-@pytest.mark.parametrize("variant", ["pgd", "trades"])
-def test_the_attack_climbs_the_whole_inner_objective(variant):
-    method = methods.TEAT(5, num_epochs=5, variant=variant, weight=20.0)
+@pytest.mark.parametrize(
+    ("variant", "factor"), [("pgd", 1.0), ("trades", 1.0), ("pgd", 0.5)]
+)
+def test_the_attack_climbs_the_whole_inner_objective(variant, factor):
+    method = methods.TEAT(5, num_epochs=5, variant=variant, weight=20 / factor)
+    if factor != 1:
+        # What the sum multiplies its terms by counts in the attack, too.
+        method = methods.AdversarialTraining() + factor * method
     given = crafting.context(method, epoch=4)
     # A history of other predictions, so that the term has a say.
     history = np.random.default_rng(3).dirichlet(np.ones(5), (5, 3))
@@ -156,9 +161,19 @@ def test_sample_weights_are_kept():
     assert logs[0]["clean_accuracy"] == logs[1]["clean_accuracy"]
 
 
+def test_averages_of_another_data_set_are_refused(tmp_path):
+    model = model_for_bad_data()
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = tiny.compiled(
+        tiny_network.student(), method=methods.TEAT(6, 10), attack=tiny.pgd()
+    )
+    with pytest.raises(ValueError, match=r"shape \(5, 3, 5\).*\(6, 3, 5\)"):
+        other.load_weights(tmp_path / "model.weights.h5")
+
+
 def model_for_bad_data():
     return tiny.compiled(
-        tiny_network.student(), method=methods.TEAT(5), attack=tiny.pgd()
+        tiny_network.student(), method=methods.TEAT(5, 10), attack=tiny.pgd()
     )
 
 
@@ -220,8 +235,8 @@ def test_a_tf_dataset_of_dicts_trains():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ((0,), ValueError, "num_examples.*>= 1"),
-        ((None,), TypeError, "num_examples.*integer"),
+        ((0, 5), ValueError, "num_examples.*>= 1"),
+        ((None, 5), TypeError, "num_examples.*integer"),
         ((5, 0), ValueError, "num_epochs.*>= 1"),
         ((5, 5, "ard"), ValueError, "variant.*trades"),
         ((5, 5, "pgd", -1), ValueError, "weight.*>= 0"),

@@ -98,7 +98,7 @@ def test_equal_predictions_have_no_divergence():
     "method",
     [
         methods.TRADES(),
-        methods.TEAT(8),
+        methods.TEAT(8, 5),
         methods.NKD(exit_weights=tiny.GAMMA) + methods.TRADES(),
     ],
 )
@@ -111,10 +111,11 @@ def test_an_attack_without_a_replaceable_loss_is_refused(method):
 
 
 @pytest.mark.parametrize(
-    "other", [methods.TRADES(), methods.TEAT(8), methods.TEAT(8, 5, "trades")]
+    "other",
+    [methods.TRADES(), methods.TEAT(8, 5), methods.TEAT(8, 5, "trades")],
 )
 def test_two_inner_objectives_do_not_add_up(other):
     with pytest.raises(ValueError, match="TEAT.*TRADES|different names"):
-        methods.TEAT(8) + methods.NKD() + other
+        methods.TEAT(8, 5) + methods.NKD() + other
     with pytest.raises(ValueError, match="needs .*>= 0"):
         methods.TRADES(-1)
