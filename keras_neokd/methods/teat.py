@@ -49,11 +49,13 @@ class TEAT(Method):
 
     The averages take `4 * num_examples * exits * classes` bytes (140 MB for
     50,000 examples, 7 exits and 100 classes), in the model's file too, and a
-    step writes them anew. Clean images pass through the network in training
-    mode as with other methods, so batch statistics are of both, although the
-    original's are of attacked images alone. `class_weight` cannot be used.
-    The averages are read and written by the position of the example in the data set:
-    labels are `{"label": labels, "index": positions}`.
+    step may write them anew. They are read and written by the position of the
+    example in the data set: labels are `{"label": labels, "index":
+    positions}`. `class_weight` cannot be used.
+
+    Clean images pass through the network in training mode as with other
+    methods, so batch statistics are of clean and attacked images, although
+    the original's are of attacked images alone.
 
     Args:
         num_examples: size of the training set, >= 1.

@@ -63,7 +63,7 @@ def test_teat_needs_the_size_of_the_training_set():
         (
             "neo_kd",
             None,
-            {"teacher": "last"},
+            {"nkd_teacher": "last"},
             "'neo_kd'.*teacher.*'last'.*neighbors",
         ),
         ("neo_kd", None, {"nkd_weight": -1.0}, "'neo_kd'.*>= 0, received -1"),

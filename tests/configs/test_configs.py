@@ -163,7 +163,7 @@ def test_settings_of_kdiga_are_those_of_its_author(name):
     assert config.attack.epsilon == 8 / 255
     assert config.attack.step_size * 10 == pytest.approx(16 / 255)
     assert config.evaluate.num_steps == 20
-    assert get_config(name, "kdiga_rs").attack.name == "noise"
+    assert get_config(name, "kdiga_rs").method.kdiga.noise == 8 / 255
 
 
 def test_a_student_of_kdiga_can_have_several_exits():
