@@ -118,7 +118,9 @@ def gather_replicas(x):
     context = tf.distribute.get_replica_context()
     if context is None or context.num_replicas_in_sync == 1:
         return x
-    return context.all_gather(x, axis=0)
+    gathered = context.all_gather(x, axis=0)
+    # It forgets the sizes of all axes.
+    return tf.ensure_shape(gathered, (None, *x.shape[1:]))
 
 
 def compile_function(function, variables):
