@@ -28,6 +28,9 @@ from keras_neokd.data.checks import split_labels
 from keras_neokd.loops import CheckedLoops
 from keras_neokd.method_state import MethodState
 from keras_neokd.method_state import make_variable
+from keras_neokd.training_checks import check_attack
+from keras_neokd.training_checks import check_present
+from keras_neokd.training_checks import check_term
 
 # Keep the random numbers of attacks in training and testing apart.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
@@ -119,13 +122,13 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             TypeError: if an argument has the wrong type.
             ValueError: if one is missing, or does not fit the model.
         """
-        _check_present(optimizer=optimizer, method=method)
+        check_present(optimizer=optimizer, method=method)
         method = methods.get(method)
         method.validate(self)
         uses_attack = method.uses_attack(self.num_exits)
         attack = method.own_attack or attack
         if uses_attack or attack is not None:
-            attack = _check_attack(attack, method, self.num_exits)
+            attack = check_attack(attack, method, self.num_exits)
         if validation_attack is not None:
             validation_attack = attacks.get(validation_attack)
             validation_attack.validate(self.num_exits)
@@ -359,7 +362,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         values, whole = {}, sum(ops.sum(loss) for loss in penalties)
         examples = ops.zeros_like(batch.weights)
         for term in terms:
-            _check_term(term, self.num_exits)
+            check_term(term, self.num_exits)
             weights = ops.convert_to_tensor(term.weights, "float32")
             if term.level == "example":
                 weighted = ops.expand_dims(batch.weights, 1) * term.values
@@ -401,51 +404,3 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         )
         result = self._reduce(batch, terms, clean, attacked, penalties)
         return self._setup.logs.testing.update(batch, result, info)
-
-
-_EXAMPLES = {
-    "optimizer": "keras.optimizers.SGD(0.1, momentum=0.9)",
-    "method": '"neo_kd"',
-    "attack": "keras_neokd.attacks.MaxAverage(keras_neokd.attacks.PGD("
-    "epsilon=8/255, step_size=2/255, num_steps=7))",
-}
-
-
-def _check_present(**arguments):
-    for name, value in arguments.items():
-        if value is None:
-            raise ValueError(
-                f"`compile` needs `{name}`, for example "
-                f"{name}={_EXAMPLES[name]}."
-            )
-
-
-def _check_term(term, num_exits):
-    rank = {"example": 2, "batch": 1, "weights": 1}.get(term.level)
-    shape = tuple(term.values.shape)
-    if len(shape) != rank or shape[-1] != num_exits:
-        raise ValueError(
-            f"Term {term.name!r} needs values (batch, exits), or (exits,) "
-            'with level="batch" or level="weights", for '
-            f"{num_exits} exits; received shape {shape} with "
-            f"level={term.level!r}."
-        )
-
-
-def _check_attack(attack, method, num_exits):
-    """Return the attack of training."""
-    _check_present(attack=attack)
-    attack = attacks.get(attack)
-    attack.validate(num_exits)
-    if attack.epsilon == 0:
-        raise ValueError(
-            "Training needs an attack with epsilon > 0, received "
-            f"{attack!r}. epsilon=0 is for evaluation only."
-        )
-    if method.replaces_attack() and not hasattr(attack, "with_loss"):
-        raise ValueError(
-            f"{method!r} has an inner objective of its own, so it needs an "
-            "attack whose loss can be replaced, PGD or MaxAverage(PGD); "
-            f"received {attack!r}."
-        )
-    return attack

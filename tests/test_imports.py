@@ -40,6 +40,7 @@ ALLOWED = {
     "logs": set(),
     "heads": set(),
     "method_state": set(),
+    "training_checks": {"attacks"},
     "teacher": {"backend", "losses", "heads"},
     "loops": {"data.checks"},
     "training": {
@@ -49,6 +50,7 @@ ALLOWED = {
         "logs",
         "loops",
         "method_state",
+        "training_checks",
         "data.checks",
     },
     "multi_exit": {

@@ -11,6 +11,7 @@ methods.NEOKD() + 0.5 * methods.KDIGA(teacher)
 methods.get("neo_kd")              # the same by name
 """
 
+from keras_neokd.methods.adversarial_training import AdversarialTraining
 from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Step
 from keras_neokd.methods.context import Term
@@ -18,7 +19,6 @@ from keras_neokd.methods.exit_distillation import ARD
 from keras_neokd.methods.exit_distillation import SKD
 from keras_neokd.methods.kdiga import KDIGA
 from keras_neokd.methods.lw import LW
-from keras_neokd.methods.method import AdversarialTraining
 from keras_neokd.methods.method import Method
 from keras_neokd.methods.method import Sum
 from keras_neokd.methods.neo_kd import EOKD

@@ -21,6 +21,7 @@ from keras_neokd import losses
 from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
 from keras_neokd.attacks.uniform_noise import UniformNoise
+from keras_neokd.methods import input_gradients
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 from keras_neokd.teacher import Teacher
@@ -298,20 +299,17 @@ class KDIGA(Method):
 
     def _align(self, context, images, teacher_logits):
         seen = images[self.alignment]
-        taught = self._student_gradients(context, seen)
-        teaching = self._teacher.input_gradient(seen, context.labels)
-        num_exits = context.clean.shape[1]
-        squares = ops.stack(
-            [
-                _squared_distance(taught.get(exit, teaching), teaching)
-                for exit in range(num_exits)
-            ],
-            axis=1,
+        aligned, squares = input_gradients.squared_distances(
+            context,
+            seen,
+            self._teacher.input_gradient(seen, context.labels),
+            self.exits,
         )
+        num_exits = context.clean.shape[1]
         weight = self.alignment_weight
         if self.exits == "average":
             weight /= num_exits
-        weights = tuple(weight * (i in taught) for i in range(num_exits))
+        weights = tuple(weight * (i in aligned) for i in range(num_exits))
         mask = self._mask(self.alignment, teacher_logits, context.labels)
         if self.norm == "example":
             return Term("alignment", mask * losses.norm(squares), weights)
@@ -319,30 +317,6 @@ class KDIGA(Method):
         batch_size = ops.cast(ops.shape(squares)[0], squares.dtype)
         values = losses.norm(ops.sum(squares, axis=0)) / batch_size**2
         return Term("alignment", values, weights, level="batch")
-
-    def _student_gradients(self, context, images):
-        """Return a dict from exits to the gradients that are aligned."""
-        num_exits = context.predict.num_exits
-
-        def gradient(exits):
-            def score(x):
-                logits = context.predict(x, exits)
-                values = [
-                    losses.cross_entropy(each, context.labels)
-                    for each in logits
-                ]
-                return sum(values) / len(values)
-
-            return backend.differentiable_input_gradient(score, images)
-
-        if self.exits == "average":
-            # One for all: each exit has a share of the weight.
-            shared = gradient(tuple(range(num_exits)))
-            return dict.fromkeys(range(num_exits), shared)
-        exits = None if self.exits == "each" else self.exits
-        return {
-            exit: gradient((exit,)) for exit in select_exits(exits, num_exits)
-        }
 
     def _mask(self, kind, teacher_logits, labels):
         """Return 1 for examples that count and 0 for others, `(batch, 1)`."""
@@ -391,8 +365,3 @@ def _check_frozen(teacher, model):
             f"for example {shared[0].path!r}, and would change with every "
             "step. Give a copy: keras.models.clone_model and set_weights."
         )
-
-
-def _squared_distance(gradients, others):
-    axes = tuple(range(1, len(others.shape)))
-    return ops.sum(ops.square(gradients - others), axis=axes)

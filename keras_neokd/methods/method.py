@@ -1,4 +1,4 @@
-"""The contract of all training methods, and plain adversarial training.
+"""The contract of all training methods, and sums of them.
 
 A method turns what a step knows into loss terms; the training step weighs,
 sums and logs them. A new method is one class with two methods:
@@ -177,40 +177,6 @@ class Method(Configurable):
     def replaces_attack(self):
         """Tell whether the method has an inner objective of its own."""
         return type(self).training_attack is not Method.training_attack
-
-
-@keras.saving.register_keras_serializable("keras_neokd")
-class AdversarialTraining(Method):
-    """Adversarial training without distillation (Eq. 4).
-
-    `sum over exits of CE(f_i(x), y) + CE(f_i(x_adv), y)`: the paper's
-    baseline "Adv. w/o Distill". Triple-wins (Hu et al. 2020) weighs both
-    with 0.5; `adversarial_weight=0` is training on clean images only.
-
-    Args:
-        clean_weight: weight of the first term, >= 0. Defaults to 1.
-        adversarial_weight: weight of the second, >= 0. Defaults to 1.
-
-    Raises:
-        TypeError, ValueError: if a weight is no number >= 0.
-    """
-
-    extras_use_attack = False
-
-    def __init__(self, clean_weight=1.0, adversarial_weight=1.0):
-        self.clean_weight = checks.number(
-            "clean_weight", clean_weight, minimum=0
-        )
-        self.adversarial_weight = checks.number(
-            "adversarial_weight", adversarial_weight, minimum=0
-        )
-
-    def base_weights(self, num_exits):
-        """See `Method.base_weights`."""
-        return (
-            (self.clean_weight,) * num_exits,
-            (self.adversarial_weight,) * num_exits,
-        )
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
