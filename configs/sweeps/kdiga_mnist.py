@@ -8,7 +8,7 @@ the same network trained on clean images only, in three ways: labels (`labels`),
 labels and the teacher's predictions (`kd`), and its input gradients in
 addition (`kdiga`, with several weights; `kdiga_each` aligns every exit). Then
 NEO-KD without and with KDIGA. 10,000 training images, 5 epochs; evaluated on
-1,000 test images under PGD-20 against the average of the exits and against
+500 test images under PGD-20 against the average of the exits and against
 each exit alone, with three epsilons and step epsilon / 10. Results are in
 docs/results.md.
 """
@@ -21,7 +21,7 @@ SHARED = (
     "--config.train.epochs=5",
     "--config.optimizer.milestones=()",
     "--config.optimizer.learning_rate=0.01",
-    "--config.evaluate.num_examples=1000",
+    "--config.evaluate.num_examples=500",
     "--config.evaluate.attacks=('average','single')",
     "--config.evaluate.num_steps=20",
 )
