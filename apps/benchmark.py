@@ -102,12 +102,9 @@ def show(record, workdir, console):
 
 def main(arguments):
     """Run the benchmark as the flags say; 1 if a contestant failed."""
-    settings = program.read_settings(Settings, _FLAGS, arguments)
-    workdir = program.make_workdir(_WORKDIR.value)
-    console = program.Console()
-    record = run(settings, workdir, console)
-    show(record, workdir, console)
-    return program.exit_status(record)
+    return program.run_app(
+        Settings, _FLAGS, _WORKDIR.value, run, show, arguments
+    )
 
 
 if __name__ == "__main__":

@@ -110,12 +110,9 @@ def show(record, workdir, console):
 
 def main(arguments):
     """Run the comparison as the flags say; 1 if a method failed."""
-    settings = program.read_settings(MethodSettings, _FLAGS, arguments)
-    workdir = program.make_workdir(_WORKDIR.value)
-    console = program.Console()
-    record = run(settings, workdir, console)
-    show(record, workdir, console)
-    return program.exit_status(record)
+    return program.run_app(
+        MethodSettings, _FLAGS, _WORKDIR.value, run, show, arguments
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def sweep(sweep_file, path, only=()):
         RuntimeError: if runs failed; the others are done all the same.
     """
     path = pathlib.Path(path).expanduser()
-    runs = read_sweep(sweep_file)
+    runs, evaluations = read_sweep(sweep_file)
     chosen = [name for name in runs if not only or name.startswith(tuple(only))]
     if not chosen:
         raise ValueError(
@@ -36,7 +36,6 @@ def sweep(sweep_file, path, only=()):
             f"expected the beginning of one of {', '.join(runs)}."
         )
     workdir.check_writable(path)
-    evaluations = read_evaluations(sweep_file)
     failed, rows = [], []
     for number, name in enumerate(chosen, start=1):
         print(f"--- run {number} of {len(chosen)}: {name}", flush=True)
@@ -70,10 +69,14 @@ def _rows(path, names, evaluations):
 
 
 def read_sweep(sweep_file):
-    """Return a dict from names to flags.
+    """Return the runs and the evaluations of a sweep.
 
     Args:
-        sweep_file: Python file with `get_runs()`.
+        sweep_file: Python file with `get_runs()`, and perhaps with
+            `get_evaluations()`.
+
+    Returns:
+        Two dicts from names to flags, of `apps.train` and `apps.evaluate`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -87,17 +90,8 @@ def read_sweep(sweep_file):
             f"--sweep={sweep_file} has no function get_runs(), see "
             "apps/sweep.py."
         )
-    return found["get_runs"]()
-
-
-def read_evaluations(sweep_file):
-    """Return a dict from names of evaluations to flags of `apps.evaluate`.
-
-    Args:
-        sweep_file: Python file, perhaps with `get_evaluations()`.
-    """
-    found = runpy.run_path(str(sweep_file))
-    return found.get("get_evaluations", lambda: {"": []})()
+    get_evaluations = found.get("get_evaluations", lambda: {"": []})
+    return found["get_runs"](), get_evaluations()
 
 
 def _train_and_evaluate(run, flags, evaluations):

@@ -43,9 +43,8 @@ class MethodState:
             ValueError: if it is of another shape.
         """
         names = list(store.keys())
-        super().load_own_variables(
-            {name: store[name] for name in names if _PREFIX not in name}
-        )
+        of_layers = [name for name in names if not name.startswith(_PREFIX)]
+        super().load_own_variables({name: store[name] for name in of_layers})
         for name, variable in self._state().items():
             if f"{_PREFIX}{name}" not in names:
                 continue

@@ -104,6 +104,23 @@ class Console(rich.console.Console):
         self.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def run_app(settings_class, holders, workdir, run, show, arguments):
+    """Measure and show as the flags say; 1 if a contestant failed.
+
+    Args:
+        settings_class, holders, arguments: as in `read_settings`.
+        workdir: name of the folder for the results.
+        run: function of settings, folder and console that returns a record.
+        show: function of record, folder and console.
+    """
+    settings = read_settings(settings_class, holders, arguments)
+    folder = make_workdir(workdir)
+    console = Console()
+    record = run(settings, folder, console)
+    show(record, folder, console)
+    return exit_status(record)
+
+
 def exit_status(record):
     """Return 1 if a contestant failed, else 0."""
     has_failed = any(

@@ -98,7 +98,7 @@ def gradient_alignment(
     images, labels = batches.check(student, images, labels, batch_size)
     taught_by = Teacher(teacher, teacher_exit)
     taught_by.check(student)
-    step = _compiled_step(student, taught_by.forward, teacher)
+    step = _compiled_step(student, taught_by)
     outputs = batches.over_examples(step, images, labels, batch_size, verbose)
     names = ("student_norms", "teacher_norms")
     for model, name in zip((student, teacher), names, strict=True):
@@ -106,7 +106,7 @@ def gradient_alignment(
     return GradientAlignmentResult(student.exit_names, **outputs)
 
 
-def _compiled_step(student, teacher_logits, teacher):
+def _compiled_step(student, teacher):
     predict = student.exit_logits()
 
     def step(images, labels, index):
@@ -114,16 +114,15 @@ def _compiled_step(student, teacher_logits, teacher):
         images = ops.convert_to_tensor(images)
         labels = ops.convert_to_tensor(labels)
 
-        def gradient(logits):
-            return backend.value_and_input_gradient(
-                lambda x: losses.cross_entropy(logits(x), labels), images
-            )[1]
+        def gradient(exit_):
+            def loss(x):
+                return losses.cross_entropy(predict(x, (exit_,))[0], labels)
 
-        wanted = gradient(teacher_logits)
+            return backend.value_and_input_gradient(loss, images)[1]
+
+        wanted = teacher.input_gradient(images, labels)
         columns = [
-            _compare(
-                gradient(lambda x, own=(exit_,): predict(x, own)[0]), wanted
-            )
+            _compare(gradient(exit_), wanted)
             for exit_ in range(student.num_exits)
         ]
         stacked = {
@@ -132,7 +131,8 @@ def _compiled_step(student, teacher_logits, teacher):
         }
         return {**stacked, "teacher_norms": _direction_and_norm(wanted)[1]}
 
-    models = [student] if teacher is student else [student, teacher]
+    network = teacher.network
+    models = [student] if network is student else [student, network]
     variables = [
         variable
         for model in models

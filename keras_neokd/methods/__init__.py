@@ -5,7 +5,7 @@ from keras_neokd import methods
 methods.AdversarialTraining()      # Eq. 4, no distillation
 methods.NEOKD()                    # Eq. 7 with the paper's weights
 methods.SKD(), methods.ARD()       # distillation baselines
-methods.LW(), methods.TRADES(), methods.TEAT(num_examples=50_000)
+methods.LW(), methods.TRADES(), methods.TEAT(50_000, num_epochs=150)
 methods.KDIGA(teacher)             # another network's input gradients
 methods.NEOKD() + 0.5 * methods.KDIGA(teacher)
 methods.get("neo_kd")              # the same by name
@@ -58,7 +58,8 @@ def get(identifier):
             raise ValueError(
                 f"Unknown method {identifier!r}: the known ones are "
                 f"{sorted(BY_NAME)}; methods.KDIGA(teacher) and "
-                "methods.TEAT(num_examples) need to be written as objects."
+                "methods.TEAT(num_examples, num_epochs) need to be written "
+                "as objects."
             )
         return BY_NAME[identifier]()
     raise TypeError(

@@ -1,8 +1,28 @@
-"""Checks of constructor arguments that the models share."""
+"""What the models share about their constructor arguments."""
 
 import keras
 
 from keras_neokd import checks
+
+
+class BuiltFromArguments:
+    """Mixin in front of a model that keeps them in `_arguments`.
+
+    Files hold the arguments instead of the graph.
+    """
+
+    def get_config(self):
+        """Return the constructor arguments."""
+        return {
+            **self._arguments,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Build the model from what `get_config` returned."""
+        return cls(**config)
 
 
 def image_shape(input_shape, minimum_size=1):

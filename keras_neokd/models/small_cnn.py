@@ -8,6 +8,7 @@ import keras
 from keras import layers
 
 from keras_neokd import checks
+from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import share
 from keras_neokd.models.image_conv import ImageConv2D
@@ -19,7 +20,7 @@ _MINIMUM_SIZE = 16
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class SmallCNN(MultiExitModel):
+class SmallCNN(BuiltFromArguments, MultiExitModel):
     """Classify small images with a plain convolutional network of 3 exits.
 
     Four 3 x 3 convolutions without padding, two max-poolings and a dense
@@ -86,19 +87,6 @@ class SmallCNN(MultiExitModel):
             A `SmallCNN` for 28 x 28 x 1 images and 10 classes.
         """
         return cls(**overrides)
-
-    def get_config(self):
-        """Return the constructor arguments."""
-        return {
-            **self._arguments,
-            "name": self.name,
-            "trainable": self.trainable,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Build the model from what `get_config` returned."""
-        return cls(**config)
 
 
 def _build_exits(inputs, num_classes, dropout):

@@ -268,3 +268,4 @@ def test_any_keras_model_can_be_the_teacher_of_kdiga(tmp_path):
     keras.Model(inputs, logits).save(tmp_path / "plain.keras")
     method = build(get_config("kdiga", str(tmp_path / "plain.keras")))
     method.validate(models.SmallCNN.mnist())
+    assert method.teacher.count_params() == 28 * 28 * 10 + 10

@@ -87,10 +87,9 @@ def test_every_run_of_a_sweep_is_a_config_that_builds(file, tmp_path):
     outputs = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
     (tmp_path / "teacher").mkdir()
     keras.Model(inputs, outputs).save(tmp_path / "teacher" / "model.keras")
-    runs = sweeping.read_sweep(file)
+    runs, evaluations = sweeping.read_sweep(file)
     # No two runs are the same.
     assert len({tuple(each) for each in runs.values()}) == len(runs)
-    evaluations = sweeping.read_evaluations(file)
     for arguments in runs.values():
         for changes in evaluations.values():
             line = [*arguments, *changes]
@@ -105,7 +104,7 @@ def test_every_run_of_a_sweep_is_a_config_that_builds(file, tmp_path):
 
 
 def test_appendix_d_tries_13_pairs_and_two_more_gammas():
-    runs = sweeping.read_sweep(SWEEPS / "appendix_d.py")
+    runs, _ = sweeping.read_sweep(SWEEPS / "appendix_d.py")
     methods = [
         building.build_method(parse(arguments), 7)
         for arguments in runs.values()
@@ -130,7 +129,7 @@ def test_appendix_d_tries_13_pairs_and_two_more_gammas():
 
 
 def test_the_sweep_of_methods_has_two_seeds_where_it_says_so():
-    runs = sweeping.read_sweep(SWEEPS / "mnist_methods.py")
+    runs, _ = sweeping.read_sweep(SWEEPS / "mnist_methods.py")
     seeds = [name for name in runs if name.endswith("_seed_1")]
     assert len(runs) == 28
     assert len(seeds) == 4

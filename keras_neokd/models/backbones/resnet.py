@@ -36,7 +36,7 @@ _STEM_STRIDES = {"cifar": 1, "imagenet": 4}
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class ResNet(MultiExitModel):
+class ResNet(arguments.BuiltFromArguments, MultiExitModel):
     """Classify images with a residual network.
 
     After each stage that is to be an exit follow global average pooling and
@@ -176,19 +176,6 @@ class ResNet(MultiExitModel):
             "stem": "imagenet",
         }
         return cls(**{**defaults, **_of_depth(depth), **overrides})
-
-    def get_config(self):
-        """Return the constructor arguments."""
-        return {
-            **self._arguments,
-            "name": self.name,
-            "trainable": self.trainable,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Build the model from what `get_config` returned."""
-        return cls(**config)
 
 
 def _of_depth(depth):

@@ -28,7 +28,7 @@ _SIZES = {
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class VisionTransformer(MultiExitModel):
+class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
     """Classify images with a transformer on patches.
 
     Patches become tokens, to which learned positions are added; every block
@@ -171,19 +171,6 @@ class VisionTransformer(MultiExitModel):
             "patch_size": 16,
         }
         return cls(**{**defaults, **_of_size(size), **overrides})
-
-    def get_config(self):
-        """Return the constructor arguments."""
-        return {
-            **self._arguments,
-            "name": self.name,
-            "trainable": self.trainable,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Build the model from what `get_config` returned."""
-        return cls(**config)
 
 
 def _of_size(size):

@@ -14,6 +14,7 @@ import dataclasses
 import keras
 
 from keras_neokd import checks
+from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.msdnet.graph import connect
 from keras_neokd.models.msdnet.plan import Settings
 from keras_neokd.multi_exit import MultiExitModel
@@ -42,7 +43,7 @@ _TINY_IMAGENET = {
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class MSDNet(MultiExitModel):
+class MSDNet(BuiltFromArguments, MultiExitModel):
     """Classify images with a multi-scale dense network.
 
     The network keeps feature maps at several scales. Every layer adds
@@ -150,7 +151,7 @@ class MSDNet(MultiExitModel):
         )
         inputs, outputs = connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self._settings = settings
+        self._arguments = dataclasses.asdict(settings)
 
     @classmethod
     def cifar10(cls, **overrides):
@@ -210,19 +211,6 @@ class MSDNet(MultiExitModel):
             An `MSDNet`.
         """
         return cls(**{"name": "msdnet_imagenet", **_IMAGENET, **overrides})
-
-    def get_config(self):
-        """Return the constructor arguments."""
-        return {
-            **dataclasses.asdict(self._settings),
-            "name": self.name,
-            "trainable": self.trainable,
-        }
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Build the model from what `get_config` returned."""
-        return cls(**config)
 
     def _stage_layers(self, exit_index):
         """List the layers up to block `exit_index` (from 0), without heads.
