@@ -185,6 +185,58 @@ def margin(logits, labels):
     return other - _true_class(logits, labels)
 
 
+def dlr(logits, labels):
+    """Difference of logits ratio: the margin, whatever the scale of logits.
+
+    `(max_{i != y} z_i - z_y) / (z_first - z_third)`, where `z_first` and
+    `z_third` are the largest and third largest logit (Croce and Hein 2020,
+    Eq. 6). Where these two are equal, 1e-12 stands below the line.
+
+    Args:
+        logits: `(batch, classes)` of at least 3 classes.
+        labels: integers `(batch,)`.
+
+    Returns:
+        `(batch,)`.
+    """
+    largest = ops.top_k(logits, 3)[0]
+    scale = largest[..., 0] - largest[..., 2] + 1e-12
+    return margin(logits, labels) / scale
+
+
+def targeted_margin(logits, labels, targets):
+    """Logit of a target class minus that of the true class.
+
+    Args:
+        logits: `(batch, classes)`.
+        labels: integers `(batch,)`.
+        targets: integers `(batch,)`.
+
+    Returns:
+        `(batch,)`.
+    """
+    return _true_class(logits, targets) - _true_class(logits, labels)
+
+
+def targeted_dlr(logits, labels, targets):
+    """Targeted difference of logits ratio (Croce and Hein 2020, Eq. 7).
+
+    `(z_t - z_y) / (z_first - (z_third + z_fourth) / 2)`.
+
+    Args:
+        logits: `(batch, classes)` of at least 4 classes.
+        labels: integers `(batch,)`.
+        targets: integers `(batch,)`.
+
+    Returns:
+        `(batch,)`.
+    """
+    largest = ops.top_k(logits, 4)[0]
+    middle = (largest[..., 2] + largest[..., 3]) / 2
+    scale = largest[..., 0] - middle + 1e-12
+    return targeted_margin(logits, labels, targets) / scale
+
+
 def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
     """Mean clean prediction of each exit and its neighbours (Eq. 5).
 

@@ -7,14 +7,23 @@ attacks.MaxAverage(pgd)                       # the paper's training attack
 pgd.with_objective(attacks.SingleExit(0))     # attack the first exit only
 """
 
+from keras_neokd.attacks.apgd import APGD
+from keras_neokd.attacks.apgd import TargetedAPGD
 from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.attack import ExitLogits
+from keras_neokd.attacks.auto_attack import AutoAttack
+from keras_neokd.attacks.cw import CW
+from keras_neokd.attacks.fab import FAB
+from keras_neokd.attacks.fab import TargetedFAB
 from keras_neokd.attacks.max_average import MaxAverage
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.pgd import PGD
+from keras_neokd.attacks.search import SearchAttack
+from keras_neokd.attacks.square import Square
 from keras_neokd.attacks.uniform_noise import UniformNoise
+from keras_neokd.attacks.worst_case import WorstCase
 
 _EXAMPLES = {
     "average": "PGD(epsilon=8/255, step_size=2/255, num_steps=7)",
@@ -60,13 +69,22 @@ def get(identifier):
 
 
 __all__ = [
+    "APGD",
+    "CW",
+    "FAB",
     "PGD",
     "Attack",
+    "AutoAttack",
     "AverageExits",
     "ExitLogits",
     "MaxAverage",
     "Objective",
+    "SearchAttack",
     "SingleExit",
+    "Square",
+    "TargetedAPGD",
+    "TargetedFAB",
     "UniformNoise",
+    "WorstCase",
     "get",
 ]

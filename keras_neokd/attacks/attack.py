@@ -17,9 +17,9 @@ from keras import ops
 
 from keras_neokd import checks
 from keras_neokd import randomness
+from keras_neokd.attacks.geometry import NORMS
+from keras_neokd.attacks.geometry import project
 from keras_neokd.configurable import Configurable
-
-NORMS = ("linf", "l2")
 
 
 class ExitLogits:
@@ -65,12 +65,17 @@ class Attack(Configurable):
             for `"linf"`, or `norm` is unknown.
     """
 
+    # Whether `epsilon` may be None: no ball.
+    may_be_unbounded = False
+
     def __init__(self, epsilon, norm="linf"):
         if norm not in NORMS:
             raise ValueError(
                 f"Unknown norm {norm!r}: expected one of {list(NORMS)}."
             )
-        self.epsilon = checks.number("epsilon", epsilon, minimum=0)
+        if epsilon is not None or not self.may_be_unbounded:
+            epsilon = checks.number("epsilon", epsilon, minimum=0)
+        self.epsilon = epsilon
         self.norm = norm
         if norm == "linf" and self.epsilon > 1:
             raise ValueError(
@@ -94,11 +99,12 @@ class Attack(Configurable):
         """
         raise NotImplementedError
 
-    def validate(self, num_exits):
-        """Raise `ValueError` if the attack names exits that do not exist.
+    def validate(self, num_exits, num_classes=None):
+        """Raise `ValueError` if a model cannot be attacked like this.
 
         Args:
             num_exits: number of exits of the model to attack.
+            num_classes: number of its classes, or `None` if not known.
         """
 
     def logged(self, num_exits):
@@ -145,7 +151,7 @@ class Attack(Configurable):
                 "`model.exit_logits()` of a MultiExitModel, or wrap your own "
                 f"function in `ExitLogits`. Received {predict!r}."
             )
-        self.validate(predict.num_exits)
+        self.validate(predict.num_exits)  # Before the model sees images.
         if labels is None:
             raise ValueError(
                 "An attack needs the true `labels` of the images, received "
@@ -155,44 +161,12 @@ class Attack(Configurable):
         labels = ops.convert_to_tensor(labels)
         host_images = ops.convert_to_numpy(images)
         checks.images_and_labels(host_images)  # Before the model sees them.
+        num_classes = predict(images[:1], (0,))[0].shape[-1]
         checks.images_and_labels(
-            host_images,
-            ops.convert_to_numpy(labels),
-            num_classes=predict(images[:1], (0,))[0].shape[-1],
+            host_images, ops.convert_to_numpy(labels), num_classes=num_classes
         )
+        self.validate(predict.num_exits, num_classes)
         labels = checks.class_indices(labels)
         index = np.arange(images.shape[0], dtype="int32")
         keys = randomness.bits(randomness.check_seed(seed), index)
         return self.generate(predict, images, labels, keys)[0]
-
-
-def project(adversarial, images, epsilon, norm):
-    """Project onto the ball around `images`, then onto [0, 1].
-
-    Args:
-        adversarial: tensor `(batch, ...)`.
-        images: tensor of the same shape, in [0, 1].
-        epsilon: radius of the ball.
-        norm: `"linf"` or `"l2"`.
-
-    Returns:
-        Tensor of the same shape.
-    """
-    if norm == "linf":
-        adversarial = ops.clip(adversarial, images - epsilon, images + epsilon)
-    else:
-        difference = adversarial - images
-        scale = epsilon / ops.maximum(example_norm(difference), 1e-12)
-        adversarial = images + difference * ops.minimum(scale, 1.0)
-    # Clipping moves each pixel towards the image, so it stays in the ball.
-    return ops.clip(adversarial, 0.0, 1.0)
-
-
-def example_norm(x):
-    """Return the L2 norm of each example, shaped to broadcast against `x`.
-
-    Args:
-        x: tensor `(batch, ...)`.
-    """
-    axes = tuple(range(1, len(x.shape)))
-    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))

@@ -59,9 +59,11 @@ class MaxAverage(Attack):
         """Return a copy that maximises another loss, see `PGD.with_loss`."""
         return MaxAverage(self.attack.with_loss(loss, random_start), self.exits)
 
-    def validate(self, num_exits):
+    def validate(self, num_exits, num_classes=None):
         """See `Attack.validate`."""
-        select_exits(self.exits, num_exits)
+        exits = select_exits(self.exits, num_exits)
+        loss = self.attack.objective.loss
+        AverageExits(exits, loss).check(num_exits, num_classes)
 
     def logged(self, num_exits):
         """See `Attack.logged`."""

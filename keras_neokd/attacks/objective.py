@@ -4,29 +4,39 @@
     AverageExits()                 # fool the mean over all exits (Eq. 3)
     AverageExits(exits=(0, 1))     # ... over some exits
     SingleExit(-1, loss="margin")  # maximise the margin of the last exit
+    AverageExits(success="any")    # done when any exit is wrong
 
 Objectives are values: an attack takes one as an argument, so there is one PGD
 and not one per objective. Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
 import keras
+from keras import ops
 
 from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd.configurable import Configurable
 
-_LOSSES = {"cross_entropy": losses.cross_entropy, "margin": losses.margin}
+_LOSSES = {
+    "cross_entropy": losses.cross_entropy,
+    "margin": losses.margin,
+    "dlr": losses.dlr,
+}
+# The fewest classes of which a loss can be computed.
+_FEWEST_CLASSES = {"dlr": 3}
 
 
 class Objective(Configurable):
     """Per-example score of an attacked image: the higher, the more fooled.
 
     A new objective overrides `exit_indices`; the score is the mean of the
-    loss over these exits.
+    loss over these exits, and an image counts as fooled when all of them are
+    wrong.
 
     Args:
         loss: `"cross_entropy"`, `"margin"` (largest wrong logit minus the
-            true one), or a function of `(logits, labels, exit)` that returns
+            true one), `"dlr"` (the margin divided by the range of the
+            largest logits, see `losses.dlr`), or a function of `(logits, labels, exit)` that returns
             `(batch,)`, where `exit` is the 0-based index of the exit. A
             function cannot be saved.
 
@@ -57,6 +67,48 @@ class Objective(Configurable):
             ValueError: if the objective names an exit that does not exist.
         """
         raise NotImplementedError
+
+    def check(self, num_exits, num_classes=None):
+        """See whether a model can be attacked like this.
+
+        Args:
+            num_exits: number of exits of the model.
+            num_classes: number of its classes, or `None` if not known.
+
+        Raises:
+            ValueError: if an exit does not exist, or the loss needs more
+                classes.
+        """
+        self.exit_indices(num_exits)
+        fewest = 2 if callable(self.loss) else _FEWEST_CLASSES.get(self.loss, 2)
+        if num_classes is not None and num_classes < fewest:
+            raise ValueError(
+                f"loss={self.loss!r} needs at least {fewest} classes, "
+                f"received a model of {num_classes}. Use loss='margin'."
+            )
+
+    def fooled(self, logits, labels):
+        """Say which images count as adversarial.
+
+        Args:
+            logits: as in `__call__`.
+            labels: integers `(batch,)`.
+
+        Returns:
+            Booleans `(batch,)`.
+        """
+        return ops.all(_wrong(logits, labels), axis=1)
+
+    def combined_logits(self, logits):
+        """Return one prediction `(batch, classes)` of the exits together.
+
+        What FAB linearises, and what targeted attacks rank the classes by:
+        the mean of the logits (NEO-KD, appendix H).
+
+        Args:
+            logits: as in `__call__`.
+        """
+        return sum(logits) / len(logits)
 
     def __call__(self, logits, labels, exits=None):
         """Score a batch.
@@ -106,15 +158,35 @@ class AverageExits(Objective):
     Args:
         exits: 0-based indices of the exits, or `None` (default) for all.
         loss: see `Objective`.
+        success: when an image counts as adversarial: `"all"` (default, the
+            paper's appendix H) when every exit is wrong, `"any"` when one
+            is. Attacks that give back the clean image where they fail look
+            weaker under `"all"`, see docs/evaluation.md.
+
+    Raises:
+        ValueError: if `loss` or `success` is unknown.
     """
 
-    def __init__(self, exits=None, loss="cross_entropy"):
+    def __init__(self, exits=None, loss="cross_entropy", success="all"):
         super().__init__(loss)
         self.exits = check_exits(exits)
+        self.success = checks.choice("success", success, ("all", "any"))
+
+    def fooled(self, logits, labels):
+        """See `Objective.fooled`."""
+        over_exits = ops.all if self.success == "all" else ops.any
+        return over_exits(_wrong(logits, labels), axis=1)
 
     def exit_indices(self, num_exits):
         """See `Objective.exit_indices`."""
         return select_exits(self.exits, num_exits)
+
+
+def _wrong(logits, labels):
+    """Return which exits are wrong, booleans `(batch, exits)`."""
+    predictions = ops.argmax(ops.stack(logits, axis=1), axis=-1)
+    labels = ops.expand_dims(ops.cast(labels, "int32"), 1)
+    return ops.not_equal(ops.cast(predictions, "int32"), labels)
 
 
 def check_exits(exits):

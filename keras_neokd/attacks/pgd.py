@@ -13,8 +13,11 @@ from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.attack import example_norm
-from keras_neokd.attacks.attack import project
+from keras_neokd.attacks.geometry import per_example
+from keras_neokd.attacks.geometry import project
+from keras_neokd.attacks.geometry import random_direction
+from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.geometry import steepest_step
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 
@@ -107,9 +110,9 @@ class PGD(Attack):
             changes["random_start"] = random_start
         return type(self)(**{**self.arguments(), **changes})
 
-    def validate(self, num_exits):
+    def validate(self, num_exits, num_classes=None):
         """See `Attack.validate`."""
-        self.objective.exit_indices(num_exits)
+        self.objective.check(num_exits, num_classes)
 
     def perturb(self, predict, images, labels, keys):
         """See `Attack.perturb`. `info` is empty."""
@@ -136,34 +139,21 @@ class PGD(Attack):
             unit = 2.0 * randomness.example_uniform(keys, shape) - 1.0
             noise = self.epsilon * unit
         else:
-            direction = randomness.example_normal(keys, shape)
-            length = ops.reshape(
-                randomness.uniform(keys, -1), (-1,) + (1,) * len(shape)
-            )
-            noise = self.epsilon * length * direction / example_norm(direction)
+            length = per_example(randomness.uniform(keys, -1), images)
+            noise = self.epsilon * length * random_direction(keys, shape, "l2")
         return project(images + noise, images, self.epsilon, self.norm)
 
     def _ascend(self, score, images, start):
         def step(_, adversarial):
             _, gradient = backend.value_and_input_gradient(score, adversarial)
             return project(
-                adversarial + self.step_size * self._direction(gradient),
+                adversarial + self.step_size * steepest_step(gradient, self.norm),
                 images,
                 self.epsilon,
                 self.norm,
             )
 
         return ops.fori_loop(0, self.num_steps, step, start)
-
-    def _direction(self, gradient):
-        if self.norm == "linf":
-            return ops.sign(gradient)
-        # Two divisions: the square of a tiny gradient is zero in float32.
-        axes = tuple(range(1, len(gradient.shape)))
-        largest = ops.max(ops.abs(gradient), axis=axes, keepdims=True)
-        gradient = gradient / ops.maximum(largest, 1e-37)
-        # Now the norm is at least 1, or the gradient is zero and stays so.
-        return gradient / ops.maximum(example_norm(gradient), 1.0)
 
     def _best_of_restarts(self, score, run):
         first = run(0)
@@ -193,8 +183,7 @@ def keep_better(images, highest, candidate, value):
         and anything is better than NaN.
     """
     better = ops.logical_or(value > highest, ops.isnan(highest))
-    shaped = ops.reshape(better, (-1,) + (1,) * (len(images.shape) - 1))
     return (
-        ops.where(shaped, candidate, images),
+        select(better, candidate, images),
         ops.where(better, value, highest),
     )

@@ -3,6 +3,7 @@
 Each module offers the same names; adding a backend means adding one file.
 
 - `value_and_input_gradient(function, x)`: gradient of per-example values;
+- `value_gradient_and_outputs(function, x)`: the same, with other outputs;
 - `differentiable_input_gradient(function, x)`: the same for losses that are
   made of it;
 - `frozen_state(variables)`: scope in which a forward pass changes nothing;
@@ -24,6 +25,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import gather_replicas
     from keras_neokd.backend.tensorflow import global_batch
     from keras_neokd.backend.tensorflow import value_and_input_gradient
+    from keras_neokd.backend.tensorflow import value_gradient_and_outputs
 elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import TrainStep
     from keras_neokd.backend.jax import compile_function
@@ -33,6 +35,7 @@ elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import gather_replicas
     from keras_neokd.backend.jax import global_batch
     from keras_neokd.backend.jax import value_and_input_gradient
+    from keras_neokd.backend.jax import value_gradient_and_outputs
 elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import TrainStep
     from keras_neokd.backend.torch import compile_function
@@ -42,6 +45,7 @@ elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import gather_replicas
     from keras_neokd.backend.torch import global_batch
     from keras_neokd.backend.torch import value_and_input_gradient
+    from keras_neokd.backend.torch import value_gradient_and_outputs
 else:
     raise ImportError(
         "keras_neokd trains with the Keras backends tensorflow, jax and "
@@ -57,4 +61,5 @@ __all__ = [
     "gather_replicas",
     "global_batch",
     "value_and_input_gradient",
+    "value_gradient_and_outputs",
 ]

@@ -17,13 +17,30 @@ def value_and_input_gradient(function, x):
     Returns:
         Tuple of values `(batch,)` and gradient of the shape of `x`.
     """
+    return value_gradient_and_outputs(lambda x: (function(x), ()), x)[:2]
+
+
+def value_gradient_and_outputs(function, x):
+    """Return values, the gradient of their sum, and other outputs.
+
+    Args:
+        function: maps images `(batch, ...)` to a tuple: values `(batch,)`,
+            and a structure of tensors to hand on.
+        x: images.
+
+    Returns:
+        Tuple of values `(batch,)`, gradient of the shape of `x`, and the
+        structure.
+    """
 
     def total(images):
-        values = function(images)
-        return values.sum(), values
+        values, outputs = function(images)
+        return values.sum(), (values, outputs)
 
-    (_, values), gradient = jax.value_and_grad(total, has_aux=True)(x)
-    return values, gradient
+    (_, (values, outputs)), gradient = jax.value_and_grad(total, has_aux=True)(
+        x
+    )
+    return values, gradient, outputs
 
 
 def differentiable_input_gradient(function, x):

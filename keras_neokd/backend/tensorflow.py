@@ -17,10 +17,28 @@ def value_and_input_gradient(function, x):
     Raises:
         ValueError: if no gradient reaches the images.
     """
-    values, gradient = _values_and_gradient(function, x)
+    return value_gradient_and_outputs(lambda x: (function(x), ()), x)[:2]
+
+
+def value_gradient_and_outputs(function, x):
+    """Return values, the gradient of their sum, and other outputs.
+
+    Args:
+        function: maps images `(batch, ...)` to a tuple: values `(batch,)`,
+            and a structure of tensors to hand on.
+        x: images.
+
+    Returns:
+        Tuple of values `(batch,)`, gradient of the shape of `x`, and the
+        structure.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
+    """
+    values, gradient, outputs = _values_and_gradient(function, x)
     if gradient is None:
         raise ValueError(_NO_GRADIENT)
-    return values, gradient
+    return values, gradient, outputs
 
 
 _NO_GRADIENT = (
@@ -34,8 +52,8 @@ def _values_and_gradient(function, x):
     def compute(x):
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(x)
-            values = function(x)
-        return values, tape.gradient(values, x)
+            values, outputs = function(x)
+        return values, tape.gradient(values, x), outputs
 
     if tf.executing_eagerly():
         return compute(x)

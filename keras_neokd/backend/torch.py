@@ -17,17 +17,36 @@ def value_and_input_gradient(function, x):
     Raises:
         ValueError: if no gradient reaches the images.
     """
+    return value_gradient_and_outputs(lambda x: (function(x), ()), x)[:2]
+
+
+def value_gradient_and_outputs(function, x):
+    """Return values, the gradient of their sum, and other outputs.
+
+    Args:
+        function: maps images `(batch, ...)` to a tuple: values `(batch,)`,
+            and a structure of tensors to hand on.
+        x: images.
+
+    Returns:
+        Tuple of values `(batch,)`, gradient of the shape of `x`, and the
+        structure; none of them carries a gradient.
+
+    Raises:
+        ValueError: if no gradient reaches the images.
+    """
     # Evaluation runs under no_grad, and backward() would add to the
     # gradients of the weights: hence enable_grad and autograd.grad.
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
-        values = function(x)
+        values, outputs = function(x)
         if not values.requires_grad:
             raise ValueError(_NO_GRADIENT)
         (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
     if gradient is None:
         raise ValueError(_NO_GRADIENT)
-    return values.detach(), gradient
+    outputs = keras.tree.map_structure(lambda each: each.detach(), outputs)
+    return values.detach(), gradient, outputs
 
 
 _NO_GRADIENT = (

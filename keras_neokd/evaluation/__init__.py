@@ -7,6 +7,8 @@ from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
 from keras_neokd.evaluation.local_linearity import LocalLinearityResult
 from keras_neokd.evaluation.local_linearity import local_linearity
+from keras_neokd.evaluation.searching import SearchResult
+from keras_neokd.evaluation.searching import search
 from keras_neokd.evaluation.smoothing import SmoothingResult
 from keras_neokd.evaluation.smoothing import certify
 
@@ -14,10 +16,12 @@ __all__ = [
     "AnytimeResult",
     "GradientAlignmentResult",
     "LocalLinearityResult",
+    "SearchResult",
     "SmoothingResult",
     "anytime",
     "certify",
     "craft",
     "gradient_alignment",
     "local_linearity",
+    "search",
 ]

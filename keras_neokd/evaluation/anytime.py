@@ -19,6 +19,7 @@ from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation import searching
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +33,14 @@ class AnytimeResult:
             prefers to the true one; 0 means correct.
         info: dict of arrays `(examples, k)` that the attack returned, such
             as `selected_share` of the max-average attack.
+        search: the `SearchResult` of an attack that searches, else `None`.
     """
 
     exit_names: tuple
     num_classes: int
     ranks: np.ndarray
     info: dict
+    search: searching.SearchResult | None = None
 
     def accuracy(self, k=1):
         """Return the top-`k` accuracy of every exit, as `(exits,)`.
@@ -58,7 +61,14 @@ class AnytimeResult:
 
 
 def anytime(
-    model, images, labels, attack=None, batch_size=256, seed=0, verbose=0
+    model,
+    images,
+    labels,
+    attack=None,
+    batch_size=256,
+    seed=0,
+    verbose=0,
+    state_file=None,
 ):
     """Score every exit on clean or attacked images.
 
@@ -74,6 +84,7 @@ def anytime(
             Defaults to 256.
         seed: integer from 0 to 2**31 - 1. Defaults to 0.
         verbose: 1 shows a progress bar. Defaults to 0.
+        state_file: for an attack that searches, see `searching.search`.
 
     Returns:
         An `AnytimeResult`.
@@ -82,6 +93,12 @@ def anytime(
         ValueError: if the data is not as described, or the model returns
             NaN or infinite logits.
     """
+    found = None
+    if searching.is_search(attack):
+        found = searching.search(
+            model, images, labels, attack, batch_size, seed, verbose, state_file
+        )
+        images, attack = found.adversarial, None
     outputs = _run(
         model, images, labels, attack, batch_size, seed, verbose, _ranks
     )
@@ -92,7 +109,9 @@ def anytime(
             f"{int((ranks < 0).any(axis=1).sum())} of {len(ranks)} images, "
             "so their accuracy is undefined."
         )
-    return AnytimeResult(model.exit_names, model.num_classes, ranks, outputs)
+    return AnytimeResult(
+        model.exit_names, model.num_classes, ranks, outputs, found
+    )
 
 
 def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
@@ -103,11 +122,16 @@ def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
     Returns:
         float32 array of the shape of `images`.
     """
+    attack = attacks.get(attack)  # Here None is no attack.
+    if searching.is_search(attack):
+        return searching.search(
+            model, images, labels, attack, batch_size, seed, verbose
+        ).adversarial
     return _run(
         model,
         images,
         labels,
-        attacks.get(attack),  # Here None is no attack.
+        attack,
         batch_size,
         seed,
         verbose,
@@ -125,7 +149,7 @@ def _run(model, images, labels, attack, batch_size, seed, verbose, summarise):
 def _compiled_step(model, attack, seed, summarise):
     predict = model.exit_logits()
     if attack is not None:
-        attack.validate(model.num_exits)
+        attack.validate(model.num_exits, model.num_classes)
 
     def step(images, labels, index):
         images = ops.convert_to_tensor(images)

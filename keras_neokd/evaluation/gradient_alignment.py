@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
-from keras_neokd.attacks.attack import example_norm
+from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.evaluation import batches
 from keras_neokd.teacher import Teacher
 

@@ -18,7 +18,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd import randomness
-from keras_neokd.attacks.attack import project
+from keras_neokd.attacks.geometry import project
 from keras_neokd.evaluation import batches
 
 

@@ -1,0 +1,325 @@
+"""Auto-PGD (Croce and Hein 2020): PGD that chooses its own step size.
+
+APGD(epsilon=8 / 255)                                          # APGD-CE
+APGD(epsilon=8 / 255, objective=AverageExits(loss="dlr"))      # APGD-DLR
+TargetedAPGD(epsilon=8 / 255)                                  # APGD-T
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd import losses
+from keras_neokd import randomness
+from keras_neokd.attacks import search
+from keras_neokd.attacks.geometry import per_example
+from keras_neokd.attacks.geometry import project
+from keras_neokd.attacks.geometry import random_direction
+from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.geometry import steepest_step
+
+# Iterations between two chances to leave fooled examples behind.
+_STEPS_PER_STAGE = 10
+# Weight of the new step; the rest is the momentum of the step before.
+_NEW = 0.75
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class APGD(search.SearchAttack):
+    """Projected gradient ascent with momentum and its own step sizes.
+
+    The step starts at 2 epsilon. At fixed iterations it is halved for the
+    images whose loss rises too rarely, or has not reached a new best since
+    the last of these iterations, and these go on from their best point
+    (Croce and Hein 2020, Algorithm 1, with auto-attack's schedule).
+
+    Differences from auto-attack's code: an image stays as it is once fooled
+    at the end of ten iterations, so that the first fooling image of its ten
+    iterations' latest comes back, not the latest of all; the loss is the mean over
+    exits, and all of them (or any, see `AverageExits`) must be wrong
+    (NEO-KD, appendix H). As there, the count of rises at the first of these
+    iterations compares the first loss with 0.
+
+    Args:
+        epsilon: radius of the ball, in pixel units.
+        num_steps: iterations of a run, >= 1. Defaults to 100.
+        norm: `"linf"` (default) or `"l2"`.
+        num_restarts: number of random starts, >= 1. Defaults to 1.
+        rho: share of rises below which the step is halved, from 0 to 1.
+            Defaults to 0.75.
+        objective: see `SearchAttack`; with `loss="dlr"` it is APGD-DLR.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        epsilon,
+        num_steps=100,
+        norm="linf",
+        num_restarts=1,
+        rho=0.75,
+        objective=None,
+    ):
+        super().__init__(epsilon, norm, objective, num_restarts)
+        self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
+        self.rho = checks.number("rho", rho, minimum=0)
+
+    def num_stages(self):
+        """See `SearchAttack.num_stages`."""
+        return -(-self.num_steps // _STEPS_PER_STAGE)
+
+    def start(self, problem, run):
+        """See `SearchAttack.start`."""
+        keys = randomness.bits(problem.keys, run)
+        shape = problem.images.shape[1:]
+        noise = self.epsilon * random_direction(keys, shape, self.norm)
+        images = ops.clip(problem.images + noise, 0.0, 1.0)
+        state = {
+            **search.fresh_state(problem.images),
+            **self.aim(problem, run),
+        }
+        value, gradient, fooled = self._look(problem, images, state)
+        zeros = ops.zeros_like(value)
+        return {
+            **state,
+            **search.keep_fooled(state, images, fooled),
+            "images": images,
+            "previous_images": images,
+            "gradient": gradient,
+            "best_images": images,
+            "best_gradient": gradient,
+            "best": value,
+            "best_at_check": value,
+            # Not `value`: see the class.
+            "value": zeros,
+            "rises": zeros,
+            "was_halved": ops.ones_like(value, dtype="bool"),
+            "step_size": zeros + 2.0 * self.epsilon,
+        }
+
+    def advance(self, problem, stage, state):
+        """See `SearchAttack.advance`."""
+        first = stage * _STEPS_PER_STAGE
+        last = ops.minimum(first + _STEPS_PER_STAGE, self.num_steps)
+        return ops.fori_loop(
+            first,
+            last,
+            lambda step, state: self._step(problem, step, state),
+            state,
+        )
+
+    def aim(self, problem, run):
+        """Return what else the state holds, for `objective_of`.
+
+        Args:
+            problem: a `Problem`.
+            run: number of the run.
+        """
+        del problem, run
+        return {}
+
+    def objective_of(self, state):
+        """Return the objective whose score is maximised.
+
+        Args:
+            state: the state, with what `aim` returned.
+        """
+        del state
+        return self.objective
+
+    def _look(self, problem, images, state):
+        objective = self.objective_of(state)
+
+        def score(images):
+            logits = problem.logits(images)
+            return problem.score(logits, objective), logits
+
+        value, gradient, logits = backend.value_gradient_and_outputs(
+            score, images
+        )
+        return value, gradient, problem.fooled(logits)
+
+    def _step(self, problem, step, state):
+        images = self._move(problem.images, step, state)
+        value, gradient, fooled = self._look(problem, images, state)
+        rises = state["rises"] + ops.cast(value > state["value"], "float32")
+        better = value > state["best"]
+        state = {
+            **state,
+            **search.keep_fooled(state, images, fooled),
+            "images": images,
+            "previous_images": state["images"],
+            "gradient": gradient,
+            "best_images": select(better, images, state["best_images"]),
+            "best_gradient": select(better, gradient, state["best_gradient"]),
+            "best": ops.where(better, value, state["best"]),
+            "value": value,
+            "rises": rises,
+        }
+        return self._adapt(step, state)
+
+    def _move(self, clean, step, state):
+        images, size = state["images"], per_example(state["step_size"], clean)
+        ascended = project(
+            images + size * steepest_step(state["gradient"], self.norm),
+            clean,
+            self.epsilon,
+            self.norm,
+        )
+        new = ops.where(ops.equal(step, 0), 1.0, _NEW)
+        moved = (
+            images
+            + new * (ascended - images)
+            + (1.0 - new) * (images - state["previous_images"])
+        )
+        return project(moved, clean, self.epsilon, self.norm)
+
+    def _adapt(self, step, state):
+        """Halve the step where it is too long, at the iterations for that."""
+        # The window of an iteration that is none of them is 0.
+        window = ops.take(
+            ops.convert_to_tensor(_windows(self.num_steps), "float32"), step
+        )
+        is_check = window > 0
+        too_rare = state["rises"] <= self.rho * window
+        stuck = ops.logical_and(
+            ops.logical_not(state["was_halved"]),
+            state["best_at_check"] >= state["best"],
+        )
+        halved = ops.logical_or(too_rare, stuck)
+        now = ops.logical_and(is_check, halved)
+        return {
+            **state,
+            "images": select(now, state["best_images"], state["images"]),
+            "gradient": select(now, state["best_gradient"], state["gradient"]),
+            "step_size": ops.where(
+                now, state["step_size"] / 2.0, state["step_size"]
+            ),
+            "was_halved": ops.where(is_check, halved, state["was_halved"]),
+            "best_at_check": ops.where(
+                is_check, state["best"], state["best_at_check"]
+            ),
+            "rises": ops.where(is_check, 0.0, state["rises"]),
+        }
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class TargetedAPGD(APGD):
+    """APGD towards each of the most likely wrong classes (APGD-T).
+
+    One run per target class and restart, from the most likely wrong class of
+    the clean image (by the mean softmax over the exits, where the paper does
+    not say) to less likely ones.
+
+    Args:
+        epsilon, num_steps, norm, num_restarts, rho: as `APGD`.
+        num_targets: number of target classes, >= 1, or `None` for all; a
+            model with fewer wrong classes is attacked towards all of them.
+            Defaults to 9, as in auto-attack.
+        loss: `"dlr"` (default, `losses.targeted_dlr`, for 4 classes or more)
+            or `"margin"` (`losses.targeted_margin`).
+        objective: which exits, and when they count as fooled; its loss is
+            not used. Defaults to `AverageExits()`.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        epsilon,
+        num_steps=100,
+        norm="linf",
+        num_restarts=1,
+        rho=0.75,
+        num_targets=9,
+        loss="dlr",
+        objective=None,
+    ):
+        super().__init__(
+            epsilon, num_steps, norm, num_restarts, rho, objective
+        )
+        self.num_targets = check_num_targets(num_targets)
+        self.loss = checks.choice("loss", loss, _TARGETED)
+        self.fewest_classes = 4 if loss == "dlr" else 2
+
+    def num_runs(self, num_classes):
+        """See `SearchAttack.num_runs`."""
+        targets = count_targets(self.num_targets, num_classes)
+        return targets * self.num_restarts
+
+    def aim(self, problem, run):
+        """See `APGD.aim`."""
+        logits = problem.logits(problem.images)
+        targets = count_targets(self.num_targets, logits[0].shape[-1])
+        rank = run % targets
+        return {"target": search.likely_class(logits, problem.labels, rank)}
+
+    def objective_of(self, state):
+        """See `APGD.objective_of`."""
+        loss = _TARGETED[self.loss]
+        return self.objective.with_loss(
+            lambda logits, labels, exit: loss(logits, labels, state["target"])
+        )
+
+
+_TARGETED = {"dlr": losses.targeted_dlr, "margin": losses.targeted_margin}
+
+
+def check_num_targets(num_targets):
+    """Return `num_targets` if it is `None` or an integer >= 1.
+
+    Raises:
+        TypeError, ValueError: if it is not.
+    """
+    if num_targets is None:
+        return None
+    return checks.integer("num_targets", num_targets, minimum=1)
+
+
+def count_targets(num_targets, num_classes):
+    """Return the number of target classes that there are.
+
+    Args:
+        num_targets: number asked for, or `None` for all.
+        num_classes: number of classes of the attacked model.
+    """
+    if num_targets is None:
+        return num_classes - 1
+    return min(num_targets, num_classes - 1)
+
+
+def checkpoints(num_steps):
+    """Return the iterations after which step sizes may change.
+
+    Args:
+        num_steps: number of iterations.
+
+    Returns:
+        List of numbers of iterations done, such as
+        `[22, 41, 57, 70, 80, 87, 93, 99]` for 100.
+    """
+    window = max(int(0.22 * num_steps), 1)
+    smaller, smallest = (max(int(x * num_steps), 1) for x in (0.03, 0.06))
+    found, done = [], window
+    while done <= num_steps:
+        found.append(done)
+        window = max(window - smaller, smallest)
+        done += window
+    return found
+
+
+def _windows(num_steps):
+    """Return, for each iteration, how many it looks back on; 0 for none."""
+    windows = np.zeros(num_steps, "float32")
+    before = 0
+    for done in checkpoints(num_steps):
+        windows[done - 1] = done - before
+        before = done
+    return windows

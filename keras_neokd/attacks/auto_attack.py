@@ -1,0 +1,130 @@
+"""AutoAttack (Croce and Hein 2020), for several exits.
+
+AutoAttack(epsilon=8 / 255)                     # standard
+AutoAttack(epsilon=8 / 255, version="plus")
+AutoAttack.paper()                              # appendix H of NEO-KD
+WorstCase([APGD(epsilon=0.1), Square(epsilon=0.1)])     # an order of your own
+"""
+
+import keras
+
+from keras_neokd import checks
+from keras_neokd.attacks.apgd import APGD
+from keras_neokd.attacks.apgd import TargetedAPGD
+from keras_neokd.attacks.fab import FAB
+from keras_neokd.attacks.fab import TargetedFAB
+from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.square import Square
+from keras_neokd.attacks.worst_case import WorstCase
+
+_MEMBERS = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+}
+_RESTARTS = {"standard": 1, "plus": 5}
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class AutoAttack(WorstCase):
+    """Four parameter-free attacks in turn, on the images still unharmed.
+
+    `"standard"` is APGD-CE, APGD-T, FAB-T and Square; `"plus"` adds APGD-DLR
+    and FAB, with five restarts of the three untargeted attacks.
+
+    Images that no attack fools come back clean, and with several exits one
+    has to fool all of them: see `AverageExits` on `success`.
+
+    Args:
+        epsilon: radius of the L-infinity ball, in pixel units.
+        version: `"standard"` (default) or `"plus"`.
+        num_steps: of APGD and FAB. Defaults to 100.
+        num_queries: of Square. Defaults to 5,000.
+        num_targets: target classes of APGD-T and FAB-T, or `None` for all.
+            Defaults to 9.
+        loss: of APGD-T: `"dlr"` (default), which needs 4 classes, or
+            `"margin"`. `"plus"` needs 3 classes for APGD-DLR.
+        objective: which exits, and when an image counts as fooled; its loss
+            is not used. Defaults to `AverageExits()`.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        epsilon,
+        version="standard",
+        num_steps=100,
+        num_queries=5_000,
+        num_targets=9,
+        loss="dlr",
+        objective=None,
+    ):
+        self.version = checks.choice("version", version, _MEMBERS)
+        self.num_steps = num_steps
+        self.num_queries = num_queries
+        self.num_targets = num_targets
+        self.loss = loss
+        objective = AverageExits() if objective is None else objective
+        restarts = _RESTARTS[version]
+
+        def apgd(loss):
+            return APGD(
+                epsilon,
+                num_steps,
+                num_restarts=restarts,
+                objective=objective.with_loss(loss),
+            )
+
+        def make(name):
+            if name == "apgd-ce":
+                return apgd("cross_entropy")
+            if name == "apgd-dlr":
+                return apgd("dlr")
+            if name == "apgd-t":
+                return TargetedAPGD(
+                    epsilon,
+                    num_steps,
+                    num_targets=num_targets,
+                    loss=loss,
+                    objective=objective,
+                )
+            if name == "fab":
+                return FAB(
+                    epsilon,
+                    num_steps,
+                    num_restarts=restarts,
+                    objective=objective,
+                )
+            if name == "fab-t":
+                return TargetedFAB(
+                    epsilon,
+                    num_steps,
+                    num_targets=num_targets,
+                    objective=objective,
+                )
+            return Square(
+                epsilon,
+                num_queries,
+                objective=objective.with_loss("margin"),
+            )
+
+        super().__init__([make(name) for name in _MEMBERS[version]], objective)
+
+    @classmethod
+    def paper(cls, epsilon=0.03, objective=None):
+        """Build NEO-KD's AutoAttack (appendix H.3).
+
+        50 iterations of every attack, all target classes, 5,000 queries.
+
+        Args:
+            epsilon: radius of the ball. Defaults to 0.03.
+            objective: as in the constructor.
+        """
+        return cls(
+            epsilon,
+            num_steps=50,
+            num_targets=None,
+            objective=objective,
+        )

@@ -1,0 +1,305 @@
+"""Fast adaptive boundary attack (Croce and Hein 2020).
+
+FAB(epsilon=8 / 255)              # against the nearest of all classes
+TargetedFAB(epsilon=8 / 255)      # against each of the likely classes (FAB-T)
+"""
+
+import keras
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd import losses
+from keras_neokd import randomness
+from keras_neokd.attacks import search
+from keras_neokd.attacks.apgd import check_num_targets
+from keras_neokd.attacks.apgd import count_targets
+from keras_neokd.attacks.geometry import example_norm
+from keras_neokd.attacks.geometry import per_example
+from keras_neokd.attacks.geometry import random_direction
+from keras_neokd.attacks.geometry import select
+
+_STEPS_PER_STAGE = 10
+# Newton's steps to the move that reaches a plane.
+_NEWTON_STEPS = 25
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class FAB(search.SearchAttack):
+    """Walk along the decision boundary, as close to the image as possible.
+
+    Each iteration takes the classifier as linear, moves the current point
+    and the clean image to the nearest of the planes between the true class
+    and the others, and goes on from a mean of the two, a little beyond the
+    plane; a point that is misclassified is drawn back towards the image.
+
+    Of several exits, their mean logits are taken as the classifier, and all
+    must be wrong (or any, see `AverageExits`; NEO-KD, appendix H).
+
+    Differences from auto-attack's code: it looks for the smallest change and
+    then counts those within epsilon; here an image is left alone at the end
+    of ten iterations once it is fooled within epsilon. The shortest move to
+    a plane inside [0, 1] comes from Newton's method, not from sorting.
+
+    Args:
+        epsilon: radius of the ball within which a change counts, in pixel
+            units.
+        num_steps: iterations of a run, >= 1. Defaults to 100.
+        norm: `"linf"` (default) or `"l2"`.
+        num_restarts: number of runs, >= 1; the first starts at the image,
+            the others at random points of half the radius. Defaults to 1.
+        max_weight: largest weight of the move from the clean image
+            (`alpha_max`), in [0, 1]. Defaults to 0.1.
+        overshoot: factor of the moves (`eta`), > 0. Defaults to 1.05.
+        backward: what is left of a change that fools (`beta`), in [0, 1].
+            Defaults to 0.9.
+        objective: see `SearchAttack`; its loss is not used.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        epsilon,
+        num_steps=100,
+        norm="linf",
+        num_restarts=1,
+        max_weight=0.1,
+        overshoot=1.05,
+        backward=0.9,
+        objective=None,
+    ):
+        super().__init__(epsilon, norm, objective, num_restarts)
+        self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
+        self.max_weight = checks.number("max_weight", max_weight, minimum=0)
+        self.overshoot = checks.number("overshoot", overshoot, above=0)
+        self.backward = checks.number("backward", backward, minimum=0)
+
+    def num_stages(self):
+        """See `SearchAttack.num_stages`."""
+        return -(-self.num_steps // _STEPS_PER_STAGE)
+
+    def start(self, problem, run):
+        """See `SearchAttack.start`."""
+        clean = problem.images
+        keys = randomness.bits(problem.keys, run)
+        noise = random_direction(keys, clean.shape[1:], self.norm)
+        moved = ops.clip(clean + 0.5 * self.epsilon * noise, 0.0, 1.0)
+        is_first = self.restart(problem, run) < 1
+        return {
+            **search.fresh_state(clean),
+            **self.aim(problem, run),
+            "images": ops.where(is_first, clean, moved),
+        }
+
+    def advance(self, problem, stage, state):
+        """See `SearchAttack.advance`."""
+        first = stage * _STEPS_PER_STAGE
+        last = ops.minimum(first + _STEPS_PER_STAGE, self.num_steps)
+        return ops.fori_loop(
+            first,
+            last,
+            lambda _, state: self._step(problem, state),
+            state,
+        )
+
+    def restart(self, problem, run):
+        """Return which restart a run is, from 0.
+
+        Args:
+            problem: a `Problem`.
+            run: number of the run.
+        """
+        del problem
+        return run
+
+    def aim(self, problem, run):
+        """Return what else the state holds, for `plane`.
+
+        Args:
+            problem: a `Problem`.
+            run: number of the run.
+        """
+        del problem, run
+        return {}
+
+    def plane(self, problem, state):
+        """Return the nearest plane between the true class and another.
+
+        Args:
+            problem: a `Problem`.
+            state: the state.
+
+        Returns:
+            Tuple of the difference `(batch,)` of the logits of the other and
+            the true class, and its gradient, of the shape of the images.
+        """
+        images = state["images"]
+        num_classes = problem.logits(images)[0].shape[-1]
+        dual = "l1" if self.norm == "linf" else "l2"
+
+        def nearer(target, nearest):
+            targets = ops.zeros_like(problem.labels) + target
+            difference, gradient = self._difference(problem, images, targets)
+            distance = ops.abs(difference) / (_length(gradient, dual) + 1e-12)
+            is_other = ops.not_equal(targets, problem.labels)
+            closer = ops.logical_and(is_other, distance < nearest[0])
+            return (
+                ops.where(closer, distance, nearest[0]),
+                ops.where(closer, difference, nearest[1]),
+                select(closer, gradient, nearest[2]),
+            )
+
+        zeros = ops.zeros_like(images[:, 0, 0, 0])
+        nearest = (zeros + 1e30, zeros, ops.zeros_like(images))
+        return ops.fori_loop(0, num_classes, nearer, nearest)[1:]
+
+    def _difference(self, problem, images, targets):
+        def difference(images):
+            logits = problem.objective.combined_logits(problem.logits(images))
+            return losses.targeted_margin(logits, problem.labels, targets)
+
+        return backend.value_and_input_gradient(difference, images)
+
+    def _step(self, problem, state):
+        clean, images = problem.images, state["images"]
+        difference, gradient = self.plane(problem, state)
+        # On the plane, gradient . x equals this.
+        level = _dot(gradient, images) - difference
+        there = move_to_plane(images, gradient, level, self.norm)
+        back = move_to_plane(clean, gradient, level, self.norm)
+        far = ops.maximum(example_norm(there, self.norm), 1e-8)
+        near = ops.maximum(example_norm(back, self.norm), 1e-8)
+        weight = ops.minimum(far / (far + near), self.max_weight)
+        images = ops.clip(
+            (1.0 - weight) * (images + self.overshoot * there)
+            + weight * (clean + self.overshoot * back),
+            0.0,
+            1.0,
+        )
+        wrong = problem.fooled(problem.logits(images))
+        within = search.in_ball(images, clean, self.epsilon, self.norm)
+        found = search.keep_fooled(
+            state, images, ops.logical_and(wrong, within)
+        )
+        drawn_back = clean + self.backward * (images - clean)
+        return {**state, **found, "images": select(wrong, drawn_back, images)}
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class TargetedFAB(FAB):
+    """FAB against one class at a time, the most likely ones (FAB-T).
+
+    One run per target class and restart, as `TargetedAPGD`: one gradient an
+    iteration, where `FAB` needs one for every class.
+
+    Args:
+        epsilon, num_steps, norm, num_restarts, max_weight, overshoot,
+            backward: as `FAB`.
+        num_targets: as `TargetedAPGD`. Defaults to 9.
+        objective: see `SearchAttack`; its loss is not used.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        epsilon,
+        num_steps=100,
+        norm="linf",
+        num_restarts=1,
+        max_weight=0.1,
+        overshoot=1.05,
+        backward=0.9,
+        num_targets=9,
+        objective=None,
+    ):
+        super().__init__(
+            epsilon,
+            num_steps,
+            norm,
+            num_restarts,
+            max_weight,
+            overshoot,
+            backward,
+            objective,
+        )
+        self.num_targets = check_num_targets(num_targets)
+
+    def num_runs(self, num_classes):
+        """See `SearchAttack.num_runs`."""
+        targets = count_targets(self.num_targets, num_classes)
+        return targets * self.num_restarts
+
+    def restart(self, problem, run):
+        """See `FAB.restart`."""
+        return run // self._targets(problem)
+
+    def aim(self, problem, run):
+        """See `FAB.aim`."""
+        rank = run % self._targets(problem)
+        logits = problem.logits(problem.images)
+        return {"target": search.likely_class(logits, problem.labels, rank)}
+
+    def plane(self, problem, state):
+        """See `FAB.plane`: that of the target class."""
+        return self._difference(problem, state["images"], state["target"])
+
+    def _targets(self, problem):
+        num_classes = problem.logits(problem.images[:1])[0].shape[-1]
+        return count_targets(self.num_targets, num_classes)
+
+
+def move_to_plane(points, normal, level, norm):
+    """Return the shortest move onto a plane that stays inside [0, 1].
+
+    Every pixel moves the same way, in L2 in proportion to its weight in the
+    plane, until it reaches 0 or 1; how far they move together is found by
+    Newton's method, which for this concave function, linear in pieces, comes
+    from below and ends at the solution. Where the plane cannot be reached,
+    all pixels move as far as they can.
+
+    Args:
+        points: tensor `(batch, ...)` in [0, 1].
+        normal: tensor of the same shape.
+        level: `(batch,)`; the plane holds the `x` with `normal . x = level`.
+        norm: `"linf"` or `"l2"`, the length that is short.
+
+    Returns:
+        Tensor of the shape of `points`.
+    """
+    excess = _dot(normal, points) - level
+    downhill = -per_example(ops.sign(excess), points) * ops.sign(normal)
+    room = ops.where(
+        downhill > 0, 1.0 - points, ops.where(downhill < 0, points, 0.0)
+    )
+    weight = ops.abs(normal)
+    speed = ops.ones_like(normal) if norm == "linf" else weight
+    missing = ops.abs(excess)
+
+    def newton(_, time):
+        way = per_example(time, points) * speed
+        covered = _sum(weight * ops.minimum(way, room))
+        slope = _sum(weight * speed * ops.cast(way < room, weight.dtype))
+        # Where no pixel can move on, time stays.
+        step = (missing - covered) / ops.where(slope > 0, slope, 1.0)
+        return time + ops.where(slope > 0, ops.maximum(step, 0.0), 0.0)
+
+    time = ops.fori_loop(0, _NEWTON_STEPS, newton, ops.zeros_like(missing))
+    return downhill * ops.minimum(per_example(time, points) * speed, room)
+
+
+def _sum(x):
+    return ops.sum(x, axis=tuple(range(1, len(x.shape))))
+
+
+def _dot(first, second):
+    return _sum(first * second)
+
+
+def _length(x, norm):
+    return _sum(ops.abs(x)) if norm == "l1" else ops.sqrt(_sum(x * x))

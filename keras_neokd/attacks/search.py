@@ -1,0 +1,272 @@
+"""Attacks that search until an image is fooled, and then leave it alone.
+
+A search is made of runs (restarts, target classes), and a run of stages: a
+few iterations each, small enough to stop in between. Inside a compiled step
+all examples go through all stages. An evaluation of many images calls the
+stages one by one and hands on only the examples that are still worth it, see
+`evaluation.searching`; the result of an example is the same.
+"""
+
+from typing import Any
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_neokd import checks
+from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.geometry import example_norm
+from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import Objective
+
+
+class Problem(NamedTuple):
+    """What is attacked: one batch, and what counts as success.
+
+    Attributes:
+        predict: an `ExitLogits`.
+        objective: an `Objective`.
+        images: `(batch, height, width, channels)` in [0, 1].
+        labels: integers `(batch,)`.
+        keys: int32 `(batch,)`, the randomness of each example.
+    """
+
+    predict: Any
+    objective: Any
+    images: Any
+    labels: Any
+    keys: Any
+
+    def batch(self):
+        """Return what `Attack.generate` takes."""
+        return self.predict, self.images, self.labels, self.keys
+
+    def logits(self, images):
+        """Return the logits of the exits that the objective needs."""
+        exits = self.objective.exit_indices(self.predict.num_exits)
+        return self.predict(images, exits)
+
+    def score(self, logits, objective=None):
+        """Return what an objective, by default this one, makes of logits."""
+        exits = self.objective.exit_indices(self.predict.num_exits)
+        objective = self.objective if objective is None else objective
+        return objective(logits, self.labels, exits)
+
+    def fooled(self, logits):
+        """Return which images count as adversarial, `(batch,)`."""
+        return self.objective.fooled(logits, self.labels)
+
+
+class SearchAttack(Attack):
+    """Base class of attacks in runs and stages.
+
+    An image that no run fools comes back as it was, as in auto-attack and
+    torchattacks; so does one that is misclassified already. A new attack
+    writes `start` and `advance`, whose state is a dict of tensors with one
+    row per example, among them
+
+    - `adversarial`: the image to return if `fooled`;
+    - `fooled`: booleans, whether it counts as adversarial;
+    - `active`: booleans, whether further stages can change the two.
+
+    Args:
+        epsilon: radius of the ball, in pixel units; `None` is no ball, where
+            the attack allows it.
+        norm: `"linf"` or `"l2"`.
+        objective: what to maximise and when an image counts as fooled.
+            Defaults to `AverageExits()`: the mean over all exits, every exit
+            wrong.
+        num_restarts: number of runs from different starts, >= 1.
+
+    Raises:
+        TypeError: if an argument has the wrong type.
+        ValueError: if an argument is out of range.
+    """
+
+    # Numbers of classes below this are refused.
+    fewest_classes = 2
+
+    def __init__(self, epsilon, norm, objective, num_restarts=1):
+        super().__init__(epsilon, norm)
+        self.num_restarts = checks.integer(
+            "num_restarts", num_restarts, minimum=1
+        )
+        self.objective = AverageExits() if objective is None else objective
+        if not isinstance(self.objective, Objective):
+            raise TypeError(
+                "`objective` needs an Objective such as AverageExits() or "
+                f"SingleExit(0), received {objective!r}."
+            )
+
+    def num_runs(self, num_classes):
+        """Return the number of runs.
+
+        Args:
+            num_classes: number of classes of the attacked model.
+        """
+        del num_classes
+        return self.num_restarts
+
+    def num_stages(self):
+        """Return the number of stages of a run."""
+        raise NotImplementedError
+
+    def start(self, problem, run):
+        """Begin a run.
+
+        Args:
+            problem: a `Problem`.
+            run: number of the run from 0, an integer or a scalar tensor.
+
+        Returns:
+            The state.
+        """
+        raise NotImplementedError
+
+    def advance(self, problem, stage, state):
+        """Do one stage of a run.
+
+        Args:
+            problem: a `Problem`.
+            stage: number of the stage from 0, an integer or a scalar tensor.
+            state: what `start` or the stage before returned.
+
+        Returns:
+            The state, of the same shapes and types.
+        """
+        raise NotImplementedError
+
+    def with_objective(self, objective):
+        """Return a copy of the attack with another objective.
+
+        Args:
+            objective: an `Objective`.
+        """
+        return type(self)(**{**self.arguments(), "objective": objective})
+
+    def validate(self, num_exits, num_classes=None):
+        """See `Attack.validate`."""
+        self.objective.check(num_exits, num_classes)
+        if num_classes is not None and num_classes < self.fewest_classes:
+            raise ValueError(
+                f"{type(self).__name__} needs at least {self.fewest_classes} "
+                f"classes, received a model of {num_classes}. Use "
+                "loss='margin'."
+            )
+
+    def perturb(self, predict, images, labels, keys):
+        """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
+        problem = Problem(predict, self.objective, images, labels, keys)
+        logits = problem.logits(images)
+        num_stages = self.num_stages()
+
+        def one_run(run, found):
+            state = self.start(problem, run)
+            state = ops.fori_loop(
+                0,
+                num_stages,
+                lambda stage, state: self.advance(problem, stage, state),
+                state,
+            )
+            return merge(found, state)
+
+        found = {"adversarial": images, "fooled": problem.fooled(logits)}
+        num_runs = self.num_runs(logits[0].shape[-1])
+        found = ops.fori_loop(0, num_runs, one_run, found)
+        fooled = ops.cast(found["fooled"], "float32")
+        return found["adversarial"], {"fooled": ops.expand_dims(fooled, 1)}
+
+
+def merge(found, state):
+    """Keep what was found before, or else what a run has found.
+
+    Args:
+        found: dict with `adversarial` and `fooled`.
+        state: the same of a later run.
+    """
+    first = ops.logical_and(
+        state["fooled"], ops.logical_not(found["fooled"])
+    )
+    return {
+        "adversarial": select(
+            first, state["adversarial"], found["adversarial"]
+        ),
+        "fooled": ops.logical_or(first, found["fooled"]),
+    }
+
+
+def keep_fooled(state, images, fooled):
+    """Put images that fool into a state, as the latest that did.
+
+    Args:
+        state: dict of tensors with `adversarial` and `fooled`.
+        images: tensor `(batch, ...)`.
+        fooled: booleans `(batch,)`.
+
+    Returns:
+        The changed entries, with `active` for those not fooled.
+    """
+    ever = ops.logical_or(state["fooled"], fooled)
+    return {
+        "adversarial": select(fooled, images, state["adversarial"]),
+        "fooled": ever,
+        "active": ops.logical_not(ever),
+    }
+
+
+def fresh_state(images):
+    """Return the three entries that every state has, with nothing found.
+
+    Args:
+        images: the clean images.
+    """
+    nobody = ops.zeros_like(images[:, 0, 0, 0], dtype="bool")
+    return {
+        "adversarial": images,
+        "fooled": nobody,
+        "active": ops.logical_not(nobody),
+    }
+
+
+def in_ball(candidates, images, epsilon, norm):
+    """Say which candidates lie in the ball; all if `epsilon` is `None`.
+
+    Args:
+        candidates: tensor `(batch, ...)`.
+        images: clean images of the same shape.
+        epsilon: radius, or `None`.
+        norm: `"linf"` or `"l2"`.
+
+    Returns:
+        Booleans `(batch,)`.
+    """
+    if epsilon is None:
+        return ops.ones_like(candidates[:, 0, 0, 0], dtype="bool")
+    length = example_norm(candidates - images, norm)
+    return ops.reshape(length <= epsilon, (-1,))
+
+
+def likely_class(logits, labels, rank):
+    """Return the class of a rank, the true one left out.
+
+    Classes are ordered by the mean softmax over the exits on the clean
+    image.
+
+    Args:
+        logits: tuple of `(batch, classes)`.
+        labels: integers `(batch,)`.
+        rank: 0 is the most likely wrong class; an integer or scalar tensor.
+
+    Returns:
+        int32 `(batch,)`.
+    """
+    probabilities = sum(ops.softmax(each, axis=-1) for each in logits)
+    num_classes = logits[0].shape[-1]
+    is_true = ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="bool")
+    # The true class last, whatever its probability.
+    ordered = ops.argsort(
+        ops.where(is_true, 1.0, -probabilities), axis=-1
+    )
+    return ops.cast(ops.take(ordered, rank, axis=1), "int32")
+
+

@@ -1,0 +1,266 @@
+"""Accuracy within a budget: each image leaves at the first confident exit.
+
+    result = budgeted(model, validation=(images, labels),
+                      test=(test_images, test_labels), attack=pgd_50)
+    result.accuracy, result.nominal_costs, result.costs
+    result.saving_against(other)        # multiply-adds at equal accuracy
+
+A budget is the mean number of multiply-adds per image. It fixes the share of
+images that leave at each exit; the thresholds that give these shares come from
+validation images and are applied to test images, whose real costs are reported
+beside the nominal ones (NEO-KD, appendix A.3; Huang et al. 2018).
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from keras_neokd import checks
+from keras_neokd.evaluation.anytime import craft
+from keras_neokd.evaluation.predictions import exit_probabilities
+from keras_neokd.exit_policy import ExitPolicy
+
+_SOURCES = ("attacked", "clean")
+# Test images that may also be validation images: data sets hold a few twins.
+_LARGEST_OVERLAP = 0.01
+
+
+@dataclasses.dataclass(frozen=True)
+class BudgetedResult:
+    """Accuracy at each budget, cheapest first.
+
+    Attributes:
+        policies: the `ExitPolicy` of each budget.
+        nominal_costs: mean multiply-adds asked for, `(budgets,)`, strictly
+            increasing.
+        costs: mean multiply-adds of the test images, `(budgets,)`.
+        accuracy: of the test images, `(budgets,)`.
+        exit_shares: share of the test images at each exit, `(budgets,
+            exits)`.
+        exit_costs: multiply-adds up to each exit, `(exits,)`.
+    """
+
+    policies: tuple
+    nominal_costs: np.ndarray
+    costs: np.ndarray
+    accuracy: np.ndarray
+    exit_shares: np.ndarray
+    exit_costs: np.ndarray
+
+    def cost_of(self, accuracy):
+        """Return the smallest real cost that reaches an accuracy.
+
+        Args:
+            accuracy: from 0 to 1.
+
+        Returns:
+            Mean multiply-adds, or NaN if no budget reaches it.
+        """
+        enough = self.accuracy >= accuracy
+        return float(self.costs[enough].min()) if enough.any() else math.nan
+
+    def saving_against(self, other, accuracy=None):
+        """Return the share of multiply-adds saved at equal accuracy.
+
+        Args:
+            other: the `BudgetedResult` of another model.
+            accuracy: from 0 to 1; `None` (default) for the highest that both
+                reach.
+
+        Returns:
+            Share of the other's cost, negative where this model costs more;
+            NaN where one of them does not reach the accuracy.
+        """
+        if accuracy is None:
+            accuracy = min(self.accuracy.max(), other.accuracy.max())
+        return 1.0 - self.cost_of(accuracy) / other.cost_of(accuracy)
+
+
+def budgeted(
+    model,
+    validation,
+    test,
+    attack=None,
+    threshold_data="attacked",
+    ensemble=True,
+    budgets=None,
+    batch_size=256,
+    seed=0,
+):
+    """Measure accuracy at budgets, clean or under attack.
+
+    Args:
+        model: a `MultiExitModel`.
+        validation: tuple of images and labels that set the thresholds; never
+            test images.
+        test: tuple of images and labels that are scored.
+        attack: a `keras_neokd.attacks.Attack`, or `None` for clean images.
+        threshold_data: `"attacked"` (default) sets thresholds on validation
+            images under the same attack, which the paper's numbers suggest;
+            `"clean"` on clean ones.
+        ensemble: predict by the mean of the chosen exit and all before it,
+            as the paper does. Defaults to True.
+        budgets: list of mean multiply-adds per image, from that of the first
+            exit to that of the last; `None` (default) for the 100 of the
+            geometric sweep, see `geometric_shares`.
+        batch_size: images per compiled call. Defaults to 256.
+        seed: of the attack. Defaults to 0.
+
+    Returns:
+        A `BudgetedResult`.
+
+    Raises:
+        ValueError: if the data is not as described, test images are among
+            the validation images, a budget is out of reach, or the exits
+            cost the same.
+    """
+    checks.choice("threshold_data", threshold_data, _SOURCES)
+    _refuse_overlap(validation[0], test[0])
+    costs = np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
+    shares = _shares(costs, budgets)
+    on_validation = attack if threshold_data == "attacked" else None
+
+    def probabilities(data, attack):
+        images, labels = data
+        if attack is not None:
+            images = craft(model, images, labels, attack, batch_size, seed)
+        return exit_probabilities(model, images, labels, batch_size)
+
+    confidences = probabilities(validation, on_validation).max(axis=2)
+    answers = probabilities(test, attack)
+    labels = checks.class_indices(np.asarray(test[1]))
+    policies = [
+        ExitPolicy(thresholds(confidences, each), ensemble) for each in shares
+    ]
+    decisions = [policy.decide(answers) for policy in policies]
+    at_exits = np.array(
+        [
+            np.bincount(each.exit_index, minlength=len(costs)) / len(answers)
+            for each in decisions
+        ]
+    )
+    return BudgetedResult(
+        tuple(policies),
+        shares @ costs,
+        at_exits @ costs,
+        np.array([(each.label == labels).mean() for each in decisions]),
+        at_exits,
+        costs,
+    )
+
+
+def geometric_shares(num_exits, num_budgets=100):
+    """Return the shares of the sweep: exit `i` gets a share like `p**i`.
+
+    `p = k / 20` for `k = 1, 2, ..., num_budgets`: the sweep of the code that
+    accompanies MSDNet, continued to the 100 budgets of NEO-KD.
+
+    Args:
+        num_exits: integer >= 1.
+        num_budgets: integer >= 1. Defaults to 100.
+
+    Returns:
+        Array `(num_budgets, num_exits)`; each row adds up to 1.
+    """
+    return np.stack(
+        [_powers(k / 20, num_exits) for k in range(1, num_budgets + 1)]
+    )
+
+
+def shares_for_budget(budget, exit_costs):
+    """Return geometric shares whose mean cost is a budget.
+
+    Args:
+        budget: mean multiply-adds per image.
+        exit_costs: multiply-adds up to each exit, `(exits,)`, increasing.
+
+    Returns:
+        Array `(exits,)`.
+
+    Raises:
+        ValueError: if no shares cost that much.
+    """
+    first, last = exit_costs[0], exit_costs[-1]
+    if not first <= budget <= last:
+        raise ValueError(
+            f"A budget of {budget:,.0f} multiply-adds is out of reach: the "
+            f"first exit costs {first:,.0f}, the last {last:,.0f}."
+        )
+    ends = (np.eye(len(exit_costs))[0], np.eye(len(exit_costs))[-1])
+    for end in ends:
+        if budget == end @ exit_costs:
+            return end
+    # The cost rises with p; p is searched on a logarithmic scale.
+    low, high = -40.0, 40.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        shares = _powers(math.exp(middle), len(exit_costs))
+        if shares @ exit_costs < budget:
+            low = middle
+        else:
+            high = middle
+    return shares
+
+
+def thresholds(confidences, shares):
+    """Return the thresholds at which images leave in given shares.
+
+    Exit by exit, of the images that are left, those with the largest
+    confidence leave; the threshold is the smallest of theirs.
+
+    Args:
+        confidences: of validation images, `(examples, exits)`.
+        shares: share of the images to leave at each exit, `(exits,)`.
+
+    Returns:
+        List of one threshold per exit but the last; infinity, so that no
+        image leaves, where the share is less than one image or fewer images
+        are left than are to leave.
+    """
+    count, num_exits = confidences.shape
+    left = np.ones(count, bool)
+    found = []
+    for exit_ in range(num_exits - 1):
+        # Shares such as 0.29 * 100 are a little less than a whole number.
+        wanted = math.floor(count * shares[exit_] + 1e-9)
+        pool = np.sort(confidences[left, exit_])[::-1]
+        if not 0 < wanted <= len(pool):
+            found.append(math.inf)
+            continue
+        threshold = float(pool[wanted - 1])
+        found.append(threshold)
+        left &= confidences[:, exit_] < threshold
+    return found
+
+
+def _powers(p, num_exits):
+    # Divided by the largest first: p**i of many exits leaves float64.
+    exponents = np.arange(num_exits) * math.log(p)
+    powers = np.exp(exponents - exponents.max())
+    return powers / powers.sum()
+
+
+def _shares(costs, budgets):
+    if (np.diff(costs) <= 0).any():
+        raise ValueError(
+            "A later exit has to cost more than an earlier one, received "
+            f"{[int(each) for each in costs]} multiply-adds."
+        )
+    if budgets is None:
+        return geometric_shares(len(costs))
+    budgets = sorted(set(budgets))
+    return np.stack([shares_for_budget(each, costs) for each in budgets])
+
+
+def _refuse_overlap(validation, test):
+    known = {np.asarray(image, "float32").tobytes() for image in validation}
+    twins = sum(np.asarray(image, "float32").tobytes() in known for image in test)
+    if twins > _LARGEST_OVERLAP * len(test):
+        raise ValueError(
+            f"{twins} of {len(test)} test images are validation images, too. "
+            "Thresholds may not be set on test data: hold images out of "
+            "training for validation (data.validation_size)."
+        )

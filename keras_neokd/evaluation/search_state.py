@@ -1,0 +1,193 @@
+"""The state of a search, kept in a file so that it can be stopped anywhere."""
+
+import hashlib
+import json
+import os
+import pathlib
+import time
+
+import keras
+import numpy as np
+
+_SECONDS_BETWEEN_SAVES = 30
+
+
+class SearchState:
+    """What a search has found, and where it stands.
+
+    Attributes:
+        arrays: dict of `adversarial` (images), `fooled_by` `(examples,)` and
+            `rows`, the examples that the present attack began with.
+        begun: whether clean images have been looked at.
+    """
+
+    def __init__(self, path, fingerprint, images):
+        self.begun = False
+        self.arrays = {
+            "adversarial": np.array(images),
+            "fooled_by": np.full(len(images), -1, "int32"),
+            "rows": np.zeros(0, "int64"),
+        }
+        self._path = None if path is None else pathlib.Path(path)
+        self._fingerprint = fingerprint
+        # Number of the attack, first place of the group, run, stage.
+        self._at = (-1, 0, 0, 0)
+        self._unfinished = None
+        self._saved = time.monotonic()
+
+    @classmethod
+    def open(cls, path, model, attack, images, labels, batch_size, seed):
+        """Return the state in a file, or a new one if there is no file.
+
+        Args:
+            path: the file, or `None`.
+            model: the attacked model.
+            attack: the attack.
+            images: the clean images.
+            labels: the labels.
+            batch_size: images per compiled call.
+            seed: the seed.
+
+        Raises:
+            ValueError: if the file holds another search, or no state.
+        """
+        if path is None:
+            return cls(None, None, images)
+        settings = {
+            "attack": keras.saving.serialize_keras_object(attack),
+            "batch_size": batch_size,
+            "seed": seed,
+            "backend": keras.backend.backend(),
+            "model": _digest(*model.get_weights()),
+            "data": _digest(images, labels),
+        }
+        state = cls(path, json.dumps(settings, sort_keys=True), images)
+        if state._path.exists():
+            state._read(settings)
+        return state
+
+    def is_behind(self, number):
+        """Whether an attack had ended when the state was saved.
+
+        Args:
+            number: number of the attack, from 0.
+        """
+        return number < self._at[0]
+
+    def enter(self, number, rows):
+        """Begin an attack, or go on with it.
+
+        Args:
+            number: number of the attack.
+            rows: the examples to attack, if it begins now.
+
+        Returns:
+            The examples that it began with.
+        """
+        if number > self._at[0]:
+            self._at = (number, 0, 0, 0)
+            self._unfinished = None
+            self.arrays["rows"] = rows
+            self._write_sometimes()
+        return self.arrays["rows"]
+
+    def is_done(self, first):
+        """Whether a group had ended.
+
+        Args:
+            first: its first place among the rows of the attack.
+        """
+        return first < self._at[1]
+
+    def first_run(self, first):
+        """Return the run with which to begin or to go on.
+
+        Args:
+            first: first place of the group.
+        """
+        return self._at[2] if first == self._at[1] else 0
+
+    def unfinished(self, first, run):
+        """Return the state within a run and the stage to go on with.
+
+        Args:
+            first: first place of the group.
+            run: number of the run.
+
+        Returns:
+            Tuple of a dict of arrays, or `None`, and the stage.
+        """
+        here = (first, run) == self._at[1:3]
+        if not here or self._unfinished is None:
+            return None, 0
+        return self._unfinished, self._at[3]
+
+    def save(self, first, run=0, stage=0, unfinished=None):
+        """Say where the search stands; written now and then.
+
+        Args:
+            first: first place of the group.
+            run: number of the run.
+            stage: the stage that comes next.
+            unfinished: dict of the arrays of the run, or `None`.
+        """
+        self._at = (self._at[0], first, run, stage)
+        self._unfinished = unfinished
+        self._write_sometimes()
+
+    def _write_sometimes(self):
+        if self._path is None:
+            return
+        if time.monotonic() - self._saved < _SECONDS_BETWEEN_SAVES:
+            return
+        partial = self._path.with_name(self._path.name + ".partial")
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = {
+            f"unfinished/{name}": values
+            for name, values in (self._unfinished or {}).items()
+        }
+        with open(partial, "wb") as file:
+            np.savez(
+                file,
+                fingerprint=np.array(self._fingerprint),
+                at=np.array(self._at),
+                **self.arrays,
+                **unfinished,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self._path)
+        self._saved = time.monotonic()
+
+    def _read(self, settings):
+        try:
+            with np.load(self._path, allow_pickle=False) as file:
+                saved = dict(file)
+            before = json.loads(str(saved.pop("fingerprint")))
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{self._path} is not the state of a search ({error}). "
+                "Remove it, or name another file."
+            ) from None
+        differing = [key for key in settings if before.get(key) != settings[key]]
+        if differing:
+            raise ValueError(
+                f"{self._path} holds the state of another search: it differs "
+                f"in {', '.join(differing)}. Remove it, or name another file."
+            )
+        self._at = tuple(int(each) for each in saved.pop("at"))
+        self.begun = True
+        prefix = "unfinished/"
+        self._unfinished = {
+            name.removeprefix(prefix): saved.pop(name)
+            for name in list(saved)
+            if name.startswith(prefix)
+        } or None
+        self.arrays = saved
+
+
+def _digest(*arrays):
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

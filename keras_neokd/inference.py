@@ -1,0 +1,123 @@
+"""Early exit for real: compute no further than each image needs.
+
+    predictor = EarlyExitPredictor(model, "policy.json")
+    decision = predictor(images)
+    decision.label, decision.exit_index, decision.confidence
+
+The simulated policy (`ExitPolicy.decide`) sees what all exits say; this runs
+the network stage by stage, and after each exit only for the images that no
+exit was confident about.
+"""
+
+import math
+
+import numpy as np
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd.exit_policy import Decision
+from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.stages import build_stages
+
+# Undecided images are padded to a power of 2, and beyond this to a multiple.
+_LARGEST_POWER = 64
+
+
+class EarlyExitPredictor:
+    """Run a model stage by stage, by the thresholds of a policy.
+
+    Decides as `ExitPolicy.decide` does on the softmax of all exits. A batch
+    is packed again after every exit: the undecided images go on in a batch of
+    1, 2, 4 and so on to 64, 128, 192, so that few shapes are compiled.
+
+    Args:
+        model: a `MultiExitModel`; weights are shared with it.
+        policy: an `ExitPolicy`, or the path of its file.
+
+    Raises:
+        TypeError: if the model is something else.
+        ValueError: if the policy is for another number of exits.
+    """
+
+    def __init__(self, model, policy):
+        if not isinstance(model, MultiExitModel):
+            raise TypeError(
+                "An early exit needs a MultiExitModel, received "
+                f"{model!r}. Convert a model with "
+                "MultiExitModel.from_functional."
+            )
+        if not isinstance(policy, ExitPolicy):
+            policy = ExitPolicy.load(policy)
+        policy.check(model.num_exits)
+        self.policy = policy
+        self._shape = model.input_shape[1:]
+        self._stages = [_compiled(stage) for stage in build_stages(model)]
+
+    def __call__(self, images):
+        """Predict a batch.
+
+        Args:
+            images: float array `(batch, height, width, channels)` in [0, 1];
+                an empty batch is allowed.
+
+        Returns:
+            A `Decision` of NumPy arrays.
+
+        Raises:
+            ValueError: if the images are not as described.
+        """
+        images = np.asarray(images, "float32")
+        if len(images):
+            checks.images_and_labels(images, image_shape=self._shape)
+        count = len(images)
+        decision = Decision(
+            np.zeros(count, "int64"),
+            np.zeros(count, "int64"),
+            np.zeros(count, "float32"),
+        )
+        rows, tensors, votes = np.arange(count), [images], 0.0
+        bounds = (*self.policy.thresholds, -math.inf)
+        for index, (stage, bound) in enumerate(
+            zip(self._stages, bounds, strict=True)
+        ):
+            if not len(rows):
+                break
+            probabilities, *tensors = _padded(stage, tensors)
+            votes = votes + probabilities if self.policy.ensemble else (
+                probabilities
+            )
+            confidence = probabilities.max(axis=1)
+            leaves = confidence >= np.float32(bound)
+            decision.exit_index[rows[leaves]] = index
+            decision.label[rows[leaves]] = votes[leaves].argmax(axis=1)
+            decision.confidence[rows[leaves]] = confidence[leaves]
+            stays = ~leaves
+            rows, votes = rows[stays], votes[stays]
+            tensors = [each[stays] for each in tensors]
+        return decision
+
+
+def _compiled(stage):
+    def compute(*tensors):
+        tensors = [ops.convert_to_tensor(each) for each in tensors]
+        logits, *rest = _as_list(stage(tensors, training=False))
+        return [ops.softmax(ops.cast(logits, "float32"), axis=-1), *rest]
+
+    return backend.compile_function(compute, stage.variables)
+
+
+def _as_list(outputs):
+    return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
+
+
+def _padded(stage, tensors):
+    """Call a stage on rows, padded to one of few sizes."""
+    count = len(tensors[0])
+    size = 1 << (count - 1).bit_length()
+    if size > _LARGEST_POWER:
+        size = -(-count // _LARGEST_POWER) * _LARGEST_POWER
+    places = np.minimum(np.arange(size), count - 1)
+    outputs = stage(*(each[places] for each in tensors))
+    return [ops.convert_to_numpy(each)[:count] for each in outputs]
