@@ -20,8 +20,10 @@ from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
 
 _STEPS_PER_STAGE = 10
-# Newton's steps to the move that reaches a plane.
-_NEWTON_STEPS = 25
+# Newton's steps to the move that reaches a plane: at most so many, and until
+# no image lacks more than this share of the way.
+_NEWTON_STEPS = 50
+_TOLERANCE = 1e-6
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -279,17 +281,27 @@ def move_to_plane(points, normal, level, norm):
     )
     weight = ops.abs(normal)
     speed = ops.ones_like(normal) if norm == "linf" else weight
-    missing = ops.abs(excess)
-
-    def newton(_, time):
+    def newton(time, missing):
         way = per_example(time, points) * speed
-        covered = _sum(weight * ops.minimum(way, room))
         slope = _sum(weight * speed * ops.cast(way < room, weight.dtype))
         # Where no pixel can move on, time stays.
-        step = (missing - covered) / ops.where(slope > 0, slope, 1.0)
-        return time + ops.where(slope > 0, ops.maximum(step, 0.0), 0.0)
+        time = time + ops.where(
+            slope > 0, ops.maximum(missing, 0.0) / _nonzero(slope), 0.0
+        )
+        way = ops.minimum(per_example(time, points) * speed, room)
+        left = ops.abs(excess) - _sum(weight * way)
+        return time, ops.where(slope > 0, left, 0.0)
 
-    time = ops.fori_loop(0, _NEWTON_STEPS, newton, ops.zeros_like(missing))
+    def is_short(time, missing):
+        del time
+        return ops.any(missing > _TOLERANCE * ops.abs(excess))
+
+    time, _ = ops.while_loop(
+        is_short,
+        newton,
+        (ops.zeros_like(excess), ops.abs(excess)),
+        maximum_iterations=_NEWTON_STEPS,
+    )
     return downhill * ops.minimum(per_example(time, points) * speed, room)
 
 
@@ -299,6 +311,10 @@ def _sum(x):
 
 def _dot(first, second):
     return _sum(first * second)
+
+
+def _nonzero(x):
+    return ops.where(x > 0, x, 1.0)
 
 
 def _length(x, norm):
