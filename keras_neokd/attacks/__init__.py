@@ -13,6 +13,8 @@ from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.attacks.auto_attack import AutoAttack
 from keras_neokd.attacks.cw import CW
+from keras_neokd.attacks.early_exit import EarlyExit
+from keras_neokd.attacks.early_exit import SlowDown
 from keras_neokd.attacks.fab import FAB
 from keras_neokd.attacks.fab import TargetedFAB
 from keras_neokd.attacks.max_average import MaxAverage
@@ -76,11 +78,13 @@ __all__ = [
     "Attack",
     "AutoAttack",
     "AverageExits",
+    "EarlyExit",
     "ExitLogits",
     "MaxAverage",
     "Objective",
     "SearchAttack",
     "SingleExit",
+    "SlowDown",
     "Square",
     "TargetedAPGD",
     "TargetedFAB",

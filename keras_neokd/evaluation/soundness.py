@@ -1,0 +1,243 @@
+"""Signs that an evaluation overstates robustness.
+
+    signs = soundness.check_model(model, images, labels)
+    signs += soundness.check_search(result)
+    signs += soundness.check_curve("epsilon", epsilons, accuracies)
+
+Most broken defences were broken because the attack was: it followed no
+gradient, or random noise hid it (Athalye et al. 2018; Carlini et al. 2019;
+Croce et al. 2022). These checks look for the usual signs. None of them proves
+that an evaluation is right.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd import backend
+from keras_neokd import losses
+from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.anytime import anytime
+
+# Of the images looked at, the share without gradient that is tolerated.
+_LARGEST_SHARE = 0.1
+# No pixel of such an image pulls the loss: next to nothing in float32.
+_SMALLEST_GRADIENT = 1e-12
+# Relative difference of two calls that is more than rounding.
+_SAME = 1e-4
+# With the whole range of pixels to choose from, nothing should resist this.
+_ANYTHING = {"epsilon": 1.0, "step_size": 0.1, "num_steps": 40}
+_LARGEST_REST = 0.05
+# Images by which accuracies may go the wrong way, in shares of all.
+_TOLERANCE = 0.005
+
+
+class Sign(NamedTuple):
+    """One sign that something is wrong.
+
+    Attributes:
+        code: short name, such as `zero_gradient`.
+        message: what was found, and what to do.
+    """
+
+    code: str
+    message: str
+
+
+def check_model(model, images, labels, num_examples=128):
+    """Look at a model before it is attacked.
+
+    Args:
+        model: a `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot.
+        num_examples: how many of the images to look at. Defaults to 128.
+
+    Returns:
+        List of `Sign`s with the codes `softmax_outputs`,
+        `randomised_model`, `no_gradient`, `zero_gradient` and
+        `resists_any_change`.
+    """
+    images, labels = batches.check(
+        model, images[:num_examples], labels[:num_examples], num_examples
+    )
+    signs = [
+        _softmax_outputs(model, images),
+        _randomised_model(model, images),
+        _gradients(model, images, labels),
+    ]
+    # PGD needs a gradient, and says so itself where there is none.
+    if signs[-1] is None or signs[-1].code != "no_gradient":
+        signs.append(_resists_any_change(model, images, labels))
+    return [sign for sign in signs if sign is not None]
+
+
+def check_attack(attack, num_classes):
+    """See whether an attack can do what it says on so many classes.
+
+    Args:
+        attack: an `Attack`.
+        num_classes: number of classes of the model.
+
+    Returns:
+        List of `Sign`s with the code `fewer_targets`.
+    """
+    members = getattr(attack, "members", (attack,))
+    wanted = [getattr(each, "num_targets", None) or 0 for each in members]
+    if max(wanted) < num_classes:
+        return []
+    return [
+        Sign(
+            "fewer_targets",
+            f"{max(wanted)} target classes were asked for, and there are only "
+            f"{num_classes - 1} wrong ones: all of them are tried.",
+        )
+    ]
+
+
+def check_search(result):
+    """See whether random search beats attacks that follow gradients.
+
+    Args:
+        result: the `SearchResult` of several attacks, `Square` after others.
+
+    Returns:
+        List of `Sign`s with the code `square_beats_gradients`.
+    """
+    names = result.attack_names
+    if "Square" not in names[1:]:
+        return []
+    square = names.index("Square", 1)
+    share = float((result.fooled_by == square).mean())
+    if share <= _TOLERANCE:
+        return []
+    return [
+        Sign(
+            "square_beats_gradients",
+            f"Square, which sees no gradient, fooled {100 * share:.1f} % of "
+            "the images after attacks that follow gradients had failed: "
+            "gradients are masked, or these attacks too short.",
+        )
+    ]
+
+
+def check_curve(name, values, accuracies):
+    """See whether accuracy falls as the attack gets stronger.
+
+    Args:
+        name: what gets larger: `"epsilon"` or `"num_steps"`.
+        values: increasing numbers.
+        accuracies: from 0 to 1, one per value.
+
+    Returns:
+        List of `Sign`s with the code `rises_with_epsilon` or
+        `rises_with_num_steps`.
+    """
+    signs = []
+    for before, after in zip(
+        zip(values, accuracies, strict=True),
+        zip(values[1:], accuracies[1:], strict=True),
+        strict=False,
+    ):
+        if after[1] > before[1] + _TOLERANCE:
+            signs.append(
+                Sign(
+                    f"rises_with_{name}",
+                    f"Robust accuracy rises from {100 * before[1]:.1f} % at "
+                    f"{name} {before[0]:g} to {100 * after[1]:.1f} % at "
+                    f"{after[0]:g}: the attack does not find what is there.",
+                )
+            )
+    return signs
+
+
+def _softmax_outputs(model, images):
+    for name, logits in _logits(model, images).items():
+        is_distribution = (logits >= 0).all() and np.allclose(
+            logits.sum(axis=1), 1.0, atol=1e-4
+        )
+        if is_distribution:
+            return Sign(
+                "softmax_outputs",
+                f"Exit {name!r} returns probabilities, and losses apply a "
+                "softmax to them again: gradients are small and attacks "
+                "weak. Build the exit without the softmax.",
+            )
+    return None
+
+
+def _randomised_model(model, images):
+    first, second = (_logits(model, images) for _ in range(2))
+    for name in first:
+        scale = max(float(np.abs(first[name]).max()), 1e-30)
+        if np.abs(first[name] - second[name]).max() > _SAME * scale:
+            return Sign(
+                "randomised_model",
+                f"Exit {name!r} answers differently when asked twice: an "
+                "attack follows the gradient of one answer and is judged by "
+                "another. Evaluate without the noise, or average over it.",
+            )
+    return None
+
+
+def _gradients(model, images, labels):
+    """Look for exits whose cross-entropy does not depend on the image."""
+    for exit_, name in enumerate(model.exit_names):
+        try:
+            largest = _largest_gradients(model, images, labels, exit_)
+        except ValueError as error:
+            return Sign("no_gradient", f"Exit {name!r}: {error}")
+        share = float((largest < _SMALLEST_GRADIENT).mean())
+        if share > _LARGEST_SHARE:
+            return Sign(
+                "zero_gradient",
+                f"At exit {name!r} the cross-entropy has no gradient for "
+                f"{100 * share:.0f} % of the images, so attacks that follow "
+                "it stand still: rounding in the model, or logits so large "
+                "that the softmax is saturated. Use the losses margin or dlr, "
+                "and attacks without gradients.",
+            )
+    return None
+
+
+def _largest_gradients(model, images, labels, exit_):
+    predict = model.exit_logits()
+
+    def largest(images, labels):
+        def loss(images):
+            return losses.cross_entropy(predict(images, (exit_,))[0], labels)
+
+        _, gradient = backend.value_and_input_gradient(
+            loss, ops.convert_to_tensor(images)
+        )
+        return ops.max(ops.abs(gradient), axis=(1, 2, 3))
+
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    compiled = backend.compile_function(largest, variables)
+    return ops.convert_to_numpy(compiled(images, labels))
+
+
+def _resists_any_change(model, images, labels):
+    for exit_, name in enumerate(model.exit_names):
+        objective = attacks.SingleExit(exit_, loss="margin")
+        attack = attacks.PGD(**_ANYTHING, objective=objective)
+        result = anytime(model, images, labels, attack, len(images))
+        rest = float(result.accuracy()[exit_])
+        if rest > _LARGEST_REST:
+            return Sign(
+                "resists_any_change",
+                f"Exit {name!r} is right on {100 * rest:.0f} % of the images "
+                "after an attack that may turn them into anything (epsilon "
+                "1): the attack fails for another reason than robustness.",
+            )
+    return None
+
+
+def _logits(model, images):
+    outputs = model(ops.convert_to_tensor(images), training=False)
+    return {
+        name: np.asarray(ops.convert_to_numpy(outputs[name]), "float32")
+        for name in model.exit_names
+    }

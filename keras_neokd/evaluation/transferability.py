@@ -1,0 +1,190 @@
+"""How far an attack on one exit, or one model, carries over to others.
+
+    result = transferability(model, images, labels, pgd_50)     # exit to exit
+    result.matrix, result.off_diagonal_mean()
+
+    result = transfer_between({"neo_kd": a, "plain": b}, images, labels, pgd)
+
+The map of NEO-KD (arXiv 2311.00428, Figure 3): of the images that all exits
+classify correctly, the share that an attack on the exit of the row fools at the
+exit of the column. Several random starts, of which any may fool, are the
+variant of DVERGE (Yang et al. 2020).
+"""
+
+import dataclasses
+
+import numpy as np
+
+from keras_neokd import attacks
+from keras_neokd import checks
+from keras_neokd.evaluation.anytime import anytime
+from keras_neokd.evaluation.anytime import craft
+
+
+@dataclasses.dataclass(frozen=True)
+class TransferabilityResult:
+    """Shares of fooled images, source of the attack by row.
+
+    Attributes:
+        sources: names of the rows.
+        targets: names of the columns.
+        matrix: shares from 0 to 1, `(sources, targets)`.
+        num_examples: number of images that were attacked: those that all
+            exits of all models classify correctly.
+    """
+
+    sources: tuple
+    targets: tuple
+    matrix: np.ndarray
+    num_examples: int
+
+    def off_diagonal_mean(self):
+        """Return the mean share over different source and target.
+
+        Raises:
+            ValueError: if there is a single source and target.
+        """
+        different = ~np.eye(*self.matrix.shape, dtype=bool)
+        if not different.any():
+            raise ValueError(
+                "Nothing transfers between one exit and itself: expected two "
+                "exits or models, received one."
+            )
+        return float(self.matrix[different].mean())
+
+
+def transferability(
+    model,
+    images,
+    labels,
+    attack,
+    num_starts=1,
+    subset=None,
+    batch_size=256,
+    seed=0,
+):
+    """Attack every exit alone and see which exits are fooled.
+
+    Args:
+        model: a `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot.
+        attack: an attack that can be aimed at one exit, such as `PGD`; the
+            loss of its objective stays.
+        num_starts: number of attacks from different random starts; an image
+            counts where any of them fools the exit. Defaults to 1; DVERGE
+            has 5.
+        subset: number of the images that all exits classify correctly to
+            attack, drawn at random from `seed`; `None` (default) for all.
+            DVERGE has 1,000.
+        batch_size: images per compiled call. Defaults to 256.
+        seed: integer; start `k` has `seed + k`. Defaults to 0.
+
+    Returns:
+        A `TransferabilityResult` of exits.
+
+    Raises:
+        TypeError: if the attack cannot be aimed.
+        ValueError: if the data is not as described, or no image is correct
+            at all exits.
+    """
+    images, labels = _correct([model], images, labels, subset, batch_size, seed)
+    aimed = [
+        _aimed(attack, attacks.SingleExit(exit_))
+        for exit_ in range(model.num_exits)
+    ]
+    rows = [
+        _fooled(model, [model], images, labels, each, num_starts, batch_size, seed)
+        for each in aimed
+    ]
+    return TransferabilityResult(
+        model.exit_names,
+        model.exit_names,
+        np.stack([row.mean(axis=0) for row in rows]),
+        len(images),
+    )
+
+
+def transfer_between(
+    models,
+    images,
+    labels,
+    attack,
+    num_starts=1,
+    subset=None,
+    batch_size=256,
+    seed=0,
+):
+    """Attack every model and see what its adversarial images do to others.
+
+    Args:
+        models: dict from names to `MultiExitModel`s of the same images and
+            classes, of any number of exits.
+        attack: an attack on all exits of the source.
+        images, labels, num_starts, subset, batch_size, seed: as in
+            `transferability`.
+
+    Returns:
+        A `TransferabilityResult` of models; a share is the mean over the
+        exits of the target.
+
+    Raises:
+        ValueError: if the data is not as described, or no image is correct
+            at all exits of all models.
+    """
+    targets = list(models.values())
+    images, labels = _correct(targets, images, labels, subset, batch_size, seed)
+    rows = []
+    for source in targets:
+        fooled = _fooled(
+            source, targets, images, labels, attack, num_starts, batch_size, seed
+        )
+        ends = np.cumsum([each.num_exits for each in targets])[:-1]
+        rows.append([each.mean() for each in np.split(fooled, ends, axis=1)])
+    names = tuple(models)
+    return TransferabilityResult(names, names, np.array(rows), len(images))
+
+
+def _correct(models, images, labels, subset, batch_size, seed):
+    """Return the images that all exits of all models classify correctly."""
+    wrong = [
+        anytime(model, images, labels, batch_size=batch_size).ranks > 0
+        for model in models
+    ]
+    kept = np.flatnonzero(~np.concatenate(wrong, axis=1).any(axis=1))
+    if not len(kept):
+        raise ValueError(
+            "No image is classified correctly by all exits, so nothing can "
+            "be said about transfer. Train the model first."
+        )
+    if subset is not None:
+        subset = checks.integer("subset", subset, minimum=1)
+        generator = np.random.default_rng(seed)
+        count = min(subset, len(kept))
+        kept = np.sort(generator.choice(kept, count, replace=False))
+    labels = checks.class_indices(np.asarray(labels))
+    return np.asarray(images, "float32")[kept], np.asarray(labels)[kept]
+
+
+def _aimed(attack, objective):
+    if not hasattr(attack, "with_objective"):
+        raise TypeError(
+            "A transferability map needs an attack that can be aimed at one "
+            f"exit, such as PGD; received {attack!r}."
+        )
+    return attack.with_objective(objective.with_loss(attack.objective.loss))
+
+
+def _fooled(source, targets, images, labels, attack, num_starts, batch_size, seed):
+    """Return whether any start fools each exit, `(examples, all exits)`."""
+    fooled = False
+    for start in range(checks.integer("num_starts", num_starts, minimum=1)):
+        adversarial = craft(
+            source, images, labels, attack, batch_size, seed + start
+        )
+        ranks = [
+            anytime(each, adversarial, labels, batch_size=batch_size).ranks
+            for each in targets
+        ]
+        fooled = fooled | (np.concatenate(ranks, axis=1) > 0)
+    return fooled
