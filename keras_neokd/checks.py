@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 
-def number(name, value, minimum=None, above=None):
+def number(name, value, minimum=None, above=None, maximum=None):
     """Return `value` as a float.
 
     Args:
@@ -19,6 +19,7 @@ def number(name, value, minimum=None, above=None):
         value: a finite real number.
         minimum: smallest allowed value, or `None`.
         above: bound that the value must exceed, or `None`.
+        maximum: largest allowed value, or `None`.
 
     Raises:
         TypeError: if it is not a number.
@@ -34,10 +35,13 @@ def number(name, value, minimum=None, above=None):
         wanted += f" >= {minimum}"
     if above is not None:
         wanted += f" > {above}"
+    if maximum is not None:
+        wanted += f" and <= {maximum}"
     if (
         not math.isfinite(value)
         or (minimum is not None and value < minimum)
         or (above is not None and value <= above)
+        or (maximum is not None and value > maximum)
     ):
         raise ValueError(f"`{name}` needs {wanted}, received {value}.")
     return float(value)

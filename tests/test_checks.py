@@ -25,6 +25,7 @@ def test_bounds_of_numbers():
     assert checks.number("weight", 0.0, minimum=0) == 0
     assert checks.number("weight", -5) == -5
     assert checks.number("step_size", 1e-12, above=0) == 1e-12
+    assert checks.number("area", 1, above=0, maximum=1) == 1
 
 
 @pytest.mark.parametrize(
@@ -32,6 +33,12 @@ def test_bounds_of_numbers():
     [
         (-0.1, {"minimum": 0}, ValueError, "a finite number >= 0, received -0"),
         (0, {"above": 0}, ValueError, "a finite number > 0, received 0"),
+        (
+            1.5,
+            {"above": 0, "maximum": 1},
+            ValueError,
+            "a finite number > 0 and <= 1, received 1.5",
+        ),
         (math.nan, {}, ValueError, "a finite number, received nan"),
         (math.inf, {"minimum": 0}, ValueError, ">= 0, received inf"),
         (-math.inf, {"above": 0}, ValueError, "> 0, received -inf"),

@@ -35,9 +35,9 @@ class APGD(search.SearchAttack):
     the last of these iterations, and these go on from their best point
     (Croce and Hein 2020, Algorithm 1, with auto-attack's schedule).
 
-    Differences from auto-attack's code: an image stays as it is once fooled
-    at the end of ten iterations, so that the first fooling image of its ten
-    iterations' latest comes back, not the latest of all; the loss is the mean over
+    Differences from auto-attack's code: an image is left alone at the end of
+    the ten iterations in which it was fooled, so the latest image of these
+    that fools comes back, not the latest of all; the loss is the mean over
     exits, and all of them (or any, see `AverageExits`) must be wrong
     (NEO-KD, appendix H). As there, the count of rises at the first of these
     iterations compares the first loss with 0.
@@ -67,7 +67,7 @@ class APGD(search.SearchAttack):
     ):
         super().__init__(epsilon, norm, objective, num_restarts)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
-        self.rho = checks.number("rho", rho, minimum=0)
+        self.rho = checks.number("rho", rho, minimum=0, maximum=1)
 
     def num_stages(self):
         """See `SearchAttack.num_stages`."""
@@ -242,9 +242,7 @@ class TargetedAPGD(APGD):
         loss="dlr",
         objective=None,
     ):
-        super().__init__(
-            epsilon, num_steps, norm, num_restarts, rho, objective
-        )
+        super().__init__(epsilon, num_steps, norm, num_restarts, rho, objective)
         self.num_targets = check_num_targets(num_targets)
         self.loss = checks.choice("loss", loss, _TARGETED)
         self.fewest_classes = 4 if loss == "dlr" else 2

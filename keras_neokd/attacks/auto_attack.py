@@ -13,7 +13,7 @@ from keras_neokd.attacks.apgd import APGD
 from keras_neokd.attacks.apgd import TargetedAPGD
 from keras_neokd.attacks.fab import FAB
 from keras_neokd.attacks.fab import TargetedFAB
-from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import check_objective
 from keras_neokd.attacks.square import Square
 from keras_neokd.attacks.worst_case import WorstCase
 
@@ -66,7 +66,7 @@ class AutoAttack(WorstCase):
         self.num_queries = num_queries
         self.num_targets = num_targets
         self.loss = loss
-        objective = AverageExits() if objective is None else objective
+        objective = check_objective(objective)
         restarts = _RESTARTS[version]
 
         def apgd(loss):

@@ -162,5 +162,3 @@ class CW(search.SearchAttack):
 
 def _squared_length(x):
     return ops.sum(ops.square(x), axis=tuple(range(1, len(x.shape))))
-
-

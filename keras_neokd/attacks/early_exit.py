@@ -30,7 +30,8 @@ class _KnownThresholds(Objective):
         super().__init__(loss)
         # What JSON cannot hold, infinity, may be None.
         self.thresholds = tuple(
-            math.inf if each is None or each == math.inf
+            math.inf
+            if each is None or each == math.inf
             # Confidences are at most 1.
             else checks.number("thresholds", each, minimum=0)
             for each in thresholds
@@ -48,7 +49,9 @@ class _KnownThresholds(Objective):
 
     def get_config(self):
         """Return the constructor arguments as plain values."""
-        values = [None if each == math.inf else each for each in self.thresholds]
+        values = [
+            None if each == math.inf else each for each in self.thresholds
+        ]
         return {**super().get_config(), "thresholds": values}
 
     def chosen(self, logits):

@@ -75,9 +75,13 @@ class FAB(search.SearchAttack):
     ):
         super().__init__(epsilon, norm, objective, num_restarts)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
-        self.max_weight = checks.number("max_weight", max_weight, minimum=0)
+        self.max_weight = checks.number(
+            "max_weight", max_weight, minimum=0, maximum=1
+        )
         self.overshoot = checks.number("overshoot", overshoot, above=0)
-        self.backward = checks.number("backward", backward, minimum=0)
+        self.backward = checks.number(
+            "backward", backward, minimum=0, maximum=1
+        )
 
     def num_stages(self):
         """See `SearchAttack.num_stages`."""
@@ -281,6 +285,7 @@ def move_to_plane(points, normal, level, norm):
     )
     weight = ops.abs(normal)
     speed = ops.ones_like(normal) if norm == "linf" else weight
+
     def newton(time, missing):
         way = per_example(time, points) * speed
         slope = _sum(weight * speed * ops.cast(way < room, weight.dtype))

@@ -62,8 +62,8 @@ class MaxAverage(Attack):
     def validate(self, num_exits, num_classes=None):
         """See `Attack.validate`."""
         exits = select_exits(self.exits, num_exits)
-        loss = self.attack.objective.loss
-        AverageExits(exits, loss).check(num_exits, num_classes)
+        objective = AverageExits(exits, self.attack.objective.loss)
+        self.attack.with_objective(objective).validate(num_exits, num_classes)
 
     def logged(self, num_exits):
         """See `Attack.logged`."""

@@ -36,9 +36,9 @@ class Objective(Configurable):
     Args:
         loss: `"cross_entropy"`, `"margin"` (largest wrong logit minus the
             true one), `"dlr"` (the margin divided by the range of the
-            largest logits, see `losses.dlr`), or a function of `(logits, labels, exit)` that returns
-            `(batch,)`, where `exit` is the 0-based index of the exit. A
-            function cannot be saved.
+            largest logits, see `losses.dlr`), or a function of
+            `(logits, labels, exit)` that returns `(batch,)`, where `exit` is
+            the 0-based index of the exit. A function cannot be saved.
 
     Raises:
         ValueError: if `loss` is unknown.
@@ -102,8 +102,7 @@ class Objective(Configurable):
     def combined_logits(self, logits):
         """Return one prediction `(batch, classes)` of the exits together.
 
-        What FAB linearises, and what targeted attacks rank the classes by:
-        the mean of the logits (NEO-KD, appendix H).
+        What FAB linearises: the mean of the logits (NEO-KD, appendix H).
 
         Args:
             logits: as in `__call__`.
@@ -187,6 +186,22 @@ def _wrong(logits, labels):
     predictions = ops.argmax(ops.stack(logits, axis=1), axis=-1)
     labels = ops.expand_dims(ops.cast(labels, "int32"), 1)
     return ops.not_equal(ops.cast(predictions, "int32"), labels)
+
+
+def check_objective(objective):
+    """Return `objective`, or `AverageExits()` for `None`.
+
+    Raises:
+        TypeError: if it is something else.
+    """
+    if objective is None:
+        return AverageExits()
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            "`objective` needs an Objective such as AverageExits() or "
+            f"SingleExit(0), received {objective!r}."
+        )
+    return objective
 
 
 def check_exits(exits):

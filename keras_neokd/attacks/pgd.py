@@ -18,8 +18,7 @@ from keras_neokd.attacks.geometry import project
 from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
 from keras_neokd.attacks.geometry import steepest_step
-from keras_neokd.attacks.objective import AverageExits
-from keras_neokd.attacks.objective import Objective
+from keras_neokd.attacks.objective import check_objective
 
 # Standard deviation of the start "normal".
 _SMALL = 0.001
@@ -76,12 +75,7 @@ class PGD(Attack):
         self.num_restarts = checks.integer(
             "num_restarts", num_restarts, minimum=1
         )
-        self.objective = AverageExits() if objective is None else objective
-        if not isinstance(self.objective, Objective):
-            raise TypeError(
-                "`objective` needs an Objective such as AverageExits() or "
-                f"SingleExit(0), received {objective!r}."
-            )
+        self.objective = check_objective(objective)
         if self.num_restarts > 1 and self.random_start is False:
             raise ValueError(
                 "Restarts without a random start repeat the same run: "
@@ -147,7 +141,8 @@ class PGD(Attack):
         def step(_, adversarial):
             _, gradient = backend.value_and_input_gradient(score, adversarial)
             return project(
-                adversarial + self.step_size * steepest_step(gradient, self.norm),
+                adversarial
+                + self.step_size * steepest_step(gradient, self.norm),
                 images,
                 self.epsilon,
                 self.norm,

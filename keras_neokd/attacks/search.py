@@ -16,8 +16,7 @@ from keras_neokd import checks
 from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.attacks.geometry import select
-from keras_neokd.attacks.objective import AverageExits
-from keras_neokd.attacks.objective import Objective
+from keras_neokd.attacks.objective import check_objective
 
 
 class Problem(NamedTuple):
@@ -91,12 +90,7 @@ class SearchAttack(Attack):
         self.num_restarts = checks.integer(
             "num_restarts", num_restarts, minimum=1
         )
-        self.objective = AverageExits() if objective is None else objective
-        if not isinstance(self.objective, Objective):
-            raise TypeError(
-                "`objective` needs an Objective such as AverageExits() or "
-                f"SingleExit(0), received {objective!r}."
-            )
+        self.objective = check_objective(objective)
 
     def num_runs(self, num_classes):
         """Return the number of runs.
@@ -165,7 +159,9 @@ class SearchAttack(Attack):
             state = ops.fori_loop(
                 0,
                 num_stages,
-                lambda stage, state: self.advance(problem, stage, state),
+                lambda stage, state: leave_alone(
+                    state, self.advance(problem, stage, state)
+                ),
                 state,
             )
             return merge(found, state)
@@ -184,15 +180,30 @@ def merge(found, state):
         found: dict with `adversarial` and `fooled`.
         state: the same of a later run.
     """
-    first = ops.logical_and(
-        state["fooled"], ops.logical_not(found["fooled"])
-    )
+    first = ops.logical_and(state["fooled"], ops.logical_not(found["fooled"]))
     return {
         "adversarial": select(
             first, state["adversarial"], found["adversarial"]
         ),
         "fooled": ops.logical_or(first, found["fooled"]),
     }
+
+
+def leave_alone(before, after):
+    """Undo what a stage did to examples that were not active before it.
+
+    Args:
+        before: the state.
+        after: the state after a stage.
+
+    Returns:
+        The later state, with what such examples had found before.
+    """
+    held = {
+        name: select(before["active"], after[name], before[name])
+        for name in ("adversarial", "fooled")
+    }
+    return {**after, **held}
 
 
 def keep_fooled(state, images, fooled):
@@ -264,9 +275,5 @@ def likely_class(logits, labels, rank):
     num_classes = logits[0].shape[-1]
     is_true = ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="bool")
     # The true class last, whatever its probability.
-    ordered = ops.argsort(
-        ops.where(is_true, 1.0, -probabilities), axis=-1
-    )
+    ordered = ops.argsort(ops.where(is_true, 1.0, -probabilities), axis=-1)
     return ops.cast(ops.take(ordered, rank, axis=1), "int32")
-
-

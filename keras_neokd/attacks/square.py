@@ -63,14 +63,8 @@ class Square(search.SearchAttack):
         if objective is None:
             objective = AverageExits(loss="margin")
         super().__init__(epsilon, "linf", objective, num_restarts)
-        self.num_queries = checks.integer(
-            "num_queries", num_queries, minimum=1
-        )
-        self.area = checks.number("area", area, above=0)
-        if self.area > 1:
-            raise ValueError(
-                f"`area` is a share of the image, at most 1; received {area}."
-            )
+        self.num_queries = checks.integer("num_queries", num_queries, minimum=1)
+        self.area = checks.number("area", area, above=0, maximum=1)
         self.rescale_schedule = bool(rescale_schedule)
 
     def num_stages(self):

@@ -10,8 +10,7 @@ from keras import ops
 from keras_neokd import randomness
 from keras_neokd.attacks import search
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.objective import AverageExits
-from keras_neokd.attacks.objective import Objective
+from keras_neokd.attacks.objective import check_objective
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -52,12 +51,7 @@ class WorstCase(Attack):
         radii = [each.epsilon for each in attacks]
         super().__init__(None if None in radii else max(radii), norms[0])
         self.attacks = attacks
-        self.objective = AverageExits() if objective is None else objective
-        if not isinstance(self.objective, Objective):
-            raise TypeError(
-                "`objective` needs an Objective such as AverageExits(), "
-                f"received {objective!r}."
-            )
+        self.objective = check_objective(objective)
 
     @property
     def members(self):
