@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 from keras_neokd import checks
+from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import craft
 from keras_neokd.evaluation.predictions import exit_probabilities
 from keras_neokd.exit_policy import ExitPolicy
@@ -131,7 +132,7 @@ def budgeted(
 
     confidences = probabilities(validation, on_validation).max(axis=2)
     answers = probabilities(test, attack)
-    labels = checks.class_indices(np.asarray(test[1]))
+    _, labels = batches.check(model, *test, batch_size)
     policies = [
         ExitPolicy(thresholds(confidences, each), ensemble) for each in shares
     ]
@@ -257,7 +258,9 @@ def _shares(costs, budgets):
 
 def _refuse_overlap(validation, test):
     known = {np.asarray(image, "float32").tobytes() for image in validation}
-    twins = sum(np.asarray(image, "float32").tobytes() in known for image in test)
+    twins = sum(
+        np.asarray(image, "float32").tobytes() in known for image in test
+    )
     if twins > _LARGEST_OVERLAP * len(test):
         raise ValueError(
             f"{twins} of {len(test)} test images are validation images, too. "
