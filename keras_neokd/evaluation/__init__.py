@@ -1,27 +1,47 @@
-"""Evaluation of multi-exit models: accuracy, attacks, diagnostics."""
+"""Evaluation of multi-exit models: accuracy, attacks, budgets, diagnostics."""
 
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.anytime import craft
+from keras_neokd.evaluation.budgeted import BudgetedResult
+from keras_neokd.evaluation.budgeted import budgeted
 from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
+from keras_neokd.evaluation.latency import exit_latency
+from keras_neokd.evaluation.latency import throughput
 from keras_neokd.evaluation.local_linearity import LocalLinearityResult
 from keras_neokd.evaluation.local_linearity import local_linearity
+from keras_neokd.evaluation.predictions import exit_probabilities
 from keras_neokd.evaluation.searching import SearchResult
 from keras_neokd.evaluation.searching import search
+from keras_neokd.evaluation.sensitivity import SensitivityResult
+from keras_neokd.evaluation.sensitivity import sensitivity
 from keras_neokd.evaluation.smoothing import SmoothingResult
 from keras_neokd.evaluation.smoothing import certify
+from keras_neokd.evaluation.transferability import TransferabilityResult
+from keras_neokd.evaluation.transferability import transfer_between
+from keras_neokd.evaluation.transferability import transferability
 
 __all__ = [
     "AnytimeResult",
+    "BudgetedResult",
     "GradientAlignmentResult",
     "LocalLinearityResult",
     "SearchResult",
+    "SensitivityResult",
     "SmoothingResult",
+    "TransferabilityResult",
     "anytime",
+    "budgeted",
     "certify",
     "craft",
+    "exit_latency",
+    "exit_probabilities",
     "gradient_alignment",
     "local_linearity",
     "search",
+    "sensitivity",
+    "throughput",
+    "transfer_between",
+    "transferability",
 ]

@@ -1,0 +1,110 @@
+"""What early exits save in time, measured.
+
+    seconds = exit_latency(model, images)        # (exits, calls), one image each
+    np.percentile(seconds, (50, 90, 99), axis=1)
+    early, full = throughput(model, policy, images)     # images per second
+"""
+
+import math
+import time
+
+import numpy as np
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd import checks
+from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.inference import EarlyExitPredictor
+
+# The first calls compile, and fill caches.
+_WARM_UP = 5
+
+
+def exit_latency(model, images, num_calls=100):
+    """Time single images that leave at each exit.
+
+    The exits take their calls in turns, so that what else the computer does
+    falls on all of them.
+
+    Args:
+        model: a `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        num_calls: calls per exit. Defaults to 100.
+
+    Returns:
+        Seconds `(exits, num_calls)`.
+
+    Raises:
+        ValueError: if the images are not as described.
+    """
+    num_calls = checks.integer("num_calls", num_calls, minimum=1)
+    predictors = [
+        EarlyExitPredictor(model, _leave_at(exit_, model.num_exits))
+        for exit_ in range(model.num_exits)
+    ]
+    seconds = np.zeros((model.num_exits, num_calls + _WARM_UP))
+    for call in range(num_calls + _WARM_UP):
+        image = images[call % len(images)][None]
+        for exit_, predictor in enumerate(predictors):
+            start = time.perf_counter()
+            predictor(image)
+            seconds[exit_, call] = time.perf_counter() - start
+    return seconds[:, _WARM_UP:]
+
+
+def throughput(model, policy, images, batch_size=64, num_rounds=5):
+    """Compare a policy with the whole network, in images per second.
+
+    Args:
+        model: a `MultiExitModel`.
+        policy: an `ExitPolicy`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        batch_size: images per call. Defaults to 64.
+        num_rounds: times that both go through all images, in turns; the
+            medians are returned. Defaults to 5.
+
+    Returns:
+        Tuple of images per second with the policy, and with the last exit
+        alone for every image.
+
+    Raises:
+        ValueError: if there are fewer images than a batch.
+    """
+    checks.integer("num_rounds", num_rounds, minimum=1)
+    if not 1 <= batch_size <= len(images):
+        raise ValueError(
+            f"`batch_size` needs at least 1 and at most the {len(images)} "
+            f"images that there are, received {batch_size}."
+        )
+    contestants = (EarlyExitPredictor(model, policy), _last_exit(model))
+    # Whole batches only: another size would be compiled within a round.
+    count = len(images) // batch_size * batch_size
+    seconds = np.zeros((2, num_rounds + 1))
+    for round_ in range(num_rounds + 1):
+        for number, contestant in enumerate(contestants):
+            start = time.perf_counter()
+            for first in range(0, count, batch_size):
+                contestant(images[first : first + batch_size])
+            seconds[number, round_] = time.perf_counter() - start
+    # The first round compiles.
+    return tuple(count / np.median(seconds[:, 1:], axis=1))
+
+
+def _last_exit(model):
+    """Return a function that predicts with the last exit alone."""
+    predict, last = model.exit_logits(), model.num_exits - 1
+
+    def compute(images):
+        logits = predict(ops.convert_to_tensor(images), (last,))[0]
+        return ops.softmax(logits, axis=-1)
+
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    compiled = backend.compile_function(compute, variables)
+    return lambda images: ops.convert_to_numpy(compiled(images)).argmax(axis=1)
+
+
+def _leave_at(exit_, num_exits):
+    """Return the policy by which every image leaves at one exit."""
+    return ExitPolicy(
+        [math.inf if each < exit_ else 0.0 for each in range(num_exits - 1)]
+    )
