@@ -1,8 +1,9 @@
 """A multi-exit model cut into stages: one from each exit to the next.
 
     first, second, third = build_stages(model)
-    logits, carried = first(images)
-    logits, carried = second(carried)
+    logits, *carried = first([images])
+    logits, *carried = second(carried)
+    logits = third(carried)
 
 Stage `i` computes what exit `i` needs beyond the exits before it, from the
 tensors that earlier stages hand on. All stages together compute what the model
@@ -19,14 +20,17 @@ def build_stages(model):
         model: a `MultiExitModel`.
 
     Returns:
-        List of `keras.Model`s. The first takes the images, each other one
-        the list that the stage before it returned second. Each returns a
-        list: the logits of its exit, and then the tensors for later stages.
+        List of `keras.Model`s. Each takes a list of tensors: the first the
+        images, any other what the stage before it handed on. Each returns a
+        list: the logits of its exit, and then the tensors to hand on; where
+        there are none, Keras returns the logits alone.
     """
     graph = _Graph(model)
     plan = graph.plan(model.exit_names)
     known, stages = graph.inputs, []
-    for index, (name, calls) in enumerate(zip(model.exit_names, plan)):
+    for index, (name, calls) in enumerate(
+        zip(model.exit_names, plan, strict=True)
+    ):
         inputs = {
             tensor: keras.Input(value.shape[1:], dtype=value.dtype)
             for tensor, value in known.items()
@@ -54,7 +58,9 @@ class _Graph:
     """
 
     def __init__(self, model):
-        outputs = [model.exit_model(name).outputs[0] for name in model.exit_names]
+        outputs = [
+            model.exit_model(name).outputs[0] for name in model.exit_names
+        ]
         plain = keras.Model(model.input, outputs)
         config = plain.get_config()
         self._operations = {each.name: each for each in plain.operations}
