@@ -8,10 +8,12 @@ import keras
 from apps import building
 from apps import diagnosing
 from apps import plots
+from apps import strong_attacks
 from apps import tables
 from apps import workdir
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd.evaluation import soundness
 
 SCHEMA_VERSION = 1
 
@@ -19,8 +21,9 @@ SCHEMA_VERSION = 1
 def evaluate(config, model_path, results_path, plot_path):
     """Measure every exit, clean and under every attack of the config.
 
-    Diagnostics follow. The record is written after each of them; the same
-    call goes on with those that are still missing.
+    Signs of a weak evaluation come first, diagnostics last. The record is
+    written after each of them; the same call goes on with those that are
+    still missing, and with an attack that searches where it was stopped.
 
     Args:
         config: a whole config, see `configs/default.py`.
@@ -51,19 +54,25 @@ def evaluate(config, model_path, results_path, plot_path):
     images, labels = (each[:count] for each in test.arrays())
     diagnostics = diagnosing.plan(config, model, images)
     diagnosing.check_record(diagnostics, record)
-    done = {each["name"] for each in record["attacks"]}
+    _check_entries(planned, record)
     results_path.parent.mkdir(parents=True, exist_ok=True)
+    _look_for_signs(model, images, labels, record)
+    done = {each["name"] for each in record["attacks"]}
     for name, attack in planned.items():
         if name in done:
             continue
         print(f"Evaluating {record['method']}, {name} ...", flush=True)
-        entry = _measure(model, images, labels, attack, config.evaluate)
+        state_file = results_path.with_name(f"{results_path.stem}.{name}.npz")
+        entry = _measure(
+            model, images, labels, attack, config.evaluate, state_file
+        )
         print(
             f"  {100 * entry['top1_average']:.2f} % on average over exits "
             f"({entry['seconds']:.0f} s)"
         )
         record["attacks"].append({"name": name, **entry})
         workdir.write_json(results_path, record)
+        state_file.unlink(missing_ok=True)
     for entry in diagnosing.missing_entries(
         diagnostics, record, model, images, labels
     ):
@@ -77,9 +86,14 @@ def evaluate(config, model_path, results_path, plot_path):
 def _attacks(config):
     """Return the names of the attacks, their settings checked."""
     section = config.evaluate
+    known = (*building.ATTACKS, *strong_attacks.NAMES)
     for name in section.attacks:
-        checks.choice("evaluate.attacks", name, building.ATTACKS)
-        _attack(config, name)
+        checks.choice("evaluate.attacks", name, known)
+        if name in strong_attacks.NAMES:
+            for each in strong_attacks.objectives(config, ["exit"]).values():
+                strong_attacks.build(config, name, each)
+        else:
+            _attack(config, name)
     checks.integer("evaluate.batch_size", section.batch_size, 1)
     if section.num_examples is not None:
         checks.integer("evaluate.num_examples", section.num_examples, 1)
@@ -106,6 +120,12 @@ def _for_exits(names, config, model):
         if name == "single":
             for index, exit_name in enumerate(model.exit_names):
                 attacks[f"single_{exit_name}"] = _attack(config, name, index)
+        elif name in strong_attacks.NAMES:
+            objectives = strong_attacks.objectives(config, model.exit_names)
+            for end, objective in objectives.items():
+                attacks[f"{name}_{end}"] = strong_attacks.build(
+                    config, name, objective
+                )
         else:
             attacks[name] = _attack(config, name)
     return attacks
@@ -144,6 +164,7 @@ def _header(config, model, model_path, count):
             }
             for cost in model.exit_costs()
         ],
+        "signs": None,
         "attacks": [],
         "diagnostics": [],
     }
@@ -168,11 +189,42 @@ def _open(path, header):
         f"{path} holds results of other settings",
         "Write to another file with --results, or remove this one.",
     )
-    # Version 1 began without diagnostics.
-    return {"diagnostics": [], **record}
+    # Version 1 began without diagnostics and signs.
+    return {"diagnostics": [], "signs": None, **record}
 
 
-def _measure(model, images, labels, attack, section):
+def _check_entries(planned, record):
+    """Raise `ValueError` if an attack was recorded with other settings."""
+    for entry in record["attacks"]:
+        attack = planned.get(entry["name"])
+        if attack is not None and "attack" in entry:
+            workdir.refuse_differences(
+                workdir.flatten(entry["attack"]),
+                workdir.flatten(_described(attack)),
+                f"The results hold {entry['name']} of other settings",
+                "Write to another file with --results.",
+            )
+
+
+def _described(attack):
+    """Return an attack as plain values."""
+    return keras.saving.serialize_keras_object(attack)
+
+
+def _look_for_signs(model, images, labels, record):
+    """Record what makes the attacks doubtful, once."""
+    if record["signs"] is None:
+        signs = soundness.check_model(model, images, labels)
+        record["signs"] = _listed(signs)
+    for sign in record["signs"]:
+        print(f"WARNING ({sign['code']}): {sign['message']}", flush=True)
+
+
+def _listed(signs):
+    return [sign._asdict() for sign in signs]
+
+
+def _measure(model, images, labels, attack, section, state_file):
     start = time.monotonic()
     result = evaluation.anytime(
         model,
@@ -182,6 +234,7 @@ def _measure(model, images, labels, attack, section):
         batch_size=section.batch_size,
         seed=section.seed,
         verbose=int(sys.stdout.isatty()),
+        state_file=state_file,
     )
     entry = {"seconds": round(time.monotonic() - start, 2)}
     for k in (1, 5):
@@ -192,4 +245,19 @@ def _measure(model, images, labels, attack, section):
     if "selected_share" in result.info:
         shares = result.info["selected_share"].mean(axis=0)
         entry["selected_share"] = diagnosing.by_exit(result.exit_names, shares)
+    if result.search is not None:
+        signs = soundness.check_attack(attack, result.num_classes)
+        signs += soundness.check_search(result.search)
+        entry["attack"] = _described(attack)
+        entry["robust_after_each"] = [
+            {"attack": name, "robust": share}
+            for name, share in zip(
+                ("clean", *result.search.attack_names),
+                result.search.robust_after_each(),
+                strict=True,
+            )
+        ]
+        entry["signs"] = _listed(signs)
+        for sign in signs:
+            print(f"WARNING ({sign.code}): {sign.message}", flush=True)
     return entry

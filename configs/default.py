@@ -235,7 +235,8 @@ def _train():
 def _evaluate():
     return {
         # Which attacks, besides clean images: average, max_average, single
-        # (each exit in turn).
+        # (each exit in turn); apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square,
+        # cw, auto_attack, auto_attack_plus, see docs/evaluation.md.
         "attacks": ("average", "max_average", "single"),
         "num_steps": 50,
         "num_restarts": 1,
@@ -245,6 +246,22 @@ def _evaluate():
         "num_examples": config_dict.placeholder(int),
         "batch_size": 256,
         "seed": 0,
+        # Of the attacks that search. The defaults are auto-attack's and, for
+        # cw, torchattacks'.
+        "search": {
+            # An image is fooled when all exits are wrong (the paper), when
+            # any is, or each exit is attacked alone in turn.
+            "success": "all",
+            "num_steps": 100,
+            "num_restarts": 1,
+            "num_queries": 5_000,
+            # 0: all wrong classes.
+            "num_targets": 9,
+            # dlr, or margin for fewer than 4 classes.
+            "targeted_loss": "dlr",
+            "cw_c": 1.0,
+            "cw_num_steps": 50,
+        },
         # What else to measure: local_linearity, gradient_alignment,
         # smoothing; see docs/diagnostics.md.
         "diagnostics": (),

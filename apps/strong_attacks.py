@@ -1,0 +1,169 @@
+"""From `config.evaluate` to the attacks that search.
+
+    attack = build(config, "apgd_ce", objective)
+
+Settings are those of `config.evaluate.search`; epsilon and norm those of the
+other attacks of the evaluation.
+"""
+
+from keras_neokd import attacks
+from keras_neokd import checks
+
+NAMES = (
+    "apgd_ce",
+    "apgd_dlr",
+    "apgd_t",
+    "fab",
+    "fab_t",
+    "square",
+    "cw",
+    "auto_attack",
+    "auto_attack_plus",
+)
+SUCCESS = ("all", "any", "each")
+
+
+def objectives(config, exit_names):
+    """Return what to attack, by the end of an entry's name.
+
+    Args:
+        config: a whole config.
+        exit_names: names of the exits in depth order.
+
+    Returns:
+        Dict from a name to an `Objective`: one for `success` all or any, one
+        per exit for each.
+
+    Raises:
+        ValueError: if `success` is unknown.
+    """
+    success = checks.choice(
+        "evaluate.search.success", config.evaluate.search.success, SUCCESS
+    )
+    if success == "each":
+        return {
+            name: attacks.SingleExit(exit_)
+            for exit_, name in enumerate(exit_names)
+        }
+    return {success: attacks.AverageExits(success=success)}
+
+
+def build(config, name, objective):
+    """Return an attack that searches.
+
+    Args:
+        config: a whole config.
+        name: one of `NAMES`.
+        objective: which exits, and when they count as fooled.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
+    """
+    epsilon = config.evaluate.epsilon
+    epsilon = config.attack.epsilon if epsilon is None else epsilon
+    return _BUILDERS[name](
+        config.evaluate.search, epsilon, config.attack.norm, objective
+    )
+
+
+def _apgd(loss):
+    def build(section, epsilon, norm, objective):
+        return attacks.APGD(
+            epsilon,
+            section.num_steps,
+            norm,
+            section.num_restarts,
+            objective=objective.with_loss(loss),
+        )
+
+    return build
+
+
+def _apgd_t(section, epsilon, norm, objective):
+    return attacks.TargetedAPGD(
+        epsilon,
+        section.num_steps,
+        norm,
+        section.num_restarts,
+        num_targets=section.num_targets or None,
+        loss=section.targeted_loss,
+        objective=objective,
+    )
+
+
+def _fab(section, epsilon, norm, objective):
+    return attacks.FAB(
+        epsilon,
+        section.num_steps,
+        norm,
+        section.num_restarts,
+        objective=objective,
+    )
+
+
+def _fab_t(section, epsilon, norm, objective):
+    return attacks.TargetedFAB(
+        epsilon,
+        section.num_steps,
+        norm,
+        section.num_restarts,
+        num_targets=section.num_targets or None,
+        objective=objective,
+    )
+
+
+def _square(section, epsilon, norm, objective):
+    _check_linf("square", norm)
+    return attacks.Square(
+        epsilon,
+        section.num_queries,
+        section.num_restarts,
+        objective=objective.with_loss("margin"),
+    )
+
+
+def _cw(section, epsilon, norm, objective):
+    # Its own norm is L2; an L-infinity epsilon says nothing about it.
+    return attacks.CW(
+        section.cw_c,
+        num_steps=section.cw_num_steps,
+        epsilon=epsilon if norm == "l2" else None,
+        objective=objective,
+    )
+
+
+def _auto_attack(version):
+    def build(section, epsilon, norm, objective):
+        _check_linf("auto_attack", norm)
+        return attacks.AutoAttack(
+            epsilon,
+            version,
+            section.num_steps,
+            section.num_queries,
+            section.num_targets or None,
+            section.targeted_loss,
+            objective,
+        )
+
+    return build
+
+
+def _check_linf(name, norm):
+    if norm != "linf":
+        raise ValueError(
+            f"evaluate.attacks {name!r} knows the L-infinity norm only, and "
+            f"attack.norm is {norm!r}. Leave it out."
+        )
+
+
+_BUILDERS = {
+    "apgd_ce": _apgd("cross_entropy"),
+    "apgd_dlr": _apgd("dlr"),
+    "apgd_t": _apgd_t,
+    "fab": _fab,
+    "fab_t": _fab_t,
+    "square": _square,
+    "cw": _cw,
+    "auto_attack": _auto_attack("standard"),
+    "auto_attack_plus": _auto_attack("plus"),
+}
