@@ -91,6 +91,21 @@ def margin(logits, labels):
     return np.array(values)
 
 
+def dlr(logits, labels):
+    """Difference of logits ratio of `(batch, classes)`."""
+    ordered = -np.sort(-logits, axis=1)
+    return margin(logits, labels) / (ordered[:, 0] - ordered[:, 2])
+
+
+def targeted_dlr(logits, labels, targets):
+    """Targeted difference of logits ratio of `(batch, classes)`."""
+    rows = np.arange(len(labels))
+    ordered = -np.sort(-logits, axis=1)
+    middle = (ordered[:, 2] + ordered[:, 3]) / 2
+    rise = logits[rows, targets] - logits[rows, labels]
+    return rise / (ordered[:, 0] - middle)
+
+
 def neighbor_teacher(clean, radius):
     """Mean of softmaxes over neighbours, exit by exit (Eq. 5)."""
     predictions = softmax(clean)

@@ -168,39 +168,6 @@ def test_divergence_from_itself_is_zero_and_never_negative():
     assert (ops.convert_to_numpy(other) > 0).all()
 
 
-# The margin.
-
-
-def test_margin_is_the_best_wrong_logit_minus_the_true_one():
-    logits = [[3.0, 1.0, -2.0], [3.0, 1.0, -2.0], [3.0, 1.0, -2.0]]
-    margin = losses.margin(tensor(logits), tensor([0, 1, 2], "int32"))
-    assert_close(margin, [-2, 2, 5])
-
-
-def test_margin_ignores_the_true_class_when_all_logits_are_negative():
-    margin = losses.margin(tensor([[-7.0, -5.0, -9.0]]), tensor([1], "int32"))
-    assert_close(margin, [-2])
-
-
-def test_margin_is_positive_exactly_where_the_prediction_is_wrong():
-    logits, labels = random_logits(60), np.arange(60) % 10
-    expected = np.stack(
-        [reference.margin(logits[:, i], labels) for i in range(3)], axis=1
-    )
-
-    margin = losses.margin(tensor(logits), tensor(labels, "int32"))
-
-    assert_close(margin, expected)
-    wrong = logits.argmax(axis=2) != labels[:, None]
-    assert 0 < wrong.mean() < 1
-    np.testing.assert_array_equal(ops.convert_to_numpy(margin) > 0, wrong)
-
-
-def test_margin_of_float16_logits_is_finite():
-    logits = ops.cast(tensor([[1.0, 2.0, 3.0]]), "float16")
-    assert_close(losses.margin(logits, tensor([0], "int32")), [2])
-
-
 # Neighbour teacher.
 
 

@@ -77,11 +77,11 @@ class Attack(Configurable):
             epsilon = checks.number("epsilon", epsilon, minimum=0)
         self.epsilon = epsilon
         self.norm = norm
-        if norm == "linf" and self.epsilon > 1:
+        if norm == "linf" and epsilon is not None and epsilon > 1:
             raise ValueError(
                 "`epsilon` is in pixel units of images in [0, 1], so for the "
                 f"L-infinity norm it needs 0 <= epsilon <= 1, received "
-                f"{epsilon}. Did you mean epsilon={epsilon}/255?"
+                f"{epsilon:g}. Did you mean epsilon={epsilon:g}/255?"
             )
 
     def perturb(self, predict, images, labels, keys):

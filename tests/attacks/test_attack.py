@@ -10,7 +10,6 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import randomness
-from keras_neokd.attacks import attack as attack_module
 from tests import numpy_reference as reference
 
 SHAPE = (3, 2, 2)
@@ -29,6 +28,19 @@ ALL_ATTACKS = [
     attacks.PGD(8 / 255, 2 / 255, 2, num_restarts=2),
     attacks.MaxAverage(attacks.PGD(0.1, 0.05, 2)),
     attacks.MaxAverage(attacks.PGD(0.5, 0.2, 2, norm="l2"), exits=(0, 2)),
+    attacks.APGD(0.1, 5, "l2", 2, 0.5, attacks.AverageExits(loss="dlr")),
+    attacks.TargetedAPGD(0.1, 5, num_targets=None, loss="margin"),
+    attacks.FAB(0.1, 5, "l2", 2, 0.2, 1.1, 0.8, attacks.SingleExit(0)),
+    attacks.TargetedFAB(0.1, 5, num_targets=3),
+    attacks.Square(0.1, 50, 2, 0.5, rescale_schedule=True),
+    attacks.CW(2.0, 0.5, 20, 0.05),
+    attacks.CW(epsilon=0.5, objective=attacks.AverageExits(success="any")),
+    attacks.AutoAttack(0.1, "plus", 5, 50, None, "margin"),
+    attacks.AutoAttack.paper(objective=attacks.SingleExit(1)),
+    attacks.WorstCase(
+        [attacks.PGD(0.1, 0.1, 1), attacks.AutoAttack(0.2)],
+        attacks.AverageExits(success="any"),
+    ),
 ]
 
 
@@ -120,71 +132,6 @@ def test_no_gradient_flows_out():
 def test_an_attack_without_algorithm_says_so():
     with pytest.raises(NotImplementedError):
         attacks.Attack(0.1)(linear_predict(), images(), [0, 1])
-
-
-# Projection.
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.3, 1.0])
-def test_projection_equals_the_reference(norm, epsilon):
-    rng = np.random.default_rng(2)
-    clean = rng.uniform(size=(8, *SHAPE)).astype("float32")
-    # Also values next to the image, on which projection must do nothing.
-    points = clean + rng.normal(scale=0.5, size=clean.shape)
-    points[::2] = clean[::2] + 0.01
-    points = points.astype("float32")
-
-    projected = ops.convert_to_numpy(
-        attack_module.project(
-            ops.convert_to_tensor(points),
-            ops.convert_to_tensor(clean),
-            epsilon,
-            norm,
-        )
-    )
-
-    np.testing.assert_allclose(
-        projected,
-        reference.project(points, clean, epsilon, norm),
-        atol=1e-6,
-    )
-    if epsilon == 0:
-        np.testing.assert_array_equal(projected, clean)
-
-
-def test_projection_by_hand():
-    clean = np.array([[0.5, 0.5], [0.9, 0.5]], "float32")
-    points = np.array([[0.8, 0.9], [1.2, 0.9]], "float32")
-
-    def project(epsilon, norm):
-        return ops.convert_to_numpy(
-            attack_module.project(
-                ops.convert_to_tensor(points),
-                ops.convert_to_tensor(clean),
-                epsilon,
-                norm,
-            )
-        )
-
-    # The change is (0.3, 0.4) for both: length 0.5.
-    np.testing.assert_allclose(
-        project(0.1, "linf"), [[0.6, 0.6], [1.0, 0.6]], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        project(0.25, "l2"), [[0.65, 0.7], [1.0, 0.7]], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        project(0.6, "l2"), [[0.8, 0.9], [1.0, 0.9]], atol=1e-6
-    )
-
-
-def test_example_norm_is_the_euclidean_length_of_each_example():
-    x = np.array([[[3.0], [4.0]], [[0.0], [0.0]]], "float32")
-    norm = ops.convert_to_numpy(
-        attack_module.example_norm(ops.convert_to_tensor(x))
-    )
-    np.testing.assert_allclose(norm, [[[5.0]], [[0.0]]])
 
 
 # Calling an attack on arrays.
@@ -422,7 +369,8 @@ def test_representation_shows_how_to_write_the_attack():
     assert repr(attacks.MaxAverage(pgd_with())) == (
         "MaxAverage(attack=PGD(epsilon=0.1, step_size=0.1, num_steps=1, "
         "norm='linf', random_start=True, num_restarts=1, "
-        "objective=AverageExits(exits=None, loss='cross_entropy')), "
+        "objective=AverageExits(exits=None, loss='cross_entropy', "
+        "success='all')), "
         "exits=None)"
     )
 

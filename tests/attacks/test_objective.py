@@ -15,6 +15,7 @@ ALL_OBJECTIVES = [
     attacks.SingleExit(-1, loss="margin"),
     attacks.AverageExits(),
     attacks.AverageExits((0, 2), loss="margin"),
+    attacks.AverageExits(loss="dlr", success="any"),
 ]
 
 
@@ -42,7 +43,7 @@ def scores(objective, logits, labels):
     ],
     ids=repr,
 )
-@pytest.mark.parametrize("loss", ["cross_entropy", "margin"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "margin", "dlr"])
 def test_score_is_the_mean_loss_over_the_chosen_exits(objective, exits, loss):
     objective = type(objective)(**{**objective.arguments(), "loss": loss})
     logits = np.random.default_rng(0).normal(scale=2, size=(6, 3, 5))
@@ -50,6 +51,7 @@ def test_score_is_the_mean_loss_over_the_chosen_exits(objective, exits, loss):
     function = {
         "cross_entropy": reference.cross_entropy,
         "margin": reference.margin,
+        "dlr": reference.dlr,
     }[loss]
 
     assert objective.exit_indices(3) == exits
@@ -67,6 +69,94 @@ def test_score_rises_when_the_true_logit_falls():
     for objective in ALL_OBJECTIVES:
         better = scores(objective, worse, labels)
         assert (better > scores(objective, logits, labels)).all()
+
+
+def test_a_loss_that_is_a_function_is_told_the_exit():
+    def loss(logits, labels, exit):
+        return logits[:, 0] + 100.0 * exit
+
+    objective = attacks.AverageExits((2, 0)).with_loss(loss)
+    logits = (ops.zeros((2, 3)), ops.ones((2, 3)))
+    labels = ops.convert_to_tensor([0, 0])
+    score = objective(logits, labels, objective.exit_indices(3))
+    np.testing.assert_allclose(ops.convert_to_numpy(score), [100.5, 100.5])
+
+
+# Success.
+
+# Three images, two exits, three classes; class 1 is the true one.
+DECISIONS = np.array(
+    [
+        [[0, 2, 1], [0, 2, 1]],  # right, right
+        [[3, 2, 1], [0, 2, 1]],  # wrong, right
+        [[3, 2, 1], [0, 1, 2]],  # wrong, wrong
+    ],
+    "float32",
+)
+
+
+def fooled(objective, logits, labels):
+    exits = objective.exit_indices(logits.shape[1])
+    chosen = tuple(ops.convert_to_tensor(logits[:, i]) for i in exits)
+    labels = ops.convert_to_tensor(np.asarray(labels, "int32"))
+    return ops.convert_to_numpy(objective.fooled(chosen, labels)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        (attacks.AverageExits(), [False, False, True]),
+        (attacks.AverageExits(success="any"), [False, True, True]),
+        (attacks.AverageExits((0,)), [False, True, True]),
+        (attacks.AverageExits((1,), success="any"), [False, False, True]),
+        (attacks.SingleExit(0), [False, True, True]),
+        (attacks.SingleExit(-1, loss="margin"), [False, False, True]),
+    ],
+    ids=repr,
+)
+def test_images_are_fooled_when_all_or_any_of_the_exits_are_wrong(
+    objective, expected
+):
+    assert fooled(objective, DECISIONS, [1, 1, 1]) == expected
+
+
+def test_of_equal_logits_the_first_is_the_prediction_as_for_argmax():
+    ties = np.array([[[2, 2, 1]]], "float32")
+    for label, expected in ((0, False), (1, True), (2, True)):
+        assert fooled(attacks.SingleExit(0), ties, [label]) == [expected]
+
+
+def test_success_and_exits_stay_when_the_loss_changes():
+    objective = attacks.AverageExits((0, 2), success="any").with_loss("dlr")
+    assert objective.arguments() == {
+        "exits": (0, 2),
+        "loss": "dlr",
+        "success": "any",
+    }
+
+
+def test_one_prediction_of_several_exits_is_their_mean_logits():
+    logits = (ops.convert_to_tensor(DECISIONS[:, i]) for i in range(2))
+    combined = attacks.AverageExits().combined_logits(tuple(logits))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(combined),
+        [[0, 2, 1], [1.5, 2, 1], [1.5, 1.5, 1.5]],
+    )
+
+
+@pytest.mark.parametrize("kind", [attacks.AverageExits, attacks.SingleExit])
+def test_a_loss_that_needs_more_classes_than_there_are_is_refused(kind):
+    objective = kind(**({"exit": 0} if kind is attacks.SingleExit else {}))
+    objective.check(2, num_classes=2)
+    dlr = objective.with_loss("dlr")
+    dlr.check(2)
+    dlr.check(2, num_classes=3)
+    with pytest.raises(
+        ValueError,
+        match="loss='dlr' needs at least 3 classes, received a model of 2. "
+        "Use loss='margin'",
+    ):
+        dlr.check(2, num_classes=2)
 
 
 # Configuration.
@@ -96,14 +186,19 @@ def test_representation_shows_how_to_write_the_objective():
     ("make", "error", "message"),
     [
         (
-            lambda: attacks.SingleExit(0, loss="dlr"),
+            lambda: attacks.SingleExit(0, loss="hinge"),
             ValueError,
-            r"Unknown `loss` 'dlr': .*\['cross_entropy', 'margin'\]",
+            r"Unknown `loss` 'hinge': .*\['cross_entropy', 'margin', 'dlr'\]",
         ),
         (
             lambda: attacks.AverageExits(loss=None),
             ValueError,
-            r"Unknown `loss` None: .*\['cross_entropy', 'margin'\]",
+            r"Unknown `loss` None: .*\['cross_entropy', 'margin', 'dlr'\]",
+        ),
+        (
+            lambda: attacks.AverageExits(success="most"),
+            ValueError,
+            r"Unknown `success` 'most': expected one of \['all', 'any'\]",
         ),
         (
             lambda: attacks.AverageExits(loss=["margin"]),
