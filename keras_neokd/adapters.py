@@ -21,8 +21,8 @@ from keras_neokd.multi_exit import MultiExitModel
 def as_single_output(model, exit=-1, ensemble=False, channels_first=False):
     """Return an ordinary classifier that shares the model's weights.
 
-    It computes no further than the exit, runs in inference mode even where a
-    tool forgets to say so, and returns logits.
+    It computes no further than the exit, runs in inference mode unless it is
+    called with `training=True`, and returns logits.
 
     Args:
         model: a `MultiExitModel`.
@@ -52,9 +52,13 @@ def as_single_output(model, exit=-1, ensemble=False, channels_first=False):
         pixels = keras.layers.Permute((2, 3, 1))(images)
     else:
         images = pixels = keras.Input(shape)
-    exits = range(last + 1) if ensemble else (last,)
-    logits = [model.exit_model(each)(pixels, training=False) for each in exits]
-    output = _log_mean_softmax(logits) if ensemble else logits[0]
+    if ensemble:
+        exits = [model.exit_model(each).output for each in range(last + 1)]
+        # One graph, which computes what exits share once.
+        logits = keras.Model(model.input, exits)(pixels, training=False)
+        output = _log_mean_softmax(keras.tree.flatten(logits))
+    else:
+        output = model.exit_model(last)(pixels, training=False)
     name = f"{model.name}_{model.exit_names[last]}"
     return keras.Model(images, output, name=name)
 
