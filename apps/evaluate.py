@@ -60,6 +60,17 @@ def main():
     )
 
 
+# Validation images set thresholds: those of the run, never ones it has learned.
+_OF_TRAINING = (
+    "model.",
+    "method.",
+    "optimizer.",
+    "train.",
+    "data.validation_size",
+    "data.num_train",
+)
+
+
 def _config_of_run(run):
     """Return the run's config, with the changes of the command line."""
     if command.is_config_given():
@@ -74,7 +85,7 @@ def _config_of_run(run):
     with config.unlocked():
         config.evaluate = settings
     for key, value in command.config_changes().items():
-        if key.partition(".")[0] in ("model", "method", "optimizer", "train"):
+        if key.startswith(_OF_TRAINING):
             raise ValueError(
                 f"--config.{key} says how a model is trained, and the one in "
                 f"{run.path} already is. Leave it out."

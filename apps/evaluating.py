@@ -8,6 +8,7 @@ import keras
 from apps import building
 from apps import diagnosing
 from apps import plots
+from apps import protocols
 from apps import strong_attacks
 from apps import tables
 from apps import workdir
@@ -48,11 +49,15 @@ def evaluate(config, model_path, results_path, plot_path):
     planned = _attacks(config)
     model = keras.saving.load_model(model_path, compile=False)
     planned = _for_exits(planned, config, model)
-    test = building.load_data(config, model).test
+    data = building.load_data(config, model)
+    test = data.test
     count = min(config.evaluate.num_examples or len(test), len(test))
     record = _open(results_path, _header(config, model, model_path, count))
     images, labels = (each[:count] for each in test.arrays())
-    diagnostics = diagnosing.plan(config, model, images)
+    diagnostics = {
+        **protocols.plan(config, model, images, data.validation),
+        **diagnosing.plan(config, model, images),
+    }
     diagnosing.check_record(diagnostics, record)
     _check_entries(planned, record)
     results_path.parent.mkdir(parents=True, exist_ok=True)

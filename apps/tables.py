@@ -7,7 +7,18 @@ import rich.table
 
 _WIDTH_OF_A_FILE = 120
 # Entries of a diagnostic that are not told in its title.
-_PARTS = ("name", "settings", "seconds", "measures", "radii")
+_PARTS = (
+    "name",
+    "settings",
+    "seconds",
+    "measures",
+    "radii",
+    "rows",
+    "signs",
+    "attack_settings",
+)
+# Of longer tables, rows at equal distances are printed.
+_MOST_ROWS = 12
 _SHARES = ("certified_accuracy", "abstention_rate")
 
 
@@ -95,6 +106,10 @@ def _print_diagnostic(record, entry):
         for name, value in (entry["settings"] | entry).items()
         if name not in _PARTS and not name.endswith("_sha256")
     )
+    title = f"{entry['name'].replace('_', ' ')}: {said}"
+    if "rows" in entry:
+        _print_rows(title, entry["rows"])
+        return
     table = _table(record)
     for what, by_exit in entry["measures"].items():
         values = list(by_exit.values())
@@ -105,7 +120,25 @@ def _print_diagnostic(record, entry):
             what.replace("_", " ") + (" (%)" if is_share else ""),
             *(_percent(values) if is_share else map(_readable, values)),
         )
-    _print(f"{entry['name'].replace('_', ' ')}: {said}", table)
+    _print(title, table)
+
+
+def _print_rows(title, rows):
+    table = rich.table.Table()
+    for name in rows[0]:
+        table.add_column(name, justify="right")
+    every = -(-len(rows) // _MOST_ROWS)
+    for row in rows[::every]:
+        table.add_row(*(_cell(value) for value in row.values()))
+    if every > 1:
+        title += f" ({len(rows)} rows, every {every}th printed)"
+    _print(title, table)
+
+
+def _cell(value):
+    if isinstance(value, (list, tuple)):
+        return " ".join(_cell(each) for each in value)
+    return "-" if value is None else _readable(value)
 
 
 def _readable(value):

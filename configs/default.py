@@ -262,6 +262,36 @@ def _evaluate():
             "cw_c": 1.0,
             "cw_num_steps": 50,
         },
+        # Of the protocols budgeted, transferability, sensitivity, early_exit,
+        # see docs/evaluation.md.
+        "protocols": (),
+        "budgeted": {
+            # clean, average or max_average.
+            "attack": "average",
+            # Thresholds from attacked or clean validation images.
+            "threshold_data": "attacked",
+            "ensemble": True,
+            # Mean multiply-adds per image; (): the sweep of 100.
+            "budgets": (),
+        },
+        "transferability": {
+            "num_starts": 1,
+            # Images to attack; 0: all that every exit classifies correctly.
+            "subset": 0,
+        },
+        "sensitivity": {
+            "attack": "average",
+            # Values to try in turn; () leaves that curve out.
+            "epsilons": (0.0, 0.1, 0.2, 0.3, 0.4),
+            "num_steps": (1, 5, 10, 20, 50),
+        },
+        "early_exit": {
+            # Mean cost per image to aim at, as a share of the last exit's.
+            "share_of_cost": 0.5,
+            "ensemble": False,
+            "num_calls": 100,
+            "batch_size": 64,
+        },
         # What else to measure: local_linearity, gradient_alignment,
         # smoothing; see docs/diagnostics.md.
         "diagnostics": (),
