@@ -16,15 +16,15 @@ STEPS_PER_STAGE = 10
 class QuadraticExits(reference.LinearExits):
     """Exits whose logits are quadratic in the pixels, so gradients change.
 
-    Exits are alike to a degree, so that an image may fool all of them.
+    The larger `alike`, the more do exits agree on an image.
     """
 
-    def __init__(self, num_exits, image_shape, num_classes, scale=0.3):
+    def __init__(self, num_exits, image_shape, num_classes, scale=0.3, alike=1):
         super().__init__(num_exits, image_shape, num_classes, scale)
         rng = np.random.default_rng(12)
         self.bends = 4 * scale * rng.normal(size=self.weights.shape)
         for each in (self.weights, self.offsets, self.bends):
-            each += each.mean(axis=0)
+            each += alike * each.mean(axis=0)
 
     def __call__(self, images, exits):
         flat = ops.reshape(images, (-1, self.weights.shape[1]))

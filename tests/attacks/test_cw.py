@@ -1,0 +1,154 @@
+"""Carlini and Wagner's attack against plain NumPy."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import attacks
+from tests.attacks import running
+from tests.attacks import search_reference
+
+
+def batch():
+    """A model, images, and labels that are right."""
+    model, images = running.two_exits(), running.some_images()
+    return model, images, running.predicted(model, images)
+
+
+def expected_images(attack, examples):
+    return np.array(
+        [
+            search_reference.several_runs(
+                each,
+                [
+                    lambda each=each: search_reference.cw(
+                        each,
+                        attack.c,
+                        attack.kappa,
+                        attack.num_steps,
+                        attack.learning_rate,
+                        attack.epsilon,
+                    )["found"]
+                ],
+            )
+            for each in examples
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("attack", "success"),
+    [
+        (attacks.CW(num_steps=30, learning_rate=0.02), "all"),
+        (attacks.CW(2.0, 0.5, 30, 0.02, epsilon=0.6), "all"),
+        (attacks.CW(0.5, num_steps=25, learning_rate=0.05), "any"),
+    ],
+    ids=repr,
+)
+def test_adam_equals_plain_numpy(attack, success):
+    model, images, labels = batch()
+    attack = attack.with_objective(attacks.AverageExits(success=success))
+    expected = expected_images(
+        attack, running.examples(model, images, labels, success=success)
+    )
+    found = (expected != images).any(axis=(1, 2, 3))
+    assert 0 < found.sum()
+
+    received = running.attacker(attack, model)(images, labels)
+
+    np.testing.assert_allclose(received, expected, atol=1e-4)
+    if attack.epsilon is not None:
+        # The ball excludes some of what is found without it.
+        assert found.sum() < len(images)
+
+
+def test_an_image_whose_own_cost_rises_is_left_alone():
+    # Large steps overshoot: costs rise, for one image sooner than another.
+    model, images, labels = batch()
+    attack = attacks.CW(num_steps=40, learning_rate=0.3)
+    results = [
+        search_reference.cw(each, 1, 0, 40, 0.3)
+        for each in running.examples(model, images, labels)
+    ]
+    assert len({each["steps"] for each in results}) > 1
+    assert min(each["steps"] for each in results) < 40
+
+    state = running.final_state(attack, model, images, labels)
+
+    stopped = [each["steps"] < 40 for each in results]
+    np.testing.assert_array_equal(~state["active"], stopped)
+    found = [each["found"] is not None for each in results]
+    np.testing.assert_array_equal(state["fooled"], found)
+    for image, result in zip(state["adversarial"], results, strict=True):
+        if result["found"] is not None:
+            np.testing.assert_allclose(image, result["found"], atol=1e-3)
+
+
+def test_the_smallest_change_that_fools_is_kept():
+    # One pixel; above 0.6 the second class wins. The cost pushes it beyond,
+    # the distance pulls it back: the best point lies just above 0.6.
+    def function(images, exits):
+        pixel = ops.reshape(images, (-1, 1))
+        return [ops.concatenate([0.0 * pixel + 0.6, pixel], axis=1)]
+
+    predict = attacks.ExitLogits(function, num_exits=1)
+    image = np.full((1, 1, 1, 1), 0.5, "float32")
+    attack = attacks.CW(c=2.0, num_steps=300, learning_rate=0.003)
+
+    adversarial = float(np.squeeze(attack(predict, image, [0])))
+
+    assert 0.6 < adversarial < 0.605
+
+
+@pytest.mark.parametrize(("epsilon", "expected"), [(0.05, 0.5), (0.2, 0.6)])
+def test_changes_longer_than_epsilon_do_not_count(epsilon, expected):
+    def function(images, exits):
+        pixel = ops.reshape(images, (-1, 1))
+        return [ops.concatenate([0.0 * pixel + 0.6, pixel], axis=1)]
+
+    predict = attacks.ExitLogits(function, num_exits=1)
+    image = np.full((1, 1, 1, 1), 0.5, "float32")
+    attack = attacks.CW(2.0, 0, 100, epsilon=epsilon)
+    adversarial = float(np.squeeze(attack(predict, image, [0])))
+    assert adversarial == pytest.approx(expected, abs=0.01)
+
+
+def test_black_and_white_pixels_can_move():
+    # Their inverse tanh is infinite, and so it would stay.
+    model, images, _ = batch()
+    images = np.round(images)
+    labels = running.predicted(model, images)
+    attack = attacks.CW(20.0, num_steps=60, learning_rate=0.3)
+    received = running.attacker(attack, model)(images, labels)
+    assert np.isfinite(received).all()
+    assert received.min() >= 0 and received.max() <= 1
+    assert abs(received - images).max() > 0.05
+
+
+def test_defaults_are_those_of_torchattacks():
+    assert attacks.CW().arguments() | {"objective": None} == {
+        "c": 1.0,
+        "kappa": 0.0,
+        "num_steps": 50,
+        "learning_rate": 0.01,
+        "epsilon": None,
+        "objective": None,
+    }
+    assert attacks.CW().norm == "l2"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"c": 0}, ValueError, "`c` needs .* > 0"),
+        ({"kappa": -1}, ValueError, "`kappa` needs .* >= 0"),
+        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
+        ({"learning_rate": 0}, ValueError, "`learning_rate` needs .* > 0"),
+        ({"learning_rate": None}, TypeError, "`learning_rate` needs a number"),
+        ({"epsilon": -1}, ValueError, "`epsilon` needs .* >= 0"),
+        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        attacks.CW(**arguments)

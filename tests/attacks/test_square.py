@@ -1,0 +1,213 @@
+"""The square attack against plain NumPy."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd import randomness
+from keras_neokd.attacks import square
+from tests.attacks import running
+from tests.attacks import search_reference
+
+EPSILON = 0.12
+
+
+def square_of(**arguments):
+    return attacks.Square(**{"epsilon": EPSILON, "num_queries": 40} | arguments)
+
+
+def batch():
+    """A model, images, and labels that are right."""
+    model, images = running.two_exits(), running.some_images()
+    return model, images, running.predicted(model, images)
+
+
+# Sides of the squares.
+
+
+def test_squares_shrink_on_auto_attacks_schedule():
+    sides = attacks.Square(0.1, num_queries=10_000).sides(32, 32)
+    # The area is 0.8 of 1024 pixels, halved after these queries.
+    expected = {
+        0: 28.62,
+        10: 28.62,
+        11: 20.24,
+        50: 20.24,
+        51: 14.31,
+        201: 10.12,
+        501: 7.16,
+        1001: 5.06,
+        2001: 3.58,
+        4001: 2.53,
+        6001: 1.79,
+        8000: 1.79,
+        8001: 1.26,
+        9999: 1.26,
+    }
+    assert len(sides) == 10_000
+    for query, side in expected.items():
+        assert sides[query] == round(side), query
+
+
+def test_schedule_is_stretched_to_the_number_of_queries_only_if_asked():
+    short = attacks.Square(0.1, num_queries=100)
+    stretched = attacks.Square(0.1, num_queries=100, rescale_schedule=True)
+    all_queries = attacks.Square(0.1, num_queries=10_000)
+    np.testing.assert_array_equal(
+        short.sides(32, 32), all_queries.sides(32, 32)[:100]
+    )
+    np.testing.assert_array_equal(
+        stretched.sides(32, 32), all_queries.sides(32, 32)[::100]
+    )
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "area", "first", "last"),
+    [
+        (28, 28, 0.8, 25, 1),
+        (4, 16, 1.0, 4, 1),  # No higher than the image.
+        (2, 2, 0.001, 1, 1),  # At least one pixel.
+    ],
+)
+def test_sides_fit_into_the_image(height, width, area, first, last):
+    attack = attacks.Square(0.1, num_queries=10_000, area=area)
+    sides = attack.sides(height, width)
+    assert (sides[0], sides[-1]) == (first, last)
+    assert (np.diff(sides) <= 0).all()
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+def test_windows_lie_in_the_image_and_have_one_sign_per_channel(side):
+    keys = randomness.host_bits(2, np.arange(300)).view("int32")
+    windows = ops.convert_to_numpy(
+        square._square(ops.convert_to_tensor(keys), side, (6, 4, 3))
+    )
+    corners = set()
+    for window in windows:
+        rows = np.flatnonzero(window[..., 0].any(axis=1))
+        columns = np.flatnonzero(window[..., 0].any(axis=0))
+        assert len(rows) == len(columns) == side
+        inside = window[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert inside.shape == (side, side, 3)
+        assert (inside == inside[0, 0]).all()
+        assert set(np.unique(abs(inside))) == {1}
+        assert abs(window).sum() == inside.size
+        corners.add((rows[0], columns[0]))
+    # As in auto-attack, the last position is never drawn.
+    assert corners == {
+        (row, column)
+        for row in range(max(6 - side, 1))
+        for column in range(max(4 - side, 1))
+    }
+    assert abs(windows.sum(axis=(0, 1, 2)) / side**2).max() < 60
+
+
+# The algorithm.
+
+
+@pytest.mark.parametrize("loss", ["margin", "cross_entropy"])
+def test_a_run_to_its_end_equals_plain_numpy(loss):
+    model, images, labels = batch()
+    objective = running.NeverFooled(loss=loss)
+    attack = square_of(num_queries=120, objective=objective)
+    expected = [
+        search_reference.square(each, EPSILON, attack.sides(4, 3))
+        for each in running.examples(
+            model, images, labels, seed=5, loss=loss, success="never"
+        )
+    ]
+
+    state = running.final_state(attack, model, images, labels, seed=5)
+
+    for name, ours in (("best", "best"), ("x", "images")):
+        np.testing.assert_allclose(
+            state[ours], [each[name] for each in expected], atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("success", ["all", "any"])
+def test_what_comes_back_equals_plain_numpy(success):
+    model, images, labels = batch()
+    objective = attacks.AverageExits(loss="margin", success=success)
+    attack = square_of(num_restarts=2, objective=objective)
+    sides = attack.sides(4, 3)
+    expected, winners = [], set()
+    for each in running.examples(
+        model, images, labels, loss="margin", success=success
+    ):
+
+        def run(number, each=each):
+            found = search_reference.square(each, EPSILON, sides, number)
+            if found["found"] is not None:
+                winners.add(number)
+            return found["found"]
+
+        runs = [lambda n=n, run=run: run(n) for n in range(2)]
+        expected.append(search_reference.several_runs(each, runs))
+    expected = np.array(expected)
+
+    received = running.attacker(attack, model)(images, labels)
+
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    found = (expected != images).any(axis=(1, 2, 3))
+    assert 0 < found.sum() < len(images)
+
+
+def test_a_fooled_image_is_not_touched_by_later_queries():
+    model, images, labels = batch()
+    received = {
+        num_queries: running.attacker(
+            square_of(num_queries=num_queries), model
+        )(images, labels)
+        for num_queries in (20, 150)
+    }
+    fooled = (received[20] != images).any(axis=(1, 2, 3))
+    assert fooled.any()
+    np.testing.assert_array_equal(received[150][fooled], received[20][fooled])
+
+
+def test_no_gradient_is_needed():
+    model, images, labels = batch()
+
+    def rounding(images, exits):
+        return model(ops.round(20.0 * images) / 20.0, exits)
+
+    rounding.num_exits = 2
+    received = running.attacker(square_of(), rounding)(images, labels)
+    assert (received != images).any()
+
+
+def test_squares_of_an_image_do_not_depend_on_the_batch():
+    model, images, labels = batch()
+    attacked = running.attacker(square_of(), model)
+    whole = attacked(images, labels)
+    for part in ([0, 1, 2, 3], [7, 2, 5, 4]):
+        alone = attacked(images[part], labels[part], index=part)
+        np.testing.assert_allclose(alone, whole[part], rtol=0, atol=1e-6)
+
+
+def test_the_margin_is_what_is_maximised_unless_told_otherwise():
+    assert square_of().objective.loss == "margin"
+    objective = attacks.SingleExit(0)
+    assert square_of(objective=objective).objective is objective
+
+
+# Arguments.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"num_queries": 0}, ValueError, "`num_queries` needs an integer >= 1"),
+        ({"num_queries": 1e3}, TypeError, "`num_queries` needs an integer"),
+        ({"num_restarts": 0}, ValueError, "`num_restarts` needs an integer"),
+        ({"area": 0}, ValueError, "`area` needs .* > 0"),
+        ({"area": 1.1}, ValueError, "`area` needs .* <= 1, received 1.1"),
+        ({"epsilon": 2}, ValueError, "0 <= epsilon <= 1"),
+        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        square_of(**arguments)
