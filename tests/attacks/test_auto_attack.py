@@ -1,0 +1,150 @@
+"""AutoAttack: which attacks, in which order, with which settings."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd import attacks
+from tests.attacks import running
+
+
+def kinds(attack):
+    return [type(each).__name__ for each in attack.members]
+
+
+def test_standard_are_four_attacks_of_one_run_each():
+    attack = attacks.AutoAttack(0.1)
+    ce, targeted, fab, square = attack.members
+    assert kinds(attack) == ["APGD", "TargetedAPGD", "TargetedFAB", "Square"]
+    assert ce.objective.loss == "cross_entropy"
+    assert targeted.loss == "dlr"
+    assert square.objective.loss == "margin"
+    assert not square.rescale_schedule
+    assert square.num_queries == 5_000
+    assert targeted.num_targets == fab.num_targets == 9
+    assert ce.num_steps == targeted.num_steps == fab.num_steps == 100
+    for each in attack.members:
+        assert each.num_restarts == 1
+        assert (each.epsilon, each.norm) == (0.1, "linf")
+    assert (attack.epsilon, attack.norm) == (0.1, "linf")
+
+
+def test_plus_are_six_attacks_the_untargeted_with_five_restarts():
+    attack = attacks.AutoAttack(0.1, "plus")
+    assert kinds(attack) == [
+        "APGD",
+        "APGD",
+        "FAB",
+        "Square",
+        "TargetedAPGD",
+        "TargetedFAB",
+    ]
+    losses = [each.objective.loss for each in attack.members[:2]]
+    assert losses == ["cross_entropy", "dlr"]
+    restarts = [each.num_restarts for each in attack.members]
+    assert restarts == [5, 5, 5, 1, 1, 1]
+
+
+def test_paper_is_fifty_steps_towards_all_classes():
+    attack = attacks.AutoAttack.paper()
+    ce, targeted, fab, square = attack.members
+    assert kinds(attack) == ["APGD", "TargetedAPGD", "TargetedFAB", "Square"]
+    assert ce.num_steps == targeted.num_steps == fab.num_steps == 50
+    assert square.num_queries == 5_000
+    assert targeted.num_runs(100) == fab.num_runs(100) == 99
+    assert attack.epsilon == 0.03
+    assert attacks.AutoAttack.paper(0.1).epsilon == 0.1
+
+
+def test_exits_and_success_reach_every_attack():
+    objective = attacks.AverageExits((0, 2), success="any")
+    attack = attacks.AutoAttack(0.1, "plus", objective=objective)
+    assert attack.objective is objective
+    for each in attack.members:
+        assert each.objective.exits == (0, 2)
+        assert each.objective.success == "any"
+    paper = attacks.AutoAttack.paper(objective=attacks.SingleExit(1))
+    assert all(each.objective.exit == 1 for each in paper.members)
+
+
+def test_settings_reach_the_attacks_they_are_of():
+    attack = attacks.AutoAttack(0.2, "standard", 7, 30, 2, "margin")
+    ce, targeted, fab, square = attack.members
+    assert ce.num_steps == targeted.num_steps == fab.num_steps == 7
+    assert targeted.num_targets == fab.num_targets == 2
+    assert targeted.loss == "margin"
+    assert square.num_queries == 30
+
+
+@pytest.mark.parametrize("version", ["standard", "plus"])
+def test_round_trip_keeps_the_attacks(version):
+    attack = attacks.AutoAttack(
+        0.1, version, 5, 50, None, "margin", attacks.SingleExit(1)
+    )
+    text = json.dumps(keras.saving.serialize_keras_object(attack))
+    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+    assert type(loaded) is attacks.AutoAttack
+    assert repr(loaded) == repr(attack)
+    assert repr(loaded.members) == repr(attack.members)
+
+
+def test_it_is_the_worst_case_of_its_attacks():
+    model, images = running.two_exits(), running.some_images()
+    labels = running.predicted(model, images)
+    attack = attacks.AutoAttack(0.12, "standard", 3, 20, 1)
+    same = attacks.WorstCase(list(attack.members))
+
+    received = running.attacker(attack, model)(images, labels)
+
+    np.testing.assert_array_equal(
+        received, running.attacker(same, model)(images, labels)
+    )
+    fooled = (received != images).any(axis=(1, 2, 3))
+    assert 0 < fooled.sum() < len(images)
+    wrong = [model.logits(received, i).argmax(axis=1) != labels for i in (0, 1)]
+    np.testing.assert_array_equal(np.all(wrong, axis=0), fooled)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (
+            {"version": "rand"},
+            ValueError,
+            r"Unknown `version` 'rand': .*\['standard', 'plus'\]",
+        ),
+        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
+        ({"epsilon": 8}, ValueError, "Did you mean epsilon=8/255"),
+        ({"num_steps": 0}, ValueError, "`num_steps` needs"),
+        ({"num_queries": 0}, ValueError, "`num_queries` needs"),
+        ({"num_targets": 0}, ValueError, "`num_targets` needs"),
+        ({"loss": "cross_entropy"}, ValueError, "Unknown `loss`"),
+        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        attacks.AutoAttack(**{"epsilon": 0.1} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("attack", "fewest"),
+    [
+        (attacks.AutoAttack(0.1), 4),
+        (attacks.AutoAttack(0.1, "plus"), 4),
+        (attacks.AutoAttack(0.1, "plus", loss="margin"), 3),
+        (attacks.AutoAttack(0.1, loss="margin"), 2),
+    ],
+    ids=["standard", "plus", "plus, margin", "standard, margin"],
+)
+def test_too_few_classes_are_refused_by_name(attack, fewest):
+    attack.validate(2, fewest)
+    if fewest > 2:
+        with pytest.raises(
+            ValueError,
+            match=f"needs at least {fewest} classes, .* of {fewest - 1}. Use "
+            "loss='margin'",
+        ):
+            attack.validate(2, fewest - 1)

@@ -1,0 +1,146 @@
+"""The contract of attacks that search: runs, stages, what is kept."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd.attacks import search
+from tests.attacks import running
+
+
+class Counting(search.SearchAttack):
+    """Paints an image with the number of its run and stage.
+
+    An image is fooled as soon as the number reaches a hundredth of its label.
+    """
+
+    def __init__(self, num_restarts=3, objective=None):
+        super().__init__(1.0, "linf", objective, num_restarts)
+
+    def num_stages(self):
+        return 2
+
+    def start(self, problem, run):
+        number = ops.cast(run, "float32") / 10.0
+        return {
+            **search.fresh_state(problem.images),
+            "images": 0.0 * problem.images + number,
+        }
+
+    def advance(self, problem, stage, state):
+        images = state["images"] + 0.01
+        needed = ops.cast(problem.labels, "float32") / 100.0 - 0.001
+        fooled = ops.all(images[:, 0, 0] > needed[:, None], axis=1)
+        return {
+            **state,
+            **search.keep_fooled(state, images, fooled),
+            "images": images,
+        }
+
+
+def undecided(images, exits):
+    """A model whose 31 logits are all zero."""
+    flat = 0.0 * ops.reshape(images, (-1, 24))[:, :1]
+    return [ops.concatenate([flat] * 31, axis=1) for _ in exits]
+
+
+undecided.num_exits = 1
+
+
+def test_an_image_keeps_what_the_first_stage_found_that_fooled_it():
+    # Runs begin at 0.0, 0.1 and 0.2, and stages add 0.01.
+    attack = Counting(objective=running.NeverFooled())
+    images = np.full((5, *running.SHAPE), 0.9, "float32")
+    received = running.attacker(attack, undecided)(images, [1, 2, 3, 12, 30])
+    np.testing.assert_allclose(
+        received[:, 0, 0, 0], [0.01, 0.02, 0.11, 0.12, 0.9], atol=1e-6
+    )
+    assert (received == received[:, :1, :1, :1]).all()
+
+
+def test_an_image_that_is_misclassified_already_comes_back_clean():
+    # Of equal logits the first is the prediction: only label 0 is right.
+    images = np.full((2, *running.SHAPE), 0.9, "float32")
+    received = running.attacker(Counting(), undecided)(images, [0, 1])
+    np.testing.assert_allclose(received[:, 0, 0, 0], [0.01, 0.9], atol=1e-6)
+
+
+def test_info_says_which_images_are_fooled():
+    predict = attacks.ExitLogits(undecided, 1)
+    images = np.full((3, *running.SHAPE), 0.9, "float32")
+    attack = Counting(objective=running.NeverFooled())
+    _, info = attack.generate(predict, *running.tensors(images, [1, 30, 2]))
+    np.testing.assert_array_equal(
+        ops.convert_to_numpy(info["fooled"]), [[1], [0], [1]]
+    )
+
+
+def test_later_images_replace_earlier_ones_within_a_stage():
+    state = {
+        "adversarial": ops.convert_to_tensor([[1.0], [2.0], [3.0]]),
+        "fooled": ops.convert_to_tensor([True, True, False]),
+    }
+    new = search.keep_fooled(
+        state,
+        ops.convert_to_tensor([[-1.0], [-2.0], [-3.0]]),
+        ops.convert_to_tensor([True, False, False]),
+    )
+    new = {name: ops.convert_to_numpy(each) for name, each in new.items()}
+    assert new["adversarial"].ravel().tolist() == [-1, 2, 3]
+    assert new["fooled"].tolist() == [True, True, False]
+    assert new["active"].tolist() == [False, False, True]
+
+
+# Balls.
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "norm", "expected"),
+    [
+        (0.25, "linf", [True, False]),
+        (0.25, "l2", [False, False]),
+        (0.5, "l2", [True, False]),
+        (None, "l2", [True, True]),
+    ],
+)
+def test_candidates_in_the_ball(epsilon, norm, expected):
+    clean = np.zeros((2, 2, 1, 1), "float32")
+    moved = clean + np.array([0.25, 0.5], "float32").reshape((2, 1, 1, 1))
+    inside = search.in_ball(
+        ops.convert_to_tensor(moved),
+        ops.convert_to_tensor(clean),
+        epsilon,
+        norm,
+    )
+    assert ops.convert_to_numpy(inside).tolist() == expected
+
+
+# Likely classes.
+
+
+def test_classes_are_ranked_by_the_mean_softmax_over_the_exits():
+    # Means: 0.45, 0.26 and 0.29.
+    predictions = ([[0.6, 0.02, 0.38]], [[0.3, 0.5, 0.2]])
+    logits = tuple(
+        ops.convert_to_tensor(np.log(each).astype("float32"))
+        for each in predictions
+    )
+    # The true class comes last.
+    for label, expected in ((0, [2, 1, 0]), (1, [0, 2, 1]), (2, [0, 1, 2])):
+        labels = ops.convert_to_tensor([label])
+        ranked = [
+            int(search.likely_class(logits, labels, rank)[0])
+            for rank in range(3)
+        ]
+        assert ranked == expected
+
+
+def test_softmax_and_mean_logits_rank_differently():
+    # A class that one exit excludes and the other is sure of.
+    first, second = [[0.0, -20.0, 1.0]], [[0.0, 4.0, 1.0]]
+    logits = tuple(ops.convert_to_tensor(each) for each in (first, second))
+    label = ops.convert_to_tensor([0])
+    assert int(search.likely_class(logits, label, 0)[0]) == 1
+    combined = attacks.AverageExits().combined_logits(logits)
+    assert int(ops.argmax(combined[0, 1:])) + 1 == 2
