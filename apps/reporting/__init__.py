@@ -1,0 +1,8 @@
+"""Tables, figures and a page from the records of `apps.evaluate`.
+
+- `records`: reading records, with their schema checked;
+- `layout`: records to tables, as plain rows and columns;
+- `writers`: tables as Markdown and LaTeX;
+- `figures`: budget curves, transfer maps, sensitivity;
+- `page`: one HTML file with all of it.
+"""

@@ -1,0 +1,158 @@
+"""Figures of a report: those of NEO-KD's Figures 2 to 4, from records.
+
+Budget curves (Figure 2), transferability maps (Figure 3), sensitivity (Figure
+4), and accuracy against cost under every attack.
+"""
+
+import io
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from apps.reporting import layout
+
+_DOTS_PER_INCH = 110
+_STYLES = ("o-", "s--", "^:", "D-.")
+
+
+def figures(titled):
+    """Return all figures of some records.
+
+    Args:
+        titled: what `records.read` returned.
+
+    Returns:
+        Dict from captions to PNG files as bytes.
+    """
+    found = {}
+    for data, group in layout.by_data(titled):
+        found[f"Accuracy against cost; {data}"] = _draw(_exits, group)
+        for name, title, draw in (
+            ("budgeted", "Accuracy within a budget", _budgets),
+            ("transferability", "Attacks carried over between exits", _maps),
+            ("sensitivity", "Accuracy against strength", _sensitivity),
+        ):
+            entries = _entries(group, name)
+            if entries:
+                found[f"{title}; {data}"] = _draw(draw, entries)
+    return found
+
+
+def _draw(draw, content):
+    figure = draw(content)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=_DOTS_PER_INCH, format="png")
+    return buffer.getvalue()
+
+
+def _entries(group, name):
+    return {
+        title: entry
+        for title, record in group.items()
+        for entry in record.get("diagnostics", ())
+        if entry["name"] == name
+    }
+
+
+def _exits(group):
+    names = layout.attack_names(group.values())
+    names = [name for name in names if not name.startswith("single_")]
+    figure, panels = _panels(len(names))
+    for panel, name in zip(panels, names, strict=True):
+        for index, (title, record) in enumerate(group.items()):
+            costs = [each["multiply_adds"] / 1e6 for each in record["exits"]]
+            for attack in record["attacks"]:
+                if attack["name"] == name:
+                    panel.plot(
+                        costs,
+                        [100 * each for each in attack["top1"].values()],
+                        _STYLES[index % len(_STYLES)],
+                        label=title,
+                    )
+        panel.set_title(layout.readable(name))
+        panel.set_xlabel("million multiply-adds")
+        panel.set_ylabel("top-1 accuracy (%)")
+        panel.set_ylim(0, 100)
+        _finish(panel)
+    return figure
+
+
+def _budgets(entries):
+    figure, (panel,) = _panels(1)
+    for index, (title, entry) in enumerate(entries.items()):
+        panel.plot(
+            [row["multiply-adds"] / 1e6 for row in entry["rows"]],
+            [100 * row["accuracy"] for row in entry["rows"]],
+            _STYLES[index % len(_STYLES)],
+            ms=3,
+            label=f"{title}, {layout.readable(entry['settings']['attack'])}",
+        )
+    panel.set_xlabel("million multiply-adds per image")
+    panel.set_ylabel("accuracy (%)")
+    _finish(panel)
+    return figure
+
+
+def _maps(entries):
+    figure, panels = _panels(len(entries))
+    for panel, (title, entry) in zip(panels, entries.items(), strict=True):
+        names = list(entry["rows"][0])[1:]
+        shares = 100 * np.array(
+            [[row[name] for name in names] for row in entry["rows"]]
+        )
+        panel.imshow(shares, cmap="Reds", vmin=0, vmax=100)
+        for (row, column), share in np.ndenumerate(shares):
+            panel.text(
+                column,
+                row,
+                f"{share:.1f}",
+                ha="center",
+                va="center",
+                color="white" if share > 60 else "black",
+            )
+        panel.set_xticks(range(len(names)), names)
+        panel.set_yticks(range(len(names)), names)
+        panel.set_xlabel("fooled (%)")
+        panel.set_ylabel("attacked")
+        mean = entry.get("off_diagonal_mean")
+        end = "" if mean is None else f"\noff the diagonal {100 * mean:.1f} %"
+        panel.set_title(f"{title}{end}")
+    return figure
+
+
+def _sensitivity(entries):
+    changed = list(
+        dict.fromkeys(
+            row["changed"] for entry in entries.values() for row in entry["rows"]
+        )
+    )
+    figure, panels = _panels(len(changed))
+    for panel, name in zip(panels, changed, strict=True):
+        for index, (title, entry) in enumerate(entries.items()):
+            rows = [row for row in entry["rows"] if row["changed"] == name]
+            panel.plot(
+                [row["value"] for row in rows],
+                [100 * row["average"] for row in rows],
+                _STYLES[index % len(_STYLES)],
+                label=title,
+            )
+        panel.set_xlabel(layout.readable(name))
+        panel.set_ylabel("accuracy, mean of the exits (%)")
+        panel.set_ylim(0, 100)
+        _finish(panel)
+    return figure
+
+
+def _panels(count):
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = Figure((5 * columns, 4 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for panel in panels[count:]:
+        panel.set_visible(False)
+    return figure, panels[:count]
+
+
+def _finish(panel):
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize="small")

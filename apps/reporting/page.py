@@ -1,0 +1,119 @@
+"""One HTML file: sortable tables and figures, without any other file.
+
+Everything that comes from a record is escaped. The page has no address of
+another place in it, so it works offline and from an e-mail.
+"""
+
+import base64
+import html
+
+from apps.reporting import writers
+
+_STYLE = """
+body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem;
+  max-width: 75rem; color: #1a1a1a; background: #fff; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
+p { margin: .2rem 0 .6rem; color: #555; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd;
+  text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
+  background: #fff; }
+td.text { text-align: left; white-space: normal; min-width: 8rem; }
+th button { all: unset; cursor: pointer; font-weight: 600; }
+th button:focus-visible { outline: 2px solid #06c; }
+th[aria-sort=ascending] button::after { content: " \\2191"; }
+th[aria-sort=descending] button::after { content: " \\2193"; }
+img { max-width: 100%; height: auto; }
+nav a { margin-right: 1rem; }
+@media (prefers-color-scheme: dark) { body, th:first-child, td:first-child
+  { background: #161616; color: #eee; } p { color: #aaa; }
+  th, td { border-color: #444; } img { background: #fff; } }
+"""
+
+_SCRIPT = """
+document.querySelectorAll("th button").forEach(function (button) {
+  button.addEventListener("click", function () {
+    var head = button.closest("th"), table = head.closest("table");
+    var body = table.tBodies[0], column = head.cellIndex;
+    var up = head.getAttribute("aria-sort") !== "ascending";
+    table.querySelectorAll("th").forEach(function (each) {
+      each.removeAttribute("aria-sort");
+    });
+    head.setAttribute("aria-sort", up ? "ascending" : "descending");
+    Array.from(body.rows).sort(function (a, b) {
+      var x = a.cells[column].dataset.value, y = b.cells[column].dataset.value;
+      var order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+      return up ? order : -order;
+    }).forEach(function (row) { body.appendChild(row); });
+  });
+});
+"""
+
+
+def page(title, tables, figures):
+    """Return the page as text.
+
+    Args:
+        title: its title.
+        tables: list of `layout.Table`s.
+        figures: dict from captions to PNG files as bytes.
+    """
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        # An empty icon, or browsers ask the server for one.
+        '<link rel="icon" href="data:,">',
+        f"<title>{html.escape(title)}</title>",
+        f"<style>{_STYLE}</style></head><body>",
+        f"<h1>{html.escape(title)}</h1>",
+        '<nav><a href="#tables">Tables</a>',
+        '<a href="#figures">Figures</a></nav>' if figures else "</nav>",
+        '<main><section id="tables">',
+        *(_table(table) for table in tables),
+        "</section>",
+    ]
+    if figures:
+        parts += [
+            '<section id="figures">',
+            *(_figure(*each) for each in figures.items()),
+            "</section>",
+        ]
+    parts.append(f"</main><script>{_SCRIPT}</script></body></html>")
+    return "\n".join(parts) + "\n"
+
+
+def _table(table):
+    head = "".join(
+        f'<th scope="col"><button type="button">{html.escape(name)}</button>'
+        "</th>"
+        for name in table.columns
+    )
+    rows = "".join(
+        "<tr>" + "".join(_cell(value, table.digits) for value in row) + "</tr>"
+        for row in table.rows
+    )
+    note = f"<p>{html.escape(table.note)}</p>" if table.note else ""
+    return (
+        f"<h2>{html.escape(table.title)}</h2>{note}"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _cell(value, digits):
+    text = html.escape(writers.cell(value, digits))
+    kind = ' class="text"' if isinstance(value, str) else ""
+    sorted_by = html.escape(str(value), quote=True)
+    return f'<td{kind} data-value="{sorted_by}">{text}</td>'
+
+
+def _figure(caption, png):
+    caption = html.escape(caption, quote=True)
+    data = base64.b64encode(png).decode()
+    return (
+        f'<h2>{caption}</h2><img alt="{caption}" '
+        f'src="data:image/png;base64,{data}">'
+    )

@@ -1,0 +1,156 @@
+"""Records of evaluations: read, with their schema checked.
+
+    titled = read([pathlib.Path("runs/a"), pathlib.Path("b/results.json")])
+
+docs/records.md describes the schema.
+"""
+
+import pathlib
+
+from apps import workdir
+
+SCHEMA_VERSION = 1
+
+_TEXT, _NUMBER, _LIST, _DICT = str, (int, float), list, dict
+# Every key that a report reads, with its type; a dot goes into a dict, [] into
+# each entry of a list.
+_SCHEMA = {
+    "schema_version": int,
+    "environment": _DICT,
+    "environment.backend": _TEXT,
+    "config_sha256": _TEXT,
+    "model": _TEXT,
+    "model_sha256": _TEXT,
+    "method": _TEXT,
+    "data": _DICT,
+    "data.name": _TEXT,
+    "data.split": _TEXT,
+    "data.num_examples": int,
+    "data.num_classes": int,
+    "settings": _DICT,
+    "settings.attack": _DICT,
+    "settings.attack.epsilon": _NUMBER,
+    "settings.attack.num_steps": int,
+    "settings.attack.norm": _TEXT,
+    "settings.seed": int,
+    "exits": _LIST,
+    "exits[].name": _TEXT,
+    "exits[].multiply_adds": int,
+    "exits[].parameters": int,
+    "attacks": _LIST,
+    "attacks[].name": _TEXT,
+    "attacks[].seconds": _NUMBER,
+    "attacks[].top1": _DICT,
+    "attacks[].top1_average": _NUMBER,
+}
+
+
+def read(paths):
+    """Read records, each with a title of its own.
+
+    Args:
+        paths: list of `pathlib.Path`s of files, or of folders that hold a
+            `results.json` or folders with such files.
+
+    Returns:
+        Dict from titles to records; a title is the method, with the folder's
+        name where several records have the same.
+
+    Raises:
+        FileNotFoundError: if there is no record.
+        ValueError: if a file is not a record of a known version.
+    """
+    files = [file for path in paths for file in _files(path)]
+    if not files:
+        listed = ", ".join(str(path) for path in paths)
+        raise FileNotFoundError(
+            f"There is no results.json in {listed}: evaluate a run first."
+        )
+    found = {file: check(workdir.read_json(file), file) for file in files}
+    methods = [record["method"] for record in found.values()]
+    titled = {}
+    for file, record in found.items():
+        title = record["method"]
+        if methods.count(title) > 1:
+            title = f"{title} ({_place(file)})"
+        # The same folder name may come twice.
+        number = 2
+        unique = title
+        while unique in titled:
+            unique = f"{title} {number}"
+            number += 1
+        titled[unique] = record
+    return titled
+
+
+def check(record, file):
+    """Return a record if it has all that a report reads.
+
+    Args:
+        record: what the JSON file holds.
+        file: its path, for the message.
+
+    Raises:
+        ValueError: if it is of another version, or lacks something.
+    """
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"{file} is not a record of version {SCHEMA_VERSION}: its "
+            f"schema_version is {version!r}. Evaluate the run again."
+        )
+    for key, kind in _SCHEMA.items():
+        for place, value in _values(record, key):
+            wrong_type = not isinstance(value, kind) or isinstance(value, bool)
+            if wrong_type:
+                raise ValueError(
+                    f"{file}: {place} needs {_name(kind)}, received {value!r}."
+                )
+    names = [each["name"] for each in record["exits"]]
+    for attack in record["attacks"]:
+        if list(attack["top1"]) != names:
+            raise ValueError(
+                f"{file}: attack {attack['name']!r} has values for the exits "
+                f"{list(attack['top1'])}, expected {names}."
+            )
+    return record
+
+
+def _files(path):
+    path = pathlib.Path(path)
+    if path.is_dir():
+        return sorted(path.rglob("results*.json"))
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {path}.")
+    return [path]
+
+
+def _place(file):
+    """Return what tells a file from its neighbours."""
+    name = file.parent.name
+    return name if file.name == "results.json" else f"{name}/{file.stem}"
+
+
+def _values(record, key):
+    """Yield each value that a key stands for, with its place."""
+    found = [("", record)]
+    for part in key.split("."):
+        name, is_list = part.removesuffix("[]"), part.endswith("[]")
+        found = [
+            (f"{place}.{name}".lstrip("."), value.get(name))
+            for place, value in found
+            if isinstance(value, dict)
+        ]
+        if is_list:
+            found = [
+                (f"{place}[{index}]", each)
+                for place, value in found
+                if isinstance(value, list)
+                for index, each in enumerate(value)
+            ]
+    return found
+
+
+def _name(kind):
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join(each.__name__ for each in kinds)

@@ -1,0 +1,115 @@
+"""Tables as Markdown and LaTeX; every text is escaped."""
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+_MARKDOWN = str.maketrans(
+    {
+        "\\": "\\\\",
+        "|": "\\|",
+        "*": "\\*",
+        "_": "\\_",
+        "`": "\\`",
+        "<": "&lt;",
+        ">": "&gt;",
+        "[": "\\[",
+        "]": "\\]",
+    }
+)
+
+
+def cell(value, digits):
+    """Return a cell as text.
+
+    Args:
+        value: text or a number.
+        digits: decimals of a number; large ones are whole.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) or abs(value) >= 1e5:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}f}"
+
+
+def markdown(tables):
+    """Return tables as Markdown.
+
+    Args:
+        tables: list of `layout.Table`s.
+    """
+    return "\n".join(_markdown(table) for table in tables)
+
+
+def latex(tables):
+    """Return tables as LaTeX, for the package booktabs.
+
+    Args:
+        tables: list of `layout.Table`s.
+    """
+    return "\n".join(_latex(table) for table in tables)
+
+
+def _markdown(table):
+    lines = [
+        table.columns,
+        ["---"] + ["---:"] * (len(table.columns) - 1),
+        *_cells(table),
+    ]
+    rows = [
+        "| " + " | ".join(_markdown_text(each) for each in line) + " |"
+        if line is not lines[1]
+        else "|" + "|".join(line) + "|"
+        for line in lines
+    ]
+    note = [_markdown_text(table.note), ""] if table.note else []
+    title = f"## {_markdown_text(table.title)}"
+    return "\n".join([title, "", *note, *rows, ""])
+
+
+def _latex(table):
+    columns = "l" + "r" * (len(table.columns) - 1)
+    lines = [
+        " & ".join(_latex_text(each) for each in line) + r" \\"
+        for line in (table.columns, *_cells(table))
+    ]
+    caption = table.title + (f" ({table.note})" if table.note else "")
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex_text(caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _cells(table):
+    return [[cell(value, table.digits) for value in row] for row in table.rows]
+
+
+def _markdown_text(text):
+    return " ".join(text.translate(_MARKDOWN).split())
+
+
+def _latex_text(text):
+    return "".join(_LATEX.get(character, character) for character in text)

@@ -1,0 +1,43 @@
+"""What `apps.report` does: records in, files out."""
+
+from apps import workdir
+from apps.reporting import figures
+from apps.reporting import layout
+from apps.reporting import page
+from apps.reporting import records
+from apps.reporting import writers
+
+
+def write(paths, folder, title):
+    """Write the report on some records.
+
+    Args:
+        paths: list of `pathlib.Path`s, see `records.read`.
+        folder: `pathlib.Path` to write to.
+        title: title of the page.
+
+    Returns:
+        List of the files written.
+
+    Raises:
+        ValueError, OSError: if a record is broken or missing, or nothing can
+            be written.
+    """
+    titled = records.read(paths)
+    workdir.check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = layout.tables(titled)
+    drawn = figures.figures(titled)
+    texts = {
+        "report.html": page.page(title, tables, drawn),
+        "tables.md": writers.markdown(tables),
+        "tables.tex": writers.latex(tables),
+    }
+    for name, text in texts.items():
+        workdir.write_text(folder / name, text)
+    written = [folder / name for name in texts]
+    for number, png in enumerate(drawn.values(), 1):
+        path = folder / f"figure_{number}.png"
+        path.write_bytes(png)
+        written.append(path)
+    return written
