@@ -56,7 +56,13 @@ EXTRAS = {
     # A SavedModel is written by TensorFlow whatever the model trained on.
     "export": [TENSORFLOW],
     # ruff is held to one minor version: the next may format differently.
-    "test": ["pytest>=8", "ruff>=0.17,<0.18", "scikit-learn", "scipy"],
+    "test": [
+        "hypothesis>=6",
+        "pytest>=8",
+        "ruff>=0.17,<0.18",
+        "scikit-learn",
+        "scipy",
+    ],
 }
 
 setup(

@@ -166,6 +166,8 @@ class Attack(Configurable):
             host_images, ops.convert_to_numpy(labels), num_classes=num_classes
         )
         self.validate(predict.num_exits, num_classes)
+        if not images.shape[0]:
+            return images  # Keras refuses the maximum of nothing.
         labels = checks.class_indices(labels)
         index = np.arange(images.shape[0], dtype="int32")
         keys = randomness.bits(randomness.check_seed(seed), index)
