@@ -126,8 +126,15 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
     assert len({each["step"] for each in expected}) > 1
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("success", ["all", "any"])
+@pytest.mark.parametrize(
+    ("norm", "success"),
+    [
+        ("linf", "all"),
+        ("l2", "any"),
+        pytest.param("linf", "any", marks=pytest.mark.slow),
+        pytest.param("l2", "all", marks=pytest.mark.slow),
+    ],
+)
 def test_what_comes_back_equals_plain_numpy(norm, success):
     model, images, labels = batch()
     attack = apgd_of(norm, objective=attacks.AverageExits(success=success))
@@ -156,7 +163,9 @@ def test_an_image_is_left_alone_after_the_ten_iterations_that_fool_it():
     np.testing.assert_array_equal(after_more[fooled], after_ten[fooled])
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)]
+)
 def test_restarts_go_on_with_the_images_that_resist(norm):
     model, images, labels = batch()
     attack = apgd_of(norm, num_steps=2, num_restarts=5)
@@ -192,8 +201,8 @@ def test_share_of_rises_below_which_the_step_is_halved():
     [
         ("linf", "dlr", 9),
         ("linf", "margin", 2),
-        ("l2", "dlr", 1),
         ("l2", "margin", None),
+        pytest.param("l2", "dlr", 1, marks=pytest.mark.slow),
     ],
 )
 def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):

@@ -90,17 +90,13 @@ def test_round_trip_keeps_the_attacks(version):
     assert repr(loaded.members) == repr(attack.members)
 
 
-def test_it_is_the_worst_case_of_its_attacks():
+def test_what_comes_back_is_clean_or_fools_every_exit():
     model, images = running.two_exits(), running.some_images()
     labels = running.predicted(model, images)
     attack = attacks.AutoAttack(0.12, "standard", 3, 20, 1)
-    same = attacks.WorstCase(list(attack.members))
 
     received = running.attacker(attack, model)(images, labels)
 
-    np.testing.assert_array_equal(
-        received, running.attacker(same, model)(images, labels)
-    )
     fooled = (received != images).any(axis=(1, 2, 3))
     assert 0 < fooled.sum() < len(images)
     wrong = [model.logits(received, i).argmax(axis=1) != labels for i in (0, 1)]

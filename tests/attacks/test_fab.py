@@ -206,8 +206,15 @@ def test_a_run_to_its_end_equals_plain_numpy(norm):
     np.testing.assert_allclose(state["images"], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize("success", ["all", "any"])
+@pytest.mark.parametrize(
+    ("norm", "success"),
+    [
+        ("linf", "all"),
+        ("l2", "any"),
+        pytest.param("linf", "any", marks=pytest.mark.slow),
+        pytest.param("l2", "all", marks=pytest.mark.slow),
+    ],
+)
 def test_what_comes_back_equals_plain_numpy(norm, success):
     model, images, labels = batch()
     attack = fab_of(norm, objective=attacks.AverageExits(success=success))
@@ -232,7 +239,9 @@ def test_what_comes_back_equals_plain_numpy(norm, success):
     assert 0 < found.sum() < len(images)
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)]
+)
 def test_later_restarts_begin_at_random_points(norm):
     model, images, labels = batch()
     attack = fab_of(
@@ -300,17 +309,6 @@ def test_restarts_of_targets_begin_with_all_targets_at_the_image():
             expected.append(result["x"])
         state = running.final_state(attack, model, images, labels, run=run)
         np.testing.assert_allclose(state["images"], expected, atol=1e-4)
-
-
-def test_only_changes_within_epsilon_count():
-    model, images, labels = batch()
-    sizes = {}
-    for epsilon in (0.05, 0.4):
-        attack = fab_of("linf", epsilon=epsilon)
-        received = running.attacker(attack, model)(images, labels)
-        sizes[epsilon] = abs(received - images).max(axis=(1, 2, 3))
-        assert sizes[epsilon].max() <= epsilon + 1e-6
-    assert (sizes[0.05] == 0).sum() > (sizes[0.4] == 0).sum()
 
 
 # Arguments.

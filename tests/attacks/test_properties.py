@@ -41,11 +41,17 @@ SLOW_ATTACKS = [
     attacks.AutoAttack(0.2, "plus", num_steps=2, num_queries=4),
     attacks.WorstCase([attacks.CW(epsilon=0.2, num_steps=3)]),
 ]
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 every_attack = pytest.mark.parametrize(
     "attack",
     [
         *ATTACKS,
-        *(pytest.param(each, marks=pytest.mark.slow) for each in SLOW_ATTACKS),
+        *(slow(each) for each in SLOW_ATTACKS),
     ],
     ids=repr,
 )
@@ -168,13 +174,12 @@ def test_the_same_seed_gives_the_same_images(attack):
 # Sizes.
 
 
-ALL_IN_ONE = [
-    attacks.AutoAttack(0.2, "plus", num_steps=1, num_queries=1, num_targets=1),
-    attacks.CW(num_steps=1),
-]
+PLUS = attacks.AutoAttack(0.2, "plus", 1, 1, num_targets=1)
+MARGIN = attacks.AutoAttack(0.2, "standard", 1, 1, 2, "margin")
+CW = attacks.CW(num_steps=1)
 
 
-@pytest.mark.parametrize("attack", ALL_IN_ONE, ids=["plus", "cw"])
+@pytest.mark.parametrize("attack", [PLUS, CW], ids=["plus", "cw"])
 @pytest.mark.parametrize("count", [0, 1])
 def test_batches_may_be_empty_or_a_single_image(attack, count):
     model = reference.LinearExits(2, SHAPE, NUM_CLASSES)
@@ -184,15 +189,22 @@ def test_batches_may_be_empty_or_a_single_image(attack, count):
     assert adversarial.shape == images.shape
 
 
-@pytest.mark.parametrize("num_classes", [2, 3, 4, 10, 100])
 @pytest.mark.parametrize(
-    ("attack", "fewest"),
+    ("attack", "fewest", "num_classes"),
     [
-        (attacks.AutoAttack(0.2, "plus", 1, 1, num_targets=1), 4),
-        (attacks.AutoAttack(0.2, "standard", 1, 1, 2, "margin"), 2),
-        (attacks.CW(num_steps=1), 2),
+        (PLUS, 4, 2),
+        (PLUS, 4, 3),
+        (PLUS, 4, 4),
+        slow(PLUS, 4, 10),
+        slow(PLUS, 4, 100),
+        (MARGIN, 2, 2),
+        slow(MARGIN, 2, 3),
+        slow(MARGIN, 2, 4),
+        slow(MARGIN, 2, 10),
+        (MARGIN, 2, 100),
+        (CW, 2, 2),
+        (CW, 2, 100),
     ],
-    ids=["plus", "margin", "cw"],
 )
 def test_any_number_of_classes_or_a_refusal_by_name(
     attack, fewest, num_classes
@@ -212,7 +224,7 @@ def test_any_number_of_classes_or_a_refusal_by_name(
 # Models.
 
 
-@pytest.mark.parametrize("attack", ALL_IN_ONE, ids=["plus", "cw"])
+@pytest.mark.parametrize("attack", [MARGIN, CW], ids=["standard", "cw"])
 def test_an_attack_leaves_the_model_as_it_is(attack):
     model = tiny.dense_model(norm=True, dropout=0.5)
     images, labels = tiny.data(4)

@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import attacks
+from keras_neokd import backend
 from keras_neokd import randomness
 from keras_neokd.attacks import square
 from tests.attacks import running
@@ -77,30 +78,36 @@ def test_sides_fit_into_the_image(height, width, area, first, last):
     assert (np.diff(sides) <= 0).all()
 
 
-@pytest.mark.parametrize("side", [1, 3, 4])
-def test_windows_lie_in_the_image_and_have_one_sign_per_channel(side):
+def test_windows_lie_in_the_image_and_have_one_sign_per_channel():
     keys = randomness.host_bits(2, np.arange(300)).view("int32")
-    windows = ops.convert_to_numpy(
-        square._square(ops.convert_to_tensor(keys), side, (6, 4, 3))
+    draw = backend.compile_function(
+        lambda keys, side: square._square(keys, side, (6, 4, 3)), []
     )
-    corners = set()
-    for window in windows:
-        rows = np.flatnonzero(window[..., 0].any(axis=1))
-        columns = np.flatnonzero(window[..., 0].any(axis=0))
-        assert len(rows) == len(columns) == side
-        inside = window[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        assert inside.shape == (side, side, 3)
-        assert (inside == inside[0, 0]).all()
-        assert set(np.unique(abs(inside))) == {1}
-        assert abs(window).sum() == inside.size
-        corners.add((rows[0], columns[0]))
-    # As in auto-attack, the last position is never drawn.
-    assert corners == {
-        (row, column)
-        for row in range(max(6 - side, 1))
-        for column in range(max(4 - side, 1))
-    }
-    assert abs(windows.sum(axis=(0, 1, 2)) / side**2).max() < 60
+    for side in (1, 3, 4):
+        windows = ops.convert_to_numpy(
+            draw(ops.convert_to_tensor(keys), ops.convert_to_tensor(side))
+        )
+        corners = {corner_of(window, side) for window in windows}
+        # As in auto-attack, the last position is never drawn.
+        assert corners == {
+            (row, column)
+            for row in range(max(6 - side, 1))
+            for column in range(max(4 - side, 1))
+        }
+        # Both signs are as likely: the standard error is 0.03.
+        assert abs(windows.sum() / (300 * 3 * side**2)) < 0.12
+
+
+def corner_of(window, side):
+    """The upper left corner of a window, after a look at what it holds."""
+    rows = np.flatnonzero(window[..., 0].any(axis=1))
+    columns = np.flatnonzero(window[..., 0].any(axis=0))
+    inside = window[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert inside.shape == (side, side, 3)
+    assert (inside == inside[0, 0]).all()
+    assert (abs(inside) == 1).all()
+    assert abs(window).sum() == inside.size
+    return rows[0], columns[0]
 
 
 # The algorithm.
@@ -154,19 +161,6 @@ def test_what_comes_back_equals_plain_numpy(success):
     assert 0 < found.sum() < len(images)
 
 
-def test_a_fooled_image_is_not_touched_by_later_queries():
-    model, images, labels = batch()
-    received = {
-        num_queries: running.attacker(
-            square_of(num_queries=num_queries), model
-        )(images, labels)
-        for num_queries in (20, 150)
-    }
-    fooled = (received[20] != images).any(axis=(1, 2, 3))
-    assert fooled.any()
-    np.testing.assert_array_equal(received[150][fooled], received[20][fooled])
-
-
 def test_no_gradient_is_needed():
     model, images, labels = batch()
 
@@ -182,9 +176,9 @@ def test_squares_of_an_image_do_not_depend_on_the_batch():
     model, images, labels = batch()
     attacked = running.attacker(square_of(), model)
     whole = attacked(images, labels)
-    for part in ([0, 1, 2, 3], [7, 2, 5, 4]):
-        alone = attacked(images[part], labels[part], index=part)
-        np.testing.assert_allclose(alone, whole[part], rtol=0, atol=1e-6)
+    part = [7, 7, 2, 5, 0, 1, 1, 1]
+    other = attacked(images[part], labels[part], index=part)
+    np.testing.assert_allclose(other, whole[part], rtol=0, atol=1e-6)
 
 
 def test_the_margin_is_what_is_maximised_unless_told_otherwise():

@@ -1,0 +1,334 @@
+"""Attacks on early exits: scores, success and gradients against NumPy."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd import backend
+from keras_neokd import evaluation
+from keras_neokd.exit_policy import ExitPolicy
+from tests import numpy_reference as reference
+from tests.attacks import running
+from tests.training import tiny
+
+INFINITY = math.inf
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def some_logits(count=6, num_exits=3, num_classes=3):
+    rng = np.random.default_rng(3)
+    return 2 * rng.normal(size=(num_exits, count, num_classes))
+
+
+LOGITS = some_logits()
+CONFIDENCES = reference.softmax(LOGITS).max(axis=-1)
+# Some images leave at each exit.
+THRESHOLDS = (float(np.sort(CONFIDENCES[0])[3]), 0.7)
+
+
+def tensors(logits=LOGITS):
+    return tuple(
+        ops.convert_to_tensor(each.astype("float32")) for each in logits
+    )
+
+
+def numpy(tensor):
+    return ops.convert_to_numpy(tensor)
+
+
+def decided(thresholds, ensemble=False, logits=LOGITS):
+    """What `ExitPolicy`, which is tested elsewhere, decides."""
+    probabilities = np.moveaxis(reference.softmax(logits), 0, 1)
+    return ExitPolicy(thresholds, ensemble).decide(probabilities)
+
+
+def test_the_data_sends_images_to_every_exit():
+    exits = decided(THRESHOLDS).exit_index
+    assert set(exits) == {0, 1, 2}
+
+
+# A wrong answer.
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize(
+    "thresholds", [THRESHOLDS, (0.0, 0.0), (INFINITY, INFINITY), (1.0, 0.4)]
+)
+def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
+    objective = attacks.EarlyExit(thresholds, ensemble)
+    decision = decided(thresholds, ensemble)
+    received = numpy(objective.fooled(tensors(), LABELS.astype("int32")))
+    np.testing.assert_array_equal(received, decision.label != LABELS)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        ("cross_entropy", reference.cross_entropy),
+        ("margin", reference.margin),
+    ],
+)
+def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
+    objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
+    taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6)]
+    labels = ops.convert_to_tensor(LABELS.astype("int32"))
+    received = numpy(objective(tensors(), labels, (0, 1, 2)))
+    np.testing.assert_allclose(received, expected(taken, LABELS), rtol=1e-5)
+
+
+def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
+    objective = attacks.EarlyExit(THRESHOLDS, ensemble=True)
+    sums = np.cumsum(reference.softmax(LOGITS), axis=0)
+    exits = decided(THRESHOLDS, ensemble=True).exit_index
+    means = sums[exits, np.arange(6)] / (exits[:, None] + 1)
+    labels = ops.convert_to_tensor(LABELS.astype("int32"))
+    received = numpy(objective(tensors(), labels, (0, 1, 2)))
+    np.testing.assert_allclose(
+        received, -np.log(means[np.arange(6), LABELS]), rtol=1e-5
+    )
+
+
+def test_a_loss_of_ones_own_sees_one_answer():
+    seen = []
+
+    def loss(logits, labels, exit):
+        seen.append(exit)
+        return logits[:, 0]
+
+    objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
+    labels = ops.convert_to_tensor(LABELS.astype("int32"))
+    received = numpy(objective(tensors(), labels, (0, 1, 2)))
+    taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6), 0]
+    np.testing.assert_allclose(received, taken, rtol=1e-6)
+    assert seen == [2]
+
+
+def gradients(objective):
+    """Gradient of the score with respect to all logits, `LOGITS`' shape."""
+
+    def score(stacked):
+        logits = [stacked[:, i] for i in range(3)]
+        labels = ops.convert_to_tensor(LABELS.astype("int32"))
+        return objective(tuple(logits), labels, (0, 1, 2))
+
+    stacked = ops.convert_to_tensor(np.moveaxis(LOGITS, 0, 1).astype("float32"))
+    _, gradient = backend.value_and_input_gradient(score, stacked)
+    return np.moveaxis(numpy(gradient), 1, 0)
+
+
+def test_the_gradient_goes_through_the_exit_taken_alone():
+    exits = decided(THRESHOLDS).exit_index
+    expected = np.zeros_like(LOGITS)
+    taken = LOGITS[exits, np.arange(6)]
+    pull = reference.softmax(taken) - np.eye(3)[LABELS]
+    expected[exits, np.arange(6)] = pull
+    received = gradients(attacks.EarlyExit(THRESHOLDS))
+    np.testing.assert_allclose(received, expected, atol=1e-6)
+
+
+def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
+    received = gradients(attacks.EarlyExit(THRESHOLDS, ensemble=True))
+    exits = decided(THRESHOLDS).exit_index
+    moves = np.abs(received).max(axis=2) > 1e-6
+    for exit_ in range(3):
+        np.testing.assert_array_equal(moves[exit_], exit_ <= exits)
+
+
+# A long way.
+
+
+def test_slow_is_what_gets_to_the_last_exit():
+    objective = attacks.SlowDown(THRESHOLDS)
+    received = numpy(objective.fooled(tensors(), LABELS))
+    expected = decided(THRESHOLDS).exit_index == 2
+    np.testing.assert_array_equal(received, expected)
+
+
+def test_the_score_of_slow_is_cross_entropy_with_the_uniform_prediction():
+    received = numpy(attacks.SlowDown(THRESHOLDS)(tensors(), LABELS))
+    uniform = np.full((6, 3), 1 / 3)
+    expected = [
+        reference.soft_cross_entropy(LOGITS[i], uniform) for i in range(2)
+    ]
+    np.testing.assert_allclose(received, -np.mean(expected, axis=0), rtol=1e-5)
+
+
+def test_nothing_is_slower_than_no_opinion():
+    flat = tensors(np.zeros((3, 6, 3)))
+    score = numpy(attacks.SlowDown(THRESHOLDS)(flat, LABELS))
+    np.testing.assert_allclose(score, -np.log(3), rtol=1e-6)
+    assert (
+        numpy(attacks.SlowDown(THRESHOLDS)(tensors(), LABELS)) < score
+    ).all()
+
+
+def test_slow_has_a_loss_of_its_own():
+    objective = attacks.SlowDown(THRESHOLDS)
+    assert objective.with_loss("margin") is objective
+
+
+# On a model.
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = tiny.dense_model()
+    # Larger logits: exits with opinions.
+    model.set_weights([3 * each for each in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def images():
+    return tiny.data(32)[0]
+
+
+def policy_of(model, images, share=0.8):
+    """Thresholds by which about a share of what comes leaves each time."""
+    confidences = evaluation.exit_probabilities(
+        model, images, any_labels(images)
+    )
+    confidences = confidences.max(axis=2)
+    first = float(np.quantile(confidences[:, 0], 1 - share))
+    left = confidences[confidences[:, 0] < first]
+    return first, float(np.quantile(left[:, 1], 1 - share))
+
+
+def any_labels(images):
+    return np.zeros(len(images), "int32")
+
+
+def exits_taken(model, images, thresholds):
+    probabilities = evaluation.exit_probabilities(
+        model, images, any_labels(images)
+    )
+    return ExitPolicy(thresholds).decide(probabilities)
+
+
+def test_pgd_makes_images_travel_to_the_last_exit(model, images):
+    thresholds = policy_of(model, images)
+    attack = attacks.PGD(0.2, 0.02, 20, objective=attacks.SlowDown(thresholds))
+    slowed = evaluation.craft(model, images, any_labels(images), attack)
+    before = exits_taken(model, images, thresholds).exit_index
+    after = exits_taken(model, slowed, thresholds).exit_index
+    assert (before == 2).mean() < 0.1
+    assert (after == 2).mean() > 0.6
+
+
+def test_pgd_changes_the_answer_of_the_policy(model, images):
+    thresholds = policy_of(model, images, share=0.5)
+    labels = exits_taken(model, images, thresholds).label
+    attack = attacks.PGD(0.1, 0.02, 10, objective=attacks.EarlyExit(thresholds))
+    adversarial = evaluation.craft(model, images, labels, attack)
+    answers = exits_taken(model, adversarial, thresholds).label
+    assert (answers == labels).mean() < 0.3
+
+
+def test_the_worst_case_over_objectives_is_judged_by_the_policy(model, images):
+    thresholds = policy_of(model, images, share=0.5)
+    labels = exits_taken(model, images, thresholds).label
+    policy = attacks.EarlyExit(thresholds)
+    pgd = attacks.PGD(0.05, 0.02, 4)
+    members = [
+        pgd.with_objective(each)
+        for each in (policy, attacks.AverageExits(), attacks.SingleExit(0))
+    ]
+    worst = evaluation.search(
+        model, images, labels, attacks.WorstCase(members, policy)
+    )
+    answers = exits_taken(model, worst.adversarial, thresholds).label
+    np.testing.assert_array_equal(worst.fooled_by >= 0, answers != labels)
+    alone = evaluation.craft(model, images, labels, members[0])
+    assert (worst.fooled_by >= 0).sum() >= (
+        exits_taken(model, alone, thresholds).label != labels
+    ).sum()
+
+
+def test_searches_attack_the_policy(model, images):
+    thresholds = policy_of(model, images, share=0.5)
+    labels = exits_taken(model, images, thresholds).label
+    attack = attacks.APGD(
+        0.1, 10, objective=attacks.EarlyExit(thresholds, ensemble=True)
+    )
+    found = evaluation.search(model, images, labels, attack)
+    probabilities = evaluation.exit_probabilities(
+        model, found.adversarial, labels
+    )
+    answers = ExitPolicy(thresholds, True).decide(probabilities).label
+    np.testing.assert_array_equal(found.fooled_by == -1, answers == labels)
+    assert (found.fooled_by == 0).any()
+
+
+# Values.
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        attacks.EarlyExit((0.5, INFINITY), ensemble=True, loss="margin"),
+        attacks.SlowDown((INFINITY, 0.25)),
+    ],
+)
+def test_objectives_survive_their_configuration(objective):
+    plain = keras.saving.serialize_keras_object(objective)
+    # JSON has no infinity.
+    assert None in plain["config"]["thresholds"]
+    restored = keras.saving.deserialize_keras_object(plain)
+    assert type(restored) is type(objective)
+    assert restored.arguments() == objective.arguments()
+
+
+def test_thresholds_are_those_of_exit_policies():
+    given = np.array([0.5, np.inf], "float32")
+    assert attacks.EarlyExit(given).thresholds == (0.5, INFINITY)
+    assert attacks.EarlyExit((None, 1)).thresholds == (INFINITY, 1.0)
+
+
+def test_another_loss_keeps_the_thresholds():
+    objective = attacks.EarlyExit((0.5,), True).with_loss("margin")
+    assert objective.arguments() == {
+        "thresholds": (0.5,),
+        "ensemble": True,
+        "loss": "margin",
+    }
+
+
+@pytest.mark.parametrize("kind", [attacks.EarlyExit, attacks.SlowDown])
+@pytest.mark.parametrize("thresholds", [(0.5,), (0.5, 0.5, 0.5)])
+def test_another_number_of_exits_is_refused(kind, thresholds):
+    attack = attacks.PGD(0.1, 0.1, 1, objective=kind(thresholds))
+    count = len(thresholds)
+    with pytest.raises(ValueError, match=f"{count} thresholds are for a model"):
+        attack.validate(3)
+
+
+@pytest.mark.parametrize("kind", [attacks.EarlyExit, attacks.SlowDown])
+@pytest.mark.parametrize(
+    ("thresholds", "error"),
+    [
+        ((-0.1,), ValueError),
+        ((math.nan,), ValueError),
+        (("0.5",), TypeError),
+        ((True,), TypeError),
+    ],
+)
+def test_what_is_no_threshold_is_refused(kind, thresholds, error):
+    with pytest.raises(error, match="`thresholds` needs"):
+        kind(thresholds)
+
+
+def test_a_model_of_one_exit_cannot_be_slowed_down():
+    with pytest.raises(ValueError, match="one exit cannot be slowed down"):
+        attacks.SlowDown(())
+    assert attacks.EarlyExit(()).exit_indices(1) == (0,)
+
+
+def test_all_exits_are_needed():
+    model = reference.LinearExits(3, running.SHAPE, 5)
+    attack = attacks.PGD(0.1, 0.1, 1, objective=attacks.EarlyExit((0.5, 0.5)))
+    running.attacker(attack, model)(running.some_images(), running.LABELS)
+    assert set(model.calls) == {(0, 1, 2)}
