@@ -85,9 +85,8 @@ class EarlyExitPredictor:
             if not len(rows):
                 break
             probabilities, *tensors = _padded(stage, tensors)
-            votes = votes + probabilities if self.policy.ensemble else (
-                probabilities
-            )
+            before = votes if self.policy.ensemble else 0.0
+            votes = before + probabilities
             confidence = probabilities.max(axis=1)
             leaves = confidence >= np.float32(bound)
             decision.exit_index[rows[leaves]] = index

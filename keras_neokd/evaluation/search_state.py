@@ -5,11 +5,22 @@ import json
 import os
 import pathlib
 import time
+import zipfile
 
 import keras
 import numpy as np
 
 _SECONDS_BETWEEN_SAVES = 30
+# What reading a file that is no state, or only part of one, raises.
+_BROKEN = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+)
 
 
 class SearchState:
@@ -61,9 +72,11 @@ class SearchState:
             "model": _digest(*model.get_weights()),
             "data": _digest(images, labels),
         }
-        state = cls(path, json.dumps(settings, sort_keys=True), images)
+        fingerprint = json.dumps(settings, sort_keys=True)
+        state = cls(path, fingerprint, images)
         if state._path.exists():
-            state._read(settings)
+            # As the file gives it back: JSON makes lists of tuples.
+            state._read(json.loads(fingerprint))
         return state
 
     def is_behind(self, number):
@@ -161,15 +174,21 @@ class SearchState:
 
     def _read(self, settings):
         try:
-            with np.load(self._path, allow_pickle=False) as file:
+            # Opened here: NumPy leaves a broken file open.
+            with (
+                open(self._path, "rb") as stream,
+                np.load(stream, allow_pickle=False) as file,
+            ):
                 saved = dict(file)
             before = json.loads(str(saved.pop("fingerprint")))
-        except (OSError, ValueError, KeyError) as error:
+        except _BROKEN as error:
             raise ValueError(
                 f"{self._path} is not the state of a search ({error}). "
                 "Remove it, or name another file."
             ) from None
-        differing = [key for key in settings if before.get(key) != settings[key]]
+        differing = [
+            key for key in settings if before.get(key) != settings[key]
+        ]
         if differing:
             raise ValueError(
                 f"{self._path} holds the state of another search: it differs "

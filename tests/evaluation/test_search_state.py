@@ -1,0 +1,252 @@
+"""Searches that are stopped, at any point, and go on with the same result."""
+
+import numpy as np
+import pytest
+
+from keras_neokd import attacks
+from keras_neokd import evaluation
+from keras_neokd.evaluation import search_state
+from keras_neokd.evaluation import searching
+from keras_neokd.evaluation.search_state import SearchState
+from tests.evaluation import searches
+from tests.evaluation.searches import IMAGES
+from tests.evaluation.searches import Walk
+from tests.training import tiny
+
+
+@pytest.fixture(scope="module")
+def model():
+    return searches.small_model()
+
+
+@pytest.fixture(scope="module")
+def labels(model):
+    return searches.labels_of(model)
+
+
+@pytest.fixture(autouse=True)
+def _always_saved(monkeypatch):
+    monkeypatch.setattr(search_state, "_SECONDS_BETWEEN_SAVES", 0)
+
+
+def attack_to_stop():
+    # The exits in a tuple, which JSON gives back as a list.
+    objective = attacks.AverageExits(exits=(0, 1))
+    return attacks.WorstCase([Walk(0.1), tiny.pgd(3)], objective)
+
+
+def run(model, labels, attack, path=None, **arguments):
+    """Search in batches of 3, so that there are two groups of them."""
+    given = {"batch_size": 3, "seed": 5, **arguments}
+    return evaluation.search(
+        model, IMAGES, labels, attack, state_file=path, **given
+    )
+
+
+def assert_equal_results(first, second):
+    np.testing.assert_array_equal(first.adversarial, second.adversarial)
+    np.testing.assert_array_equal(first.fooled_by, second.fooled_by)
+    assert first.attack_names == second.attack_names
+
+
+class Interruption:
+    """Counts the calls of a method; `stop_at` is the call that is stopped."""
+
+    def __init__(self, monkeypatch, owner, name):
+        self.calls, self.stop_at = 0, None
+        original = getattr(owner, name)
+
+        def stopping(*arguments):
+            self.calls += 1
+            if self.calls == self.stop_at:
+                raise KeyboardInterrupt
+            return original(*arguments)
+
+        monkeypatch.setattr(owner, name, stopping)
+
+    def at(self, number):
+        """Stop the call of this number, counted from now; `None` for none."""
+        self.calls, self.stop_at = 0, number
+
+
+@pytest.fixture
+def saves(monkeypatch):
+    return Interruption(monkeypatch, SearchState, "save")
+
+
+@pytest.fixture
+def advances(monkeypatch):
+    return Interruption(monkeypatch, searching._Search, "_advance")
+
+
+# Stopped and continued.
+
+
+def test_a_search_can_be_stopped_after_every_save(
+    model, labels, saves, tmp_path
+):
+    """Each call gets no further than one save, so that all are gone on from."""
+    attack = attack_to_stop()
+    expected = run(model, labels, attack)
+    num_saves = saves.calls
+    assert {-2, -1, 0, 1} == set(expected.fooled_by)
+    result, stops = None, 0
+    while result is None:
+        saves.at(2)
+        try:
+            result = run(model, labels, attack, tmp_path / "state.npz")
+        except KeyboardInterrupt:
+            stops += 1
+    assert_equal_results(result, expected)
+    assert stops == num_saves - 1
+    assert stops > 10
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_search_can_be_stopped_within_a_stage(
+    model, labels, advances, tmp_path, number
+):
+    attack = attack_to_stop()
+    expected = run(model, labels, attack)
+    assert advances.calls > 5
+    advances.at(number)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, labels, attack, tmp_path / "state.npz")
+    assert_equal_results(
+        run(model, labels, attack, tmp_path / "state.npz"), expected
+    )
+
+
+@pytest.mark.parametrize("number", [5])
+def test_attacks_with_more_state_go_on_as_well(
+    model, labels, saves, tmp_path, number
+):
+    attack = attacks.APGD(0.1, 15, num_restarts=2)
+    expected = run(model, labels, attack)
+    assert saves.calls >= 8
+    saves.at(number)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, labels, attack, tmp_path / "state.npz")
+    assert_equal_results(
+        run(model, labels, attack, tmp_path / "state.npz"), expected
+    )
+
+
+def test_what_was_done_is_not_done_again(model, labels, advances, tmp_path):
+    attack = Walk(0.1)
+    expected = run(model, labels, attack, tmp_path / "state.npz")
+    assert advances.calls > 0
+    advances.at(1)
+    again = run(model, labels, attack, tmp_path / "state.npz")
+    assert_equal_results(again, expected)
+    assert advances.calls == 0
+
+
+def test_a_file_is_written_now_and_then_only(
+    model, labels, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(search_state, "_SECONDS_BETWEEN_SAVES", 1e6)
+    run(model, labels, Walk(0.1), tmp_path / "state.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_made_and_nothing_left_but_the_file(
+    model, labels, tmp_path
+):
+    path = tmp_path / "new" / "state.npz"
+    run(model, labels, Walk(0.1), str(path))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_file_is_written_unless_asked_for(model, labels, monkeypatch):
+    def refuse(*arguments, **named):
+        raise AssertionError
+
+    monkeypatch.setattr(np, "savez", refuse)
+    run(model, labels, Walk(0.1))
+
+
+# Files of something else.
+
+
+@pytest.fixture(scope="module")
+def saved(model, labels, tmp_path_factory):
+    """The state of a finished search."""
+    path = tmp_path_factory.mktemp("saved") / "state.npz"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_state, "_SECONDS_BETWEEN_SAVES", 0)
+        run(model, labels, Walk(0.1), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"attack": Walk(0.11)}, "attack"),
+        ({"attack": attacks.WorstCase([Walk(0.1)])}, "attack"),
+        ({"seed": 6}, "seed"),
+        ({"batch_size": 4}, "batch_size"),
+        ({"seed": 6, "attack": Walk(0.1, 3)}, "attack, seed"),
+    ],
+)
+def test_the_state_of_another_search_is_refused(
+    model, labels, saved, changed, named
+):
+    arguments = {"attack": Walk(0.1), "path": saved, **changed}
+    message = rf"the state of another search: it differs in {named}\. Remove"
+    with pytest.raises(ValueError, match=message):
+        run(model, labels, **arguments)
+
+
+def test_the_state_of_another_model_or_other_data_is_refused(
+    model, labels, saved
+):
+    other = searches.small_model(seed=3)
+    with pytest.raises(ValueError, match=r"it differs in model\."):
+        run(other, labels, Walk(0.1), saved)
+    with pytest.raises(ValueError, match=r"it differs in data\."):
+        run(model, (labels + 1) % 8, Walk(0.1), saved)
+    with pytest.raises(ValueError, match=r"it differs in data\."):
+        evaluation.search(
+            model, IMAGES[::-1], labels, Walk(0.1), 3, 5, state_file=saved
+        )
+
+
+def broken_files(saved):
+    """Yield the name of what is wrong, and the file."""
+    whole = saved.read_bytes()
+    yield "empty", b""
+    yield "text", b"not a state"
+    yield "cut short", whole[: len(whole) // 2]
+    yield "cut at the end", whole[:-30]
+
+
+def test_a_broken_file_is_refused(model, labels, saved, tmp_path):
+    path = tmp_path / "state.npz"
+    for kind, content in broken_files(saved):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="is not the state of a search"):
+            run(model, labels, Walk(0.1), path)
+            pytest.fail(f"accepted a file that is {kind}")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"images": np.zeros(3)},
+        {"fingerprint": np.array("no JSON")},
+        {"fingerprint": np.array({"a": 1}, dtype=object)},
+    ],
+)
+def test_other_arrays_are_refused(model, labels, tmp_path, arrays):
+    path = tmp_path / "state.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="is not the state of a search"):
+        run(model, labels, Walk(0.1), path)
+
+
+def test_a_single_array_is_refused(model, labels, tmp_path):
+    with open(tmp_path / "state.npz", "wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="is not the state of a search"):
+        run(model, labels, Walk(0.1), tmp_path / "state.npz")
