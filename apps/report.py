@@ -24,6 +24,7 @@ flags.mark_flags_as_required(["results", "output"])
 
 def main():
     """Write the report as the flags say."""
+    command.prepare_keras()
     from apps.reporting import writing
 
     paths = [pathlib.Path(each) for each in _RESULTS.value]

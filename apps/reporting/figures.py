@@ -55,21 +55,22 @@ def _entries(group, name):
 
 
 def _exits(group):
-    names = layout.attack_names(group.values())
-    names = [name for name in names if not name.startswith("single_")]
-    figure, panels = _panels(len(names))
-    for panel, name in zip(panels, names, strict=True):
-        for index, (title, record) in enumerate(group.items()):
-            costs = [each["multiply_adds"] / 1e6 for each in record["exits"]]
-            for attack in record["attacks"]:
-                if attack["name"] == name:
-                    panel.plot(
-                        costs,
-                        [100 * each for each in attack["top1"].values()],
-                        _STYLES[index % len(_STYLES)],
-                        label=title,
-                    )
-        panel.set_title(layout.readable(name))
+    attacked = [
+        (name, entries)
+        for name, entries in layout.by_attack(group)
+        if not name.startswith("single ")
+    ]
+    figure, panels = _panels(len(attacked))
+    for panel, (name, entries) in zip(panels, attacked, strict=True):
+        for index, (title, attack) in enumerate(entries.items()):
+            exits = group[title]["exits"]
+            panel.plot(
+                [each["multiply_adds"] / 1e6 for each in exits],
+                [100 * each for each in attack["top1"].values()],
+                _STYLES[index % len(_STYLES)],
+                label=_literally(title),
+            )
+        panel.set_title(name, fontsize="medium")
         panel.set_xlabel("million multiply-adds")
         panel.set_ylabel("top-1 accuracy (%)")
         panel.set_ylim(0, 100)
@@ -85,7 +86,9 @@ def _budgets(entries):
             [100 * row["accuracy"] for row in entry["rows"]],
             _STYLES[index % len(_STYLES)],
             ms=3,
-            label=f"{title}, {layout.readable(entry['settings']['attack'])}",
+            label=_literally(
+                f"{title}, {layout.readable(entry['settings']['attack'])}"
+            ),
         )
     panel.set_xlabel("million multiply-adds per image")
     panel.set_ylabel("accuracy (%)")
@@ -116,14 +119,16 @@ def _maps(entries):
         panel.set_ylabel("attacked")
         mean = entry.get("off_diagonal_mean")
         end = "" if mean is None else f"\noff the diagonal {100 * mean:.1f} %"
-        panel.set_title(f"{title}{end}")
+        panel.set_title(f"{_literally(title)}{end}", fontsize="medium")
     return figure
 
 
 def _sensitivity(entries):
     changed = list(
         dict.fromkeys(
-            row["changed"] for entry in entries.values() for row in entry["rows"]
+            row["changed"]
+            for entry in entries.values()
+            for row in entry["rows"]
         )
     )
     figure, panels = _panels(len(changed))
@@ -134,13 +139,19 @@ def _sensitivity(entries):
                 [row["value"] for row in rows],
                 [100 * row["average"] for row in rows],
                 _STYLES[index % len(_STYLES)],
-                label=title,
+                label=_literally(title),
             )
         panel.set_xlabel(layout.readable(name))
         panel.set_ylabel("accuracy, mean of the exits (%)")
         panel.set_ylim(0, 100)
         _finish(panel)
     return figure
+
+
+def _literally(text):
+    """Return text so that matplotlib takes no part of it as a formula."""
+    # A legend leaves out what begins with an underscore.
+    return text.replace("$", r"\$").lstrip("_")
 
 
 def _panels(count):

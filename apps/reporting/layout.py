@@ -47,15 +47,6 @@ def tables(titled):
     ]
 
 
-def attack_names(records):
-    """Return the names of all attacks, in the order they first appear."""
-    return list(
-        dict.fromkeys(
-            attack["name"] for record in records for attack in record["attacks"]
-        )
-    )
-
-
 def by_data(titled):
     """Yield groups that can share a table: same data and exits.
 
@@ -75,46 +66,73 @@ def by_data(titled):
         yield f"{name}, {count:,} test images", group
 
 
+def by_attack(group):
+    """Yield attacks that can be compared: same name and strength.
+
+    Args:
+        group: dict from titles to records.
+
+    Yields:
+        Tuples of a name with the strength, and a dict from titles to the
+        attack's entries; names in the order they first appear.
+    """
+    found = {}
+    for title, record in group.items():
+        for attack in record["attacks"]:
+            by_strength = found.setdefault(attack["name"], {})
+            strength = _strength(record, attack)
+            by_strength.setdefault(strength, {})[title] = attack
+    for name, by_strength in found.items():
+        for strength, attacked in by_strength.items():
+            end = f", {strength}" if strength else ""
+            yield f"{readable(name)}{end}", attacked
+
+
 def _accuracies(titled):
     for data, group in by_data(titled):
-        for name in attack_names(group.values()):
+        for name, attacked in by_attack(group):
             for k in (1, 5):
                 rows = [
                     [title, *_percent(attack, k)]
-                    for title, record in group.items()
-                    for attack in record["attacks"]
-                    if attack["name"] == name and f"top{k}" in attack
+                    for title, attack in attacked.items()
+                    if f"top{k}" in attack
                 ]
                 if rows:
                     yield Table(
-                        f"Top-{k} accuracy (%): {readable(name)}; {data}",
+                        f"Top-{k} accuracy (%): {name}; {data}",
                         ["model", *_exits(group), "average"],
                         rows,
-                        note=_strengths(group, name),
                     )
 
 
 def _worst_cases(titled):
-    """The lowest accuracy of each exit over all attacks of a record."""
+    """The lowest accuracy of each exit over all attacks within one ball."""
     for data, group in by_data(titled):
-        rows = []
+        by_ball = {}
         for title, record in group.items():
-            attacked = [e for e in record["attacks"] if e["name"] != "clean"]
-            if attacked:
-                lowest = [
-                    min(each["top1"][name] for each in attacked)
-                    for name in attacked[0]["top1"]
-                ]
-                lowest.append(sum(lowest) / len(lowest))
-                rows.append([title, *(100 * each for each in lowest)])
-        if rows:
+            for attack in record["attacks"]:
+                ball = _ball(record, attack)
+                # What may go as far as it likes says nothing about a ball.
+                if attack["name"] != "clean" and ball[0] is not None:
+                    entries = by_ball.setdefault(ball, {})
+                    entries.setdefault(title, []).append(attack)
+        for ball, attacked in by_ball.items():
             yield Table(
-                f"Lowest top-1 accuracy (%) over all attacks; {data}",
+                f"Lowest top-1 accuracy (%) over all attacks, "
+                f"{_describe(ball)}; {data}",
                 ["model", *_exits(group), "average"],
-                rows,
+                [[title, *_lowest(each)] for title, each in attacked.items()],
                 note="Per exit over attacks, not per image: the worst case "
-                "of each image is what auto_attack reports.",
+                "of each image is what auto attack reports.",
             )
+
+
+def _lowest(attacked):
+    lowest = [
+        100 * min(each["top1"][name] for each in attacked)
+        for name in attacked[0]["top1"]
+    ]
+    return [*lowest, sum(lowest) / len(lowest)]
 
 
 def _searches(titled):
@@ -212,28 +230,35 @@ def _percent(attack, k):
     return [100 * value for value in values]
 
 
-def _strengths(group, name):
-    """Say how strong an attack was, where all records agree or not."""
-    if name == "clean":
+def _strength(record, attack):
+    """Say how strong an attack was; "" for clean images."""
+    if attack["name"] == "clean":
         return ""
-    said = sorted(
-        {
-            f"epsilon {record['settings']['attack']['epsilon']:.4g} "
-            f"({record['settings']['attack']['norm']})"
-            + (
-                ""
-                if any("attack" in e for e in _named(record, name))
-                else f", {record['settings']['attack']['num_steps']} steps"
-            )
-            for record in group.values()
-            if _named(record, name)
-        }
-    )
-    return "; ".join(said)
+    own = attack.get("attack", {}).get("config")
+    settings = record["settings"]["attack"] if own is None else own
+    numbers = [
+        f"{settings[key]:,} {unit}"
+        for key, unit in (("num_steps", "steps"), ("num_queries", "queries"))
+        if key in settings
+    ]
+    return ", ".join([_describe(_ball(record, attack)), *numbers])
 
 
-def _named(record, name):
-    return [each for each in record["attacks"] if each["name"] == name]
+def _ball(record, attack):
+    """Return epsilon, or None for no bound, and the norm."""
+    if "attack" not in attack:
+        settings = record["settings"]["attack"]
+        return settings["epsilon"], settings["norm"]
+    own = attack["attack"]["config"]
+    # Attacks of a single norm do not name it.
+    of_class = "l2" if attack["attack"]["class_name"] == "CW" else "linf"
+    return own["epsilon"], own.get("norm", of_class)
+
+
+def _describe(ball):
+    epsilon, norm = ball
+    bound = "any size" if epsilon is None else f"epsilon {epsilon:.4g}"
+    return f"{bound} ({norm})"
 
 
 def _numbers(entry):

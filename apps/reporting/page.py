@@ -10,26 +10,31 @@ import html
 from apps.reporting import writers
 
 _STYLE = """
+:root { --ink: #1a1a1a; --soft: #555; --line: #ddd; --back: #fff; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #eee; --soft: #aaa; --line: #444; --back: #161616; } }
 body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; padding: 1rem;
-  max-width: 75rem; color: #1a1a1a; background: #fff; }
+  max-width: 75rem; color: var(--ink); background: var(--back); }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
-p { margin: .2rem 0 .6rem; color: #555; }
-.wide { overflow-x: auto; }
+p { margin: .2rem 0 .6rem; color: var(--soft); }
+nav a { margin-right: 1rem; color: inherit; }
+.wide { overflow: auto; max-height: 36rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #ddd;
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line);
   text-align: right; white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
-  background: #fff; }
+th { position: sticky; top: 0; background: var(--back); }
+th:first-child { z-index: 1; }
+th:first-child, td:first-child { text-align: left; left: 0; }
+td:first-child { position: sticky; background: var(--back); }
 td.text { text-align: left; white-space: normal; min-width: 8rem; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid #06c; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-img { max-width: 100%; height: auto; }
-nav a { margin-right: 1rem; }
-@media (prefers-color-scheme: dark) { body, th:first-child, td:first-child
-  { background: #161616; color: #eee; } p { color: #aaa; }
-  th, td { border-color: #444; } img { background: #fff; } }
+img { max-width: 100%; height: auto; background: #fff; }
+@media (max-width: 40rem) { body { padding: .7rem; }
+  table { font-size: .85rem; } th, td { padding: .3rem; }
+  td.text { min-width: 5rem; overflow-wrap: anywhere; } }
 """
 
 _SCRIPT = """
@@ -44,7 +49,10 @@ document.querySelectorAll("th button").forEach(function (button) {
     head.setAttribute("aria-sort", up ? "ascending" : "descending");
     Array.from(body.rows).sort(function (a, b) {
       var x = a.cells[column].dataset.value, y = b.cells[column].dataset.value;
-      var order = isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y;
+      var m = Number(x), n = Number(y);
+      // Numbers come before text.
+      var order = isNaN(m) - isNaN(n) ||
+        (isNaN(m) ? x.localeCompare(y) : m - n);
       return up ? order : -order;
     }).forEach(function (row) { body.appendChild(row); });
   });

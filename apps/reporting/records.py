@@ -43,14 +43,31 @@ _SCHEMA = {
     "attacks[].top1": _DICT,
     "attacks[].top1_average": _NUMBER,
 }
+# Keys that may be missing or null.
+_OPTIONAL = {
+    "signs": _LIST,
+    "signs[].code": _TEXT,
+    "signs[].message": _TEXT,
+    "attacks[].top5": _DICT,
+    "attacks[].attack": _DICT,
+    "attacks[].attack.class_name": _TEXT,
+    "attacks[].attack.config": _DICT,
+    "attacks[].robust_after_each": _LIST,
+    "attacks[].robust_after_each[].attack": _TEXT,
+    "attacks[].robust_after_each[].robust": _NUMBER,
+    "diagnostics": _LIST,
+    "diagnostics[].name": _TEXT,
+    "diagnostics[].settings": _DICT,
+    "diagnostics[].rows": _LIST,
+}
 
 
 def read(paths):
     """Read records, each with a title of its own.
 
     Args:
-        paths: list of `pathlib.Path`s of files, or of folders that hold a
-            `results.json` or folders with such files.
+        paths: list of `pathlib.Path`s of files, or of folders that hold
+            files `results*.json`, at any depth.
 
     Returns:
         Dict from titles to records; a title is the method, with the folder's
@@ -64,7 +81,7 @@ def read(paths):
     if not files:
         listed = ", ".join(str(path) for path in paths)
         raise FileNotFoundError(
-            f"There is no results.json in {listed}: evaluate a run first."
+            f"There is no results*.json in {listed}: evaluate a run first."
         )
     found = {file: check(workdir.read_json(file), file) for file in files}
     methods = [record["method"] for record in found.values()]
@@ -99,21 +116,37 @@ def check(record, file):
             f"{file} is not a record of version {SCHEMA_VERSION}: its "
             f"schema_version is {version!r}. Evaluate the run again."
         )
-    for key, kind in _SCHEMA.items():
+    for key, kind in (_SCHEMA | _OPTIONAL).items():
         for place, value in _values(record, key):
-            wrong_type = not isinstance(value, kind) or isinstance(value, bool)
-            if wrong_type:
+            if value is None and key in _OPTIONAL:
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(
                     f"{file}: {place} needs {_name(kind)}, received {value!r}."
                 )
+    for key in ("exits", "attacks"):
+        if not record[key]:
+            raise ValueError(f"{file}: {key} is empty. Evaluate the run again.")
     names = [each["name"] for each in record["exits"]]
-    for attack in record["attacks"]:
-        if list(attack["top1"]) != names:
-            raise ValueError(
-                f"{file}: attack {attack['name']!r} has values for the exits "
-                f"{list(attack['top1'])}, expected {names}."
-            )
+    for index, attack in enumerate(record["attacks"]):
+        for k in ("top1", "top5"):
+            if k in attack:
+                _check_shares(f"{file}: attacks[{index}].{k}", attack[k], names)
     return record
+
+
+def _check_shares(place, shares, names):
+    if list(shares) != names:
+        raise ValueError(
+            f"{place} is for the exits {list(shares)}, expected {names}."
+        )
+    for name, share in shares.items():
+        is_number = isinstance(share, _NUMBER) and not isinstance(share, bool)
+        if not is_number or not 0 <= share <= 1:
+            raise ValueError(
+                f"{place}.{name} needs a number from 0 to 1, received "
+                f"{share!r}."
+            )
 
 
 def _files(path):
@@ -127,7 +160,7 @@ def _files(path):
 
 def _place(file):
     """Return what tells a file from its neighbours."""
-    name = file.parent.name
+    name = file.resolve().parent.name
     return name if file.name == "results.json" else f"{name}/{file.stem}"
 
 

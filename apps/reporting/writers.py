@@ -13,7 +13,10 @@ _LATEX = {
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
+    "|": r"\textbar{}",
 }
+# In LaTeX, columns of longer text are broken into lines.
+_LONG, _LONG_COLUMN = 50, r"p{0.5\linewidth}"
 _MARKDOWN = str.maketrans(
     {
         "\\": "\\\\",
@@ -21,6 +24,9 @@ _MARKDOWN = str.maketrans(
         "*": "\\*",
         "_": "\\_",
         "`": "\\`",
+        "~": "\\~",
+        "$": "\\$",
+        "&": "&amp;",
         "<": "&lt;",
         ">": "&gt;",
         "[": "\\[",
@@ -64,7 +70,7 @@ def latex(tables):
 def _markdown(table):
     lines = [
         table.columns,
-        ["---"] + ["---:"] * (len(table.columns) - 1),
+        ["---" if each else "---:" for each in _are_text(table)],
         *_cells(table),
     ]
     rows = [
@@ -79,7 +85,12 @@ def _markdown(table):
 
 
 def _latex(table):
-    columns = "l" + "r" * (len(table.columns) - 1)
+    columns = "".join(
+        _LONG_COLUMN if longest > _LONG else "l" if is_text else "r"
+        for is_text, longest in zip(
+            _are_text(table), _lengths(table), strict=True
+        )
+    )
     lines = [
         " & ".join(_latex_text(each) for each in line) + r" \\"
         for line in (table.columns, *_cells(table))
@@ -107,9 +118,26 @@ def _cells(table):
     return [[cell(value, table.digits) for value in row] for row in table.rows]
 
 
+def _are_text(table):
+    """Return for each column whether it holds text, as the first does."""
+    return [
+        number == 0 or any(isinstance(row[number], str) for row in table.rows)
+        for number in range(len(table.columns))
+    ]
+
+
+def _lengths(table):
+    """Return the length of the longest cell of each column."""
+    return [
+        max(map(len, column)) for column in zip(*_cells(table), strict=True)
+    ]
+
+
 def _markdown_text(text):
     return " ".join(text.translate(_MARKDOWN).split())
 
 
 def _latex_text(text):
+    # An empty line would end a caption.
+    text = " ".join(text.split())
     return "".join(_LATEX.get(character, character) for character in text)
