@@ -62,15 +62,18 @@ def _exits(group):
     ]
     figure, panels = _panels(len(attacked))
     for panel, (name, entries) in zip(panels, attacked, strict=True):
-        for index, (title, attack) in enumerate(entries.items()):
+        same = layout.common([strength for _, strength, _ in entries])
+        for index, (title, strength, attack) in enumerate(entries):
             exits = group[title]["exits"]
             panel.plot(
                 [each["multiply_adds"] / 1e6 for each in exits],
                 [100 * each for each in attack["top1"].values()],
                 _STYLES[index % len(_STYLES)],
-                label=_literally(title),
+                label=_literally(
+                    title if same == strength else f"{title}, {strength}"
+                ),
             )
-        panel.set_title(name, fontsize="medium")
+        panel.set_title("\n".join([name, same]).strip(), fontsize="medium")
         panel.set_xlabel("million multiply-adds")
         panel.set_ylabel("top-1 accuracy (%)")
         panel.set_ylim(0, 100)

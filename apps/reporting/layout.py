@@ -67,64 +67,94 @@ def by_data(titled):
 
 
 def by_attack(group):
-    """Yield attacks that can be compared: same name and strength.
+    """Yield what each attack found, names in the order they first appear.
 
     Args:
         group: dict from titles to records.
 
     Yields:
-        Tuples of a name with the strength, and a dict from titles to the
-        attack's entries; names in the order they first appear.
+        Tuples of the readable name, and a list of tuples of a title, the
+        strength of the attack, and its entry.
     """
     found = {}
     for title, record in group.items():
         for attack in record["attacks"]:
-            by_strength = found.setdefault(attack["name"], {})
-            strength = _strength(record, attack)
-            by_strength.setdefault(strength, {})[title] = attack
-    for name, by_strength in found.items():
-        for strength, attacked in by_strength.items():
-            end = f", {strength}" if strength else ""
-            yield f"{readable(name)}{end}", attacked
+            entry = (title, _strength(record, attack), attack)
+            found.setdefault(attack["name"], []).append(entry)
+    for name, entries in found.items():
+        yield readable(name), entries
+
+
+def common(strengths):
+    """Return the strength that all attacks have, or "" if they differ.
+
+    Args:
+        strengths: list of texts.
+    """
+    return strengths[0] if len(set(strengths)) == 1 else ""
 
 
 def _accuracies(titled):
     for data, group in by_data(titled):
-        for name, attacked in by_attack(group):
+        for name, entries in by_attack(group):
             for k in (1, 5):
-                rows = [
-                    [title, *_percent(attack, k)]
-                    for title, attack in attacked.items()
+                found = [
+                    (title, strength, _percent(attack, k))
+                    for title, strength, attack in entries
                     if f"top{k}" in attack
                 ]
-                if rows:
-                    yield Table(
-                        f"Top-{k} accuracy (%): {name}; {data}",
-                        ["model", *_exits(group), "average"],
-                        rows,
-                    )
+                if found:
+                    what = f"Top-{k} accuracy (%): {name}"
+                    yield _comparison(what, data, group, found)
 
 
 def _worst_cases(titled):
     """The lowest accuracy of each exit over all attacks within one ball."""
     for data, group in by_data(titled):
-        by_ball = {}
+        found = []
         for title, record in group.items():
+            by_ball = {}
             for attack in record["attacks"]:
                 ball = _ball(record, attack)
                 # What may go as far as it likes says nothing about a ball.
                 if attack["name"] != "clean" and ball[0] is not None:
-                    entries = by_ball.setdefault(ball, {})
-                    entries.setdefault(title, []).append(attack)
-        for ball, attacked in by_ball.items():
-            yield Table(
-                f"Lowest top-1 accuracy (%) over all attacks, "
-                f"{_describe(ball)}; {data}",
-                ["model", *_exits(group), "average"],
-                [[title, *_lowest(each)] for title, each in attacked.items()],
+                    by_ball.setdefault(_describe(ball), []).append(attack)
+            found += [
+                (title, ball, _lowest(attacked))
+                for ball, attacked in by_ball.items()
+            ]
+        if found:
+            yield _comparison(
+                "Lowest top-1 accuracy (%) over all attacks",
+                data,
+                group,
+                found,
                 note="Per exit over attacks, not per image: the worst case "
                 "of each image is what auto attack reports.",
             )
+
+
+def _comparison(what, data, group, found, note=""):
+    """Return a table of accuracies; it says where attacks were not equal.
+
+    Args:
+        what: how the title begins.
+        data: how it ends.
+        group: dict from titles to records.
+        found: list of tuples of a title, the strength, and numbers.
+        note: see `Table`.
+    """
+    same = common([strength for _, strength, _ in found])
+    differ = len({strength for _, strength, _ in found}) > 1
+    return Table(
+        f"{what}{', ' if same else ''}{same}; {data}",
+        ["model", *["attack"] * differ, *_exits(group), "average"],
+        [
+            [title, *[strength] * differ, *numbers]
+            for title, strength, numbers in found
+        ],
+        note=note,
+    )
 
 
 def _lowest(attacked):

@@ -56,7 +56,9 @@ class _KnownThresholds(Objective):
 
     def chosen(self, logits):
         """Return which exit each image takes, one-hot `(batch, exits)`."""
-        bounds = np.array([*self.thresholds, -math.inf], "float32")
+        bounds = ops.convert_to_tensor(
+            np.array([*self.thresholds, -math.inf], "float32")
+        )
         stacked = ops.stack(logits, axis=1)
         confidences = ops.max(ops.softmax(stacked, axis=-1), axis=-1)
         leaves = ops.cast(confidences >= bounds, "int32")

@@ -1,8 +1,8 @@
 """What early exits save in time, measured.
 
-    seconds = exit_latency(model, images)        # (exits, calls), one image each
-    np.percentile(seconds, (50, 90, 99), axis=1)
-    early, full = throughput(model, policy, images)     # images per second
+seconds = exit_latency(model, images)        # (exits, calls), one image each
+np.percentile(seconds, (50, 90, 99), axis=1)
+early, full = throughput(model, policy, images)     # images per second
 """
 
 import math
@@ -38,6 +38,8 @@ def exit_latency(model, images, num_calls=100):
         ValueError: if the images are not as described.
     """
     num_calls = checks.integer("num_calls", num_calls, minimum=1)
+    if not len(images):
+        raise ValueError("There are no images to time: received 0.")
     predictors = [
         EarlyExitPredictor(model, _leave_at(exit_, model.num_exits))
         for exit_ in range(model.num_exits)

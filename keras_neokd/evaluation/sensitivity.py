@@ -1,13 +1,14 @@
 """Accuracy against the strength of an attack.
 
-    curve = sensitivity(model, images, labels, pgd, "epsilon", (0.1, 0.2, 0.3))
-    curve.values, curve.accuracy            # (values,), (values, exits)
+curve = sensitivity(model, images, labels, pgd, "epsilon", (0.1, 0.2, 0.3))
+curve.values, curve.accuracy            # (values,), (values, exits)
 """
 
 import dataclasses
 
 import numpy as np
 
+from keras_neokd.configurable import Configurable
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import anytime
 
@@ -51,16 +52,18 @@ def sensitivity(
         A `SensitivityResult`.
 
     Raises:
-        ValueError: if the attack has no such argument, or a value is not
-            possible.
+        TypeError, ValueError: if the attack has no such argument, or a value
+            is not possible.
     """
     values = tuple(sorted(set(values)))
-    attacks = [_changed(attack, name, value) for value in values]
+    if not values:
+        raise ValueError(
+            f"A curve over {name!r} needs at least one value, received none."
+        )
+    attacks = [changed(attack, name, value) for value in values]
     accuracy = np.stack(
         [
-            anytime(
-                model, images, labels, each, batch_size, seed
-            ).accuracy()
+            anytime(model, images, labels, each, batch_size, seed).accuracy()
             for each in attacks
         ]
     )
@@ -68,12 +71,26 @@ def sensitivity(
     return SensitivityResult(name, values, accuracy, signs)
 
 
-def _changed(attack, name, value):
-    arguments = attack.arguments()
+def changed(attack, name, value):
+    """Return the attack with another strength.
+
+    Args:
+        attack: as for `sensitivity`.
+        name: `"epsilon"` or `"num_steps"`.
+        value: its new value.
+
+    Returns:
+        An `Attack`, or `None` for an epsilon of 0.
+
+    Raises:
+        TypeError, ValueError: if the attack has no such argument, or the
+            value is not possible.
+    """
+    arguments = attack.arguments() if isinstance(attack, Configurable) else {}
     if name not in _NAMES or name not in arguments:
         raise ValueError(
-            f"{type(attack).__name__} cannot be made stronger by {name!r}: "
-            f"expected one of {[each for each in _NAMES if each in arguments]}."
+            f"{attack!r} cannot be made stronger by {name!r}: expected one "
+            f"of {[each for each in _NAMES if each in arguments]}."
         )
     if name == "epsilon" and value == 0:
         return None

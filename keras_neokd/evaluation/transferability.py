@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_neokd import attacks
 from keras_neokd import checks
+from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.anytime import craft
 
@@ -94,7 +95,9 @@ def transferability(
         for exit_ in range(model.num_exits)
     ]
     rows = [
-        _fooled(model, [model], images, labels, each, num_starts, batch_size, seed)
+        _fooled(
+            model, [model], images, labels, each, num_starts, batch_size, seed
+        )
         for each in aimed
     ]
     return TransferabilityResult(
@@ -137,7 +140,14 @@ def transfer_between(
     rows = []
     for source in targets:
         fooled = _fooled(
-            source, targets, images, labels, attack, num_starts, batch_size, seed
+            source,
+            targets,
+            images,
+            labels,
+            attack,
+            num_starts,
+            batch_size,
+            seed,
         )
         ends = np.cumsum([each.num_exits for each in targets])[:-1]
         rows.append([each.mean() for each in np.split(fooled, ends, axis=1)])
@@ -147,6 +157,7 @@ def transfer_between(
 
 def _correct(models, images, labels, subset, batch_size, seed):
     """Return the images that all exits of all models classify correctly."""
+    images, labels = batches.check(models[0], images, labels, batch_size)
     wrong = [
         anytime(model, images, labels, batch_size=batch_size).ranks > 0
         for model in models
@@ -162,8 +173,7 @@ def _correct(models, images, labels, subset, batch_size, seed):
         generator = np.random.default_rng(seed)
         count = min(subset, len(kept))
         kept = np.sort(generator.choice(kept, count, replace=False))
-    labels = checks.class_indices(np.asarray(labels))
-    return np.asarray(images, "float32")[kept], np.asarray(labels)[kept]
+    return images[kept], labels[kept]
 
 
 def _aimed(attack, objective):
@@ -175,7 +185,9 @@ def _aimed(attack, objective):
     return attack.with_objective(objective.with_loss(attack.objective.loss))
 
 
-def _fooled(source, targets, images, labels, attack, num_starts, batch_size, seed):
+def _fooled(
+    source, targets, images, labels, attack, num_starts, batch_size, seed
+):
     """Return whether any start fools each exit, `(examples, all exits)`."""
     fooled = False
     for start in range(checks.integer("num_starts", num_starts, minimum=1)):
