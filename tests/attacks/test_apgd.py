@@ -89,7 +89,7 @@ def test_steps_may_be_halved_at_the_iterations_of_auto_attack(
     ("norm", "loss", "epsilon"),
     [
         ("linf", "cross_entropy", 0.3),
-        ("l2", "cross_entropy", 0.5),
+        pytest.param("l2", "cross_entropy", 0.5, marks=pytest.mark.slow),
         ("l2", "dlr", 0.2),
     ],
 )

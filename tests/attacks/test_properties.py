@@ -21,15 +21,15 @@ SHAPE = (3, 2, 1)
 NUM_CLASSES = 4
 FEW = {"epsilon": 0.2, "num_steps": 2}
 ATTACKS = [
-    attacks.PGD(step_size=0.1, **FEW),
     attacks.APGD(**FEW),
-    attacks.APGD(objective=attacks.AverageExits(loss="dlr"), **FEW),
     attacks.TargetedAPGD(num_targets=1, **FEW),
     attacks.FAB(**FEW),
     attacks.Square(0.2, num_queries=3),
     attacks.CW(num_steps=3, learning_rate=0.1),
 ]
 SLOW_ATTACKS = [
+    attacks.PGD(step_size=0.1, **FEW),
+    attacks.APGD(objective=attacks.AverageExits(loss="dlr"), **FEW),
     attacks.APGD(norm="l2", num_restarts=2, **FEW),
     attacks.TargetedAPGD(norm="l2", loss="margin", **FEW),
     attacks.FAB(norm="l2", num_restarts=2, **FEW),
