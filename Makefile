@@ -1,6 +1,7 @@
 # make demo    train, attack, plot and export models on the bundled data
 # make test    run the tests under TensorFlow, JAX and PyTorch
 # make test-all  the same with the slow tests, which take far longer
+# make test-external  other tools' attacks on our models, see docs/adapters.md
 # make lint    check style and formatting
 # make format  apply the formatting
 # make clean   remove the virtual environment
@@ -29,8 +30,9 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 REQUIREMENTS := setup.py keras_neokd/_version.py
 DEMO_STAMP := $(VENV)/demo-installed
 TEST_STAMP := $(VENV)/test-installed
+EXTERNAL_STAMP := $(VENV)/external-installed
 
-.PHONY: demo test test-all lint format clean venv-demo venv-test
+.PHONY: demo test test-all test-external lint format clean venv-demo venv-test
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO_STAMP)
@@ -48,7 +50,13 @@ test: $(TEST_STAMP)
 	echo "=== passed under: $(BACKENDS)"
 
 test-all:
-	$(MAKE) test PYTEST_ARGS='-m "slow or not slow" $(PYTEST_ARGS)'
+	$(MAKE) test PYTEST_ARGS='-m "not external" $(PYTEST_ARGS)'
+
+# Foolbox and ART attack under TensorFlow, torchattacks and pyautoattack under
+# PyTorch; each skips itself elsewhere.
+test-external: $(EXTERNAL_STAMP)
+	$(MAKE) test BACKENDS="tensorflow torch" \
+	    PYTEST_ARGS='-m external tests/external $(PYTEST_ARGS)'
 
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
@@ -80,4 +88,13 @@ $(DEMO_STAMP): $(VENV)/created $(REQUIREMENTS)
 $(TEST_STAMP): $(VENV)/created $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --use-pep517 "$(TORCH)" \
 	    -e ".[tensorflow,jax,torch,data,cv,apps,export,test]"
+	touch $@
+
+# Torchattacks asks for a version of requests from 2020 and for torchvision,
+# and imports neither: hence --no-deps.
+$(EXTERNAL_STAMP): $(TEST_STAMP)
+	$(BIN)/python -m pip install --quiet foolbox==3.3.4 \
+	    adversarial-robustness-toolbox==1.20.1
+	$(BIN)/python -m pip install --quiet --no-deps torchattacks==3.5.1 \
+	    pyautoattack==0.2.0
 	touch $@

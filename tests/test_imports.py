@@ -67,11 +67,16 @@ ALLOWED = {
         "backend",
         "losses",
         "attacks",
+        "exit_policy",
+        "inference",
         "multi_exit",
         "teacher",
     },
     "export": {"backend", "multi_exit"},
-    "inference": {"backend", "multi_exit"},
+    "exit_policy": set(),
+    "stages": set(),
+    "inference": {"backend", "exit_policy", "multi_exit", "stages"},
+    "adapters": {"multi_exit"},
 }
 
 # What `pip install keras-neokd` brings, and so what may be imported anywhere.

@@ -188,7 +188,7 @@ class _Search:
     def _attack_group(self, number, first, group, steps, keys):
         num_runs, num_stages, start, advance = steps
         for run in range(self.state.first_run(first), num_runs):
-            state, stage = self.state.unfinished(first, run)
+            state, first_stage = self.state.unfinished(first, run)
             if state is None:
                 resist = self.state.arrays["fooled_by"][group] == RESISTED
                 rows = group[resist]
@@ -196,7 +196,7 @@ class _Search:
                     break
                 state = self._batched(start, rows, keys, run=run)
                 state = {"rows": rows, **state}
-            for stage in range(stage, num_stages):
+            for stage in range(first_stage, num_stages):
                 self._advance(advance, keys, stage, state)
                 self.state.save(first, run, stage + 1, state)
                 if not state["active"].any():

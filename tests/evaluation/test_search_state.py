@@ -29,10 +29,18 @@ def _always_saved(monkeypatch):
     monkeypatch.setattr(search_state, "_SECONDS_BETWEEN_SAVES", 0)
 
 
+@pytest.fixture(autouse=True)
+def _not_compiled(monkeypatch):
+    """These tests search often, and each search would compile anew."""
+    monkeypatch.setattr(
+        searching.backend, "compile_function", lambda function, _: function
+    )
+
+
 def attack_to_stop():
     # The exits in a tuple, which JSON gives back as a list.
     objective = attacks.AverageExits(exits=(0, 1))
-    return attacks.WorstCase([Walk(0.1), tiny.pgd(3)], objective)
+    return attacks.WorstCase([Walk(0.1), tiny.NoiseImages(0.25)], objective)
 
 
 def run(model, labels, attack, path=None, **arguments):
@@ -117,14 +125,12 @@ def test_a_search_can_be_stopped_within_a_stage(
     )
 
 
-@pytest.mark.parametrize("number", [5])
-def test_attacks_with_more_state_go_on_as_well(
-    model, labels, saves, tmp_path, number
-):
+@pytest.mark.slow
+def test_attacks_with_more_state_go_on_as_well(model, labels, saves, tmp_path):
     attack = attacks.APGD(0.1, 15, num_restarts=2)
     expected = run(model, labels, attack)
     assert saves.calls >= 8
-    saves.at(number)
+    saves.at(5)
     with pytest.raises(KeyboardInterrupt):
         run(model, labels, attack, tmp_path / "state.npz")
     assert_equal_results(
