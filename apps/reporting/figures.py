@@ -73,7 +73,8 @@ def _exits(group):
                     title if same == strength else f"{title}, {strength}"
                 ),
             )
-        panel.set_title("\n".join([name, same]).strip(), fontsize="medium")
+        what = "\n".join([_literally(name), same]).strip()
+        panel.set_title(what, fontsize="medium")
         panel.set_xlabel("million multiply-adds")
         panel.set_ylabel("top-1 accuracy (%)")
         panel.set_ylim(0, 100)
@@ -116,8 +117,9 @@ def _maps(entries):
                 va="center",
                 color="white" if share > 60 else "black",
             )
-        panel.set_xticks(range(len(names)), names)
-        panel.set_yticks(range(len(names)), names)
+        ticks = [_literally(name) for name in names]
+        panel.set_xticks(range(len(names)), ticks)
+        panel.set_yticks(range(len(names)), ticks)
         panel.set_xlabel("fooled (%)")
         panel.set_ylabel("attacked")
         mean = entry.get("off_diagonal_mean")
@@ -153,8 +155,9 @@ def _sensitivity(entries):
 
 def _literally(text):
     """Return text so that matplotlib takes no part of it as a formula."""
+    text = text.replace("$", r"\$")
     # A legend leaves out what begins with an underscore.
-    return text.replace("$", r"\$").lstrip("_")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _panels(count):

@@ -62,8 +62,12 @@ def by_data(titled):
         data = record["data"]
         key = (data["name"], data["num_examples"], exits)
         groups.setdefault(key, {})[title] = record
-    for (name, count, _), group in groups.items():
-        yield f"{name}, {count:,} test images", group
+    shared = [key[:2] for key in groups]
+    for (name, count, exits), group in groups.items():
+        what = f"{name}, {count:,} test images"
+        if shared.count((name, count)) > 1:
+            what += f", exits {', '.join(exits)}"
+        yield what, group
 
 
 def by_attack(group):
@@ -196,7 +200,7 @@ def _protocols(titled):
 def _costs(titled):
     for data, group in by_data(titled):
         yield Table(
-            f"Cost up to each exit; {data.partition(',')[0]}",
+            f"Cost up to each exit; {data}",
             ["model", "of", *_exits(group)],
             [
                 [title, f"million {key.replace('_', '-')}"]

@@ -26,7 +26,8 @@ th { position: sticky; top: 0; background: var(--back); }
 th:first-child { z-index: 1; }
 th:first-child, td:first-child { text-align: left; left: 0; }
 td:first-child { position: sticky; background: var(--back); }
-td.text { text-align: left; white-space: normal; min-width: 8rem; }
+.text { text-align: left; }
+td.text { white-space: normal; min-width: 8rem; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid #06c; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
@@ -36,6 +37,8 @@ img { max-width: 100%; height: auto; background: #fff; }
   table { font-size: .85rem; } th, td { padding: .3rem; }
   td.text { min-width: 5rem; overflow-wrap: anywhere; } }
 """
+
+_TEXT = ' class="text"'
 
 _SCRIPT = """
 document.querySelectorAll("th button").forEach(function (button) {
@@ -95,9 +98,11 @@ def page(title, tables, figures):
 
 def _table(table):
     head = "".join(
-        f'<th scope="col"><button type="button">{html.escape(name)}</button>'
-        "</th>"
-        for name in table.columns
+        f'<th scope="col"{_TEXT * is_text}><button type="button">'
+        f"{html.escape(name)}</button></th>"
+        for name, is_text in zip(
+            table.columns, writers.are_text(table), strict=True
+        )
     )
     rows = "".join(
         "<tr>" + "".join(_cell(value, table.digits) for value in row) + "</tr>"
@@ -113,8 +118,8 @@ def _table(table):
 
 def _cell(value, digits):
     text = html.escape(writers.cell(value, digits))
-    kind = ' class="text"' if isinstance(value, str) else ""
     sorted_by = html.escape(str(value), quote=True)
+    kind = _TEXT * isinstance(value, str)
     return f'<td{kind} data-value="{sorted_by}">{text}</td>'
 
 

@@ -42,13 +42,11 @@ _SCHEMA = {
     "attacks[].seconds": _NUMBER,
     "attacks[].top1": _DICT,
     "attacks[].top1_average": _NUMBER,
-}
-# Keys that may be missing or null.
-_OPTIONAL = {
     "signs": _LIST,
     "signs[].code": _TEXT,
     "signs[].message": _TEXT,
     "attacks[].top5": _DICT,
+    "attacks[].top5_average": _NUMBER,
     "attacks[].attack": _DICT,
     "attacks[].attack.class_name": _TEXT,
     "attacks[].attack.config": _DICT,
@@ -59,6 +57,15 @@ _OPTIONAL = {
     "diagnostics[].name": _TEXT,
     "diagnostics[].settings": _DICT,
     "diagnostics[].rows": _LIST,
+}
+_MAY_BE_MISSING = {
+    "signs",
+    "attacks[].top5",
+    "attacks[].top5_average",
+    "attacks[].attack",
+    "attacks[].robust_after_each",
+    "diagnostics",
+    "diagnostics[].rows",
 }
 
 
@@ -116,9 +123,9 @@ def check(record, file):
             f"{file} is not a record of version {SCHEMA_VERSION}: its "
             f"schema_version is {version!r}. Evaluate the run again."
         )
-    for key, kind in (_SCHEMA | _OPTIONAL).items():
+    for key, kind in _SCHEMA.items():
         for place, value in _values(record, key):
-            if value is None and key in _OPTIONAL:
+            if value is None and key in _MAY_BE_MISSING:
                 continue
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ValueError(

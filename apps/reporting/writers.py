@@ -49,6 +49,18 @@ def cell(value, digits):
     return f"{value:.{digits}f}"
 
 
+def are_text(table):
+    """Return for each column whether it is aligned as text: the first is.
+
+    Args:
+        table: a `layout.Table`.
+    """
+    return [
+        number == 0 or any(isinstance(row[number], str) for row in table.rows)
+        for number in range(len(table.columns))
+    ]
+
+
 def markdown(tables):
     """Return tables as Markdown.
 
@@ -70,7 +82,7 @@ def latex(tables):
 def _markdown(table):
     lines = [
         table.columns,
-        ["---" if each else "---:" for each in _are_text(table)],
+        ["---" if each else "---:" for each in are_text(table)],
         *_cells(table),
     ]
     rows = [
@@ -88,7 +100,7 @@ def _latex(table):
     columns = "".join(
         _LONG_COLUMN if longest > _LONG else "l" if is_text else "r"
         for is_text, longest in zip(
-            _are_text(table), _lengths(table), strict=True
+            are_text(table), _lengths(table), strict=True
         )
     )
     lines = [
@@ -116,14 +128,6 @@ def _latex(table):
 
 def _cells(table):
     return [[cell(value, table.digits) for value in row] for row in table.rows]
-
-
-def _are_text(table):
-    """Return for each column whether it holds text, as the first does."""
-    return [
-        number == 0 or any(isinstance(row[number], str) for row in table.rows)
-        for number in range(len(table.columns))
-    ]
 
 
 def _lengths(table):

@@ -1,0 +1,52 @@
+"""Figures: which there are, and that names cannot break them."""
+
+import io
+
+import pytest
+from matplotlib import image
+
+from apps.reporting import figures
+from tests.apps.reporting import made
+
+DATA = "mnist, 1,000 test images"
+
+
+def height_and_width(png):
+    return image.imread(io.BytesIO(png)).shape[:2]
+
+
+def test_figures_are_those_that_the_records_have_data_for():
+    plain = figures.figures({"a": made.record()})
+    assert list(plain) == [f"Accuracy against cost; {DATA}"]
+    whole = figures.figures({"a": made.record(diagnostics=made.protocols())})
+    assert list(whole) == [
+        f"Accuracy against cost; {DATA}",
+        f"Accuracy within a budget; {DATA}",
+        f"Attacks carried over between exits; {DATA}",
+        f"Accuracy against strength; {DATA}",
+    ]
+    for png in whole.values():
+        assert min(height_and_width(png)) > 300
+
+
+def test_there_is_a_panel_per_attack_and_a_map_per_model():
+    one = figures.figures({"a": made.record(diagnostics=made.protocols())})
+    two = figures.figures(
+        {
+            "a": made.record(diagnostics=made.protocols()),
+            "b": made.record(diagnostics=made.protocols()),
+        }
+    )
+    maps = f"Attacks carried over between exits; {DATA}"
+    assert height_and_width(two[maps])[1] == 2 * height_and_width(one[maps])[1]
+    costs = f"Accuracy against cost; {DATA}"
+    # Clean and average, whatever the number of models.
+    assert height_and_width(two[costs]) == height_and_width(one[costs])
+
+
+@pytest.mark.parametrize("name", [made.NASTY, r"$\frac{1}$", "_", "100 %"])
+def test_names_are_no_formulas(name):
+    record = made.record(name, diagnostics=made.protocols())
+    record["attacks"][1]["name"] = name
+    record["data"]["name"] = name
+    assert len(figures.figures({name: record})) == 4

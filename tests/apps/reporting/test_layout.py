@@ -1,0 +1,220 @@
+"""Records to tables: which there are, what they hold, how they compare."""
+
+import pytest
+
+from apps.reporting import layout
+from tests.apps.reporting import made
+
+
+def tables(**titled):
+    return {each.title: each for each in layout.tables(titled)}
+
+
+def test_titles_are_unique():
+    three = [
+        {"name": f"exit_{i}", "multiply_adds": i, "parameters": i}
+        for i in (1, 2, 3)
+    ]
+    top1 = {each["name"]: 0.5 for each in three}
+    deeper = made.record(
+        exits=three,
+        attacks=[
+            {"name": "clean", "seconds": 1, "top1": top1, "top1_average": 0.5}
+        ],
+    )
+    titled = {
+        "a": made.record(diagnostics=made.protocols()),
+        "b": made.record(epsilon=0.2, diagnostics=made.protocols()),
+        "deeper": deeper,
+    }
+    titles = [each.title for each in layout.tables(titled)]
+    assert len(set(titles)) == len(titles)
+    clean = "Top-1 accuracy (%): clean; mnist, 1,000 test images"
+    assert f"{clean}, exits exit_1, exit_2" in titles
+    assert f"{clean}, exits exit_1, exit_2, exit_3" in titles
+
+
+def test_every_row_has_a_cell_per_column():
+    signs = [{"code": "no_gradient", "message": "None."}]
+    titled = {
+        "a": made.record(diagnostics=made.protocols(), signs=signs),
+        "b": made.record(epsilon=0.2),
+    }
+    for table in layout.tables(titled):
+        assert table.rows
+        assert {len(row) for row in table.rows} == {len(table.columns)}
+        for cell in (cell for row in table.rows for cell in row):
+            assert isinstance(cell, (str, int, float))
+
+
+# Accuracy.
+
+
+def test_a_table_per_attack_has_a_row_per_model():
+    found = tables(plain=made.record("plain"), neo_kd=made.record())
+    title = (
+        "Top-1 accuracy (%): average, epsilon 0.1 (linf), 50 steps; "
+        "mnist, 1,000 test images"
+    )
+    table = found[title]
+    assert table.columns == ["model", "exit_1", "exit_2", "average"]
+    assert table.rows == [["plain", 50, 25, 37.5], ["neo_kd", 50, 25, 37.5]]
+    clean = "Top-1 accuracy (%): clean; mnist, 1,000 test images"
+    assert found[clean].rows[0] == pytest.approx(["plain", 90, 95, 92.5])
+    assert not any(title.startswith("Top-5") for title in found)
+
+
+def test_top_5_has_a_table_where_it_was_measured():
+    attack = made.attack(
+        "clean", 0.5, 0.5, top5=made.by_exit(0.75, 1.0), top5_average=0.875
+    )
+    found = tables(neo_kd=made.record(attacks=[attack]))
+    table = found["Top-5 accuracy (%): clean; mnist, 1,000 test images"]
+    assert table.rows == [["neo_kd", 75, 100, 87.5]]
+
+
+def test_other_data_is_another_table():
+    other = made.record()
+    other["data"]["num_examples"] = 10
+    found = tables(a=made.record(), b=other)
+    start = "Top-1 accuracy (%): clean; mnist"
+    assert len(found[f"{start}, 1,000 test images"].rows) == 1
+    assert len(found[f"{start}, 10 test images"].rows) == 1
+
+
+def test_attacks_of_different_strengths_say_so_in_their_rows():
+    found = tables(weak=made.record(epsilon=0.1), strong=made.record(epsilon=1))
+    table = found["Top-1 accuracy (%): average; mnist, 1,000 test images"]
+    assert table.columns == ["model", "attack", "exit_1", "exit_2", "average"]
+    assert [row[:2] for row in table.rows] == [
+        ["weak", "epsilon 0.1 (linf), 50 steps"],
+        ["strong", "epsilon 1 (linf), 50 steps"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("attack", "strength"),
+    [
+        (
+            made.searched("apgd_ce_all", 0.5, 0.5, norm="l2"),
+            "epsilon 0.1 (l2), 20 steps",
+        ),
+        (
+            made.searched(
+                "auto_attack_all",
+                0.5,
+                0.5,
+                kind="AutoAttack",
+                num_queries=5000,
+            ),
+            "epsilon 0.1 (linf), 20 steps, 5,000 queries",
+        ),
+        (
+            made.searched("cw_all", 0.5, 0.5, kind="CW", epsilon=None),
+            "any size (l2), 20 steps",
+        ),
+    ],
+)
+def test_attacks_that_search_have_a_strength_of_their_own(attack, strength):
+    found = tables(a=made.record(epsilon=0.3, attacks=[attack]))
+    name = layout.readable(attack["name"])
+    title = f"Top-1 accuracy (%): {name}, {strength}; mnist, 1,000 test images"
+    assert title in found
+
+
+# Worst cases.
+
+LOWEST = "Lowest top-1 accuracy (%) over all attacks"
+
+
+def test_the_lowest_accuracy_of_each_exit():
+    attacks = [
+        made.attack("clean", 0.0, 0.0),
+        made.attack("average", 0.5, 0.25),
+        made.searched("apgd_ce_all", 0.25, 0.75),
+        # No bound: of no epsilon.
+        made.searched("cw_all", 0.0, 0.0, kind="CW", epsilon=None),
+    ]
+    found = tables(a=made.record(attacks=attacks))
+    table = found[f"{LOWEST}, epsilon 0.1 (linf); mnist, 1,000 test images"]
+    assert table.rows == [["a", 25, 25, 25]]
+
+
+def test_the_lowest_accuracy_is_told_for_each_ball():
+    attacks = [
+        made.attack("average", 0.5, 0.5),
+        made.searched("apgd_ce_all", 0.75, 0.25, norm="l2"),
+    ]
+    found = tables(a=made.record(attacks=attacks))
+    table = found[f"{LOWEST}; mnist, 1,000 test images"]
+    assert table.rows == [
+        ["a", "epsilon 0.1 (linf)", 50, 50, 50],
+        ["a", "epsilon 0.1 (l2)", 75, 25, 50],
+    ]
+
+
+def test_without_an_attack_there_is_no_worst_case():
+    clean = made.record(attacks=[made.attack("clean", 0.5, 0.5)])
+    assert not any(title.startswith(LOWEST) for title in tables(a=clean))
+
+
+# Everything else.
+
+
+def test_what_resists_after_each_attack_of_a_search():
+    attack = made.searched("auto_attack_all", 0.5, 0.5, kind="AutoAttack")
+    attack["robust_after_each"] = [
+        {"attack": "clean", "robust": 0.75},
+        {"attack": "APGD", "robust": 0.5},
+    ]
+    found = tables(a=made.record(attacks=[attack]))
+    table = found["Images that resist (%): auto attack all; a, mnist"]
+    assert table.columns == ["after clean", "after APGD"]
+    assert table.rows == [[75, 50]]
+
+
+def test_protocols_are_tables_of_their_rows():
+    found = tables(a=made.record(diagnostics=made.protocols()))
+    budgeted = found["budgeted; a, mnist"]
+    assert budgeted.columns == [
+        "budget",
+        "multiply-adds",
+        "accuracy",
+        "thresholds",
+    ]
+    assert budgeted.rows[0] == [1.5e6, 1.25e6, 0.5, "0.75"]
+    # No image leaves there.
+    assert budgeted.rows[1][-1] == "-"
+    assert found["transferability; a, mnist"].note == (
+        "seconds 2, num attacked 500, off diagonal mean 0.2"
+    )
+
+
+def test_costs_in_millions():
+    found = tables(a=made.record())
+    table = found["Cost up to each exit; mnist, 1,000 test images"]
+    assert table.rows == [
+        ["a", "million multiply-adds", 1, 4],
+        ["a", "million parameters", 0.002, 0.002],
+    ]
+
+
+def test_runs_say_where_they_come_from():
+    (row,) = tables(a=made.record())["Runs"].rows
+    assert row == ["a", "mnist", "0.1.0", "jax", "-", "7", "3", "0123456789ab"]
+
+
+def test_doubts_of_the_model_of_attacks_and_of_protocols():
+    attack = made.searched("auto_attack_all", 0.5, 0.5)
+    attack["signs"] = [{"code": "fewer_targets", "message": "Few."}]
+    record = made.record(
+        signs=[{"code": "no_gradient", "message": "None."}],
+        attacks=[attack],
+        diagnostics=made.protocols(),
+    )
+    assert tables(a=record)["Doubts"].rows == [
+        ["a", "model", "no_gradient", "None."],
+        ["a", "auto_attack_all", "fewer_targets", "Few."],
+        ["a", "sensitivity", "rises_with_epsilon", "It rises."],
+    ]
+    assert "Doubts" not in tables(a=made.record(signs=None))
