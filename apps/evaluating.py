@@ -133,6 +133,9 @@ def _for_exits(names, config, model):
                 )
         else:
             attacks[name] = _attack(config, name)
+    for attack in attacks.values():
+        if attack is not None:
+            attack.validate(model.num_exits, model.num_classes)
     return attacks
 
 

@@ -14,6 +14,7 @@ from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation.budgeted import shares_for_budget
 from keras_neokd.evaluation.budgeted import thresholds
+from keras_neokd.evaluation.sensitivity import changed
 from keras_neokd.exit_policy import ExitPolicy
 from keras_neokd.inference import EarlyExitPredictor
 
@@ -105,6 +106,7 @@ def _plan_transferability(config, model, validation):
     attack = _attack(config, "average")
     subset = section.subset or None
     checks.integer("evaluate.transferability.num_starts", section.num_starts, 1)
+    checks.integer("evaluate.transferability.subset", section.subset, 0)
 
     def measure(model, images, labels):
         result = evaluation.transferability(
@@ -139,8 +141,12 @@ def _plan_sensitivity(config, model, validation):
     del model, validation
     section = config.evaluate.sensitivity
     attack = _attack(config, section.attack)
-    for value in (*section.epsilons, *section.num_steps):
-        checks.number("evaluate.sensitivity", value, minimum=0)
+    for name, values in (
+        ("epsilon", section.epsilons),
+        ("num_steps", section.num_steps),
+    ):
+        for value in values:
+            changed(attack, name, value)
 
     def measure(model, images, labels):
         rows, signs = [], []
@@ -179,6 +185,8 @@ def _plan_early_exit(config, model, validation):
     share = checks.number(
         "evaluate.early_exit.share_of_cost", section.share_of_cost, above=0
     )
+    for name in ("num_calls", "batch_size"):
+        checks.integer(f"evaluate.early_exit.{name}", section[name], 1)
     costs = np.array(
         [each.cumulative.multiply_adds for each in model.exit_costs()], float
     )
@@ -191,7 +199,11 @@ def _plan_early_exit(config, model, validation):
         policy = ExitPolicy(thresholds(confidences, shares), section.ensemble)
         return {}, _run_for_real(model, policy, images, labels, section, costs)
 
-    return Diagnostic(section.to_dict(), measure)
+    settings = {
+        **section.to_dict(),
+        "num_validation_examples": len(validation),
+    }
+    return Diagnostic(settings, measure)
 
 
 def _run_for_real(model, policy, images, labels, section, costs):

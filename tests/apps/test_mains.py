@@ -100,6 +100,11 @@ def test_a_run_of_an_earlier_version_has_the_newer_settings(trained, tmp_path):
             ("--config.method.name=neo_kd",),
             "--config.method.name says how a model is trained",
         ),
+        # It would set thresholds by images that the model has learned.
+        (
+            ("--config.data.validation_size=10",),
+            "--config.data.validation_size says how a model is trained",
+        ),
     ],
 )
 def test_evaluate_cannot_call_a_run_something_else(trained, arguments, message):

@@ -1,0 +1,243 @@
+"""apps.evaluate with attacks that search: entries, signs, going on."""
+
+import json
+
+import numpy as np
+import pytest
+
+from apps import building
+from apps import evaluating
+from apps.reporting import records
+from keras_neokd import evaluation
+from keras_neokd.evaluation import search_state
+from keras_neokd.evaluation import searching
+from keras_neokd.evaluation import soundness
+from tests.apps.tiny import tiny_config
+from tests.training.tiny import randomized
+
+EXITS = ["exit_1", "exit_2", "exit_3"]
+SEARCHES = ("apgd_ce", "square")
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("evaluating") / "model.keras"
+    model = randomized(building.build_model(tiny_config()), 0)
+    # All exits lean to the class of the first image, or few would be right.
+    label = building.load_data(tiny_config(), model).test.arrays()[1][0]
+    for variable in model.trainable_variables:
+        if tuple(variable.shape) == (10,):
+            variable.assign(np.eye(10)[label])
+    model.save(file)
+    return file
+
+
+@pytest.fixture
+def config():
+    config = tiny_config()
+    config.evaluate.update({"attacks": SEARCHES, "num_examples": 8})
+    config.evaluate.search.update(
+        {"success": "any", "num_steps": 20, "num_queries": 200}
+    )
+    return config
+
+
+@pytest.fixture(autouse=True)
+def doubts(monkeypatch):
+    """Signs that every model gives; the checks have tests of their own."""
+    signs = []
+    monkeypatch.setattr(soundness, "check_model", lambda *_: list(signs))
+    return signs
+
+
+def evaluate(config, model_file, folder, name="results.json"):
+    return evaluating.evaluate(
+        config, model_file, folder / name, folder / "plot.png"
+    )
+
+
+def without_times(record):
+    """Return a record with what differs from run to run left out."""
+    attacks = [
+        {key: value for key, value in each.items() if key != "seconds"}
+        for each in record["attacks"]
+    ]
+    return {**record, "attacks": attacks, "environment": None}
+
+
+def names(record):
+    return [each["name"] for each in record["attacks"]]
+
+
+def test_the_record_holds_what_the_library_finds(
+    config, model_file, tmp_path, capsys
+):
+    evaluate(config, model_file, tmp_path)
+    file = tmp_path / "results.json"
+    record = records.check(json.loads(file.read_text()), file)
+    assert names(record) == ["clean", "apgd_ce_any", "square_any"]
+    apgd = record["attacks"][1]
+    assert list(apgd["top1"]) == EXITS
+    assert apgd["attack"]["class_name"] == "APGD"
+    assert apgd["attack"]["config"]["num_steps"] == 20
+    assert apgd["attack"]["config"]["epsilon"] == 0.15
+    assert apgd["signs"] == []
+    assert apgd["seconds"] >= 0
+
+    model = building.build_model(config)
+    model.load_weights(model_file)
+    images, labels = building.load_data(config, model).test.arrays()
+    plan = evaluating._for_exits(config.evaluate.attacks, config, model)
+    result = evaluation.anytime(
+        model, images[:8], labels[:8], plan["apgd_ce_any"], batch_size=16
+    )
+    np.testing.assert_allclose(list(apgd["top1"].values()), result.accuracy())
+    assert [each["attack"] for each in apgd["robust_after_each"]] == [
+        "clean",
+        "APGD",
+    ]
+    np.testing.assert_allclose(
+        [each["robust"] for each in apgd["robust_after_each"]],
+        result.search.robust_after_each(),
+    )
+    # The state is of no use any more.
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "results.json",
+        "plot.png",
+    }
+    assert "top-1, apgd_ce_any" in capsys.readouterr().out
+
+
+def test_each_exit_may_be_attacked_alone(config, model_file, tmp_path):
+    config.evaluate.attacks = ("apgd_ce",)
+    config.evaluate.search.update({"success": "each", "num_steps": 2})
+    record = evaluate(config, model_file, tmp_path)
+    assert names(record)[1:] == [f"apgd_ce_{name}" for name in EXITS]
+
+
+def test_signs_are_recorded_and_printed(
+    config, model_file, tmp_path, capsys, doubts
+):
+    doubts.append(soundness.Sign("zero_gradient", "No pull."))
+    config.evaluate.attacks = ("apgd_t",)
+    config.evaluate.search.update({"num_steps": 1, "num_targets": 10})
+    record = evaluate(config, model_file, tmp_path)
+    assert record["signs"] == [{"code": "zero_gradient", "message": "No pull."}]
+    (sign,) = record["attacks"][1]["signs"]
+    assert sign["code"] == "fewer_targets"
+    printed = capsys.readouterr().out
+    assert "WARNING (zero_gradient): No pull." in printed
+    assert f"WARNING (fewer_targets): {sign['message']}" in printed
+
+
+# Going on.
+
+
+def test_attacks_may_be_asked_for_later(config, model_file, tmp_path, capsys):
+    config.evaluate.attacks = ()
+    first = evaluate(config, model_file, tmp_path)
+    # As an earlier version wrote it.
+    del first["signs"]
+    (tmp_path / "results.json").write_text(json.dumps(first))
+    config.evaluate.attacks = SEARCHES
+    capsys.readouterr()
+    later = evaluate(config, model_file, tmp_path)
+    assert later["attacks"][0] == first["attacks"][0]
+    assert names(later) == ["clean", "apgd_ce_any", "square_any"]
+    assert later["signs"] == []
+    assert "Evaluating neo_kd, clean" not in capsys.readouterr().out
+
+
+def test_other_settings_of_a_recorded_attack_are_refused(
+    config, model_file, tmp_path
+):
+    config.evaluate.attacks = ("apgd_ce",)
+    config.evaluate.search.num_steps = 2
+    evaluate(config, model_file, tmp_path)
+    before = (tmp_path / "results.json").read_bytes()
+    config.evaluate.search.num_steps = 3
+    with pytest.raises(
+        ValueError,
+        match=r"apgd_ce_any of other settings:\n  config.num_steps: there 2, n",
+    ):
+        evaluate(config, model_file, tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
+def test_an_attack_that_cannot_be_is_refused_before_any_other(
+    config, model_file, tmp_path
+):
+    config.evaluate.attacks = ("average", "square")
+    for changes, message in (
+        ({"search": {"num_queries": 0}}, "num_queries"),
+        ({"search": {"success": "most"}}, "evaluate.search.success"),
+        ({"attacks": ("average", "apgd")}, "evaluate.attacks"),
+    ):
+        config.evaluate.update(changes)
+        with pytest.raises(ValueError, match=message):
+            evaluate(config, model_file, tmp_path)
+        assert not list(tmp_path.iterdir())
+        config.evaluate.search.update({"num_queries": 10, "success": "any"})
+
+
+class Killed(BaseException):
+    """Ends an evaluation as a signal does: nothing may catch it."""
+
+
+@pytest.fixture
+def killed_after(monkeypatch):
+    """Let searches save always, and die at a save."""
+    monkeypatch.setattr(search_state, "_SECONDS_BETWEEN_SAVES", 0)
+
+    def kill(num_saves):
+        left = [num_saves]
+        write = search_state.SearchState._write_sometimes
+
+        def saved(self):
+            write(self)
+            left[0] -= 1
+            if left[0] == 0:
+                raise Killed
+
+        monkeypatch.setattr(searching.SearchState, "_write_sometimes", saved)
+        return lambda: monkeypatch.setattr(
+            searching.SearchState, "_write_sometimes", write
+        )
+
+    return kill
+
+
+def test_a_killed_search_goes_on_to_the_same_record(
+    config, model_file, tmp_path, killed_after
+):
+    whole = evaluate(config, model_file, tmp_path, "whole.json")
+    finished = {"whole.json", "plot.png"}
+    # Once in each attack, and twice in the second.
+    for num_saves, states in (
+        (2, {"results.apgd_ce_any.npz"}),
+        (5, {"results.square_any.npz"}),
+        (1, {"results.square_any.npz"}),
+    ):
+        revive = killed_after(num_saves)
+        with pytest.raises(Killed):
+            evaluate(config, model_file, tmp_path)
+        revive()
+        there = {each.name for each in tmp_path.iterdir()}
+        assert there - finished == states | {"results.json"}
+    resumed = evaluate(config, model_file, tmp_path)
+    assert without_times(resumed) == without_times(whole)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_the_state_of_another_search_is_refused(
+    config, model_file, tmp_path, killed_after
+):
+    revive = killed_after(2)
+    with pytest.raises(Killed):
+        evaluate(config, model_file, tmp_path)
+    revive()
+    config.evaluate.search.num_steps = 10
+    with pytest.raises(
+        ValueError, match="another search: it differs in attack"
+    ):
+        evaluate(config, model_file, tmp_path)

@@ -1,0 +1,181 @@
+"""Protocols in apps.evaluate: rows of the record, what is refused when."""
+
+import numpy as np
+import pytest
+
+from apps import building
+from apps import protocols
+from keras_neokd import evaluation
+from keras_neokd.exit_policy import ExitPolicy
+from tests.apps.tiny import tiny_config
+from tests.training.tiny import randomized
+
+ALL = ("budgeted", "transferability", "sensitivity", "early_exit")
+EXITS = ("exit_1", "exit_2", "exit_3")
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def model():
+    # Not as it is built: SmallCNN's last layer begins with zeros.
+    model = randomized(building.build_model(tiny_config()), 0)
+    # All exits lean to class 6, so that they are right about some images.
+    for variable in model.trainable_variables:
+        if tuple(variable.shape) == (10,):
+            variable.assign(np.eye(10)[6])
+    return model
+
+
+@pytest.fixture
+def config():
+    config = tiny_config()
+    config.data.validation_size = 16
+    config.evaluate.update(
+        {
+            "protocols": ALL,
+            "budgeted": {"budgets": (2e6, 6e6)},
+            "transferability": {"subset": 2},
+            "sensitivity": {"epsilons": (0.1, 0.0), "num_steps": (1,)},
+            "early_exit": {"num_calls": 2, "batch_size": 8},
+        }
+    )
+    return config
+
+
+@pytest.fixture
+def images_and_labels(model):
+    images, _ = building.load_data(tiny_config(), model).test.arrays()
+    return images[:COUNT], np.full(COUNT, 6)
+
+
+def planned(config, model, count=COUNT):
+    data = building.load_data(config, model)
+    images = data.test.arrays()[0][:count]
+    return protocols.plan(config, model, images, data.validation), data
+
+
+def measured(config, model, name, images_and_labels):
+    config.evaluate.protocols = (name,)
+    plan, data = planned(config, model)
+    measures, numbers = plan[name].measure(model, *images_and_labels)
+    assert measures == {}
+    return numbers, data
+
+
+def test_settings_are_all_that_the_numbers_depend_on(config, model):
+    plan, _ = planned(config, model)
+    assert list(plan) == list(ALL)
+    for each in plan.values():
+        assert each.settings["num_examples"] == COUNT
+    for name in ("budgeted", "transferability", "sensitivity"):
+        assert "PGD(epsilon=0.15" in plan[name].settings["attack_settings"]
+    for name in ("budgeted", "early_exit"):
+        assert plan[name].settings["num_validation_examples"] == 16
+    config.evaluate.budgeted.attack = "clean"
+    plan, _ = planned(config, model)
+    assert plan["budgeted"].settings["attack_settings"] == "none"
+
+
+def test_a_budget_is_a_row(config, model, images_and_labels):
+    numbers, data = measured(config, model, "budgeted", images_and_labels)
+    expected = evaluation.budgeted(
+        model,
+        data.validation.arrays(),
+        images_and_labels,
+        building.build_attack(config, name="average", num_steps=1),
+        budgets=[2e6, 6e6],
+        batch_size=16,
+    )
+    for row, nominal, cost, accuracy, shares, policy in zip(
+        numbers["rows"],
+        (2e6, 6e6),
+        expected.costs,
+        expected.accuracy,
+        expected.exit_shares,
+        expected.policies,
+        strict=True,
+    ):
+        assert row["budget"] == pytest.approx(nominal)
+        assert row["multiply-adds"] == pytest.approx(cost)
+        assert row["accuracy"] == pytest.approx(accuracy)
+        received = [row[f"share at {name}"] for name in EXITS]
+        np.testing.assert_allclose(received, shares)
+        thresholds = [
+            np.inf if each is None else each for each in row["thresholds"]
+        ]
+        np.testing.assert_allclose(thresholds, policy.thresholds, rtol=1e-5)
+
+
+def test_an_attacked_exit_is_a_row(config, model, images_and_labels):
+    numbers, _ = measured(config, model, "transferability", images_and_labels)
+    assert [list(row) for row in numbers["rows"]] == [["attack on", *EXITS]] * 3
+    assert [row["attack on"] for row in numbers["rows"]] == list(EXITS)
+    matrix = np.array(
+        [[row[name] for name in EXITS] for row in numbers["rows"]]
+    )
+    assert numbers["num_attacked"] == 2
+    off = matrix[~np.eye(3, dtype=bool)].mean()
+    assert numbers["off_diagonal_mean"] == pytest.approx(off)
+
+
+def test_a_value_is_a_row(config, model, images_and_labels):
+    numbers, _ = measured(config, model, "sensitivity", images_and_labels)
+    said = [(row["changed"], row["value"]) for row in numbers["rows"]]
+    assert said == [("epsilon", 0.0), ("epsilon", 0.1), ("num_steps", 1)]
+    clean = evaluation.anytime(model, *images_and_labels).accuracy()
+    received = [numbers["rows"][0][name] for name in EXITS]
+    np.testing.assert_allclose(received, clean)
+    assert numbers["rows"][0]["average"] == pytest.approx(clean.mean())
+    assert numbers["signs"] == []
+
+
+def test_an_exit_is_a_row(config, model, images_and_labels):
+    numbers, _ = measured(config, model, "early_exit", images_and_labels)
+    assert [row["exit"] for row in numbers["rows"]] == list(EXITS)
+    assert sum(row["share"] for row in numbers["rows"]) == pytest.approx(1)
+    for row in numbers["rows"]:
+        assert 0 < row["p50 ms"] <= row["p90 ms"] <= row["p99 ms"]
+    policy = ExitPolicy(
+        [np.inf if each is None else each for each in numbers["thresholds"]]
+    )
+    decision = policy.decide(
+        evaluation.exit_probabilities(model, *images_and_labels)
+    )
+    correct = decision.label == images_and_labels[1]
+    assert numbers["accuracy"] == pytest.approx(correct.mean())
+    assert numbers["decisions_unlike_simulation"] == 0
+    costs = [each.cumulative.multiply_adds for each in model.exit_costs()]
+    spent = np.mean([costs[exit_] for exit_ in decision.exit_index])
+    assert numbers["share_of_full_cost"] == pytest.approx(spent / costs[-1])
+
+
+@pytest.mark.parametrize("name", ["budgeted", "early_exit"])
+def test_thresholds_need_validation_images(config, model, name):
+    config.evaluate.protocols = (name,)
+    config.data.validation_size = 0
+    with pytest.raises(ValueError, match="sets thresholds on validation image"):
+        planned(config, model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocols": ("budget",)}, "evaluate.protocols"),
+        ({"budgeted": {"threshold_data": "test"}}, "threshold_data"),
+        ({"transferability": {"num_starts": 0}}, "num_starts"),
+        ({"transferability": {"subset": -1}}, "subset"),
+        ({"sensitivity": {"epsilons": (-0.1,)}}, "`epsilon` needs"),
+        ({"sensitivity": {"num_steps": (0,)}}, "`num_steps` needs"),
+        ({"sensitivity": {"attack": "max_average"}}, "cannot be made stronger"),
+        ({"sensitivity": {"attack": "clean"}}, "cannot be made stronger"),
+        ({"early_exit": {"share_of_cost": 0.0}}, "share_of_cost"),
+        ({"early_exit": {"num_calls": 0}}, "num_calls"),
+        ({"early_exit": {"batch_size": 0}}, "batch_size"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_measured(
+    config, model, changes, message
+):
+    config.evaluate.update(changes)
+    with pytest.raises(ValueError, match=message):
+        planned(config, model)
