@@ -49,7 +49,7 @@ def _entries(group, name):
     return {
         title: entry
         for title, record in group.items()
-        for entry in record.get("diagnostics", ())
+        for entry in (record.get("diagnostics") or ())
         if entry["name"] == name
     }
 

@@ -184,7 +184,7 @@ def _searches(titled):
 
 def _protocols(titled):
     for title, record in titled.items():
-        for entry in record.get("diagnostics", ()):
+        for entry in record.get("diagnostics") or ():
             if entry.get("rows"):
                 rows = entry["rows"]
                 yield Table(
@@ -223,12 +223,17 @@ def _runs(titled):
                 record["data"]["name"],
                 *(str(record["environment"].get(key, "-")) for key in keys),
                 str(record["settings"]["seed"]),
-                f"{sum(e['seconds'] for e in record['attacks']):.0f}",
+                f"{_seconds(record):.0f}",
                 record["model_sha256"][:12],
             ]
             for title, record in titled.items()
         ],
     )
+
+
+def _seconds(record):
+    entries = (*record["attacks"], *(record.get("diagnostics") or ()))
+    return sum(each.get("seconds", 0) for each in entries)
 
 
 def _signs(titled):
@@ -246,8 +251,8 @@ def _signs(titled):
 
 def _places_of_signs(record):
     yield "model", record.get("signs") or []
-    for entry in (*record["attacks"], *record.get("diagnostics", ())):
-        yield entry["name"], entry.get("signs", [])
+    for entry in (*record["attacks"], *(record.get("diagnostics") or ())):
+        yield entry["name"], entry.get("signs") or []
 
 
 def readable(name):

@@ -27,7 +27,7 @@ th:first-child { z-index: 1; }
 th:first-child, td:first-child { text-align: left; left: 0; }
 td:first-child { position: sticky; background: var(--back); }
 .text { text-align: left; }
-td.text { white-space: normal; min-width: 8rem; }
+td.text { white-space: normal; }
 th button { all: unset; cursor: pointer; font-weight: 600; }
 th button:focus-visible { outline: 2px solid #06c; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
@@ -35,7 +35,7 @@ th[aria-sort=descending] button::after { content: " \\2193"; }
 img { max-width: 100%; height: auto; background: #fff; }
 @media (max-width: 40rem) { body { padding: .7rem; }
   table { font-size: .85rem; } th, td { padding: .3rem; }
-  td.text { min-width: 5rem; overflow-wrap: anywhere; } }
+  td.text { min-width: 4rem; overflow-wrap: anywhere; } }
 """
 
 _TEXT = ' class="text"'
