@@ -166,7 +166,9 @@ def _known(path, settings, run):
         "Give the same flags.",
     )
     return {
-        name: {"theirs": [row[: settings.num_examples] for row in each["theirs"]]}
+        name: {
+            "theirs": [row[: settings.num_examples] for row in each["theirs"]]
+        }
         for name, each in record["answers"].items()
     }
 

@@ -66,7 +66,8 @@ class EarlyExitPredictor:
             A `Decision` of NumPy arrays.
 
         Raises:
-            ValueError: if the images are not as described.
+            ValueError: if the images are not as described, or the model
+                returns NaN.
         """
         images = np.asarray(images, "float32")
         if len(images):
@@ -95,6 +96,11 @@ class EarlyExitPredictor:
             stays = ~leaves
             rows, votes = rows[stays], votes[stays]
             tensors = [each[stays] for each in tensors]
+        if len(rows):
+            raise ValueError(
+                f"The last exit returned NaN for {len(rows)} of {count} "
+                "images, so there is nothing to predict."
+            )
         return decision
 
 

@@ -149,9 +149,12 @@ class SearchState:
         self._write_sometimes()
 
     def _write_sometimes(self):
+        if time.monotonic() - self._saved >= _SECONDS_BETWEEN_SAVES:
+            self.write()
+
+    def write(self):
+        """Write the file now, if there is one."""
         if self._path is None:
-            return
-        if time.monotonic() - self._saved < _SECONDS_BETWEEN_SAVES:
             return
         partial = self._path.with_name(self._path.name + ".partial")
         self._path.parent.mkdir(parents=True, exist_ok=True)

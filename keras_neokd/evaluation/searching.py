@@ -127,6 +127,7 @@ def search(
                 f"{run.num_left()} resist",
                 flush=True,
             )
+    state.write()
     return SearchResult(
         state.arrays["adversarial"],
         state.arrays["fooled_by"],
