@@ -18,6 +18,9 @@ from apps.benchmarking import summary
 from apps.benchmarking.contestants import BACKENDS
 from apps.benchmarking.contestants import BASELINES
 from apps.benchmarking.contestants import Settings
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 ROOT = Path(__file__).resolve().parents[2]
 MEBIBYTE = 2**20

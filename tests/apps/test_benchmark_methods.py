@@ -24,6 +24,9 @@ from apps.benchmarking.methods import METHODS
 from apps.benchmarking.methods import UNIT
 from apps.benchmarking.methods import MethodSettings
 from keras_neokd import models
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,6 +10,9 @@ import pytest
 from apps import sweeping
 from tests.isolation import ROOT
 from tests.isolation import run_without
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 RUN_APP = """
 import runpy
