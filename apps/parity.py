@@ -12,8 +12,9 @@ Both attack one exit of the model of a run, on the same test images, with the
 same settings (`--epsilon` and so on; L-infinity, except CW and the attacks
 whose name ends in l2). Prints and writes (parity.md, parity.json) for each
 attack the robust accuracy of both, the mean over seeds, and the share of images
-on which they agree. Where the other libraries cannot run, `--theirs` takes their answers
-from an earlier run on PyTorch. docs/adapters.md says how to install them.
+on which they agree. Where the other libraries cannot run, `--theirs` takes
+their answers from an earlier run on PyTorch. docs/adapters.md says how to
+install them.
 """
 
 import pathlib
