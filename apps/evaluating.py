@@ -1,9 +1,11 @@
 """What `apps.evaluate` does: attack a model and record what it withstands."""
 
+import functools
 import sys
 import time
 
 import keras
+import numpy as np
 
 from apps import building
 from apps import diagnosing
@@ -67,7 +69,7 @@ def evaluate(config, model_path, results_path, plot_path):
         if name in done:
             continue
         print(f"Evaluating {record['method']}, {name} ...", flush=True)
-        state_file = results_path.with_name(f"{results_path.stem}.{name}.npz")
+        state_file = functools.partial(_state_file, results_path, name)
         entry = _measure(
             model, images, labels, attack, config.evaluate, state_file
         )
@@ -77,7 +79,8 @@ def evaluate(config, model_path, results_path, plot_path):
         )
         record["attacks"].append({"name": name, **entry})
         workdir.write_json(results_path, record)
-        state_file.unlink(missing_ok=True)
+        for number in range(config.evaluate.num_seeds):
+            state_file(number).unlink(missing_ok=True)
     for entry in diagnosing.missing_entries(
         diagnostics, record, model, images, labels
     ):
@@ -86,6 +89,11 @@ def evaluate(config, model_path, results_path, plot_path):
     plots.robustness({record["method"]: record}, plot_path)
     tables.print_record(record)
     return record
+
+
+def _state_file(results_path, name, number):
+    """Return the file of a search's state, by the number of its seed."""
+    return results_path.with_name(f"{results_path.stem}.{name}.{number}.npz")
 
 
 def _attacks(config):
@@ -100,6 +108,7 @@ def _attacks(config):
         else:
             _attack(config, name)
     checks.integer("evaluate.batch_size", section.batch_size, 1)
+    checks.integer("evaluate.num_seeds", section.num_seeds, 1)
     if section.num_examples is not None:
         checks.integer("evaluate.num_examples", section.num_examples, 1)
     return list(section.attacks)
@@ -163,7 +172,11 @@ def _header(config, model, model_path, count):
             "num_examples": count,
             "num_classes": model.num_classes,
         },
-        "settings": {"attack": attack, "seed": config.evaluate.seed},
+        "settings": {
+            "attack": attack,
+            "seed": config.evaluate.seed,
+            "num_seeds": config.evaluate.num_seeds,
+        },
         "exits": [
             {
                 "name": cost.name,
@@ -234,38 +247,68 @@ def _listed(signs):
 
 def _measure(model, images, labels, attack, section, state_file):
     start = time.monotonic()
-    result = evaluation.anytime(
-        model,
-        images,
-        labels,
-        attack=attack,
-        batch_size=section.batch_size,
-        seed=section.seed,
-        verbose=int(sys.stdout.isatty()),
-        state_file=state_file,
-    )
+    # Clean images have no seed.
+    num_seeds = 1 if attack is None else section.num_seeds
+    results = [
+        evaluation.anytime(
+            model,
+            images,
+            labels,
+            attack=attack,
+            batch_size=section.batch_size,
+            seed=section.seed + number,
+            verbose=int(sys.stdout.isatty()),
+            state_file=state_file(number),
+        )
+        for number in range(num_seeds)
+    ]
     entry = {"seconds": round(time.monotonic() - start, 2)}
+    first = results[0]
     for k in (1, 5):
-        if k < result.num_classes:
-            accuracy = result.accuracy(k)
-            entry[f"top{k}"] = diagnosing.by_exit(result.exit_names, accuracy)
-            entry[f"top{k}_average"] = float(accuracy.mean())
-    if "selected_share" in result.info:
-        shares = result.info["selected_share"].mean(axis=0)
-        entry["selected_share"] = diagnosing.by_exit(result.exit_names, shares)
-    if result.search is not None:
-        signs = soundness.check_attack(attack, result.num_classes)
-        signs += soundness.check_search(result.search)
-        entry["attack"] = _described(attack)
-        entry["robust_after_each"] = [
+        if k < first.num_classes:
+            entry.update(_accuracy(results, k))
+    if "selected_share" in first.info:
+        shares = first.info["selected_share"].mean(axis=0)
+        entry["selected_share"] = diagnosing.by_exit(first.exit_names, shares)
+    if first.search is not None:
+        entry.update(_search_entry(attack, first))
+    return entry
+
+
+def _accuracy(results, k):
+    """Return the mean over seeds, its spread, and the sample's interval."""
+    by_seed = np.array([result.accuracy(k) for result in results])
+    mean, names = by_seed.mean(axis=0), results[0].exit_names
+    count = len(results[0].ranks)
+    entry = {
+        f"top{k}": diagnosing.by_exit(names, mean),
+        f"top{k}_average": float(mean.mean()),
+        f"top{k}_interval": {
+            name: list(evaluation.wilson_interval(float(each), count))
+            for name, each in zip(names, mean, strict=True)
+        },
+    }
+    if len(results) > 1:
+        spread = by_seed.std(axis=0, ddof=1)
+        entry[f"top{k}_seed_deviation"] = diagnosing.by_exit(names, spread)
+    return entry
+
+
+def _search_entry(attack, result):
+    """Return what an attack that searches adds to its entry."""
+    signs = soundness.check_attack(attack, result.num_classes)
+    signs += soundness.check_search(result.search)
+    for sign in signs:
+        print(f"WARNING ({sign.code}): {sign.message}", flush=True)
+    return {
+        "attack": _described(attack),
+        "robust_after_each": [
             {"attack": name, "robust": share}
             for name, share in zip(
                 ("clean", *result.search.attack_names),
                 result.search.robust_after_each(),
                 strict=True,
             )
-        ]
-        entry["signs"] = _listed(signs)
-        for sign in signs:
-            print(f"WARNING ({sign.code}): {sign.message}", flush=True)
-    return entry
+        ],
+        "signs": _listed(signs),
+    }

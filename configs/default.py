@@ -246,6 +246,8 @@ def _evaluate():
         "num_examples": config_dict.placeholder(int),
         "batch_size": 256,
         "seed": 0,
+        # Of every attack: seed, seed + 1 and so on; mean and deviation.
+        "num_seeds": 1,
         # Of the attacks that search. The defaults are auto-attack's and, for
         # cw, torchattacks'.
         "search": {

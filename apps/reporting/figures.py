@@ -1,7 +1,7 @@
 """Figures of a report: those of NEO-KD's Figures 2 to 4, from records.
 
-Budget curves (Figure 2), transferability maps (Figure 3), sensitivity (Figure
-4), and accuracy against cost under every attack.
+Budget curves (Figures 2 and 3), transferability maps (Figure 4), and besides
+sensitivity, and accuracy against cost under every attack.
 """
 
 import io

@@ -7,6 +7,7 @@ from keras_neokd.evaluation.budgeted import BudgetedResult
 from keras_neokd.evaluation.budgeted import budgeted
 from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
+from keras_neokd.evaluation.intervals import wilson_interval
 from keras_neokd.evaluation.latency import exit_latency
 from keras_neokd.evaluation.latency import throughput
 from keras_neokd.evaluation.local_linearity import LocalLinearityResult
@@ -44,4 +45,5 @@ __all__ = [
     "throughput",
     "transfer_between",
     "transferability",
+    "wilson_interval",
 ]

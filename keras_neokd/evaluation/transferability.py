@@ -5,7 +5,7 @@
 
     result = transfer_between({"neo_kd": a, "plain": b}, images, labels, pgd)
 
-The map of NEO-KD (arXiv 2311.00428, Figure 3): of the images that all exits
+The map of NEO-KD (arXiv 2311.00428, Figure 4): of the images that all exits
 classify correctly, the share that an attack on the exit of the row fools at the
 exit of the column. Several random starts, of which any may fool, are the
 variant of DVERGE (Yang et al. 2020).

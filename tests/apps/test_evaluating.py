@@ -50,6 +50,39 @@ def doubts(monkeypatch):
     return signs
 
 
+def test_several_seeds_give_a_mean_and_a_deviation(
+    config, model_file, tmp_path
+):
+    config.evaluate.update({"attacks": ("average",), "num_seeds": 3})
+    record = evaluate(config, model_file, tmp_path)
+    clean, average = record["attacks"]
+    assert "top1_seed_deviation" not in clean
+
+    model = building.build_model(config)
+    model.load_weights(model_file)
+    images, labels = building.load_data(config, model).test.arrays()
+    plan = evaluating._for_exits(config.evaluate.attacks, config, model)
+    found = [
+        evaluation.anytime(
+            model, images[:8], labels[:8], plan["average"], seed=seed
+        ).accuracy()
+        for seed in range(3)
+    ]
+    for key, expected in (
+        ("top1", np.mean(found, axis=0)),
+        ("top1_seed_deviation", np.std(found, axis=0, ddof=1)),
+    ):
+        np.testing.assert_allclose(list(average[key].values()), expected)
+    for name, (low, high) in average["top1_interval"].items():
+        assert low <= average["top1"][name] <= high
+
+
+def test_num_seeds_is_checked(config, model_file, tmp_path):
+    config.evaluate.num_seeds = 0
+    with pytest.raises(ValueError, match="evaluate.num_seeds"):
+        evaluate(config, model_file, tmp_path)
+
+
 def evaluate(config, model_file, folder, name="results.json"):
     return evaluating.evaluate(
         config, model_file, folder / name, folder / "plot.png"
@@ -230,7 +263,7 @@ def test_a_killed_search_goes_on_to_the_same_record(
             evaluate(config, model_file, tmp_path)
         revive()
         states = [each.name for each in tmp_path.glob("*.npz")]
-        assert states == [f"results.{attack}.npz"]
+        assert states == [f"results.{attack}.0.npz"]
     resumed = evaluate(config, model_file, tmp_path)
     assert without_times(resumed) == without_times(whole)
     assert not list(tmp_path.glob("*.npz"))
