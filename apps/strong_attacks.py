@@ -19,6 +19,7 @@ NAMES = (
     "cw",
     "auto_attack",
     "auto_attack_plus",
+    "auto_attack_rand",
 )
 SUCCESS = ("all", "any", "each")
 
@@ -166,4 +167,5 @@ _BUILDERS = {
     "cw": _cw,
     "auto_attack": _auto_attack("standard"),
     "auto_attack_plus": _auto_attack("plus"),
+    "auto_attack_rand": _auto_attack("rand"),
 }

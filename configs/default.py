@@ -236,7 +236,8 @@ def _evaluate():
     return {
         # Which attacks, besides clean images: average, max_average, single
         # (each exit in turn); apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square,
-        # cw, auto_attack, auto_attack_plus, see docs/evaluation.md.
+        # cw, auto_attack, auto_attack_plus, auto_attack_rand, see
+        # docs/evaluation.md.
         "attacks": ("average", "max_average", "single"),
         "num_steps": 50,
         "num_restarts": 1,

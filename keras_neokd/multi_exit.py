@@ -162,12 +162,12 @@ class MultiExitModel(training.Trainer, keras.Model):
                 stacklevel=2,
             )
 
-        def forward(images, exits):
+        def forward(images, exits, noise=None):
             variables = [
                 *self.trainable_variables,
                 *self.non_trainable_variables,
             ]
-            with backend.frozen_state(variables):
+            with backend.frozen_state(variables, noise):
                 return self._submodel(exits)(images, training=training)
 
         return ExitLogits(forward, self.num_exits)

@@ -109,6 +109,24 @@ def example_normal(keys, shape):
     return radius * ops.cos(angle)
 
 
+def moved_seeds(variables, noise):
+    """Return the states of Keras' seed generators, moved to other draws.
+
+    Args:
+        variables: variables, those of a model for example.
+        noise: integer or scalar tensor that numbers the draws.
+
+    Returns:
+        List of pairs of a variable and its value, for `keras.StatelessScope`;
+        other variables are left out.
+    """
+    return [
+        (variable, variable.value + ops.cast(noise, variable.dtype))
+        for variable in variables
+        if variable.name == "seed_generator_state"
+    ]
+
+
 def host_bits(*words):
     """Mix integer words in NumPy: the same bits as `bits`, as uint32.
 

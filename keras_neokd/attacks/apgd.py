@@ -50,6 +50,10 @@ class APGD(search.SearchAttack):
         rho: share of rises below which the step is halved, from 0 to 1.
             Defaults to 0.75.
         objective: see `SearchAttack`; with `loss="dlr"` it is APGD-DLR.
+        num_draws: of a model that is random at inference: draws over which
+            each gradient is averaged, >= 1 (`eot_iter`, expectation over
+            transformation); the last of them decides whether an image is
+            fooled. Defaults to 1: the same draw throughout.
 
     Raises:
         TypeError: if an argument has the wrong type.
@@ -64,8 +68,10 @@ class APGD(search.SearchAttack):
         num_restarts=1,
         rho=0.75,
         objective=None,
+        num_draws=1,
     ):
         super().__init__(epsilon, norm, objective, num_restarts)
+        self.num_draws = checks.integer("num_draws", num_draws, minimum=1)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
         self.rho = checks.number("rho", rho, minimum=0, maximum=1)
 
@@ -83,7 +89,7 @@ class APGD(search.SearchAttack):
             **search.fresh_state(problem.images),
             **self.aim(problem, run),
         }
-        value, gradient, fooled = self._look(problem, images, state)
+        value, gradient, fooled = self._look(problem, images, state, 0)
         zeros = ops.zeros_like(value)
         return {
             **state,
@@ -132,21 +138,41 @@ class APGD(search.SearchAttack):
         del state
         return self.objective
 
-    def _look(self, problem, images, state):
+    def _look(self, problem, images, state, number):
+        """Return score, gradient and success of a point.
+
+        Args:
+            problem: a `Problem`.
+            images: the point.
+            state: the state.
+            number: how many points were looked at before, in this run.
+        """
         objective = self.objective_of(state)
 
-        def score(images):
-            logits = problem.logits(images)
-            return problem.score(logits, objective), logits
+        def look(noise):
+            def score(images):
+                logits = problem.logits(images, noise)
+                return problem.score(logits, objective), logits
 
-        value, gradient, logits = backend.value_gradient_and_outputs(
-            score, images
+            return backend.value_gradient_and_outputs(score, images)
+
+        if self.num_draws == 1:
+            value, gradient, logits = look(None)
+            return value, gradient, problem.fooled(logits)
+
+        def add(draw, total):
+            found = look(number * self.num_draws + draw)
+            return total[0] + found[0], total[1] + found[1], found[2]
+
+        value, gradient, logits = ops.fori_loop(
+            1, self.num_draws, add, look(number * self.num_draws)
         )
-        return value, gradient, problem.fooled(logits)
+        share = 1.0 / self.num_draws
+        return share * value, share * gradient, problem.fooled(logits)
 
     def _step(self, problem, step, state):
         images = self._move(problem.images, step, state)
-        value, gradient, fooled = self._look(problem, images, state)
+        value, gradient, fooled = self._look(problem, images, state, step + 1)
         rises = state["rises"] + ops.cast(value > state["value"], "float32")
         better = value > state["best"]
         state = {

@@ -28,7 +28,8 @@ class ExitLogits:
     Args:
         function: called as `function(images, exits)` with a tuple of 0-based
             exit indices; returns one `(batch, classes)` tensor of logits for
-            each of them, in that order.
+            each of them, in that order. For attacks that average over random
+            draws of the model it takes the number of a draw as `noise`.
         num_exits: number of exits of the model behind it.
     """
 
@@ -36,18 +37,21 @@ class ExitLogits:
         self.num_exits = num_exits
         self._function = function
 
-    def __call__(self, images, exits=None):
+    def __call__(self, images, exits=None, noise=None):
         """Return a tuple of float32 logits, one per exit asked for.
 
         Args:
             images: `(batch, height, width, channels)` in [0, 1].
             exits: tuple of 0-based indices, or `None` for all exits.
+            noise: number of the draw of a random model, an integer or a
+                scalar tensor; `None` (default) for the same draw every time.
         """
         if exits is None:
             exits = tuple(range(self.num_exits))
+        named = {} if noise is None else {"noise": noise}
         return tuple(
             ops.cast(logits, "float32")
-            for logits in self._function(images, exits)
+            for logits in self._function(images, exits, **named)
         )
 
 

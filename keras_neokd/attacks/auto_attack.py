@@ -20,8 +20,10 @@ from keras_neokd.attacks.worst_case import WorstCase
 _MEMBERS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
 }
-_RESTARTS = {"standard": 1, "plus": 5}
+_RESTARTS = {"standard": 1, "plus": 5, "rand": 1}
+_DRAWS = {"standard": 1, "plus": 1, "rand": 20}
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -29,20 +31,22 @@ class AutoAttack(WorstCase):
     """Four parameter-free attacks in turn, on the images still unharmed.
 
     `"standard"` is APGD-CE, APGD-T, FAB-T and Square; `"plus"` adds APGD-DLR
-    and FAB, with five restarts of the three untargeted attacks.
+    and FAB, with five restarts of the three untargeted attacks; `"rand"`, for
+    models that are random at inference, is APGD-CE and APGD-DLR with gradients
+    averaged over 20 draws.
 
     Images that no attack fools come back clean, and with several exits one
     has to fool all of them: see `AverageExits` on `success`.
 
     Args:
         epsilon: radius of the L-infinity ball, in pixel units.
-        version: `"standard"` (default) or `"plus"`.
+        version: `"standard"` (default), `"plus"` or `"rand"`.
         num_steps: of APGD and FAB. Defaults to 100.
         num_queries: of Square. Defaults to 5,000.
         num_targets: target classes of APGD-T and FAB-T, or `None` for all.
             Defaults to 9.
         loss: of APGD-T: `"dlr"` (default), which needs 4 classes, or
-            `"margin"`. `"plus"` needs 3 classes for APGD-DLR.
+            `"margin"`. `"plus"` and `"rand"` need 3 classes for APGD-DLR.
         objective: which exits, and when an image counts as fooled; its loss
             is not used. Defaults to `AverageExits()`.
 
@@ -75,6 +79,7 @@ class AutoAttack(WorstCase):
                 num_steps,
                 num_restarts=restarts,
                 objective=objective.with_loss(loss),
+                num_draws=_DRAWS[version],
             )
 
         def make(name):

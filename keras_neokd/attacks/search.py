@@ -40,10 +40,10 @@ class Problem(NamedTuple):
         """Return what `Attack.generate` takes."""
         return self.predict, self.images, self.labels, self.keys
 
-    def logits(self, images):
+    def logits(self, images, noise=None):
         """Return the logits of the exits that the objective needs."""
         exits = self.objective.exit_indices(self.predict.num_exits)
-        return self.predict(images, exits)
+        return self.predict(images, exits, noise)
 
     def score(self, logits, objective=None):
         """Return what an objective, by default this one, makes of logits."""

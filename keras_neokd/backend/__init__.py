@@ -6,7 +6,7 @@ Each module offers the same names; adding a backend means adding one file.
 - `value_gradient_and_outputs(function, x)`: the same, with other outputs;
 - `differentiable_input_gradient(function, x)`: the same for losses that are
   made of it;
-- `frozen_state(variables)`: scope in which a forward pass changes nothing;
+- `frozen_state(variables, noise)`: scope in which a pass changes nothing;
 - `global_batch(local_size)`: place of this replica in the global batch;
 - `gather_replicas(x)`: rows of all replicas;
 - `compile_function(function, variables)`: compiled function of arrays;

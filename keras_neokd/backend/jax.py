@@ -6,6 +6,8 @@ import operator
 import jax
 import keras
 
+from keras_neokd import randomness
+
 
 def value_and_input_gradient(function, x):
     """Return per-example values and the gradient of their sum.
@@ -57,18 +59,20 @@ def differentiable_input_gradient(function, x):
     return jax.grad(lambda images: function(images).sum())(x)
 
 
-def frozen_state(variables):
+def frozen_state(variables, noise=None):
     """Return a scope that discards every change of variables.
 
     Args:
         variables: all variables that code in the scope may read.
+        noise: integer that numbers what random layers draw, or `None` for
+            what they would draw next.
     """
     # Scopes do not inherit: a variable missing here would be read from the
     # storage that `fit` has given to the compiled function and emptied.
-    return keras.StatelessScope(
-        [(variable, variable.value) for variable in variables],
-        initialize_variables=False,
-    )
+    values = [(variable, variable.value) for variable in variables]
+    if noise is not None:
+        values += randomness.moved_seeds(variables, noise)
+    return keras.StatelessScope(values, initialize_variables=False)
 
 
 def global_batch(local_size):

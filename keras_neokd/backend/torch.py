@@ -3,6 +3,8 @@
 import keras
 import torch
 
+from keras_neokd import randomness
+
 
 def value_and_input_gradient(function, x):
     """Return per-example values and the gradient of their sum.
@@ -83,14 +85,17 @@ def differentiable_input_gradient(function, x):
     return gradient
 
 
-def frozen_state(variables):
+def frozen_state(variables, noise=None):
     """Return a scope that discards every change of variables.
 
     Args:
         variables: all variables that code in the scope may read.
+        noise: integer that numbers what random layers draw, or `None` for
+            what they would draw next.
     """
-    del variables  # Unlike in JAX, they keep their own values.
-    return keras.StatelessScope(initialize_variables=False)
+    # Unlike in JAX, variables that are not listed keep their own values.
+    seeds = [] if noise is None else randomness.moved_seeds(variables, noise)
+    return keras.StatelessScope(seeds, initialize_variables=False)
 
 
 def global_batch(local_size):

@@ -43,6 +43,10 @@ def with_loss(loss):
             "auto_attack_plus",
             attacks.AutoAttack(0.1, "plus", 30, 40, 5, objective=ANY),
         ),
+        (
+            "auto_attack_rand",
+            attacks.AutoAttack(0.1, "rand", 30, 40, 5, objective=ANY),
+        ),
     ],
 )
 def test_every_name_is_an_attack_with_the_settings(config, name, expected):
@@ -57,7 +61,7 @@ def test_every_name_is_an_attack_with_the_settings(config, name, expected):
 def test_every_name_has_been_seen(config):
     assert set(strong_attacks.NAMES) == {
         *("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square", "cw"),
-        *("auto_attack", "auto_attack_plus"),
+        *("auto_attack", "auto_attack_plus", "auto_attack_rand"),
     }
 
 
