@@ -267,12 +267,22 @@ def _measure(model, images, labels, attack, section, state_file):
     for k in (1, 5):
         if k < first.num_classes:
             entry.update(_accuracy(results, k))
+    entry["correct"] = _correct(results)
     if "selected_share" in first.info:
         shares = first.info["selected_share"].mean(axis=0)
         entry["selected_share"] = diagnosing.by_exit(first.exit_names, shares)
     if first.search is not None:
         entry.update(_search_entry(attack, first))
     return entry
+
+
+def _correct(results):
+    """Return which images every seed leaves correct, bits in hexadecimal."""
+    correct = np.all([result.ranks == 0 for result in results], axis=0)
+    return {
+        name: np.packbits(correct[:, exit_]).tobytes().hex()
+        for exit_, name in enumerate(results[0].exit_names)
+    }
 
 
 def _accuracy(results, k):

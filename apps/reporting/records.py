@@ -6,6 +6,7 @@ docs/records.md describes the schema.
 """
 
 import pathlib
+import string
 
 from apps import workdir
 
@@ -47,6 +48,7 @@ _SCHEMA = {
     "signs[].message": _TEXT,
     "attacks[].top5": _DICT,
     "attacks[].top5_average": _NUMBER,
+    "attacks[].correct": _DICT,
     "attacks[].attack": _DICT,
     "attacks[].attack.class_name": _TEXT,
     "attacks[].attack.config": _DICT,
@@ -62,6 +64,7 @@ _MAY_BE_MISSING = {
     "signs",
     "attacks[].top5",
     "attacks[].top5_average",
+    "attacks[].correct",
     "attacks[].attack",
     "attacks[].robust_after_each",
     "diagnostics",
@@ -135,11 +138,27 @@ def check(record, file):
         if not record[key]:
             raise ValueError(f"{file}: {key} is empty. Evaluate the run again.")
     names = [each["name"] for each in record["exits"]]
+    count = record["data"]["num_examples"]
     for index, attack in enumerate(record["attacks"]):
+        if attack.get("correct") is not None:
+            place = f"{file}: attacks[{index}].correct"
+            _check_correct(place, attack["correct"], names, count)
         for k in ("top1", "top5"):
             if k in attack:
                 _check_shares(f"{file}: attacks[{index}].{k}", attack[k], names)
     return record
+
+
+def _check_correct(place, texts, names, count):
+    length = 2 * -(-count // 8)
+    for name in names:
+        text = texts.get(name)
+        is_hex = isinstance(text, str) and set(text) <= set(string.hexdigits)
+        if not is_hex or len(text) != length:
+            raise ValueError(
+                f"{place}.{name} needs {length} hexadecimal digits, one bit "
+                f"per image, received {str(text)[:80]!r}."
+            )
 
 
 def _check_shares(place, shares, names):

@@ -125,6 +125,11 @@ def test_the_record_holds_what_the_library_finds(
         model, images[:8], labels[:8], plan["apgd_ce_any"], batch_size=16
     )
     np.testing.assert_allclose(list(apgd["top1"].values()), result.accuracy())
+    for exit_, name in enumerate(EXITS):
+        bits = np.frombuffer(bytes.fromhex(apgd["correct"][name]), "uint8")
+        np.testing.assert_array_equal(
+            np.unpackbits(bits)[:8], result.ranks[:, exit_] == 0
+        )
     assert [each["attack"] for each in apgd["robust_after_each"]] == [
         "clean",
         "APGD",

@@ -1,5 +1,6 @@
 """Records to tables: which there are, what they hold, how they compare."""
 
+import numpy as np
 import pytest
 
 from apps.reporting import layout
@@ -124,7 +125,33 @@ def test_attacks_that_search_have_a_strength_of_their_own(attack, strength):
 
 # Worst cases.
 
-LOWEST = "Lowest top-1 accuracy (%) over all attacks"
+LOWEST = "Top-1 accuracy (%) on images that withstand all attacks"
+
+
+def right(*by_exit):
+    """Which images are right at each exit, as records hold it."""
+    texts = [np.packbits(each).tobytes().hex() for each in by_exit]
+    return made.by_exit(*texts)
+
+
+def test_an_image_has_to_withstand_all_attacks():
+    # 10 images do not end with a byte.
+    first = np.array([1, 1, 1, 1, 1, 0, 0, 0, 0, 0], bool)
+    every_other = np.array([1, 0] * 5, bool)
+    attacks = [
+        made.attack("average", 0.5, 0.5, correct=right(first, first)),
+        made.attack(
+            "max_average", 0.5, 0.5, correct=right(every_other, ~first)
+        ),
+    ]
+    record = made.record(attacks=attacks)
+    record["data"]["num_examples"] = 10
+    (table,) = (
+        table
+        for title, table in tables(a=record).items()
+        if title.startswith(LOWEST)
+    )
+    assert table.rows == [["a", 30, 0, 15]]
 
 
 def test_the_lowest_accuracy_of_each_exit():

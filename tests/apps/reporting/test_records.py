@@ -154,3 +154,13 @@ def test_missing_and_broken_files(tmp_path):
     file.write_text("{")
     with pytest.raises(ValueError, match="is not a JSON file"):
         records.read([file])
+
+
+@pytest.mark.parametrize("text", ["ff", "zz" * 125, 7, None])
+def test_bits_of_correct_images_are_checked(text):
+    attack = made.attack(
+        "clean", 0.5, 0.5, correct=made.by_exit("0" * 250, text)
+    )
+    message = r"attacks\[0\].correct.exit_2 needs 250 hexadecimal digits"
+    with pytest.raises(ValueError, match=message):
+        records.check(made.record(attacks=[attack]), FILE)
