@@ -312,6 +312,8 @@ def _search_entry(attack, result):
         print(f"WARNING ({sign.code}): {sign.message}", flush=True)
     return {
         "attack": _described(attack),
+        "epsilon": attack.epsilon,
+        "norm": attack.norm,
         "robust_after_each": [
             {"attack": name, "robust": share}
             for name, share in zip(

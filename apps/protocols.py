@@ -6,10 +6,15 @@ Each gives a `diagnosing.Diagnostic` whose measurement returns no single
 numbers per exit but `rows`, a table as a list of dicts, and other numbers.
 """
 
+import pathlib
+
+import keras
 import numpy as np
 
 from apps import building
+from apps import workdir
 from apps.diagnosing import Diagnostic
+from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation.budgeted import shares_for_budget
@@ -179,25 +184,36 @@ def _plan_sensitivity(config, model, validation):
     return Diagnostic(settings, measure)
 
 
-def _plan_early_exit(config, model, validation):
+def _policy_planner(config, model, validation, name):
+    """Return a function of the model that sets thresholds on validation."""
     section = config.evaluate.early_exit
-    _need(validation, "early_exit")
+    _need(validation, name)
     share = checks.number(
         "evaluate.early_exit.share_of_cost", section.share_of_cost, above=0
     )
-    for name in ("num_calls", "batch_size"):
-        checks.integer(f"evaluate.early_exit.{name}", section[name], 1)
     costs = np.array(
         [each.cumulative.multiply_adds for each in model.exit_costs()], float
     )
     shares = shares_for_budget(share * costs[-1], costs)
 
-    def measure(model, images, labels):
+    def policy_of(model):
         confidences = evaluation.exit_probabilities(
             model, *validation.arrays(), config.evaluate.batch_size
         ).max(axis=2)
-        policy = ExitPolicy(thresholds(confidences, shares), section.ensemble)
-        return {}, _run_for_real(model, policy, images, labels, section, costs)
+        return ExitPolicy(thresholds(confidences, shares), section.ensemble)
+
+    return policy_of
+
+
+def _plan_early_exit(config, model, validation):
+    section = config.evaluate.early_exit
+    policy_of = _policy_planner(config, model, validation, "early_exit")
+    for name in ("num_calls", "batch_size"):
+        checks.integer(f"evaluate.early_exit.{name}", section[name], 1)
+
+    def measure(model, images, labels):
+        policy = policy_of(model)
+        return {}, _run_for_real(model, policy, images, labels, section)
 
     settings = {
         **section.to_dict(),
@@ -206,7 +222,149 @@ def _plan_early_exit(config, model, validation):
     return Diagnostic(settings, measure)
 
 
-def _run_for_real(model, policy, images, labels, section, costs):
+def _plan_early_exit_attacked(config, model, validation):
+    """Attacks by someone who knows the thresholds."""
+    section = config.evaluate.early_exit
+    policy_of = _policy_planner(
+        config, model, validation, "early_exit_attacked"
+    )
+    pgd = _attack(config, "average")
+
+    def measure(model, images, labels):
+        policy = policy_of(model)
+        known = policy.thresholds, policy.ensemble
+        wrong = attacks.EarlyExit(*known, loss="margin")
+        objectives = (
+            wrong,
+            attacks.EarlyExit(*known),
+            attacks.AverageExits(),
+            *(attacks.SingleExit(exit_) for exit_ in range(model.num_exits)),
+        )
+        worst = attacks.WorstCase(
+            [pgd.with_objective(each) for each in objectives], wrong
+        )
+        slow = pgd.with_objective(attacks.SlowDown(policy.thresholds))
+        rows = []
+        for name, attack in (
+            ("none", None),
+            ("average attack", pgd),
+            ("wrong answer", worst),
+            ("slow down", slow),
+        ):
+            attacked = images
+            if attack is not None:
+                attacked = evaluation.craft(
+                    model, images, labels, attack, **_options(config)
+                )
+            rows.append(
+                {
+                    "attack": name,
+                    **_what_the_policy_does(model, policy, attacked, labels),
+                }
+            )
+        return {}, {"rows": rows, "thresholds": _plain(policy.thresholds)}
+
+    settings = {
+        **section.to_dict(),
+        "num_validation_examples": len(validation),
+        "attack_settings": _described(pgd),
+    }
+    return Diagnostic(settings, measure)
+
+
+def _what_the_policy_does(model, policy, images, labels):
+    """Return accuracy, mean cost and where images leave, as a row."""
+    costs = np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
+    decision = policy.decide(
+        evaluation.exit_probabilities(model, images, labels)
+    )
+    shares = np.bincount(decision.exit_index, minlength=len(costs))
+    shares = shares / len(images)
+    return {
+        "accuracy": float((decision.label == labels).mean()),
+        "multiply-adds": float(shares @ costs),
+        "share of full cost": float(shares @ costs / costs[-1]),
+        **{
+            f"share at {name}": float(share)
+            for name, share in zip(model.exit_names, shares, strict=True)
+        },
+    }
+
+
+def _plan_transfer(config, model, validation):
+    """Attacks made on this model and on others, each on all of them."""
+    del validation
+    section = config.evaluate.transfer
+    if not section.model_files:
+        raise ValueError(
+            "evaluate.protocols 'transfer' attacks several models: name the "
+            ".keras files of the others in evaluate.transfer.model_files."
+        )
+    others = {
+        file: keras.saving.load_model(_existing(file), compile=False)
+        for file in section.model_files
+    }
+    attack = _attack(config, section.attack)
+    for file, other in others.items():
+        same = (other.input_shape, other.num_classes) == (
+            model.input_shape,
+            model.num_classes,
+        )
+        if not same:
+            raise ValueError(
+                f"{file} takes images {other.input_shape[1:]} of "
+                f"{other.num_classes} classes, expected "
+                f"{model.input_shape[1:]} of {model.num_classes}."
+            )
+
+    def measure(model, images, labels):
+        result = evaluation.transfer_between(
+            {"this model": model, **others},
+            images,
+            labels,
+            attack,
+            section.num_starts,
+            **_options(config),
+        )
+        rows = [
+            {
+                "attack made on": source,
+                **dict(zip(result.targets, map(float, shares), strict=True)),
+            }
+            for source, shares in zip(
+                result.sources, result.matrix, strict=True
+            )
+        ]
+        return {}, {
+            "rows": rows,
+            "num_attacked": result.num_examples,
+            "off_diagonal_mean": result.off_diagonal_mean(),
+        }
+
+    digests = {file: workdir.digest(_existing(file)) for file in others}
+    settings = {
+        **section.to_dict(),
+        "files_sha256": digests,
+        "attack_settings": _described(attack),
+    }
+    return Diagnostic(settings, measure)
+
+
+def _existing(file):
+    path = pathlib.Path(file).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(
+            f"evaluate.transfer.model_files: there is no file {path}."
+        )
+    return path
+
+
+def _run_for_real(model, policy, images, labels, section):
+    costs = np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
     predictor = EarlyExitPredictor(model, policy)
     decision = predictor(images)
     simulated = policy.decide(
@@ -294,4 +452,6 @@ _PLANS = {
     "transferability": _plan_transferability,
     "sensitivity": _plan_sensitivity,
     "early_exit": _plan_early_exit,
+    "early_exit_attacked": _plan_early_exit_attacked,
+    "transfer": _plan_transfer,
 }

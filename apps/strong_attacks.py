@@ -17,6 +17,7 @@ NAMES = (
     "fab_t",
     "square",
     "cw",
+    "cw_linf",
     "auto_attack",
     "auto_attack_plus",
     "auto_attack_rand",
@@ -62,17 +63,16 @@ def build(config, name, objective):
     """
     epsilon = config.evaluate.epsilon
     epsilon = config.attack.epsilon if epsilon is None else epsilon
-    return _BUILDERS[name](
-        config.evaluate.search, epsilon, config.attack.norm, objective
-    )
+    return _BUILDERS[name](config, epsilon, objective)
 
 
 def _apgd(loss):
-    def build(section, epsilon, norm, objective):
+    def build(config, epsilon, objective):
+        section = config.evaluate.search
         return attacks.APGD(
             epsilon,
             section.num_steps,
-            norm,
+            config.attack.norm,
             section.num_restarts,
             objective=objective.with_loss(loss),
         )
@@ -80,11 +80,12 @@ def _apgd(loss):
     return build
 
 
-def _apgd_t(section, epsilon, norm, objective):
+def _apgd_t(config, epsilon, objective):
+    section = config.evaluate.search
     return attacks.TargetedAPGD(
         epsilon,
         section.num_steps,
-        norm,
+        config.attack.norm,
         section.num_restarts,
         num_targets=section.num_targets or None,
         loss=section.targeted_loss,
@@ -92,29 +93,32 @@ def _apgd_t(section, epsilon, norm, objective):
     )
 
 
-def _fab(section, epsilon, norm, objective):
+def _fab(config, epsilon, objective):
+    section = config.evaluate.search
     return attacks.FAB(
         epsilon,
         section.num_steps,
-        norm,
+        config.attack.norm,
         section.num_restarts,
         objective=objective,
     )
 
 
-def _fab_t(section, epsilon, norm, objective):
+def _fab_t(config, epsilon, objective):
+    section = config.evaluate.search
     return attacks.TargetedFAB(
         epsilon,
         section.num_steps,
-        norm,
+        config.attack.norm,
         section.num_restarts,
         num_targets=section.num_targets or None,
         objective=objective,
     )
 
 
-def _square(section, epsilon, norm, objective):
-    _check_linf("square", norm)
+def _square(config, epsilon, objective):
+    _check_linf("square", config)
+    section = config.evaluate.search
     return attacks.Square(
         epsilon,
         section.num_queries,
@@ -123,19 +127,34 @@ def _square(section, epsilon, norm, objective):
     )
 
 
-def _cw(section, epsilon, norm, objective):
+def _cw(config, epsilon, objective):
+    section = config.evaluate.search
     # Its own norm is L2; an L-infinity epsilon says nothing about it.
     return attacks.CW(
         section.cw_c,
         num_steps=section.cw_num_steps,
-        epsilon=epsilon if norm == "l2" else None,
+        epsilon=epsilon if config.attack.norm == "l2" else None,
         objective=objective,
     )
 
 
+def _cw_linf(config, epsilon, objective):
+    _check_linf("cw_linf", config)
+    pgd = attacks.PGD(
+        epsilon,
+        config.attack.step_size,
+        config.evaluate.num_steps,
+        num_restarts=config.evaluate.num_restarts,
+        objective=objective.with_loss("margin"),
+    )
+    # As a search: clean where it fails, as CW itself.
+    return attacks.WorstCase([pgd], objective)
+
+
 def _auto_attack(version):
-    def build(section, epsilon, norm, objective):
-        _check_linf("auto_attack", norm)
+    def build(config, epsilon, objective):
+        _check_linf("auto_attack", config)
+        section = config.evaluate.search
         return attacks.AutoAttack(
             epsilon,
             version,
@@ -149,7 +168,8 @@ def _auto_attack(version):
     return build
 
 
-def _check_linf(name, norm):
+def _check_linf(name, config):
+    norm = config.attack.norm
     if norm != "linf":
         raise ValueError(
             f"evaluate.attacks {name!r} knows the L-infinity norm only, and "
@@ -165,6 +185,7 @@ _BUILDERS = {
     "fab_t": _fab_t,
     "square": _square,
     "cw": _cw,
+    "cw_linf": _cw_linf,
     "auto_attack": _auto_attack("standard"),
     "auto_attack_plus": _auto_attack("plus"),
     "auto_attack_rand": _auto_attack("rand"),

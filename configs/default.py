@@ -236,7 +236,7 @@ def _evaluate():
     return {
         # Which attacks, besides clean images: average, max_average, single
         # (each exit in turn); apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square,
-        # cw, auto_attack, auto_attack_plus, auto_attack_rand, see
+        # cw, cw_linf, auto_attack, auto_attack_plus, auto_attack_rand, see
         # docs/evaluation.md.
         "attacks": ("average", "max_average", "single"),
         "num_steps": 50,
@@ -265,8 +265,8 @@ def _evaluate():
             "cw_c": 1.0,
             "cw_num_steps": 50,
         },
-        # Of the protocols budgeted, transferability, sensitivity, early_exit,
-        # see docs/evaluation.md.
+        # Of the protocols budgeted, transferability, transfer, sensitivity,
+        # early_exit, early_exit_attacked, see docs/evaluation.md.
         "protocols": (),
         "budgeted": {
             # clean, average or max_average.
@@ -281,6 +281,12 @@ def _evaluate():
             "num_starts": 1,
             # Images to attack; 0: all that every exit classifies correctly.
             "subset": 0,
+        },
+        # Between models: .keras files of the others.
+        "transfer": {
+            "model_files": (),
+            "attack": "average",
+            "num_starts": 1,
         },
         "sensitivity": {
             "attack": "average",

@@ -310,10 +310,7 @@ def _ball(record, attack):
     if "attack" not in attack:
         settings = record["settings"]["attack"]
         return settings["epsilon"], settings["norm"]
-    own = attack["attack"]["config"]
-    # Attacks of a single norm do not name it.
-    of_class = "l2" if attack["attack"]["class_name"] == "CW" else "linf"
-    return own["epsilon"], own.get("norm", of_class)
+    return attack["epsilon"], attack["norm"]
 
 
 def _describe(ball):

@@ -51,6 +51,8 @@ _SCHEMA = {
     "attacks[].correct": _DICT,
     "attacks[].attack": _DICT,
     "attacks[].attack.class_name": _TEXT,
+    "attacks[].epsilon": _NUMBER,
+    "attacks[].norm": _TEXT,
     "attacks[].attack.config": _DICT,
     "attacks[].robust_after_each": _LIST,
     "attacks[].robust_after_each[].attack": _TEXT,
@@ -66,6 +68,8 @@ _MAY_BE_MISSING = {
     "attacks[].top5_average",
     "attacks[].correct",
     "attacks[].attack",
+    "attacks[].epsilon",
+    "attacks[].norm",
     "attacks[].robust_after_each",
     "diagnostics",
     "diagnostics[].rows",
@@ -140,6 +144,13 @@ def check(record, file):
     names = [each["name"] for each in record["exits"]]
     count = record["data"]["num_examples"]
     for index, attack in enumerate(record["attacks"]):
+        if attack.get("attack") is not None and not (
+            {"epsilon", "norm"} <= attack.keys()
+        ):
+            raise ValueError(
+                f"{file}: attacks[{index}] has no epsilon and norm. Evaluate "
+                "the run again."
+            )
         if attack.get("correct") is not None:
             place = f"{file}: attacks[{index}].correct"
             _check_correct(place, attack["correct"], names, count)

@@ -15,6 +15,7 @@ ANY = attacks.AverageExits(success="any")
 def config():
     config = tiny_config()
     config.evaluate.epsilon = 0.1
+    config.attack.step_size = 0.02
     config.evaluate.search.update(
         {"num_steps": 30, "num_queries": 40, "num_targets": 5}
     )
@@ -35,6 +36,13 @@ def with_loss(loss):
         ("fab_t", attacks.TargetedFAB(0.1, 30, num_targets=5, objective=ANY)),
         ("square", attacks.Square(0.1, 40, objective=with_loss("margin"))),
         ("cw", attacks.CW(num_steps=50, objective=ANY)),
+        (
+            "cw_linf",
+            attacks.WorstCase(
+                [attacks.PGD(0.1, 0.02, 1, objective=with_loss("margin"))],
+                ANY,
+            ),
+        ),
         (
             "auto_attack",
             attacks.AutoAttack(0.1, "standard", 30, 40, 5, objective=ANY),
@@ -61,7 +69,7 @@ def test_every_name_is_an_attack_with_the_settings(config, name, expected):
 def test_every_name_has_been_seen(config):
     assert set(strong_attacks.NAMES) == {
         *("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square", "cw"),
-        *("auto_attack", "auto_attack_plus", "auto_attack_rand"),
+        *("cw_linf", "auto_attack", "auto_attack_plus", "auto_attack_rand"),
     }
 
 
@@ -90,7 +98,7 @@ def test_in_the_l2_norm(config):
         assert strong_attacks.build(config, name, ANY).norm == "l2"
     # Its epsilon means something there.
     assert strong_attacks.build(config, "cw", ANY).epsilon == 0.1
-    for name in ("square", "auto_attack", "auto_attack_plus"):
+    for name in ("square", "cw_linf", "auto_attack", "auto_attack_plus"):
         with pytest.raises(ValueError, match="knows the L-infinity norm only"):
             strong_attacks.build(config, name, ANY)
 

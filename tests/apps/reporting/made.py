@@ -26,7 +26,12 @@ def searched(name, *top1, kind="APGD", **config):
     """An attack that searches, with settings of its own."""
     config = {"epsilon": 0.1, "num_steps": 20, **config}
     return attack(
-        name, *top1, attack={"class_name": kind, "config": config}, signs=[]
+        name,
+        *top1,
+        attack={"class_name": kind, "config": config},
+        epsilon=config["epsilon"],
+        norm=config.get("norm", "l2" if kind == "CW" else "linf"),
+        signs=[],
     )
 
 
