@@ -1,0 +1,61 @@
+"""Accuracy within budgets."""
+
+from apps.diagnosing import Diagnostic
+from apps.protocols import shared
+from keras_neokd import checks
+from keras_neokd import evaluation
+
+
+def plan(config, model, validation):
+    """Plan the accuracy within budgets, see `protocols.plan`."""
+    del model
+    section = config.evaluate.budgeted
+    shared.need(validation, "budgeted")
+    checks.choice(
+        "evaluate.budgeted.threshold_data",
+        section.threshold_data,
+        ("attacked", "clean"),
+    )
+    attack = shared.attack(config, section.attack)
+    settings = {
+        **section.to_dict(),
+        "num_validation_examples": len(validation),
+        "attack_settings": shared.described(attack),
+    }
+
+    def measure(model, images, labels):
+        result = evaluation.budgeted(
+            model,
+            validation.arrays(),
+            (images, labels),
+            attack,
+            section.threshold_data,
+            section.ensemble,
+            list(section.budgets) or None,
+            **shared.options(config),
+        )
+        rows = [
+            {
+                "budget": float(nominal),
+                "multiply-adds": float(cost),
+                "accuracy": float(accuracy),
+                **{
+                    f"share at {name}": float(share)
+                    for name, share in zip(
+                        model.exit_names, shares, strict=True
+                    )
+                },
+                "thresholds": shared.plain(policy.thresholds),
+            }
+            for nominal, cost, accuracy, shares, policy in zip(
+                result.nominal_costs,
+                result.costs,
+                result.accuracy,
+                result.exit_shares,
+                result.policies,
+                strict=True,
+            )
+        ]
+        return {}, {"rows": rows}
+
+    return Diagnostic(settings, measure)

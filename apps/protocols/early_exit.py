@@ -1,0 +1,170 @@
+"""A policy run for real, and attacked by those who know it."""
+
+import numpy as np
+
+from apps.diagnosing import Diagnostic
+from apps.protocols import shared
+from keras_neokd import attacks
+from keras_neokd import checks
+from keras_neokd import evaluation
+from keras_neokd.evaluation.budgeted import shares_for_budget
+from keras_neokd.evaluation.budgeted import thresholds
+from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.inference import EarlyExitPredictor
+
+_PERCENTILES = (50, 90, 99)
+
+
+def plan(config, model, validation):
+    """Plan a run stage by stage, see `protocols.plan`."""
+    section = config.evaluate.early_exit
+    policy_of = _policy_planner(config, model, validation, "early_exit")
+    for name in ("num_calls", "batch_size"):
+        checks.integer(f"evaluate.early_exit.{name}", section[name], 1)
+
+    def measure(model, images, labels):
+        policy = policy_of(model)
+        return {}, _run_for_real(model, policy, images, labels, section)
+
+    settings = {
+        **section.to_dict(),
+        "num_validation_examples": len(validation),
+    }
+    return Diagnostic(settings, measure)
+
+
+def plan_attacked(config, model, validation):
+    """Plan attacks by someone who knows the thresholds."""
+    section = config.evaluate.early_exit
+    policy_of = _policy_planner(
+        config, model, validation, "early_exit_attacked"
+    )
+    pgd = shared.attack(config, "average")
+
+    def measure(model, images, labels):
+        policy = policy_of(model)
+        known = policy.thresholds, policy.ensemble
+        wrong = attacks.EarlyExit(*known, loss="margin")
+        objectives = (
+            wrong,
+            attacks.EarlyExit(*known),
+            attacks.AverageExits(),
+            *(attacks.SingleExit(exit_) for exit_ in range(model.num_exits)),
+        )
+        worst = attacks.WorstCase(
+            [pgd.with_objective(each) for each in objectives], wrong
+        )
+        slow = pgd.with_objective(attacks.SlowDown(policy.thresholds))
+        rows = []
+        for name, attack in (
+            ("none", None),
+            ("average attack", pgd),
+            ("wrong answer", worst),
+            ("slow down", slow),
+        ):
+            attacked = images
+            if attack is not None:
+                attacked = evaluation.craft(
+                    model, images, labels, attack, **shared.options(config)
+                )
+            rows.append(
+                {
+                    "attack": name,
+                    **_what_the_policy_does(model, policy, attacked, labels),
+                }
+            )
+        return {}, {"rows": rows, "thresholds": shared.plain(policy.thresholds)}
+
+    settings = {
+        **section.to_dict(),
+        "num_validation_examples": len(validation),
+        "attack_settings": shared.described(pgd),
+    }
+    return Diagnostic(settings, measure)
+
+
+def _policy_planner(config, model, validation, name):
+    """Return a function of the model that sets thresholds on validation."""
+    section = config.evaluate.early_exit
+    shared.need(validation, name)
+    share = checks.number(
+        "evaluate.early_exit.share_of_cost", section.share_of_cost, above=0
+    )
+    costs = np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
+    shares = shares_for_budget(share * costs[-1], costs)
+
+    def policy_of(model):
+        confidences = evaluation.exit_probabilities(
+            model, *validation.arrays(), config.evaluate.batch_size
+        ).max(axis=2)
+        return ExitPolicy(thresholds(confidences, shares), section.ensemble)
+
+    return policy_of
+
+
+def _run_for_real(model, policy, images, labels, section):
+    costs = np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
+    predictor = EarlyExitPredictor(model, policy)
+    decision = predictor(images)
+    simulated = policy.decide(
+        evaluation.exit_probabilities(model, images, labels)
+    )
+    seconds = evaluation.exit_latency(model, images, section.num_calls)
+    early, full = evaluation.throughput(
+        model, policy, images, min(section.batch_size, len(images))
+    )
+    shares = np.bincount(decision.exit_index, minlength=len(costs))
+    shares = shares / len(images)
+    rows = [
+        {
+            "exit": name,
+            "share": float(shares[index]),
+            "multiply-adds": float(costs[index]),
+            **{
+                f"p{each} ms": round(
+                    1e3 * float(np.percentile(seconds[index], each)), 3
+                )
+                for each in _PERCENTILES
+            },
+        }
+        for index, name in enumerate(model.exit_names)
+    ]
+    return {
+        "rows": rows,
+        "thresholds": shared.plain(policy.thresholds),
+        "accuracy": float((decision.label == labels).mean()),
+        "share_of_full_cost": float(shares @ costs / costs[-1]),
+        "decisions_unlike_simulation": int(
+            (
+                (decision.exit_index != simulated.exit_index)
+                | (decision.label != simulated.label)
+            ).sum()
+        ),
+        "images_per_second": round(float(early), 1),
+        "images_per_second_of_last_exit": round(float(full), 1),
+    }
+
+
+def _what_the_policy_does(model, policy, images, labels):
+    """Return accuracy, mean cost and where images leave, as a row."""
+    costs = np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
+    decision = policy.decide(
+        evaluation.exit_probabilities(model, images, labels)
+    )
+    shares = np.bincount(decision.exit_index, minlength=len(costs))
+    shares = shares / len(images)
+    return {
+        "accuracy": float((decision.label == labels).mean()),
+        "multiply-adds": float(shares @ costs),
+        "share of full cost": float(shares @ costs / costs[-1]),
+        **{
+            f"share at {name}": float(share)
+            for name, share in zip(model.exit_names, shares, strict=True)
+        },
+    }

@@ -1,0 +1,49 @@
+"""What several protocols need."""
+
+import numpy as np
+
+from apps import building
+
+
+def attack(config, name):
+    """Return an attack as `config.evaluate` sets it; `None` for clean."""
+    if name == "clean":
+        return None
+    section = config.evaluate
+    epsilon = section.epsilon
+    return building.build_attack(
+        config,
+        name=name,
+        epsilon=config.attack.epsilon if epsilon is None else epsilon,
+        num_steps=section.num_steps,
+        num_restarts=section.num_restarts,
+    )
+
+
+def described(attack):
+    """Return an attack as text, for the settings of an entry."""
+    return "none" if attack is None else repr(attack)
+
+
+def plain(values):
+    """Return thresholds as JSON has them: None for infinity."""
+    return [None if np.isinf(each) else float(each) for each in values]
+
+
+def options(config):
+    """Return the arguments that evaluations share."""
+    return {
+        "batch_size": config.evaluate.batch_size,
+        "seed": config.evaluate.seed,
+    }
+
+
+def need(validation, name):
+    """Raise `ValueError` if there are no validation images."""
+    if validation is None or not len(validation):
+        raise ValueError(
+            f"evaluate.protocols {name!r} sets thresholds on validation "
+            "images, and this run has none: train with "
+            "--config.data.validation_size, which holds images out of "
+            "training."
+        )
