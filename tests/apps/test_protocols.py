@@ -149,7 +149,68 @@ def test_an_exit_is_a_row(config, model, images_and_labels):
     assert numbers["share_of_full_cost"] == pytest.approx(spent / costs[-1])
 
 
-@pytest.mark.parametrize("name", ["budgeted", "early_exit"])
+def test_an_attack_on_the_policy_is_a_row(config, model, images_and_labels):
+    config.attack.epsilon = 0.3
+    config.evaluate.num_steps = 10
+    numbers, _ = measured(
+        config, model, "early_exit_attacked", images_and_labels
+    )
+    rows = {row["attack"]: row for row in numbers["rows"]}
+    assert list(rows) == ["none", "average attack", "wrong answer", "slow down"]
+    policy = ExitPolicy(
+        [np.inf if each is None else each for each in numbers["thresholds"]]
+    )
+    decision = policy.decide(
+        evaluation.exit_probabilities(model, *images_and_labels)
+    )
+    correct = decision.label == images_and_labels[1]
+    assert rows["none"]["accuracy"] == pytest.approx(correct.mean())
+    # Who knows the thresholds is no weaker than who does not.
+    known, unknown = rows["wrong answer"], rows["average attack"]
+    assert known["accuracy"] <= unknown["accuracy"]
+    assert rows["slow down"]["multiply-adds"] >= rows["none"]["multiply-adds"]
+    for row in rows.values():
+        assert sum(row[f"share at {name}"] for name in EXITS) == pytest.approx(
+            1
+        )
+
+
+def test_a_model_that_was_attacked_is_a_row(
+    config, model, images_and_labels, tmp_path
+):
+    file = str(tmp_path / "other.keras")
+    model.save(file)
+    config.evaluate.transfer.model_files = (file,)
+    numbers, _ = measured(config, model, "transfer", images_and_labels)
+    assert [row["attack made on"] for row in numbers["rows"]] == [
+        "this model",
+        file,
+    ]
+    # The other one is the same model.
+    shares = {row[name] for row in numbers["rows"] for name in list(row)[1:]}
+    assert len(shares) == 1
+    assert numbers["off_diagonal_mean"] in shares
+
+
+def test_models_to_transfer_to_are_checked(config, model, tmp_path):
+    config.evaluate.protocols = ("transfer",)
+    with pytest.raises(ValueError, match="name the .keras files of the others"):
+        planned(config, model)
+    config.evaluate.transfer.model_files = (str(tmp_path / "x.keras"),)
+    with pytest.raises(FileNotFoundError, match="there is no file .*x.keras"):
+        planned(config, model)
+    other = tiny_config()
+    other.model.input_shape = (32, 32, 1)
+    file = str(tmp_path / "other.keras")
+    building.build_model(other).save(file)
+    config.evaluate.transfer.model_files = (file,)
+    with pytest.raises(ValueError, match=r"takes images \(32, 32, 1\)"):
+        planned(config, model)
+
+
+@pytest.mark.parametrize(
+    "name", ["budgeted", "early_exit", "early_exit_attacked"]
+)
 def test_thresholds_need_validation_images(config, model, name):
     config.evaluate.protocols = (name,)
     config.data.validation_size = 0
