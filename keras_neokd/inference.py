@@ -78,14 +78,17 @@ class EarlyExitPredictor:
             np.zeros(count, "int64"),
             np.zeros(count, "float32"),
         )
-        rows, tensors, votes = np.arange(count), [images], 0.0
+        rows, votes = np.arange(count), 0.0
+        # What a stage hands on stays on its device; `places` are the rows of
+        # it that undecided images have.
+        tensors, places = [images], rows
         bounds = (*self.policy.thresholds, -math.inf)
         for index, (stage, bound) in enumerate(
             zip(self._stages, bounds, strict=True)
         ):
             if not len(rows):
                 break
-            probabilities, *tensors = _padded(stage, tensors)
+            probabilities, tensors = _run(stage, tensors, places)
             before = votes if self.policy.ensemble else 0.0
             votes = before + probabilities
             confidence = probabilities.max(axis=1)
@@ -95,7 +98,7 @@ class EarlyExitPredictor:
             decision.confidence[rows[leaves]] = confidence[leaves]
             stays = ~leaves
             rows, votes = rows[stays], votes[stays]
-            tensors = [each[stays] for each in tensors]
+            places = np.flatnonzero(stays)
         if len(rows):
             raise ValueError(
                 f"The last exit returned NaN for {len(rows)} of {count} "
@@ -117,12 +120,27 @@ def _as_list(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def _padded(stage, tensors):
-    """Call a stage on rows, padded to one of few sizes."""
-    count = len(tensors[0])
+def _run(stage, tensors, places):
+    """Call a stage on some rows, padded to one of few sizes.
+
+    Args:
+        stage: what `_compiled` returned.
+        tensors: what the stage before handed on.
+        places: the rows to go on with, at least one.
+
+    Returns:
+        Tuple of the softmax of the exit for these rows, in NumPy, and what
+        the stage hands on, padding included.
+    """
+    count = len(places)
     size = 1 << (count - 1).bit_length()
     if size > _LARGEST_POWER:
         size = -(-count // _LARGEST_POWER) * _LARGEST_POWER
-    places = np.minimum(np.arange(size), count - 1)
-    outputs = stage(*(each[places] for each in tensors))
-    return [ops.convert_to_numpy(each)[:count] for each in outputs]
+    padded = places[np.minimum(np.arange(size), count - 1)]
+    if not np.array_equal(padded, np.arange(len(tensors[0]))):
+        tensors = [
+            ops.take(ops.convert_to_tensor(each), padded, axis=0)
+            for each in tensors
+        ]
+    probabilities, *tensors = stage(*tensors)
+    return ops.convert_to_numpy(probabilities)[:count], tensors

@@ -43,6 +43,7 @@ def tables(titled):
         *_worst_cases(titled),
         *_searches(titled),
         *_protocols(titled),
+        *_savings(titled),
         *_costs(titled),
         *_runs(titled),
         *_signs(titled),
@@ -217,6 +218,48 @@ def _protocols(titled):
                     digits=4,
                     note=_numbers(entry),
                 )
+
+
+def _savings(titled):
+    """What one model saves against another at equal accuracy (Figure 2)."""
+    for data, group in by_data(titled):
+        curves = {}
+        for title, record in group.items():
+            for entry in record.get("diagnostics") or ():
+                if entry["name"] == "budgeted":
+                    attack = entry["settings"]["attack"]
+                    curves.setdefault(attack, {})[title] = entry["rows"]
+        for attack, by_title in curves.items():
+            rows = [
+                [first, second, *_saving(by_title[first], by_title[second])]
+                for first in by_title
+                for second in by_title
+                if first != second
+            ]
+            rows = [row for row in rows if row[-1] > 0]
+            if rows:
+                yield Table(
+                    "Multiply-adds saved (%) at the highest accuracy that "
+                    f"both reach; {readable(attack)}, {data}",
+                    ["model", "against", "accuracy (%)", "saved (%)"],
+                    rows,
+                )
+
+
+def _saving(rows, others):
+    """Return accuracy and saving in %, from the rows of two curves."""
+    accuracy = min(
+        max(row["accuracy"] for row in curve) for curve in (rows, others)
+    )
+    cost, other = (
+        min(
+            row["multiply-adds"]
+            for row in curve
+            if row["accuracy"] >= accuracy
+        )
+        for curve in (rows, others)
+    )
+    return [100 * accuracy, 100 * (1 - cost / other)]
 
 
 def _costs(titled):

@@ -185,6 +185,39 @@ def test_without_an_attack_there_is_no_worst_case():
     assert not any(title.startswith(LOWEST) for title in tables(a=clean))
 
 
+# Budgets of two models.
+
+
+def curve(*points):
+    rows = [
+        {"multiply-adds": cost, "accuracy": accuracy}
+        for cost, accuracy in points
+    ]
+    settings = {"attack": "average"}
+    return {"name": "budgeted", "settings": settings, "rows": rows}
+
+
+def test_a_model_saves_what_another_costs_more_at_equal_accuracy():
+    # The paper's figure: 41.21 % at 10.59 against 20.46.
+    ours = curve((10.59e6, 0.4121), (21e6, 0.45))
+    theirs = curve((12e6, 0.40), (20.46e6, 0.4121))
+    found = tables(
+        ours=made.record("a", diagnostics=[ours]),
+        theirs=made.record("b", diagnostics=[theirs]),
+    )
+    (table,) = (
+        table for title, table in found.items() if "saved" in title
+    )
+    assert table.rows == [
+        ["ours", "theirs", pytest.approx(41.21), pytest.approx(48.24, abs=0.01)]
+    ]
+
+
+def test_a_single_model_saves_nothing():
+    alone = made.record(diagnostics=[curve((1e6, 0.5))])
+    assert not any("saved" in title for title in tables(a=alone))
+
+
 # Everything else.
 
 
