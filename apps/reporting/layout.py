@@ -253,9 +253,7 @@ def _saving(rows, others):
     )
     cost, other = (
         min(
-            row["multiply-adds"]
-            for row in curve
-            if row["accuracy"] >= accuracy
+            row["multiply-adds"] for row in curve if row["accuracy"] >= accuracy
         )
         for curve in (rows, others)
     )

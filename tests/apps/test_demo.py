@@ -157,7 +157,7 @@ def test_a_missing_model_is_named(run, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"attacks": ("cw",)}, r"attack.*cw.*max_average"),
+        ({"attacks": ("deepfool",)}, r"attack.*deepfool.*max_average"),
         ({"num_steps": 0}, "num_steps.*>= 1"),
         ({"num_examples": 0}, "num_examples.*>= 1"),
         ({"epsilon": -0.1}, "epsilon.*>= 0"),

@@ -107,9 +107,9 @@ def test_what_comes_back_is_clean_or_fools_every_exit():
     ("arguments", "error", "message"),
     [
         (
-            {"version": "rand"},
+            {"version": "fast"},
             ValueError,
-            r"Unknown `version` 'rand': .*\['standard', 'plus'\]",
+            r"Unknown `version` 'fast': .*\['standard', 'plus', 'rand'\]",
         ),
         ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
         ({"epsilon": 8}, ValueError, "Did you mean epsilon=8/255"),

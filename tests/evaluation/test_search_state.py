@@ -148,12 +148,20 @@ def test_what_was_done_is_not_done_again(model, labels, advances, tmp_path):
     assert advances.calls == 0
 
 
-def test_a_file_is_written_now_and_then_only(
+def test_a_file_is_written_now_and_then_and_at_the_end(
     model, labels, tmp_path, monkeypatch
 ):
+    written = []
+    write = search_state.SearchState.write
+    monkeypatch.setattr(
+        search_state.SearchState,
+        "write",
+        lambda state: (written.append(1), write(state)),
+    )
     monkeypatch.setattr(search_state, "_SECONDS_BETWEEN_SAVES", 1e6)
     run(model, labels, Walk(0.1), tmp_path / "state.npz")
-    assert not list(tmp_path.iterdir())
+    assert len(written) == 1
+    assert [each.name for each in tmp_path.iterdir()] == ["state.npz"]
 
 
 def test_a_folder_is_made_and_nothing_left_but_the_file(

@@ -205,9 +205,7 @@ def test_a_model_saves_what_another_costs_more_at_equal_accuracy():
         ours=made.record("a", diagnostics=[ours]),
         theirs=made.record("b", diagnostics=[theirs]),
     )
-    (table,) = (
-        table for title, table in found.items() if "saved" in title
-    )
+    (table,) = (table for title, table in found.items() if "saved" in title)
     assert table.rows == [
         ["ours", "theirs", pytest.approx(41.21), pytest.approx(48.24, abs=0.01)]
     ]
