@@ -453,11 +453,14 @@ def test_an_unknown_attack_is_refused():
 
 def test_both_memory_formats_give_the_same_step():
     x, y = small_batch()
+    # Rounding of float32 depends on the number of threads, and batch norm of
+    # so few images enlarges it.
+    x = x.double()
     x_adv = torch_baseline.random_start(x, 0.03)
-    weights = MSDNet().state_dict()
+    weights = MSDNet().double().state_dict()
     results = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        model = MSDNet()
+        model = MSDNet().double()
         model.load_state_dict(weights)
         model.to(memory_format=memory_format)
         logs = make_step(model, x, y, x_adv=x_adv, memory_format=memory_format)
@@ -465,7 +468,7 @@ def test_both_memory_formats_give_the_same_step():
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
     for key, value in results[0][1].items():
         torch.testing.assert_close(
-            value, results[1][1][key], atol=1e-3, rtol=1e-2
+            value, results[1][1][key], atol=1e-4, rtol=1e-3
         )
 
 
