@@ -291,6 +291,22 @@ PAIRS = {
             resc_schedule=False,
         ),
     ),
+    "square_l2": Pair(
+        lambda s, o: attacks.Square(
+            s.epsilon_l2,
+            s.num_queries,
+            norm="l2",
+            objective=o.with_loss("margin"),
+        ),
+        _torchattacks(
+            "Square",
+            norm="L2",
+            eps=_epsilon_l2,
+            n_queries=lambda settings, _: settings.num_queries,
+            seed=_seed,
+            resc_schedule=False,
+        ),
+    ),
     "cw": Pair(
         lambda s, o: attacks.CW(s.c, objective=o),
         _torchattacks("CW", c=lambda settings, _: settings.c),

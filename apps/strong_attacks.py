@@ -117,11 +117,11 @@ def _fab_t(config, epsilon, objective):
 
 
 def _square(config, epsilon, objective):
-    _check_linf("square", config)
     section = config.evaluate.search
     return attacks.Square(
         epsilon,
         section.num_queries,
+        config.attack.norm,
         section.num_restarts,
         objective=objective.with_loss("margin"),
     )
@@ -139,7 +139,11 @@ def _cw(config, epsilon, objective):
 
 
 def _cw_linf(config, epsilon, objective):
-    _check_linf("cw_linf", config)
+    if config.attack.norm != "linf":
+        raise ValueError(
+            "evaluate.attacks 'cw_linf' knows the L-infinity norm only, and "
+            f"attack.norm is {config.attack.norm!r}. Take 'cw' instead."
+        )
     pgd = attacks.PGD(
         epsilon,
         config.attack.step_size,
@@ -153,7 +157,6 @@ def _cw_linf(config, epsilon, objective):
 
 def _auto_attack(version):
     def build(config, epsilon, objective):
-        _check_linf("auto_attack", config)
         section = config.evaluate.search
         return attacks.AutoAttack(
             epsilon,
@@ -162,19 +165,11 @@ def _auto_attack(version):
             section.num_queries,
             section.num_targets or None,
             section.targeted_loss,
+            config.attack.norm,
             objective,
         )
 
     return build
-
-
-def _check_linf(name, config):
-    norm = config.attack.norm
-    if norm != "linf":
-        raise ValueError(
-            f"evaluate.attacks {name!r} knows the L-infinity norm only, and "
-            f"attack.norm is {norm!r}. Leave it out."
-        )
 
 
 _BUILDERS = {

@@ -39,7 +39,7 @@ class AutoAttack(WorstCase):
     has to fool all of them: see `AverageExits` on `success`.
 
     Args:
-        epsilon: radius of the L-infinity ball, in pixel units.
+        epsilon: radius of the ball, in pixel units.
         version: `"standard"` (default), `"plus"` or `"rand"`.
         num_steps: of APGD and FAB. Defaults to 100.
         num_queries: of Square. Defaults to 5,000.
@@ -47,6 +47,7 @@ class AutoAttack(WorstCase):
             Defaults to 9.
         loss: of APGD-T: `"dlr"` (default), which needs 4 classes, or
             `"margin"`. `"plus"` and `"rand"` need 3 classes for APGD-DLR.
+        norm: of all of them, `"linf"` (default) or `"l2"`.
         objective: which exits, and when an image counts as fooled; its loss
             is not used. Defaults to `AverageExits()`.
 
@@ -63,6 +64,7 @@ class AutoAttack(WorstCase):
         num_queries=5_000,
         num_targets=9,
         loss="dlr",
+        norm="linf",
         objective=None,
     ):
         self.version = checks.choice("version", version, _MEMBERS)
@@ -70,6 +72,7 @@ class AutoAttack(WorstCase):
         self.num_queries = num_queries
         self.num_targets = num_targets
         self.loss = loss
+        self.norm = norm
         objective = check_objective(objective)
         restarts = _RESTARTS[version]
 
@@ -77,7 +80,8 @@ class AutoAttack(WorstCase):
             return APGD(
                 epsilon,
                 num_steps,
-                num_restarts=restarts,
+                norm,
+                restarts,
                 objective=objective.with_loss(loss),
                 num_draws=_DRAWS[version],
             )
@@ -91,6 +95,7 @@ class AutoAttack(WorstCase):
                 return TargetedAPGD(
                     epsilon,
                     num_steps,
+                    norm,
                     num_targets=num_targets,
                     loss=loss,
                     objective=objective,
@@ -99,19 +104,22 @@ class AutoAttack(WorstCase):
                 return FAB(
                     epsilon,
                     num_steps,
-                    num_restarts=restarts,
+                    norm,
+                    restarts,
                     objective=objective,
                 )
             if name == "fab-t":
                 return TargetedFAB(
                     epsilon,
                     num_steps,
+                    norm,
                     num_targets=num_targets,
                     objective=objective,
                 )
             return Square(
                 epsilon,
                 num_queries,
+                norm=norm,
                 objective=objective.with_loss("margin"),
             )
 

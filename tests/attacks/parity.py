@@ -30,6 +30,7 @@ RECORDED = {
     "fab_l2": 0.23,
     "fab_t": 0.235,
     "square": 0.565,
+    "square_l2": 0.52,
     "cw": 0.23,
 }
 
@@ -55,6 +56,12 @@ OURS = {
     ),
     "square": attacks.Square(
         EPSILON, NUM_QUERIES, objective=OBJECTIVE.with_loss("margin")
+    ),
+    "square_l2": attacks.Square(
+        EPSILON_L2,
+        NUM_QUERIES,
+        norm="l2",
+        objective=OBJECTIVE.with_loss("margin"),
     ),
     "cw": attacks.CW(c=0.3, objective=OBJECTIVE),
 }

@@ -15,13 +15,13 @@ SHAPE = (4, 3, 2)
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2])
 
 
-def two_exits(num_classes=5, **arguments):
-    return search_reference.QuadraticExits(2, SHAPE, num_classes, **arguments)
+def two_exits(num_classes=5, shape=SHAPE, **arguments):
+    return search_reference.QuadraticExits(2, shape, num_classes, **arguments)
 
 
-def some_images(count=8):
+def some_images(count=8, shape=SHAPE):
     rng = np.random.default_rng(7)
-    return rng.uniform(size=(count, *SHAPE)).astype("float32")
+    return rng.uniform(size=(count, *shape)).astype("float32")
 
 
 def predicted(model, images):

@@ -327,6 +327,100 @@ def square(example, epsilon, sides, run=0):
     return {"found": x if example.fooled(x) else None, "x": x, "best": best}
 
 
+def square_l2(example, epsilon, sides, run=0):
+    """One run of the square attack in L2, as `square`.
+
+    Written after the equations and pseudo-code of the paper (section 3.3):
+    pixel by pixel where the library works with masks.
+    """
+    clean = example.image
+    height, width, channels = clean.shape
+    key = reference.bits_of_words(example.key, run)
+    x = scaled(clean, first_bumps(clean.shape, key), epsilon)
+    best = example.value_and_gradient(x)[0]
+    for query, side in enumerate(sides):
+        if example.fooled(x):
+            break
+        numbers = reference.example_uniform(
+            [reference.bits_of_words(key, query)], (5 + channels,)
+        )[0]
+        corners = [
+            int(share * (size - side))
+            for share, size in zip(
+                numbers[:4], (height, width, height, width), strict=True
+            )
+        ]
+        to, out_of = (
+            (slice(row, row + side), slice(column, column + side))
+            for row, column in (corners[:2], corners[2:])
+        )
+        change = x - clean
+        both = np.zeros((height, width, 1))
+        both[to] = both[out_of] = 1
+        unused = max(epsilon**2 - (change**2).sum(), 0) / channels
+        bump = bumps(side)
+        bump = bump.T if numbers[4] < 0.5 else bump
+        new = np.zeros((side, side, channels))
+        for channel in range(channels):
+            there = ((change * both)[..., channel] ** 2).sum()
+            kept = change[to][..., channel]
+            kept = kept / (np.linalg.norm(kept) + 1e-12)
+            sign = -1 if numbers[5 + channel] < 0.5 else 1
+            mixed = sign * bump + kept
+            mixed = mixed / (np.linalg.norm(mixed) + 1e-12)
+            new[..., channel] = mixed * np.sqrt(unused + there)
+        change = change.copy()
+        change[out_of] = 0
+        change[to] = new
+        candidate = scaled(clean, change, epsilon)
+        score = example.value_and_gradient(candidate)[0]
+        if score > best or example.fooled(candidate):
+            x, best = candidate, score
+    return {"found": x if example.fooled(x) else None, "x": x, "best": best}
+
+
+def scaled(clean, change, epsilon):
+    """The image after a change of length epsilon."""
+    change = change / (np.linalg.norm(change) + 1e-12) * epsilon
+    return np.clip(clean + change, 0, 1)
+
+
+def first_bumps(shape, key):
+    """Bumps all over the image, each with its own sign and direction."""
+    height, width, channels = shape
+    side = max(min(height, width) // 5, 1)
+    rows, columns = height // side, width // side
+    top, left = (height - rows * side) // 2, (width - columns * side) // 2
+    drawn = reference.example_uniform([key], (rows, columns, 1 + channels))[0]
+    change = np.zeros(shape)
+    for i in range(rows):
+        for j in range(columns):
+            bump = bumps(side).T if drawn[i, j, 0] < 0.5 else bumps(side)
+            signs = np.where(drawn[i, j, 1:] < 0.5, -1, 1)
+            start = top + i * side, left + j * side
+            change[start[0] : start[0] + side, start[1] : start[1] + side] = (
+                bump[..., None] * signs
+            )
+    return change
+
+
+def bumps(side):
+    """Two bumps of opposite sign, one above the other, of length 1."""
+    parts = []
+    for rows in (side // 2, side - side // 2):
+        part = np.zeros((rows, side))
+        for (i, j), _ in np.ndenumerate(part):
+            # Rings grow from the centre, each cut off at the edge; all of
+            # them that reach a pixel add to it.
+            ring = max(abs(i - rows // 2), abs(j - side // 2))
+            last = max(rows // 2, side // 2)
+            part[i, j] = sum(1 / (k + 1) ** 2 for k in range(ring, last + 1))
+        norm = np.linalg.norm(part)
+        parts.append(part / norm if norm else part)
+    both = np.concatenate([parts[0], -parts[1]])
+    return both / np.linalg.norm(both)
+
+
 # CW.
 
 

@@ -81,13 +81,14 @@ def test_settings_reach_the_attacks_they_are_of():
 @pytest.mark.parametrize("version", ["standard", "plus"])
 def test_round_trip_keeps_the_attacks(version):
     attack = attacks.AutoAttack(
-        0.1, version, 5, 50, None, "margin", attacks.SingleExit(1)
+        0.1, version, 5, 50, None, "margin", "l2", attacks.SingleExit(1)
     )
     text = json.dumps(keras.saving.serialize_keras_object(attack))
     loaded = keras.saving.deserialize_keras_object(json.loads(text))
     assert type(loaded) is attacks.AutoAttack
     assert repr(loaded) == repr(attack)
     assert repr(loaded.members) == repr(attack.members)
+    assert {each.norm for each in loaded.members} == {"l2"}
 
 
 def test_what_comes_back_is_clean_or_fools_every_exit():

@@ -35,6 +35,7 @@ SLOW_ATTACKS = [
     attacks.FAB(norm="l2", num_restarts=2, **FEW),
     attacks.TargetedFAB(**FEW),
     attacks.TargetedFAB(norm="l2", num_targets=1, **FEW),
+    attacks.Square(0.2, num_queries=3, norm="l2", num_restarts=2),
     attacks.CW(epsilon=0.2, num_steps=5, learning_rate=0.1),
     attacks.MaxAverage(attacks.APGD(**FEW)),
     attacks.AutoAttack(0.2, num_steps=3, num_queries=6),

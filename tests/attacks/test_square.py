@@ -7,7 +7,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import randomness
-from keras_neokd.attacks import square
+from keras_neokd.attacks import square_changes
 from tests.attacks import running
 from tests.attacks import search_reference
 
@@ -18,9 +18,10 @@ def square_of(**arguments):
     return attacks.Square(**{"epsilon": EPSILON, "num_queries": 40} | arguments)
 
 
-def batch():
+def batch(shape=running.SHAPE):
     """A model, images, and labels that are right."""
-    model, images = running.two_exits(), running.some_images()
+    model = running.two_exits(shape=shape)
+    images = running.some_images(shape=shape)
     return model, images, running.predicted(model, images)
 
 
@@ -81,7 +82,7 @@ def test_sides_fit_into_the_image(height, width, area, first, last):
 def test_windows_lie_in_the_image_and_have_one_sign_per_channel():
     keys = randomness.host_bits(2, np.arange(300)).view("int32")
     draw = backend.compile_function(
-        lambda keys, side: square._square(keys, side, (6, 4, 3)), []
+        lambda keys, side: changed_square(keys, side, (6, 4, 3)), []
     )
     for side in (1, 3, 4):
         windows = ops.convert_to_numpy(
@@ -96,6 +97,13 @@ def test_windows_lie_in_the_image_and_have_one_sign_per_channel():
         }
         # Both signs are as likely: the standard error is 0.03.
         assert abs(windows.sum() / (300 * 3 * side**2)) < 0.12
+
+
+def changed_square(keys, side, shape):
+    """What one query adds to a grey image, in units of epsilon."""
+    grey = ops.broadcast_to(0.5, (300, *shape))
+    changes = square_changes.Squares(0.125, ops.reshape(side, (1,)))
+    return (changes.propose(grey, grey, keys, 0) - grey) / 0.125
 
 
 def corner_of(window, side):
@@ -113,13 +121,21 @@ def corner_of(window, side):
 # The algorithm.
 
 
-@pytest.mark.parametrize("loss", ["margin", "cross_entropy"])
-def test_a_run_to_its_end_equals_plain_numpy(loss):
-    model, images, labels = batch()
+# Windows in L2 are three pixels wide at least, and should have room to move.
+SHAPES = {"linf": running.SHAPE, "l2": (6, 7, 2)}
+RUNS = {"linf": search_reference.square, "l2": search_reference.square_l2}
+
+
+@pytest.mark.parametrize(
+    ("norm", "loss"),
+    [("linf", "margin"), ("linf", "cross_entropy"), ("l2", "margin")],
+)
+def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
+    model, images, labels = batch(SHAPES[norm])
     objective = running.NeverFooled(loss=loss)
-    attack = square_of(num_queries=120, objective=objective)
+    attack = square_of(num_queries=120, norm=norm, objective=objective)
     expected = [
-        search_reference.square(each, EPSILON, attack.sides(4, 3))
+        RUNS[norm](each, EPSILON, attack.sides(*SHAPES[norm][:2]))
         for each in running.examples(
             model, images, labels, seed=5, loss=loss, success="never"
         )
@@ -133,19 +149,28 @@ def test_a_run_to_its_end_equals_plain_numpy(loss):
         )
 
 
-@pytest.mark.parametrize("success", ["all", "any"])
-def test_what_comes_back_equals_plain_numpy(success):
-    model, images, labels = batch()
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "success"),
+    [
+        ("linf", EPSILON, "all"),
+        ("linf", EPSILON, "any"),
+        ("l2", 0.5, "all"),
+    ],
+)
+def test_what_comes_back_equals_plain_numpy(norm, epsilon, success):
+    model, images, labels = batch(SHAPES[norm])
     objective = attacks.AverageExits(loss="margin", success=success)
-    attack = square_of(num_restarts=2, objective=objective)
-    sides = attack.sides(4, 3)
+    attack = square_of(
+        epsilon=epsilon, norm=norm, num_restarts=2, objective=objective
+    )
+    sides = attack.sides(*SHAPES[norm][:2])
     expected, winners = [], set()
     for each in running.examples(
         model, images, labels, loss="margin", success=success
     ):
 
         def run(number, each=each):
-            found = search_reference.square(each, EPSILON, sides, number)
+            found = RUNS[norm](each, epsilon, sides, number)
             if found["found"] is not None:
                 winners.add(number)
             return found["found"]
@@ -159,6 +184,52 @@ def test_what_comes_back_equals_plain_numpy(success):
     np.testing.assert_allclose(received, expected, atol=1e-5)
     found = (expected != images).any(axis=(1, 2, 3))
     assert 0 < found.sum() < len(images)
+
+
+def test_in_l2_the_windows_have_a_centre():
+    sides = square_of(num_queries=10_000, norm="l2").sides(32, 32)
+    # As in L-infinity, but odd and at least 3.
+    for query, side in {
+        0: 29,
+        11: 21,
+        51: 15,
+        501: 7,
+        2001: 5,
+        9999: 3,
+    }.items():
+        assert sides[query] == side, query
+    assert set(square_of(norm="l2").sides(4, 4)) == {3, 4}
+    assert set(square_of(norm="l2").sides(2, 2)) == {2}
+
+
+def test_bumps_of_the_paper():
+    np.testing.assert_allclose(
+        square_changes.bumps(3) * np.sqrt(2),
+        np.array([[0.25, 1.25, 0.25], [-0.25] * 3, [-0.25, -1.25, -0.25]])
+        / np.sqrt([[1.6875], [1.875], [1.875]]),
+        atol=1e-6,
+    )
+    for side in (1, 2, 5, 6):
+        np.testing.assert_allclose(
+            square_changes.bumps(side), search_reference.bumps(side)
+        )
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (9, 7, 2)])
+def test_first_bumps_cover_images_of_any_size(shape):
+    clean = ops.broadcast_to(0.5, (3, *shape))
+    keys = randomness.host_bits(1, np.arange(3)).view("int32")
+    windows = square_changes.Windows(0.25, np.array([3]))
+    received = windows.first(clean, ops.convert_to_tensor(keys))
+    expected = [
+        search_reference.scaled(
+            np.full(shape, 0.5), search_reference.first_bumps(shape, key), 0.25
+        )
+        for key in keys.tolist()
+    ]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(received), expected, atol=1e-6
+    )
 
 
 def test_no_gradient_is_needed():

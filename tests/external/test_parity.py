@@ -41,6 +41,14 @@ def theirs(name, network, seed):
             seed=seed,
             resc_schedule=False,
         ),
+        "square_l2": lambda: torchattacks.Square(
+            network,
+            norm="L2",
+            eps=l2,
+            n_queries=parity.NUM_QUERIES,
+            seed=seed,
+            resc_schedule=False,
+        ),
         "cw": lambda: torchattacks.CW(network, c=parity.OURS["cw"].c),
     }[name]()
 
