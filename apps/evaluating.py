@@ -249,13 +249,11 @@ def _measure(model, images, labels, attack, section, state_file):
     start = time.monotonic()
     # Clean images have no seed.
     num_seeds = 1 if attack is None else section.num_seeds
+    evaluator = evaluation.Evaluator(model, attack, section.batch_size)
     results = [
-        evaluation.anytime(
-            model,
+        evaluator.anytime(
             images,
             labels,
-            attack=attack,
-            batch_size=section.batch_size,
             seed=section.seed + number,
             verbose=int(sys.stdout.isatty()),
             state_file=state_file(number),

@@ -1,6 +1,7 @@
 """Evaluation of multi-exit models: accuracy, attacks, budgets, diagnostics."""
 
 from keras_neokd.evaluation.anytime import AnytimeResult
+from keras_neokd.evaluation.anytime import Evaluator
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.anytime import craft
 from keras_neokd.evaluation.budgeted import BudgetedResult
@@ -26,6 +27,7 @@ from keras_neokd.evaluation.transferability import transferability
 __all__ = [
     "AnytimeResult",
     "BudgetedResult",
+    "Evaluator",
     "GradientAlignmentResult",
     "LocalLinearityResult",
     "SearchResult",

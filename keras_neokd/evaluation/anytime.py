@@ -5,11 +5,15 @@
     result.accuracy()          # top-1 of every exit, in depth order
     result.accuracy(k=5).mean()
 
+    evaluator = Evaluator(model, attack=pgd_50)                # compiled once
+    results = [evaluator.anytime(images, labels, seed) for seed in range(5)]
+
 The protocol of Tables 1 to 5 of NEO-KD (arXiv 2311.00428): one set of
 adversarial images, on which all exits answer.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from keras import ops
@@ -93,25 +97,8 @@ def anytime(
         ValueError: if the data is not as described, or the model returns
             NaN or infinite logits.
     """
-    found = None
-    if searching.is_search(attack):
-        found = searching.search(
-            model, images, labels, attack, batch_size, seed, verbose, state_file
-        )
-        images, attack = found.adversarial, None
-    outputs = _run(
-        model, images, labels, attack, batch_size, seed, verbose, _ranks
-    )
-    ranks = outputs.pop("result")
-    if (ranks < 0).any():
-        raise ValueError(
-            f"Model {model.name!r} returned NaN or infinite logits for "
-            f"{int((ranks < 0).any(axis=1).sum())} of {len(ranks)} images, "
-            "so their accuracy is undefined."
-        )
-    return AnytimeResult(
-        model.exit_names, model.num_classes, ranks, outputs, found
-    )
+    evaluator = Evaluator(model, attack, batch_size)
+    return evaluator.anytime(images, labels, seed, verbose, state_file)
 
 
 def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
@@ -123,46 +110,97 @@ def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
         float32 array of the shape of `images`.
     """
     attack = attacks.get(attack)  # Here None is no attack.
-    if searching.is_search(attack):
-        return searching.search(
-            model, images, labels, attack, batch_size, seed, verbose
-        ).adversarial
-    return _run(
-        model,
-        images,
-        labels,
-        attack,
-        batch_size,
-        seed,
-        verbose,
-        lambda adversarial, logits, labels: adversarial,
-    )["result"]
+    return Evaluator(model, attack, batch_size).craft(
+        images, labels, seed, verbose
+    )
 
 
-def _run(model, images, labels, attack, batch_size, seed, verbose, summarise):
-    images, labels = batches.check(model, images, labels, batch_size)
-    attack = None if attack is None else attacks.get(attack)
-    step = _compiled_step(model, attack, randomness.check_seed(seed), summarise)
-    return batches.over_examples(step, images, labels, batch_size, verbose)
+class Evaluator:
+    """A model and an attack, compiled once for several data sets or seeds.
 
+    Args:
+        model: a `MultiExitModel`.
+        attack: a `keras_neokd.attacks.Attack`, or `None` for clean images.
+        batch_size: images per compiled call. Defaults to 256.
 
-def _compiled_step(model, attack, seed, summarise):
-    predict = model.exit_logits()
-    if attack is not None:
-        attack.validate(model.num_exits, model.num_classes)
+    Raises:
+        TypeError: if the model is something else.
+        ValueError: if the attack does not fit the model.
+    """
 
-    def step(images, labels, index):
-        images = ops.convert_to_tensor(images)
-        labels = ops.convert_to_tensor(labels)
-        info = {}
-        if attack is not None:
-            keys = randomness.bits(seed, index)
-            images, info = attack.generate(predict, images, labels, keys)
-        logits = ops.stack(predict(images), axis=1)
-        return {"result": summarise(images, logits, labels), **info}
+    def __init__(self, model, attack=None, batch_size=256):
+        batches.check_model(model)
+        self.model = model
+        self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
+        self._search = None
+        if searching.is_search(attack):
+            self._search = searching.CompiledSearch(model, attack, batch_size)
+            attack = None
+        self.attack = None if attack is None else attacks.get(attack)
+        if self.attack is not None:
+            self.attack.validate(model.num_exits, model.num_classes)
 
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    return backend.compile_function(step, variables)
+    def anytime(self, images, labels, seed=0, verbose=0, state_file=None):
+        """Score every exit; arguments and result as those of `anytime`."""
+        found = None
+        if self._search is not None:
+            found = self._search(images, labels, seed, verbose, state_file)
+            images = found.adversarial
+        outputs = self._run(self._scoring, images, labels, seed, verbose)
+        ranks = outputs.pop("result")
+        if (ranks < 0).any():
+            raise ValueError(
+                f"Model {self.model.name!r} returned NaN or infinite logits "
+                f"for {int((ranks < 0).any(axis=1).sum())} of {len(ranks)} "
+                "images, so their accuracy is undefined."
+            )
+        return AnytimeResult(
+            self.model.exit_names, self.model.num_classes, ranks, outputs, found
+        )
+
+    def craft(self, images, labels, seed=0, verbose=0):
+        """Return adversarial images; arguments as those of `craft`."""
+        if self._search is not None:
+            return self._search(images, labels, seed, verbose).adversarial
+        return self._run(self._crafting, images, labels, seed, verbose)[
+            "result"
+        ]
+
+    @functools.cached_property
+    def _scoring(self):
+        return self._compile(_ranks)
+
+    @functools.cached_property
+    def _crafting(self):
+        return self._compile(lambda adversarial, logits, labels: adversarial)
+
+    def _run(self, step, images, labels, seed, verbose):
+        images, labels = batches.check(
+            self.model, images, labels, self.batch_size
+        )
+        seed = np.array(randomness.check_seed(seed), "int32")
+        return batches.over_examples(
+            lambda *batch: step(*batch, seed),
+            images,
+            labels,
+            self.batch_size,
+            verbose,
+        )
+
+    def _compile(self, summarise):
+        predict, attack = self.model.exit_logits(), self.attack
+
+        def step(images, labels, index, seed):
+            images = ops.convert_to_tensor(images)
+            labels = ops.convert_to_tensor(labels)
+            info = {}
+            if attack is not None:
+                keys = randomness.bits(ops.convert_to_tensor(seed), index)
+                images, info = attack.generate(predict, images, labels, keys)
+            logits = ops.stack(predict(images), axis=1)
+            return {"result": summarise(images, logits, labels), **info}
+
+        return backend.compile_function(step, self.model.variables)
 
 
 def _ranks(_, logits, labels):

@@ -31,11 +31,7 @@ def check(model, images, labels, batch_size):
         TypeError: if `model` is something else.
         ValueError: if the data is not as described.
     """
-    if not isinstance(model, MultiExitModel):
-        raise TypeError(
-            f"Only a MultiExitModel has exits to evaluate, received {model!r}."
-            " Convert a model with MultiExitModel.from_functional."
-        )
+    check_model(model)
     if labels is None:
         raise ValueError("Labels are needed to score exits, received None.")
     images = np.asarray(images, "float32")
@@ -47,6 +43,15 @@ def check(model, images, labels, batch_size):
         raise ValueError("There are no images to evaluate: received 0.")
     labels = ops.convert_to_tensor(np.asarray(labels))
     return images, ops.convert_to_numpy(checks.class_indices(labels))
+
+
+def check_model(model):
+    """Raise `TypeError` if `model` is no `MultiExitModel`."""
+    if not isinstance(model, MultiExitModel):
+        raise TypeError(
+            f"Only a MultiExitModel has exits to evaluate, received {model!r}."
+            " Convert a model with MultiExitModel.from_functional."
+        )
 
 
 def over_examples(step, images, labels, batch_size, verbose=0):

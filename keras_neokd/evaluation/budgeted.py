@@ -18,7 +18,7 @@ import numpy as np
 
 from keras_neokd import checks
 from keras_neokd.evaluation import batches
-from keras_neokd.evaluation.anytime import craft
+from keras_neokd.evaluation.anytime import Evaluator
 from keras_neokd.evaluation.predictions import exit_probabilities
 from keras_neokd.exit_policy import ExitPolicy
 
@@ -122,16 +122,17 @@ def budgeted(
         [each.cumulative.multiply_adds for each in model.exit_costs()], float
     )
     shares = _shares(costs, budgets)
-    on_validation = attack if threshold_data == "attacked" else None
+    # One without an attack gives the images back as they are.
+    attacker = Evaluator(model, attack, batch_size)
 
-    def probabilities(data, attack):
-        images, labels = data
-        if attack is not None:
-            images = craft(model, images, labels, attack, batch_size, seed)
+    def probabilities(images, labels, is_attacked):
+        if is_attacked:
+            images = attacker.craft(images, labels, seed)
         return exit_probabilities(model, images, labels, batch_size)
 
-    confidences = probabilities(validation, on_validation).max(axis=2)
-    answers = probabilities(test, attack)
+    is_attacked = threshold_data == "attacked"
+    confidences = probabilities(*validation, is_attacked).max(axis=2)
+    answers = probabilities(*test, True)
     _, labels = batches.check(model, *test, batch_size)
     policies = [
         ExitPolicy(thresholds(confidences, each), ensemble) for each in shares

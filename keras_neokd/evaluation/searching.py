@@ -22,6 +22,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.attacks.search import Problem
 from keras_neokd.evaluation import batches
@@ -103,36 +104,132 @@ def search(
         ValueError: if the data is not as described, the attack does not fit
             the model, or the file holds the state of another search.
     """
-    if not is_search(attack):
-        raise TypeError(
-            "`search` needs a SearchAttack such as APGD, or a WorstCase, "
-            f"received {attack!r}. Use evaluation.craft."
-        )
-    images, labels = batches.check(model, images, labels, batch_size)
-    attack.validate(model.num_exits, model.num_classes)
-    randomness.check_seed(seed)
-    members = getattr(attack, "members", (attack,))
-    state = SearchState.open(
-        state_file, model, attack, images, labels, batch_size, seed
-    )
-    run = _Search(model, attack.objective, images, labels, batch_size, state)
-    run.drop_the_wrong()
-    keys = randomness.host_bits(seed, np.arange(len(images))).view("int32")
-    for number, member in enumerate(members):
-        before = run.num_left()
-        run.attack(number, member, _keys_of(keys, number, members))
-        if verbose:
-            print(
-                f"  {type(member).__name__}: {before} images attacked, "
-                f"{run.num_left()} resist",
-                flush=True,
+    compiled = CompiledSearch(model, attack, batch_size)
+    return compiled(images, labels, seed, verbose, state_file)
+
+
+class CompiledSearch:
+    """An attack that searches, compiled for a model once for several calls.
+
+    Args:
+        model: a `MultiExitModel`.
+        attack: a `SearchAttack` or a `WorstCase`.
+        batch_size: images per compiled call. Defaults to 256.
+
+    Raises:
+        TypeError: if the attack is something else.
+        ValueError: if the attack does not fit the model.
+    """
+
+    def __init__(self, model, attack, batch_size=256):
+        if not is_search(attack):
+            raise TypeError(
+                "`search` needs a SearchAttack such as APGD, or a WorstCase, "
+                f"received {attack!r}. Use evaluation.craft."
             )
-    state.write()
-    return SearchResult(
-        state.arrays["adversarial"],
-        state.arrays["fooled_by"],
-        tuple(type(member).__name__ for member in members),
-    )
+        batches.check_model(model)
+        attack.validate(model.num_exits, model.num_classes)
+        self.model = model
+        self.attack = attack
+        self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
+        self.members = getattr(attack, "members", (attack,))
+        self.judge = self._compile(
+            lambda problem, candidates: {
+                "fooled": problem.fooled(problem.logits(candidates))
+            },
+            attack.objective,
+        )
+        self._steps = {}
+
+    def __call__(self, images, labels, seed=0, verbose=0, state_file=None):
+        """Search; arguments, result and errors as those of `search`."""
+        images, labels = batches.check(
+            self.model, images, labels, self.batch_size
+        )
+        randomness.check_seed(seed)
+        state = SearchState.open(
+            state_file,
+            self.model,
+            self.attack,
+            images,
+            labels,
+            self.batch_size,
+            seed,
+        )
+        run = _Run(self, images, labels, state)
+        run.drop_the_wrong()
+        keys = randomness.host_bits(seed, np.arange(len(images))).view("int32")
+        for number, member in enumerate(self.members):
+            before = run.num_left()
+            run.attack(number, _keys_of(keys, number, self.members))
+            if verbose:
+                print(
+                    f"  {type(member).__name__}: {before} images attacked, "
+                    f"{run.num_left()} resist",
+                    flush=True,
+                )
+        state.write()
+        return SearchResult(
+            state.arrays["adversarial"],
+            state.arrays["fooled_by"],
+            tuple(type(member).__name__ for member in self.members),
+        )
+
+    def steps(self, number):
+        """Return number of runs and of stages of a member, and both compiled.
+
+        Args:
+            number: of the member.
+        """
+        if number not in self._steps:
+            self._steps[number] = self._compile_steps(self.members[number])
+        return self._steps[number]
+
+    def _compile_steps(self, member):
+        if not isinstance(member, attacks.SearchAttack):
+            start = self._compile(_once(member), self.attack.objective)
+            return 1, 0, start, None
+
+        def start(problem, run):
+            return member.start(problem, run)
+
+        def advance(problem, given, stage):
+            return member.advance(problem, stage, given)
+
+        return (
+            member.num_runs(self.model.num_classes),
+            member.num_stages(),
+            self._compile(start, member.objective),
+            self._compile(advance, member.objective),
+        )
+
+    def _compile(self, function, objective):
+        predict = self.model.exit_logits()
+
+        def compiled(images, labels, keys, *more):
+            arrays = keras.tree.map_structure(
+                ops.convert_to_tensor, (images, labels, keys)
+            )
+            more = keras.tree.map_structure(ops.convert_to_tensor, more)
+            return function(Problem(predict, objective, *arrays), *more)
+
+        return backend.compile_function(compiled, self.model.variables)
+
+
+def _once(member):
+    """Return an attack without stages as the start of a run."""
+
+    def start(problem, run):
+        del run
+        adversarial, _ = member.generate(*problem.batch())
+        fooled = problem.fooled(problem.logits(adversarial))
+        return {
+            "adversarial": adversarial,
+            "fooled": fooled,
+            "active": ops.zeros_like(fooled),
+        }
+
+    return start
 
 
 def _keys_of(keys, number, members):
@@ -142,22 +239,15 @@ def _keys_of(keys, number, members):
     return randomness.host_bits(keys, number).view("int32")
 
 
-class _Search:
-    """One call of `search`: the arrays, the state, the compiled functions."""
+class _Run:
+    """One search: the arrays, the state, the compiled functions."""
 
-    def __init__(self, model, objective, images, labels, batch_size, state):
-        self.model = model
-        self.objective = objective
+    def __init__(self, compiled, images, labels, state):
+        self.compiled = compiled
         self.images = images
         self.labels = labels
-        self.batch_size = min(batch_size, len(images))
+        self.batch_size = min(compiled.batch_size, len(images))
         self.state = state
-        self._judge = self._compile(
-            lambda problem, candidates: {
-                "fooled": problem.fooled(problem.logits(candidates))
-            },
-            objective,
-        )
 
     def num_left(self):
         return int((self.state.arrays["fooled_by"] == RESISTED).sum())
@@ -168,18 +258,18 @@ class _Search:
             return
         rows = np.arange(len(self.images))
         wrong = self._batched(
-            self._judge, rows, np.zeros(len(rows), "int32"), self.images
+            self.compiled.judge, rows, np.zeros(len(rows), "int32"), self.images
         )["fooled"]
         self.state.arrays["fooled_by"][wrong] = WRONG_WHEN_CLEAN
         self.state.begun = True
 
-    def attack(self, number, member, keys):
-        """Run one attack on all images that resist."""
+    def attack(self, number, keys):
+        """Run one attack of several on all images that resist."""
         if self.state.is_behind(number):
             return
         resist = self.state.arrays["fooled_by"] == RESISTED
         rows = self.state.enter(number, np.flatnonzero(resist))
-        steps = self._steps(member)
+        steps = self.compiled.steps(number)
         size = _GROUP * self.batch_size
         for first in range(0, len(rows), size):
             if not self.state.is_done(first):
@@ -228,59 +318,13 @@ class _Search:
             return
         rows, candidates = state["rows"][hit], state["adversarial"][hit]
         fooled = self._batched(
-            self._judge, rows, np.zeros(len(self.images), "int32"), candidates
+            self.compiled.judge,
+            rows,
+            np.zeros(len(self.images), "int32"),
+            candidates,
         )["fooled"]
         self.state.arrays["adversarial"][rows[fooled]] = candidates[fooled]
         self.state.arrays["fooled_by"][rows[fooled]] = number
-
-    def _steps(self, member):
-        """Return number of runs and of stages, and both compiled."""
-        if not isinstance(member, attacks.SearchAttack):
-            return 1, 0, self._compile(self._once(member), self.objective), None
-
-        def start(problem, run):
-            return member.start(problem, run)
-
-        def advance(problem, given, stage):
-            return member.advance(problem, stage, given)
-
-        return (
-            member.num_runs(self.model.num_classes),
-            member.num_stages(),
-            self._compile(start, member.objective),
-            self._compile(advance, member.objective),
-        )
-
-    def _once(self, member):
-        """Return an attack without stages as the start of a run."""
-
-        def start(problem, run):
-            del run
-            adversarial, _ = member.generate(*problem.batch())
-            fooled = problem.fooled(problem.logits(adversarial))
-            return {
-                "adversarial": adversarial,
-                "fooled": fooled,
-                "active": ops.zeros_like(fooled),
-            }
-
-        return start
-
-    def _compile(self, function, objective):
-        predict = self.model.exit_logits()
-
-        def compiled(images, labels, keys, *more):
-            arrays = keras.tree.map_structure(
-                ops.convert_to_tensor, (images, labels, keys)
-            )
-            more = keras.tree.map_structure(ops.convert_to_tensor, more)
-            return function(Problem(predict, objective, *arrays), *more)
-
-        model = self.model
-        return backend.compile_function(
-            compiled,
-            [*model.trainable_variables, *model.non_trainable_variables],
-        )
 
     def _batched(self, function, rows, keys, given=None, **number):
         """Call a compiled function on some examples.

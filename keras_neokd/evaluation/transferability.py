@@ -18,8 +18,8 @@ import numpy as np
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.anytime import Evaluator
 from keras_neokd.evaluation.anytime import anytime
-from keras_neokd.evaluation.anytime import craft
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +94,15 @@ def transferability(
         _aimed(attack, attacks.SingleExit(exit_))
         for exit_ in range(model.num_exits)
     ]
+    judges = [Evaluator(model, None, batch_size)]
     rows = [
         _fooled(
-            model, [model], images, labels, each, num_starts, batch_size, seed
+            Evaluator(model, each, batch_size),
+            judges,
+            images,
+            labels,
+            num_starts,
+            seed,
         )
         for each in aimed
     ]
@@ -137,18 +143,11 @@ def transfer_between(
     """
     targets = list(models.values())
     images, labels = _correct(targets, images, labels, subset, batch_size, seed)
+    judges = [Evaluator(each, None, batch_size) for each in targets]
     rows = []
     for source in targets:
-        fooled = _fooled(
-            source,
-            targets,
-            images,
-            labels,
-            attack,
-            num_starts,
-            batch_size,
-            seed,
-        )
+        attacker = Evaluator(source, attack, batch_size)
+        fooled = _fooled(attacker, judges, images, labels, num_starts, seed)
         ends = np.cumsum([each.num_exits for each in targets])[:-1]
         rows.append([each.mean() for each in np.split(fooled, ends, axis=1)])
     names = tuple(models)
@@ -185,18 +184,11 @@ def _aimed(attack, objective):
     return attack.with_objective(objective.with_loss(attack.objective.loss))
 
 
-def _fooled(
-    source, targets, images, labels, attack, num_starts, batch_size, seed
-):
+def _fooled(attacker, judges, images, labels, num_starts, seed):
     """Return whether any start fools each exit, `(examples, all exits)`."""
     fooled = False
     for start in range(checks.integer("num_starts", num_starts, minimum=1)):
-        adversarial = craft(
-            source, images, labels, attack, batch_size, seed + start
-        )
-        ranks = [
-            anytime(each, adversarial, labels, batch_size=batch_size).ranks
-            for each in targets
-        ]
+        adversarial = attacker.craft(images, labels, seed + start)
+        ranks = [each.anytime(adversarial, labels).ranks for each in judges]
         fooled = fooled | (np.concatenate(ranks, axis=1) > 0)
     return fooled

@@ -32,7 +32,7 @@ ALL_ATTACKS = [
     attacks.TargetedAPGD(0.1, 5, num_targets=None, loss="margin"),
     attacks.FAB(0.1, 5, "l2", 2, 0.2, 1.1, 0.8, attacks.SingleExit(0)),
     attacks.TargetedFAB(0.1, 5, num_targets=3),
-    attacks.Square(0.1, 50, 2, 0.5, rescale_schedule=True),
+    attacks.Square(0.1, 50, "l2", 2, 0.5, rescale_schedule=True),
     attacks.CW(2.0, 0.5, 20, 0.05),
     attacks.CW(epsilon=0.5, objective=attacks.AverageExits(success="any")),
     attacks.AutoAttack(0.1, "plus", 5, 50, None, "margin"),

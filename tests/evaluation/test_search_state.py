@@ -84,7 +84,7 @@ def saves(monkeypatch):
 
 @pytest.fixture
 def advances(monkeypatch):
-    return Interruption(monkeypatch, searching._Search, "_advance")
+    return Interruption(monkeypatch, searching._Run, "_advance")
 
 
 # Stopped and continued.

@@ -175,7 +175,7 @@ def test_searching_leaves_the_model_as_it_was(model, labels):
 def attacked(monkeypatch):
     """Examples of each call of a start (run) or a stage, in order."""
     seen = []
-    original = searching._Search._batched
+    original = searching._Run._batched
 
     def spied(self, function, rows, keys, given=None, **number):
         if number:
@@ -183,7 +183,7 @@ def attacked(monkeypatch):
             seen.append((kind, value, set(rows.tolist())))
         return original(self, function, rows, keys, given, **number)
 
-    monkeypatch.setattr(searching._Search, "_batched", spied)
+    monkeypatch.setattr(searching._Run, "_batched", spied)
     return seen
 
 
@@ -219,7 +219,7 @@ def test_nothing_runs_where_all_are_wrong_already(model, labels, attacked):
 
 def test_batches_have_one_of_two_sizes(model, labels, monkeypatch):
     sizes = set()
-    original = searching._Search._compile
+    original = searching.CompiledSearch._compile
 
     def spied(self, function, objective):
         compiled = original(self, function, objective)
@@ -230,7 +230,7 @@ def test_batches_have_one_of_two_sizes(model, labels, monkeypatch):
 
         return recorded
 
-    monkeypatch.setattr(searching._Search, "_compile", spied)
+    monkeypatch.setattr(searching.CompiledSearch, "_compile", spied)
     evaluation.search(model, IMAGES, labels, Walk(0.2), batch_size=16)
     assert sizes <= {16, 2}
 
