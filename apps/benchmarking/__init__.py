@@ -9,6 +9,9 @@ Who takes part, one process each, the figures.
 - `processes`: the parent's end of such a process;
 - `rounds`: who works when;
 - `summary`: medians and paired ratios;
+- `attackers`, `attack_programs`, `native`, `attack_report`: the same for
+  evaluations beside other tools;
+- `threads`: how many a framework takes;
 - `report`: JSON record, table, plot;
 - `method_report`: tables of training methods;
 - `program`: flags, folder and console of both benchmarks;

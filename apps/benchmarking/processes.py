@@ -149,6 +149,43 @@ def start(contestant, model, attack, settings, folder, num_examples=None):
     )
 
 
+def start_attack(attacker, attack, settings, folder):
+    """Start the process of one attacker.
+
+    Args:
+        attacker: `Attacker`.
+        attack: name of the attack.
+        settings: `AttackSettings`.
+        folder: existing folder for the log.
+
+    Returns:
+        `WorkerProcess`, a context manager.
+    """
+    spec = {
+        "tool": attacker.tool,
+        "attack": attack,
+        "backend": attacker.framework,
+        "threads": settings.num_threads,
+        **{
+            name: getattr(settings, name)
+            for name in (
+                "run",
+                "epsilon",
+                "step_size",
+                "num_steps",
+                "num_examples",
+                "batch_size",
+            )
+        },
+    }
+    return WorkerProcess(
+        attacker.label,
+        spec,
+        environment(attacker.framework, settings.num_threads),
+        Path(folder) / f"{attack}-{attacker.name}.log",
+    )
+
+
 def environment(framework, threads):
     """Return the environment variables of a contestant's process.
 

@@ -15,6 +15,7 @@ import functools
 import time
 import types
 
+from apps.benchmarking import attackers
 from apps.benchmarking import computer
 from apps.benchmarking import processes
 from apps.benchmarking.contestants import BACKENDS
@@ -192,6 +193,38 @@ class Comparison(Turns):
             f"{GROWTH_STEPS[0]} attack steps, {counts[1]:,} for "
             f"{GROWTH_STEPS[1]}"
         )
+
+
+class AttackComparison(Turns):
+    """One attack on one model, measured for all who know it.
+
+    Args:
+        attack: a name out of `attackers.ATTACKS`.
+        settings: `AttackSettings`.
+        folder: existing folder for the logs of the processes.
+        say: function that shows a line of text.
+
+    Attributes:
+        runs, left_out: as in `Turns`.
+    """
+
+    def __init__(self, attack, settings, folder, say):
+        super().__init__(settings, say)
+        self.attack, self._folder = attack, folder
+
+    def measure(self):
+        """Measure everything; fills `runs` and `left_out`."""
+        present, missing = self.settings.takes_part(self.attack)
+        for attacker in missing:
+            sentence = attackers.missing_sentence(attacker)
+            self._leave_out(attacker, sentence, False)
+        self.take(
+            present,
+            lambda attacker: processes.start_attack(
+                attacker, self.attack, self.settings, self._folder
+            ),
+        )
+        return self
 
 
 class MethodComparison(Turns):

@@ -4,6 +4,7 @@ import importlib.metadata
 import itertools
 import tempfile
 
+from apps.benchmarking import threads
 from apps.benchmarking import tracing
 from apps.benchmarking.methods import METHODS
 
@@ -25,20 +26,7 @@ class KerasStep:
 
     def __init__(self, spec):
         self._spec = spec
-        # Each before Keras: TensorFlow takes no settings once it has started.
-        if spec["backend"] == "tensorflow":
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(
-                spec["threads"]
-            )
-            tf.config.threading.set_inter_op_parallelism_threads(
-                spec["threads"]
-            )
-        elif spec["backend"] == "torch":
-            import torch
-
-            torch.set_num_threads(spec["threads"])
+        threads.limit(spec["backend"], spec["threads"])
         import keras_neokd
         import keras_neokd.models
 

@@ -2,6 +2,7 @@
 
 import statistics
 
+from apps.benchmarking.attackers import REFERENCES
 from apps.benchmarking.methods import UNIT
 
 
@@ -102,6 +103,7 @@ def _summarise_run(run, baseline, batch_size):
         "import_seconds": run.build["import_seconds"],
         "peak_megabytes": _peak_megabytes(run),
         "growth": _growth(run),
+        "last_loss": run.steps[-1]["result"],
         **_summarise_steps(run),
     }
 
@@ -127,10 +129,49 @@ def summarise_methods(comparison):
         "methods": [
             {
                 "name": run.contestant.name,
+                "last_loss": run.steps[-1]["result"],
                 "cost": unit and paired_cost(_seconds(unit), _seconds(run)),
                 **_summarise_steps(run),
             }
             for run in runs
+        ],
+    }
+
+
+def summarise_attacks(comparison):
+    """Turn an `AttackComparison` into a dictionary of JSON values.
+
+    Args:
+        comparison: `AttackComparison` that has been measured.
+
+    Returns:
+        Dictionary with `attack`, `left_out` (as in `Turns`) and `attackers`
+        (dictionaries; `speedup` by the name of a reference).
+    """
+    count = comparison.settings.num_examples
+    references = {
+        run.contestant.name: run
+        for run in comparison.runs
+        if run.contestant.name in REFERENCES
+    }
+    return {
+        "attack": comparison.attack,
+        "left_out": comparison.left_out,
+        "attackers": [
+            {
+                "name": run.contestant.name,
+                "label": run.contestant.label,
+                "versions": run.build["versions"],
+                "robust_accuracy": run.steps[-1]["result"],
+                "images_per_second": count / statistics.median(_seconds(run)),
+                "speedup": {
+                    name: paired_speedup(_seconds(other), _seconds(run))
+                    for name, other in references.items()
+                },
+                "peak_megabytes": _peak_megabytes(run),
+                **_summarise_steps(run),
+            }
+            for run in comparison.runs
         ],
     }
 
@@ -141,7 +182,6 @@ def _summarise_steps(run):
         "milliseconds": spread([1000 * each for each in seconds]),
         "construction_seconds": run.build["construction_seconds"],
         "first_step_seconds": run.first["seconds"],
-        "last_loss": run.steps[-1]["loss"],
         "step_seconds": seconds,
         "processor_seconds": [step["processor_seconds"] for step in run.steps],
         "others_share": _others_share(run),

@@ -5,7 +5,8 @@
 reads a request per line and answers each with a line of JSON:
 
     build    import, model and optimizer: their seconds, versions
-    step     one training step: its seconds, processor seconds, loss
+    step     one training step, or one evaluation of an attack: its seconds,
+             processor seconds, result (the loss, or the robust accuracy)
     trace    operations that the framework traces for a step, instead of a step
     memory   peak of the memory so far, in bytes
 
@@ -24,6 +25,7 @@ import time
 import traceback
 from pathlib import Path
 
+from apps.benchmarking import attack_programs
 from apps.benchmarking.steps import EagerStep
 from apps.benchmarking.steps import KerasStep
 
@@ -40,6 +42,13 @@ def _peak_bytes():
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _program(spec):
+    """Return the class that does what a spec asks for."""
+    if "tool" in spec:
+        return attack_programs.PROGRAMS[spec["tool"]]
+    return KerasStep if spec["memory_format"] is None else EagerStep
 
 
 class Worker:
@@ -71,10 +80,7 @@ class Worker:
 
     def _build(self, method):
         started = time.perf_counter()
-        is_keras = self._spec["memory_format"] is None
-        contestant = (KerasStep if is_keras else EagerStep)(
-            {**self._spec, "method": method}
-        )
+        contestant = _program(self._spec)({**self._spec, "method": method})
         imported = time.perf_counter()
         contestant.build()
         self._contestants[method] = contestant
@@ -86,16 +92,16 @@ class Worker:
 
     def _step(self, method):
         processor, started = time.process_time(), time.perf_counter()
-        loss = float(self._contestants[method].step())
+        result = float(self._contestants[method].step())
         seconds = time.perf_counter() - started
-        if not math.isfinite(loss):
+        if not math.isfinite(result):
             raise FloatingPointError(
-                f"The loss is {loss}: the step does not do its work."
+                f"The result is {result}: the step does not do its work."
             )
         return {
             "seconds": seconds,
             "processor_seconds": time.process_time() - processor,
-            "loss": loss,
+            "result": result,
         }
 
     def _trace(self, method):

@@ -39,7 +39,7 @@ def finished_run(contestant, seconds, operations=()):
         {
             "seconds": each,
             "processor_seconds": 1.5 * each,
-            "loss": 7.0,
+            "result": 7.0,
             "others_seconds": 0.1 * each,
             "available_seconds": 2 * each,
         }
@@ -227,7 +227,7 @@ class FakeWorker:
         return {
             "seconds": 1.0,
             "processor_seconds": 1.0,
-            "loss": 1.0,
+            "result": 1.0,
             "construction_seconds": 1.0,
             "peak_bytes": 1,
         }

@@ -58,7 +58,7 @@ class FakeProcess:
         return {
             "seconds": next(self._seconds[method]),
             "processor_seconds": 1.0,
-            "loss": 7.0,
+            "result": 7.0,
         }
 
 

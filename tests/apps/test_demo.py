@@ -114,17 +114,17 @@ def test_an_interrupted_evaluation_goes_on(run, tmp_path, monkeypatch):
     with config.unlocked():
         config.evaluate.attacks = ["average"]
     results = tmp_path / "results.json"
-    anytime = evaluation.anytime
     calls = []
 
-    def interrupted(*arguments, **options):
-        calls.append(options["attack"])
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return anytime(*arguments, **options)
+    class Interrupted(evaluation.Evaluator):
+        def anytime(self, *arguments, **options):
+            calls.append(self.attack)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return super().anytime(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluating.evaluation, "anytime", interrupted)
+        patch.setattr(evaluating.evaluation, "Evaluator", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluate(config, run, results)
     kept = json.loads(results.read_text())

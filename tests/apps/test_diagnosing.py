@@ -10,7 +10,10 @@ from apps import building
 from apps import evaluating
 from keras_neokd import evaluation
 from tests.apps.tiny import tiny_config
+from tests.marks import slow_but_on_tensorflow
 from tests.training.tiny import randomized
+
+pytestmark = slow_but_on_tensorflow
 
 ALL = ("local_linearity", "gradient_alignment", "smoothing")
 EXITS = ["exit_1", "exit_2", "exit_3"]

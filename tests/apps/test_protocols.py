@@ -8,7 +8,10 @@ from apps import protocols
 from keras_neokd import evaluation
 from keras_neokd.exit_policy import ExitPolicy
 from tests.apps.tiny import tiny_config
+from tests.marks import slow_but_on_tensorflow
 from tests.training.tiny import randomized
+
+pytestmark = slow_but_on_tensorflow
 
 ALL = ("budgeted", "transferability", "sensitivity", "early_exit")
 EXITS = ("exit_1", "exit_2", "exit_3")
