@@ -10,10 +10,14 @@ r"""Measure the accuracy of every exit, clean and under attack.
     python -m apps.evaluate --workdir=runs/x \
         --config.evaluate.diagnostics="('local_linearity','smoothing')"
 
+    python -m apps.evaluate --workdir=runs/x --full --report=runs/x/report
+
 By default PGD-50 against the average of the exits, max-average, and each
-exit alone. Prints a table; writes results.json and robustness.png (beside
-it). An interrupted evaluation goes on with the same command; diagnostics
-(docs/diagnostics.md) may be asked for later.
+exit alone; with --full every attack and every protocol. Prints a table;
+writes results.json and robustness.png (beside it), and what `apps.report`
+makes of the results to --report. An interrupted evaluation goes on with the
+same command; more attacks, protocols and diagnostics (docs/diagnostics.md) may
+be asked for later.
 """
 
 import pathlib
@@ -32,6 +36,15 @@ _MODEL = flags.DEFINE_string("model", None, "A .keras file instead.")
 _RESULTS = flags.DEFINE_string(
     "results", None, "JSON file to write; default: results.json in --workdir."
 )
+_FULL = flags.DEFINE_boolean(
+    "full",
+    False,
+    "Every attack and every protocol that the run has everything for, "
+    "whatever the config says; see docs/evaluation.md.",
+)
+_REPORT = flags.DEFINE_string(
+    "report", None, "Folder for tables, figures and a page of the results."
+)
 
 
 def main():
@@ -39,6 +52,7 @@ def main():
     config = command.config_of(_CONFIG)
     command.prepare_keras()
     from apps import evaluating
+    from apps.reporting import writing
     from apps.workdir import Workdir
 
     if _WORKDIR.value:
@@ -55,9 +69,16 @@ def main():
         raise ValueError(
             "Give --workdir of a run, or --model, --config and --results."
         )
-    evaluating.evaluate(
+    if _FULL.value:
+        config, left_out = evaluating.with_everything(config)
+        print("\n".join(left_out))
+    record = evaluating.evaluate(
         config, model, results, results.with_name("robustness.png")
     )
+    if _REPORT.value:
+        title = f"{record['method']} on {record['data']['name']}"
+        written = writing.write([results], pathlib.Path(_REPORT.value), title)
+        print(f"Wrote {', '.join(str(path) for path in written)}.")
 
 
 # Validation images set thresholds: those of the run, never ones it has learned.

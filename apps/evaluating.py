@@ -1,5 +1,6 @@
 """What `apps.evaluate` does: attack a model and record what it withstands."""
 
+import copy
 import functools
 import sys
 import time
@@ -19,6 +20,28 @@ from keras_neokd import evaluation
 from keras_neokd.evaluation import soundness
 
 SCHEMA_VERSION = 1
+
+
+def with_everything(config):
+    """Return a config with every attack and protocol that is possible.
+
+    Args:
+        config: a whole config.
+
+    Returns:
+        Tuple of the config and a list of sentences about what is left out.
+    """
+    names, left_out = protocols.possible(config)
+    config = copy.deepcopy(config)
+    config.evaluate.attacks = (
+        *("average", "max_average", "single"),
+        *strong_attacks.possible(config),
+    )
+    config.evaluate.protocols = names
+    return config, [
+        f"Left out: {name}, which needs {what}."
+        for name, what in left_out.items()
+    ]
 
 
 def evaluate(config, model_path, results_path, plot_path):

@@ -22,7 +22,24 @@ NAMES = (
     "auto_attack_plus",
     "auto_attack_rand",
 )
+# The others: all of plus are here with one restart, rand is for models that
+# are random at inference.
+EVERY = tuple(
+    name
+    for name in NAMES
+    if name not in ("auto_attack_plus", "auto_attack_rand")
+)
 SUCCESS = ("all", "any", "each")
+
+
+def possible(config):
+    """Return the names in `EVERY` that know the norm of `config.attack`.
+
+    Args:
+        config: a whole config.
+    """
+    linf = config.attack.norm == "linf"
+    return tuple(name for name in EVERY if linf or name != "cw_linf")
 
 
 def objectives(config, exit_names):

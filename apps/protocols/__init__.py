@@ -23,6 +23,27 @@ _PLANS = {
 }
 
 
+_NEED_VALIDATION = ("budgeted", "early_exit", "early_exit_attacked")
+
+
+def possible(config):
+    """Return the protocols that a config has everything for, and the others.
+
+    Args:
+        config: a whole config.
+
+    Returns:
+        Tuple of names, and dict from the other names to what they need.
+    """
+    left_out = {}
+    if not config.data.validation_size:
+        needed = "a run with data.validation_size, to set thresholds"
+        left_out = dict.fromkeys(_NEED_VALIDATION, needed)
+    if not config.evaluate.transfer.model_files:
+        left_out["transfer"] = "evaluate.transfer.model_files"
+    return tuple(name for name in _PLANS if name not in left_out), left_out
+
+
 def plan(config, model, images, validation):
     """Return the protocols of a config, with all their settings checked.
 

@@ -50,6 +50,45 @@ def doubts(monkeypatch):
     return signs
 
 
+# Everything.
+
+
+def test_everything_is_what_knows_the_norm_and_has_its_data(config):
+    config.data.validation_size = 16
+    config.evaluate.transfer.model_files = ("other.keras",)
+    full, left_out = evaluating.with_everything(config)
+    assert left_out == []
+    assert full.evaluate.attacks == (
+        *("average", "max_average", "single", "apgd_ce", "apgd_dlr", "apgd_t"),
+        *("fab", "fab_t", "square", "cw", "cw_linf", "auto_attack"),
+    )
+    assert full.evaluate.protocols == (
+        *("budgeted", "transferability", "transfer", "sensitivity"),
+        *("early_exit", "early_exit_attacked"),
+    )
+    # What it was made of stays.
+    assert config.evaluate.attacks == SEARCHES
+
+
+def test_what_everything_leaves_out_is_said(config):
+    config.attack.norm = "l2"
+    full, left_out = evaluating.with_everything(config)
+    assert "cw_linf" not in full.evaluate.attacks
+    assert "cw" in full.evaluate.attacks
+    assert full.evaluate.protocols == ("transferability", "sensitivity")
+    assert left_out == [
+        *(
+            f"Left out: {name}, which needs a run with data.validation_size, "
+            "to set thresholds."
+            for name in ("budgeted", "early_exit", "early_exit_attacked")
+        ),
+        "Left out: transfer, which needs evaluate.transfer.model_files.",
+    ]
+
+
+# Seeds.
+
+
 def test_several_seeds_give_a_mean_and_a_deviation(
     config, model_file, tmp_path
 ):

@@ -57,8 +57,10 @@ def test_evaluate_takes_the_config_of_the_run_and_changes_to_it(trained):
         f"--workdir={folder}",
         *FEW_STEPS,
         "--config.evaluate.num_examples=16",
+        f"--report={folder / 'report'}",
     )
     assert result.returncode == 0, result.stderr
+    assert "nkd on digits" in (folder / "report/report.html").read_text()
     record = json.loads((folder / "results.json").read_text())
     assert record["method"] == "nkd"
     assert record["data"]["num_examples"] == 16
