@@ -25,6 +25,7 @@ class Settings:
     num_steps: int
     num_queries: int
     c: float
+    cw_num_steps: int
     num_examples: int
     num_seeds: int
 
@@ -308,8 +309,12 @@ PAIRS = {
         ),
     ),
     "cw": Pair(
-        lambda s, o: attacks.CW(s.c, objective=o),
-        _torchattacks("CW", c=lambda settings, _: settings.c),
+        lambda s, o: attacks.CW(s.c, num_steps=s.cw_num_steps, objective=o),
+        _torchattacks(
+            "CW",
+            c=lambda settings, _: settings.c,
+            steps=lambda settings, _: settings.cw_num_steps,
+        ),
     ),
     "auto_attack": Pair(
         lambda s, o: attacks.AutoAttack(

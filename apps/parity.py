@@ -32,6 +32,7 @@ _EPSILON_L2 = flags.DEFINE_float("epsilon_l2", 2.0, "L2 radius.")
 _STEPS = flags.DEFINE_integer("num_steps", 20, "Iterations of APGD and FAB.")
 _QUERIES = flags.DEFINE_integer("num_queries", 300, "Queries of Square.")
 _C = flags.DEFINE_float("c", 10.0, "Weight of the margin in CW.")
+_CW_STEPS = flags.DEFINE_integer("cw_num_steps", 200, "Iterations of CW.")
 _EXAMPLES = flags.DEFINE_integer("num_examples", 1000, "First test images.")
 _SEEDS = flags.DEFINE_integer("num_seeds", 3, "Seeds 0, 1, ...")
 _THEIRS = flags.DEFINE_string("theirs", None, "parity.json of a run before.")
@@ -53,6 +54,7 @@ def main():
             num_steps=_STEPS.value,
             num_queries=_QUERIES.value,
             c=_C.value,
+            cw_num_steps=_CW_STEPS.value,
             num_examples=_EXAMPLES.value,
             num_seeds=_SEEDS.value,
         ),
