@@ -25,7 +25,7 @@ from keras_neokd import evaluation
 from keras_neokd import models
 from keras_neokd.attacks import PGD
 from keras_neokd.attacks import SingleExit
-from tests.apps.tiny import tiny_config
+from tests.apps.tiny import untrained_run
 from tests.marks import slow_but_on_tensorflow
 from tests.training.tiny import randomized
 
@@ -37,16 +37,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A run of an untrained network for the digits."""
-    run = Workdir(tmp_path_factory.mktemp("attacks") / "run")
-    config = tiny_config()
-    model = randomized(building.build_model(config), 0)
-    # All exits lean to class 6, so that they are right about some images.
-    for variable in model.trainable_variables:
-        if tuple(variable.shape) == (10,):
-            variable.assign(np.eye(10)[6])
-    run.begin(config)
-    model.save(run.model)
-    return run.path
+    return untrained_run(tmp_path_factory.mktemp("attacks") / "run")
 
 
 # Arithmetic.
