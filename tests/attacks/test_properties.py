@@ -42,6 +42,25 @@ SLOW_ATTACKS = [
     attacks.AutoAttack(0.2, "plus", num_steps=2, num_queries=4),
     attacks.WorstCase([attacks.CW(epsilon=0.2, num_steps=3)]),
 ]
+# With two exits there is one threshold.
+OBJECTIVES = [
+    attacks.SingleExit(1, loss="margin"),
+    attacks.AverageExits(success="any"),
+    attacks.AverageExits((1,), loss="dlr", success="all"),
+    attacks.EarlyExit((0.4,), ensemble=True),
+    attacks.EarlyExit((0.4,), loss="margin"),
+    attacks.SlowDown((0.4,)),
+]
+ATTACKS.append(attacks.Square(0.2, num_queries=3, objective=OBJECTIVES[3]))
+SLOW_ATTACKS += [
+    make(objective)
+    for objective in OBJECTIVES
+    for make in (
+        lambda each: attacks.PGD(step_size=0.1, objective=each, **FEW),
+        lambda each: attacks.Square(0.2, num_queries=3, objective=each),
+        lambda each: attacks.WorstCase([attacks.APGD(**FEW)], each),
+    )
+]
 
 
 def slow(*values):
