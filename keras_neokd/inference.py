@@ -21,16 +21,14 @@ from keras_neokd.exit_policy import ExitPolicy
 from keras_neokd.multi_exit import MultiExitModel
 from keras_neokd.stages import build_stages
 
-# Undecided images are padded to a power of 2, and beyond this to a multiple.
-_LARGEST_POWER = 64
-
 
 class EarlyExitPredictor:
     """Run a model stage by stage, by the thresholds of a policy.
 
     Decides as `ExitPolicy.decide` does on the softmax of all exits. A batch
     is packed again after every exit: the undecided images go on in a batch of
-    1, 2, 4 and so on to 64, 128, 192, so that few shapes are compiled.
+    1, 2, 4, 8, 16, 24 and so on (see `padded_size`), so that few shapes are
+    compiled and little is computed for nothing.
 
     Args:
         model: a `MultiExitModel`; weights are shared with it.
@@ -107,6 +105,20 @@ class EarlyExitPredictor:
         return decision
 
 
+def padded_size(count):
+    """Return the size of the batch for a number of undecided images.
+
+    A power of 2 up to 8; then multiples of 8 up to 64, of 16 up to 128, and
+    so on: an eighth of the next power of 2.
+
+    Args:
+        count: integer >= 1.
+    """
+    power = 1 << (count - 1).bit_length()
+    step = max(power // 8, min(power, 8))
+    return -(-count // step) * step
+
+
 def _compiled(stage):
     def compute(*tensors):
         tensors = [ops.convert_to_tensor(each) for each in tensors]
@@ -133,10 +145,7 @@ def _run(stage, tensors, places):
         the stage hands on, padding included.
     """
     count = len(places)
-    size = 1 << (count - 1).bit_length()
-    if size > _LARGEST_POWER:
-        size = -(-count // _LARGEST_POWER) * _LARGEST_POWER
-    padded = places[np.minimum(np.arange(size), count - 1)]
+    padded = places[np.minimum(np.arange(padded_size(count)), count - 1)]
     if not np.array_equal(padded, np.arange(len(tensors[0]))):
         tensors = [
             ops.take(ops.convert_to_tensor(each), padded, axis=0)

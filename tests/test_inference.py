@@ -9,6 +9,7 @@ import pytest
 from keras_neokd import inference
 from keras_neokd.exit_policy import ExitPolicy
 from keras_neokd.inference import EarlyExitPredictor
+from keras_neokd.inference import padded_size
 from tests import numpy_reference
 from tests.training import tiny
 
@@ -165,8 +166,8 @@ def test_only_undecided_images_run_later_stages(
 ):
     predictor = EarlyExitPredictor(model, ExitPolicy(thresholds))
     predictor(IMAGES)
-    # 130 images, then 90, then 60; padded to multiples of 64 or a power of 2.
-    assert runs == [("1", 192), ("2", 128), ("3", 64)]
+    # 130 images, then 90, then 60; padded to multiples of 32, 16 and 8.
+    assert runs == [("1", 160), ("2", 96), ("3", 64)]
     runs.clear()
     exits = ExitPolicy(thresholds).decide(probabilities).exit_index
     predictor(IMAGES[exits == 0][:1])
@@ -190,11 +191,19 @@ def test_nothing_runs_for_no_images_or_after_a_threshold_of_0(model, runs):
 
 @pytest.mark.parametrize(
     ("count", "padded"),
-    [(1, 1), (2, 2), (3, 4), (33, 64), (64, 64), (65, 128), (129, 192)],
+    [(1, 1), (2, 2), (3, 4), (5, 8), (9, 16), (33, 40), (64, 64), (65, 80)],
 )
 def test_few_shapes_are_compiled(model, runs, count, padded):
     EarlyExitPredictor(model, ExitPolicy((0.0, 0.0)))(IMAGES[:count])
     assert runs == [("1", padded)]
+
+
+def test_padding_costs_little_and_shapes_are_few():
+    counts = np.arange(1, 1025)
+    sizes = np.array([padded_size(int(each)) for each in counts])
+    assert (sizes >= counts).all()
+    assert (sizes[8:] <= 1.25 * counts[8:] + 7).all()
+    assert len(set(sizes)) == 4 + 7 + 4 * 4
 
 
 # What is refused.
