@@ -34,9 +34,10 @@ def plan_between_exits(config, model, validation):
             {
                 "attack on": source,
                 **dict(zip(result.targets, map(float, shares), strict=True)),
+                "ensemble": float(ensemble),
             }
-            for source, shares in zip(
-                result.sources, result.matrix, strict=True
+            for source, shares, ensemble in zip(
+                result.sources, result.matrix, result.ensemble, strict=True
             )
         ]
         numbers = {"num_attacked": result.num_examples}

@@ -119,7 +119,8 @@ def _maps(entries):
             )
         ticks = [_literally(name) for name in names]
         panel.set_xticks(range(len(names)), ticks)
-        panel.set_yticks(range(len(names)), ticks)
+        # The ensemble is attacked by nobody.
+        panel.set_yticks(range(len(shares)), ticks[: len(shares)])
         panel.set_xlabel("fooled (%)")
         panel.set_ylabel("attacked")
         mean = entry.get("off_diagonal_mean")

@@ -166,6 +166,34 @@ class Evaluator:
             "result"
         ]
 
+    def probabilities(self, images, labels):
+        """Return the softmax of every exit on the images as they are.
+
+        Args and errors: as those of `exit_probabilities`.
+
+        Returns:
+            float32 array `(examples, exits, classes)`.
+        """
+        images, labels = batches.check(
+            self.model, images, labels, self.batch_size
+        )
+        found = batches.over_examples(
+            self._predicting, images, labels, self.batch_size
+        )["probabilities"]
+        batches.check_finite(self.model, found, "probabilities")
+        return found
+
+    @functools.cached_property
+    def _predicting(self):
+        predict = self.model.exit_logits()
+
+        def step(images, labels, index):
+            del labels, index
+            logits = ops.stack(predict(ops.convert_to_tensor(images)), axis=1)
+            return {"probabilities": ops.softmax(logits, axis=-1)}
+
+        return backend.compile_function(step, self.model.variables)
+
     @functools.cached_property
     def _scoring(self):
         return self._compile(_ranks)

@@ -1,9 +1,6 @@
 """What every exit says about many images."""
 
-from keras import ops
-
-from keras_neokd import backend
-from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.anytime import Evaluator
 
 
 def exit_probabilities(model, images, labels, batch_size=256):
@@ -22,17 +19,5 @@ def exit_probabilities(model, images, labels, batch_size=256):
         ValueError: if the data is not as described, or the model returns
             NaN or infinite logits.
     """
-    images, labels = batches.check(model, images, labels, batch_size)
-    predict = model.exit_logits()
-
-    def step(images, labels, index):
-        del labels, index
-        logits = ops.stack(predict(ops.convert_to_tensor(images)), axis=1)
-        return {"probabilities": ops.softmax(logits, axis=-1)}
-
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    probabilities = batches.over_examples(
-        backend.compile_function(step, variables), images, labels, batch_size
-    )["probabilities"]
-    batches.check_finite(model, probabilities, "probabilities")
-    return probabilities
+    evaluator = Evaluator(model, batch_size=batch_size)
+    return evaluator.probabilities(images, labels)

@@ -1,14 +1,14 @@
 """How far an attack on one exit, or one model, carries over to others.
 
     result = transferability(model, images, labels, pgd_50)     # exit to exit
-    result.matrix, result.off_diagonal_mean()
+    result.matrix, result.off_diagonal_mean(), result.ensemble
 
     result = transfer_between({"neo_kd": a, "plain": b}, images, labels, pgd)
 
 The map of NEO-KD (arXiv 2311.00428, Figure 4): of the images that all exits
 classify correctly, the share that an attack on the exit of the row fools at the
-exit of the column. Several random starts, of which any may fool, are the
-variant of DVERGE (Yang et al. 2020).
+exit of the column. Several random starts, of which any may fool, and what the
+ensemble says are the variant of DVERGE (Yang et al. 2020).
 """
 
 import dataclasses
@@ -32,12 +32,15 @@ class TransferabilityResult:
         matrix: shares from 0 to 1, `(sources, targets)`.
         num_examples: number of images that were attacked: those that all
             exits of all models classify correctly.
+        ensemble: shares at which the mean prediction of all exits is fooled,
+            `(sources,)`; `None` between models.
     """
 
     sources: tuple
     targets: tuple
     matrix: np.ndarray
     num_examples: int
+    ensemble: np.ndarray | None = None
 
     def off_diagonal_mean(self):
         """Return the mean share over different source and target.
@@ -94,7 +97,8 @@ def transferability(
         _aimed(attack, attacks.SingleExit(exit_))
         for exit_ in range(model.num_exits)
     ]
-    judges = [Evaluator(model, None, batch_size)]
+    clean = Evaluator(model, None, batch_size)
+    judges = [_exits(clean), _ensemble(clean)]
     rows = [
         _fooled(
             Evaluator(model, each, batch_size),
@@ -106,11 +110,13 @@ def transferability(
         )
         for each in aimed
     ]
+    shares = np.stack([row.mean(axis=0) for row in rows])
     return TransferabilityResult(
         model.exit_names,
         model.exit_names,
-        np.stack([row.mean(axis=0) for row in rows]),
+        shares[:, :-1],
         len(images),
+        shares[:, -1],
     )
 
 
@@ -143,7 +149,7 @@ def transfer_between(
     """
     targets = list(models.values())
     images, labels = _correct(targets, images, labels, subset, batch_size, seed)
-    judges = [Evaluator(each, None, batch_size) for each in targets]
+    judges = [_exits(Evaluator(each, None, batch_size)) for each in targets]
     rows = []
     for source in targets:
         attacker = Evaluator(source, attack, batch_size)
@@ -184,11 +190,26 @@ def _aimed(attack, objective):
     return attack.with_objective(objective.with_loss(attack.objective.loss))
 
 
+def _exits(evaluator):
+    """Return a function that says which exits are wrong."""
+    return lambda images, labels: evaluator.anytime(images, labels).ranks > 0
+
+
+def _ensemble(evaluator):
+    """Return a function that says whether the mean of the exits is wrong."""
+
+    def wrong(images, labels):
+        mean = evaluator.probabilities(images, labels).mean(axis=1)
+        return (mean.argmax(axis=1) != labels)[:, None]
+
+    return wrong
+
+
 def _fooled(attacker, judges, images, labels, num_starts, seed):
-    """Return whether any start fools each exit, `(examples, all exits)`."""
+    """Return whether any start fools each judge, `(examples, all of them)`."""
     fooled = False
     for start in range(checks.integer("num_starts", num_starts, minimum=1)):
         adversarial = attacker.craft(images, labels, seed + start)
-        ranks = [each.anytime(adversarial, labels).ranks for each in judges]
-        fooled = fooled | (np.concatenate(ranks, axis=1) > 0)
+        wrong = [judge(adversarial, labels) for judge in judges]
+        fooled = fooled | np.concatenate(wrong, axis=1)
     return fooled

@@ -111,7 +111,9 @@ def test_a_budget_is_a_row(config, model, images_and_labels):
 
 def test_an_attacked_exit_is_a_row(config, model, images_and_labels):
     numbers, _ = measured(config, model, "transferability", images_and_labels)
-    assert [list(row) for row in numbers["rows"]] == [["attack on", *EXITS]] * 3
+    assert [list(row) for row in numbers["rows"]] == [
+        ["attack on", *EXITS, "ensemble"]
+    ] * 3
     assert [row["attack on"] for row in numbers["rows"]] == list(EXITS)
     matrix = np.array(
         [[row[name] for name in EXITS] for row in numbers["rows"]]

@@ -45,6 +45,8 @@ def test_the_map_of_three_exits_by_hand(model):
     ]
     np.testing.assert_allclose(result.matrix, expected)
     assert result.off_diagonal_mean() == pytest.approx(2.25 / 6)
+    # The mean of the three sigmoids, worked out for the same images.
+    np.testing.assert_allclose(result.ensemble, [1 / 4, 1 / 4, 3 / 4])
 
 
 def test_the_loss_of_the_attack_stays(model):

@@ -101,8 +101,18 @@ def protocols():
             "seconds": 2.0,
             "measures": {},
             "rows": [
-                {"attack on": "exit_1", "exit_1": 0.9, "exit_2": 0.1},
-                {"attack on": "exit_2", "exit_1": 0.3, "exit_2": 0.8},
+                {
+                    "attack on": "exit_1",
+                    "exit_1": 0.9,
+                    "exit_2": 0.1,
+                    "ensemble": 0.5,
+                },
+                {
+                    "attack on": "exit_2",
+                    "exit_1": 0.3,
+                    "exit_2": 0.8,
+                    "ensemble": 0.6,
+                },
             ],
             "num_attacked": 500,
             "off_diagonal_mean": 0.2,
