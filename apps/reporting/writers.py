@@ -15,6 +15,8 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
 }
+# Longer tables do not fit on a page.
+_MOST_ROWS = 40
 # In LaTeX, columns of longer text are broken into lines.
 _LONG, _LONG_COLUMN = 50, r"p{0.5\linewidth}"
 _MARKDOWN = str.maketrans(
@@ -71,7 +73,7 @@ def markdown(tables):
 
 
 def latex(tables):
-    """Return tables as LaTeX, for the package booktabs.
+    """Return tables as LaTeX, for the packages booktabs and longtable.
 
     Args:
         tables: list of `layout.Table`s.
@@ -108,22 +110,18 @@ def _latex(table):
         for line in (table.columns, *_cells(table))
     ]
     caption = table.title + (f" ({table.note})" if table.note else "")
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_latex_text(caption)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    caption = rf"\caption{{{_latex_text(caption)}}}"
+    head = [r"\toprule", lines[0], r"\midrule"]
+    if len(table.rows) > _MOST_ROWS:
+        begin = [rf"\begin{{longtable}}{{{columns}}}", rf"{caption} \\"]
+        head.append(r"\endhead")
+        end = [r"\end{longtable}"]
+    else:
+        begin = [r"\begin{table}", r"\centering", caption]
+        begin.append(rf"\begin{{tabular}}{{{columns}}}")
+        end = [r"\end{tabular}", r"\end{table}"]
+    body = [*lines[1:], r"\bottomrule"]
+    return "\n".join([*begin, *head, *body, *end, ""])
 
 
 def _cells(table):

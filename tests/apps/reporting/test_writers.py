@@ -46,6 +46,21 @@ def test_latex_of_a_table():
     )
 
 
+def test_a_latex_table_longer_than_a_page_is_broken():
+    table = Table("Budgets", ["model", "cost"], [["a", 0.5]] * 41)
+    lines = writers.latex([table]).splitlines()
+    assert lines[:6] == [
+        r"\begin{longtable}{lr}",
+        r"\caption{Budgets} \\",
+        r"\toprule",
+        r"model & cost \\",
+        r"\midrule",
+        r"\endhead",
+    ]
+    assert lines[6:47] == [r"a & 0.50 \\"] * 41
+    assert lines[47:] == [r"\bottomrule", r"\end{longtable}"]
+
+
 def test_long_text_is_broken_into_lines_in_latex():
     table = Table("Doubts", ["model", "found"], [["a", "word " * 20]])
     assert r"{tabular}{lp{0.5\linewidth}}" in writers.latex([table])
