@@ -70,6 +70,12 @@ def compare(run_path, output, settings, names, theirs_path=None):
     known = None if theirs_path is None else _known(theirs_path, settings, run)
     if known is None:
         _check_backend()
+    missing = sorted(set(names or PAIRS) - set(known or PAIRS))
+    if missing:
+        raise ValueError(
+            f"{theirs_path} has no answers for {', '.join(missing)}: name "
+            f"others with --attacks ({', '.join(known)})."
+        )
     test = building.load_data(run.read_config(), model).test
     images, labels = (each[: settings.num_examples] for each in test.arrays())
     rows, answers = [], {}

@@ -69,11 +69,12 @@ def main():
         raise ValueError(
             "Give --workdir of a run, or --model, --config and --results."
         )
-    if _FULL.value:
-        config, left_out = evaluating.with_everything(config)
-        print("\n".join(left_out))
     record = evaluating.evaluate(
-        config, model, results, results.with_name("robustness.png")
+        config,
+        model,
+        results,
+        results.with_name("robustness.png"),
+        is_full=_FULL.value,
     )
     if _REPORT.value:
         title = f"{record['method']} on {record['data']['name']}"

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import sys
 import time
 
@@ -18,33 +19,33 @@ from apps import workdir
 from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation import soundness
+from keras_neokd.exit_policy import ExitPolicy
 
 SCHEMA_VERSION = 1
 
 
-def with_everything(config):
+def with_everything(config, model):
     """Return a config with every attack and protocol that is possible.
 
     Args:
         config: a whole config.
+        model: the model to evaluate.
 
     Returns:
         Tuple of the config and a list of sentences about what is left out.
     """
-    names, left_out = protocols.possible(config)
+    searches, too_strong = strong_attacks.possible(config, model)
+    names, left_out = protocols.possible(config, model)
     config = copy.deepcopy(config)
-    config.evaluate.attacks = (
-        *("average", "max_average", "single"),
-        *strong_attacks.possible(config),
-    )
+    config.evaluate.attacks = ("average", "max_average", "single", *searches)
     config.evaluate.protocols = names
     return config, [
-        f"Left out: {name}, which needs {what}."
-        for name, what in left_out.items()
+        f"Left out: {name}. {why}"
+        for name, why in {**too_strong, **left_out}.items()
     ]
 
 
-def evaluate(config, model_path, results_path, plot_path):
+def evaluate(config, model_path, results_path, plot_path, is_full=False):
     """Measure every exit, clean and under every attack of the config.
 
     Signs of a weak evaluation come first, diagnostics last. The record is
@@ -56,6 +57,8 @@ def evaluate(config, model_path, results_path, plot_path):
         model_path: the `.keras` file.
         results_path: the JSON file to write, or to go on with.
         plot_path: the PNG file to write.
+        is_full: measure everything that is possible instead of what the
+            config names. Defaults to False.
 
     Returns:
         The record, a dict of plain values.
@@ -73,6 +76,10 @@ def evaluate(config, model_path, results_path, plot_path):
     workdir.check_writable(results_path.parent)
     planned = _attacks(config)
     model = keras.saving.load_model(model_path, compile=False)
+    if is_full:
+        config, left_out = with_everything(config, model)
+        print("\n".join(left_out), flush=True)
+        planned = _attacks(config)
     planned = _for_exits(planned, config, model)
     data = building.load_data(config, model)
     test = data.test
@@ -109,9 +116,20 @@ def evaluate(config, model_path, results_path, plot_path):
     ):
         record["diagnostics"].append(entry)
         workdir.write_json(results_path, record)
+        if entry["name"] == "early_exit":
+            _write_policy(entry, results_path)
     plots.robustness({record["method"]: record}, plot_path)
     tables.print_record(record)
     return record
+
+
+def _write_policy(entry, results_path):
+    """Write the thresholds as `EarlyExitPredictor` reads them."""
+    bounds = [
+        math.inf if each is None else each for each in entry["thresholds"]
+    ]
+    policy = ExitPolicy(bounds, entry["ensemble"])
+    policy.save(results_path.with_name(f"policy_of_{results_path.stem}.json"))
 
 
 def _state_file(results_path, name, number):
@@ -219,6 +237,9 @@ def _open(path, header):
     if not path.exists():
         return header
     record = workdir.read_json(path)
+    # Version 1 began with a single seed.
+    settings = {"num_seeds": 1, **(record.get("settings") or {})}
+    record = {**record, "settings": settings}
     keys = ("schema_version", "model_sha256", "data", "settings")
     there, now = (
         workdir.flatten(
@@ -293,7 +314,7 @@ def _measure(model, images, labels, attack, section, state_file):
         shares = first.info["selected_share"].mean(axis=0)
         entry["selected_share"] = diagnosing.by_exit(first.exit_names, shares)
     if first.search is not None:
-        entry.update(_search_entry(attack, first))
+        entry.update(_search_entry(attack, results))
     return entry
 
 
@@ -325,10 +346,13 @@ def _accuracy(results, k):
     return entry
 
 
-def _search_entry(attack, result):
+def _search_entry(attack, results):
     """Return what an attack that searches adds to its entry."""
-    signs = soundness.check_attack(attack, result.num_classes)
-    signs += soundness.check_search(result.search)
+    searches = [result.search for result in results]
+    signs = soundness.check_attack(attack, results[0].num_classes)
+    for each in searches:
+        signs += soundness.check_search(each)
+    shares = np.mean([each.robust_after_each() for each in searches], axis=0)
     for sign in signs:
         print(f"WARNING ({sign.code}): {sign.message}", flush=True)
     return {
@@ -336,11 +360,9 @@ def _search_entry(attack, result):
         "epsilon": attack.epsilon,
         "norm": attack.norm,
         "robust_after_each": [
-            {"attack": name, "robust": share}
+            {"attack": name, "robust": float(share)}
             for name, share in zip(
-                ("clean", *result.search.attack_names),
-                result.search.robust_after_each(),
-                strict=True,
+                ("clean", *searches[0].attack_names), shares, strict=True
             )
         ],
         "signs": _listed(signs),

@@ -32,14 +32,25 @@ EVERY = tuple(
 SUCCESS = ("all", "any", "each")
 
 
-def possible(config):
-    """Return the names in `EVERY` that know the norm of `config.attack`.
+def possible(config, model):
+    """Return the names in `EVERY` that fit a model, and the others.
 
     Args:
         config: a whole config.
+        model: the model to attack.
+
+    Returns:
+        Tuple of names, and dict from the other names to what is wrong.
     """
-    linf = config.attack.norm == "linf"
-    return tuple(name for name in EVERY if linf or name != "cw_linf")
+    left_out = {}
+    for name in EVERY:
+        for objective in objectives(config, model.exit_names).values():
+            try:
+                attack = build(config, name, objective)
+                attack.validate(model.num_exits, model.num_classes)
+            except ValueError as error:
+                left_out[name] = str(error)
+    return tuple(name for name in EVERY if name not in left_out), left_out
 
 
 def objectives(config, exit_names):
@@ -165,6 +176,7 @@ def _cw_linf(config, epsilon, objective):
         epsilon,
         config.attack.step_size,
         config.evaluate.num_steps,
+        random_start=config.attack.random_start,
         num_restarts=config.evaluate.num_restarts,
         objective=objective.with_loss("margin"),
     )

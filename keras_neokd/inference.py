@@ -1,6 +1,7 @@
 """Early exit for real: compute no further than each image needs.
 
     predictor = EarlyExitPredictor(model, "policy.json")
+    predictor = EarlyExitPredictor(model, (0.9, 0.8))
     decision = predictor(images)
     decision.label, decision.exit_index, decision.confidence
 
@@ -10,6 +11,7 @@ exit was confident about.
 """
 
 import math
+import os
 
 import numpy as np
 from keras import ops
@@ -32,7 +34,7 @@ class EarlyExitPredictor:
 
     Args:
         model: a `MultiExitModel`; weights are shared with it.
-        policy: an `ExitPolicy`, or the path of its file.
+        policy: an `ExitPolicy`, its thresholds, or the path of its file.
 
     Raises:
         TypeError: if the model is something else.
@@ -46,11 +48,14 @@ class EarlyExitPredictor:
                 f"{model!r}. Convert a model with "
                 "MultiExitModel.from_functional."
             )
-        if not isinstance(policy, ExitPolicy):
+        if isinstance(policy, (str, os.PathLike)):
             policy = ExitPolicy.load(policy)
+        elif not isinstance(policy, ExitPolicy):
+            policy = ExitPolicy(policy)
         policy.check(model.num_exits)
         self.policy = policy
         self._shape = model.input_shape[1:]
+        self._names = model.exit_names
         self._stages = [_compiled(stage) for stage in build_stages(model)]
 
     def __call__(self, images):
@@ -87,6 +92,7 @@ class EarlyExitPredictor:
             if not len(rows):
                 break
             probabilities, tensors = _run(stage, tensors, places)
+            self._check_finite(probabilities, index)
             before = votes if self.policy.ensemble else 0.0
             votes = before + probabilities
             confidence = probabilities.max(axis=1)
@@ -97,12 +103,15 @@ class EarlyExitPredictor:
             stays = ~leaves
             rows, votes = rows[stays], votes[stays]
             places = np.flatnonzero(stays)
-        if len(rows):
-            raise ValueError(
-                f"The last exit returned NaN for {len(rows)} of {count} "
-                "images, so there is nothing to predict."
-            )
         return decision
+
+    def _check_finite(self, probabilities, index):
+        broken = int(np.isnan(probabilities).any(axis=1).sum())
+        if broken:
+            raise ValueError(
+                f"Exit {self._names[index]!r} returned NaN for {broken} of "
+                f"{len(probabilities)} images, so there is nothing to predict."
+            )
 
 
 def padded_size(count):

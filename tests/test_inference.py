@@ -224,6 +224,23 @@ def test_bad_images_are_refused_in_words(model, images, message):
         predictor(images)
 
 
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_an_exit_that_answers_nan_is_named(ensemble):
+    broken = tiny.randomized(tiny.dense_model(), seed=7)
+    first = broken.exit_model(0).layers[-1]
+    first.set_weights([np.nan * each for each in first.get_weights()])
+    predictor = EarlyExitPredictor(broken, ExitPolicy((0.5, 0.5), ensemble))
+    with pytest.raises(ValueError, match="returned NaN for 2 of 2 images"):
+        predictor(IMAGES[:2])
+
+
+def test_thresholds_are_a_policy(model, thresholds):
+    expected = EarlyExitPredictor(model, ExitPolicy(thresholds))(IMAGES)
+    received = EarlyExitPredictor(model, thresholds)(IMAGES)
+    np.testing.assert_array_equal(received.exit_index, expected.exit_index)
+    np.testing.assert_array_equal(received.label, expected.label)
+
+
 def test_the_number_of_exits_has_to_fit(model):
     with pytest.raises(ValueError, match="1 thresholds are for a model of 2"):
         EarlyExitPredictor(model, ExitPolicy((0.5,)))

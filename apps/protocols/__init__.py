@@ -23,24 +23,28 @@ _PLANS = {
 }
 
 
-_NEED_VALIDATION = ("budgeted", "early_exit", "early_exit_attacked")
+_SET_THRESHOLDS = ("budgeted", "early_exit", "early_exit_attacked")
 
 
-def possible(config):
-    """Return the protocols that a config has everything for, and the others.
+def possible(config, model):
+    """Return the protocols that there is everything for, and the others.
 
     Args:
         config: a whole config.
+        model: the model to measure.
 
     Returns:
-        Tuple of names, and dict from the other names to what they need.
+        Tuple of names, and dict from the other names to what is missing.
     """
     left_out = {}
     if not config.data.validation_size:
-        needed = "a run with data.validation_size, to set thresholds"
-        left_out = dict.fromkeys(_NEED_VALIDATION, needed)
+        needed = "It sets thresholds on images of data.validation_size."
+        left_out = dict.fromkeys(_SET_THRESHOLDS, needed)
+    if model.num_exits == 1:
+        names = (*_SET_THRESHOLDS, "transferability")
+        left_out = dict.fromkeys(names, "The model has a single exit.")
     if not config.evaluate.transfer.model_files:
-        left_out["transfer"] = "evaluate.transfer.model_files"
+        left_out["transfer"] = "It needs evaluate.transfer.model_files."
     return tuple(name for name in _PLANS if name not in left_out), left_out
 
 
@@ -63,6 +67,11 @@ def plan(config, model, images, validation):
     planned = {}
     for name in config.evaluate.protocols:
         checks.choice("evaluate.protocols", name, _PLANS)
+        if name in _SET_THRESHOLDS and model.num_exits == 1:
+            raise ValueError(
+                f"evaluate.protocols {name!r} needs several exits to choose "
+                "from, and the model has one. Leave it out."
+            )
         each = _PLANS[name](config, model, validation)
         settings = {"num_examples": len(images), **each.settings}
         planned[name] = Diagnostic(settings, each.measure)

@@ -9,6 +9,7 @@ from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation.budgeted import shares_for_budget
 from keras_neokd.evaluation.budgeted import thresholds
+from keras_neokd.exit_policy import Decision
 from keras_neokd.exit_policy import ExitPolicy
 from keras_neokd.inference import EarlyExitPredictor
 
@@ -24,7 +25,7 @@ def plan(config, model, validation):
 
     def measure(model, images, labels):
         policy = policy_of(model)
-        return {}, _run_for_real(model, policy, images, labels, section)
+        return {}, _run_for_real(model, policy, images, labels, config)
 
     settings = {
         **section.to_dict(),
@@ -70,7 +71,13 @@ def plan_attacked(config, model, validation):
             rows.append(
                 {
                     "attack": name,
-                    **_what_the_policy_does(model, policy, attacked, labels),
+                    **_what_the_policy_does(
+                        model,
+                        policy,
+                        attacked,
+                        labels,
+                        config.evaluate.batch_size,
+                    ),
                 }
             )
         return {}, {"rows": rows, "thresholds": shared.plain(policy.thresholds)}
@@ -90,9 +97,7 @@ def _policy_planner(config, model, validation, name):
     share = checks.number(
         "evaluate.early_exit.share_of_cost", section.share_of_cost, above=0
     )
-    costs = np.array(
-        [each.cumulative.multiply_adds for each in model.exit_costs()], float
-    )
+    costs = _costs(model)
     shares = shares_for_budget(share * costs[-1], costs)
 
     def policy_of(model):
@@ -104,14 +109,14 @@ def _policy_planner(config, model, validation, name):
     return policy_of
 
 
-def _run_for_real(model, policy, images, labels, section):
-    costs = np.array(
-        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+def _run_for_real(model, policy, images, labels, config):
+    section, size = config.evaluate.early_exit, config.evaluate.batch_size
+    costs = _costs(model)
+    decision = _decide_in_batches(
+        EarlyExitPredictor(model, policy), images, size
     )
-    predictor = EarlyExitPredictor(model, policy)
-    decision = predictor(images)
     simulated = policy.decide(
-        evaluation.exit_probabilities(model, images, labels)
+        evaluation.exit_probabilities(model, images, labels, size)
     )
     seconds = evaluation.exit_latency(model, images, section.num_calls)
     early, full = evaluation.throughput(
@@ -136,6 +141,7 @@ def _run_for_real(model, policy, images, labels, section):
     return {
         "rows": rows,
         "thresholds": shared.plain(policy.thresholds),
+        "ensemble": policy.ensemble,
         "accuracy": float((decision.label == labels).mean()),
         "share_of_full_cost": float(shares @ costs / costs[-1]),
         "decisions_unlike_simulation": int(
@@ -149,13 +155,26 @@ def _run_for_real(model, policy, images, labels, section):
     }
 
 
-def _what_the_policy_does(model, policy, images, labels):
-    """Return accuracy, mean cost and where images leave, as a row."""
-    costs = np.array(
+def _decide_in_batches(predictor, images, size):
+    decisions = [
+        predictor(images[first : first + size])
+        for first in range(0, len(images), size)
+    ]
+    return Decision(*map(np.concatenate, zip(*decisions, strict=True)))
+
+
+def _costs(model):
+    """Return the multiply-adds up to each exit."""
+    return np.array(
         [each.cumulative.multiply_adds for each in model.exit_costs()], float
     )
+
+
+def _what_the_policy_does(model, policy, images, labels, size):
+    """Return accuracy, mean cost and where images leave, as a row."""
+    costs = _costs(model)
     decision = policy.decide(
-        evaluation.exit_probabilities(model, images, labels)
+        evaluation.exit_probabilities(model, images, labels, size)
     )
     shares = np.bincount(decision.exit_index, minlength=len(costs))
     shares = shares / len(images)

@@ -11,6 +11,11 @@ def plan(config, model, validation):
     del model, validation
     section = config.evaluate.sensitivity
     attack = shared.attack(config, section.attack)
+    if not section.epsilons and not section.num_steps:
+        raise ValueError(
+            "evaluate.protocols 'sensitivity' needs values to try in "
+            "evaluate.sensitivity.epsilons or .num_steps: both are empty."
+        )
     for name, values in (
         ("epsilon", section.epsilons),
         ("num_steps", section.num_steps),

@@ -1,5 +1,6 @@
 """What several protocols need."""
 
+import keras
 import numpy as np
 
 from apps import building
@@ -21,8 +22,10 @@ def attack(config, name):
 
 
 def described(attack):
-    """Return an attack as text, for the settings of an entry."""
-    return "none" if attack is None else repr(attack)
+    """Return an attack as plain values, for the settings of an entry."""
+    if attack is None:
+        return "none"
+    return keras.saving.serialize_keras_object(attack)
 
 
 def plain(values):

@@ -84,7 +84,10 @@ def _exits(group):
 
 def _budgets(entries):
     figure, (panel,) = _panels(1)
-    for index, (title, entry) in enumerate(entries.items()):
+    titles = _told_apart(entries)
+    for index, (title, entry) in enumerate(
+        zip(titles, entries.values(), strict=True)
+    ):
         panel.plot(
             [row["multiply-adds"] / 1e6 for row in entry["rows"]],
             [100 * row["accuracy"] for row in entry["rows"]],
@@ -102,7 +105,9 @@ def _budgets(entries):
 
 def _maps(entries):
     figure, panels = _panels(len(entries))
-    for panel, (title, entry) in zip(panels, entries.items(), strict=True):
+    for panel, title, entry in zip(
+        panels, _told_apart(entries), entries.values(), strict=True
+    ):
         names = list(entry["rows"][0])[1:]
         shares = 100 * np.array(
             [[row[name] for name in names] for row in entry["rows"]]
@@ -139,7 +144,9 @@ def _sensitivity(entries):
     )
     figure, panels = _panels(len(changed))
     for panel, name in zip(panels, changed, strict=True):
-        for index, (title, entry) in enumerate(entries.items()):
+        for index, (title, entry) in enumerate(
+            zip(_told_apart(entries), entries.values(), strict=True)
+        ):
             rows = [row for row in entry["rows"] if row["changed"] == name]
             panel.plot(
                 [row["value"] for row in rows],
@@ -152,6 +159,13 @@ def _sensitivity(entries):
         panel.set_ylim(0, 100)
         _finish(panel)
     return figure
+
+
+def _told_apart(entries):
+    """Return titles, with the settings that are not the same for all."""
+    settings = [entry["settings"] for entry in entries.values()]
+    unlike = layout.differences(settings, ("attack", "budgets"))
+    return [title + more for title, more in zip(entries, unlike, strict=True)]
 
 
 def _literally(text):

@@ -5,8 +5,14 @@ attack, a row per model, a column per exit and their average.
 """
 
 import dataclasses
+import json
 
 import numpy as np
+
+from apps import workdir
+
+# Settings that the strength of an attack names in any case.
+_SAID_ANYWAY = ("epsilon", "norm", "num_steps", "num_queries")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +46,7 @@ def tables(titled):
     """
     return [
         *_accuracies(titled),
+        *_uncertainties(titled),
         *_worst_cases(titled),
         *_searches(titled),
         *_protocols(titled),
@@ -86,10 +93,46 @@ def by_attack(group):
     found = {}
     for title, record in group.items():
         for attack in record["attacks"]:
-            entry = (title, _strength(record, attack), attack)
+            entry = (title, record, attack)
             found.setdefault(attack["name"], []).append(entry)
     for name, entries in found.items():
-        yield readable(name), entries
+        settings = [_settings(*each[1:]) for each in entries]
+        unlike = differences(settings, _SAID_ANYWAY)
+        yield (
+            readable(name),
+            [
+                (title, _strength(record, attack) + more, attack)
+                for (title, record, attack), more in zip(
+                    entries, unlike, strict=True
+                )
+            ],
+        )
+
+
+def differences(settings, told=()):
+    """Say of each of several dicts how it differs from the others.
+
+    Args:
+        settings: list of nested dicts.
+        told: ends of keys to leave out.
+
+    Returns:
+        List of texts such as ", step size 0.1", all "" where they are equal.
+    """
+    flat = [workdir.flatten(each) for each in settings]
+    keys = [
+        key
+        for key in dict.fromkeys(key for each in flat for key in each)
+        if len({json.dumps(each.get(key)) for each in flat}) > 1
+        and not key.endswith(tuple(told))
+    ]
+    return [
+        "".join(
+            f", {readable(key.split('.')[-1])} {_text(each.get(key))}"
+            for key in keys
+        )
+        for each in flat
+    ]
 
 
 def common(strengths):
@@ -113,6 +156,34 @@ def _accuracies(titled):
                 if found:
                     what = f"Top-{k} accuracy (%): {name}"
                     yield _comparison(what, data, group, found)
+
+
+def _uncertainties(titled):
+    """How sure top-1 accuracies are: of the images, and of the seeds."""
+    for data, group in by_data(titled):
+        rows = [
+            [title, readable(attack["name"]), *_ranges(attack)]
+            for title, record in group.items()
+            for attack in record["attacks"]
+            if "top1_interval" in attack
+        ]
+        if rows:
+            yield Table(
+                f"Uncertainty of top-1 accuracy (%); {data}",
+                ["model", "attack", *_exits(group)],
+                rows,
+                note="95 % interval (Wilson); after ± the standard deviation "
+                "over the seeds of the attack, where there are several.",
+            )
+
+
+def _ranges(attack):
+    spread = attack.get("top1_seed_deviation") or {}
+    return [
+        f"{100 * low:.1f} to {100 * high:.1f}"
+        + (f" ± {100 * spread[name]:.2f}" if name in spread else "")
+        for name, (low, high) in attack["top1_interval"].items()
+    ]
 
 
 def _worst_cases(titled):
@@ -227,9 +298,10 @@ def _savings(titled):
         for title, record in group.items():
             for entry in record.get("diagnostics") or ():
                 if entry["name"] == "budgeted":
-                    attack = entry["settings"]["attack"]
-                    curves.setdefault(attack, {})[title] = entry["rows"]
-        for attack, by_title in curves.items():
+                    settings = entry["settings"]
+                    key = settings["attack"], _same_policies(settings)
+                    curves.setdefault(key, {})[title] = entry["rows"]
+        for (attack, _), by_title in curves.items():
             rows = [
                 [first, second, *_saving(by_title[first], by_title[second])]
                 for first in by_title
@@ -244,6 +316,12 @@ def _savings(titled):
                     ["model", "against", "accuracy (%)", "saved (%)"],
                     rows,
                 )
+
+
+def _same_policies(settings):
+    """Return what curves must share, besides the model, to be compared."""
+    keys = ("attack_settings", "ensemble", "threshold_data", "num_examples")
+    return json.dumps([settings.get(key) for key in keys], sort_keys=True)
 
 
 def _saving(rows, others):
@@ -338,12 +416,21 @@ def _strength(record, attack):
         return ""
     own = attack.get("attack", {}).get("config")
     settings = record["settings"]["attack"] if own is None else own
+    if "num_steps" not in settings and settings.get("attacks"):
+        settings = settings["attacks"][0]["config"]
     numbers = [
         f"{settings[key]:,} {unit}"
         for key, unit in (("num_steps", "steps"), ("num_queries", "queries"))
         if key in settings
     ]
     return ", ".join([_describe(_ball(record, attack)), *numbers])
+
+
+def _settings(record, attack):
+    """Return all settings of an attack; none for clean images."""
+    if attack["name"] == "clean":
+        return {}
+    return attack.get("attack") or record["settings"]["attack"]
 
 
 def _ball(record, attack):

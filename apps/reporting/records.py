@@ -61,18 +61,37 @@ _SCHEMA = {
     "diagnostics[].name": _TEXT,
     "diagnostics[].settings": _DICT,
     "diagnostics[].rows": _LIST,
+    "attacks[].top1_interval": _DICT,
+    "attacks[].top1_seed_deviation": _DICT,
+    "attacks[].signs": _LIST,
+    "attacks[].signs[].code": _TEXT,
+    "attacks[].signs[].message": _TEXT,
+    "diagnostics[].signs": _LIST,
+    "diagnostics[].signs[].code": _TEXT,
+    "diagnostics[].signs[].message": _TEXT,
+}
+# What a row of a protocol has at least.
+_ROWS = {
+    "budgeted": {"multiply-adds", "accuracy"},
+    "sensitivity": {"changed", "value", "average"},
+    "transferability": {"attack on"},
+    "transfer": {"attack made on"},
 }
 _MAY_BE_MISSING = {
     "signs",
     "attacks[].top5",
     "attacks[].top5_average",
     "attacks[].correct",
+    "attacks[].top1_interval",
+    "attacks[].top1_seed_deviation",
     "attacks[].attack",
     "attacks[].epsilon",
     "attacks[].norm",
     "attacks[].robust_after_each",
+    "attacks[].signs",
     "diagnostics",
     "diagnostics[].rows",
+    "diagnostics[].signs",
 }
 
 
@@ -155,9 +174,33 @@ def check(record, file):
             place = f"{file}: attacks[{index}].correct"
             _check_correct(place, attack["correct"], names, count)
         for k in ("top1", "top5"):
-            if k in attack:
+            if attack.get(k) is not None:
                 _check_shares(f"{file}: attacks[{index}].{k}", attack[k], names)
-    return record
+    for index, entry in enumerate(record.get("diagnostics") or ()):
+        _check_rows(f"{file}: diagnostics[{index}].rows", entry)
+    return _without_null(record)
+
+
+def _check_rows(place, entry):
+    needed = _ROWS.get(entry["name"], set())
+    for index, row in enumerate(entry.get("rows") or ()):
+        missing = needed - row.keys() if isinstance(row, dict) else needed
+        if missing:
+            raise ValueError(f"{place}[{index}] lacks {sorted(missing)}.")
+
+
+def _without_null(record):
+    """Leave out keys that may be missing and are null."""
+    attacks = [
+        {
+            key: value
+            for key, value in attack.items()
+            # An attack without a ball has the epsilon null.
+            if value is not None or key == "epsilon"
+        }
+        for attack in record["attacks"]
+    ]
+    return {**record, "attacks": attacks}
 
 
 def _check_correct(place, texts, names, count):

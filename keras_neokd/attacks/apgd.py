@@ -39,7 +39,8 @@ class APGD(search.SearchAttack):
     the ten iterations in which it was fooled, so the latest image of these
     that fools comes back, not the latest of all; the loss is the mean over
     exits, and all of them (or any, see `AverageExits`) must be wrong
-    (NEO-KD, appendix H). As there, the count of rises at the first of these
+    (NEO-KD, appendix H); over several draws it is their mean, not that of the
+    last. As there, the count of rises at the first of these
     iterations compares the first loss with 0.
 
     Args:
@@ -240,7 +241,8 @@ class TargetedAPGD(APGD):
 
     One run per target class and restart, from the most likely wrong class of
     the clean image (by the mean softmax over the exits, where the paper does
-    not say) to less likely ones.
+    not say) to less likely ones. With several restarts all classes come before
+    any comes again; in auto-attack each has its restarts at once.
 
     Args:
         epsilon, num_steps, norm, num_restarts, rho: as `APGD`.
@@ -256,6 +258,8 @@ class TargetedAPGD(APGD):
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range.
     """
+
+    works_on_margins = True
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class CW(search.SearchAttack):
     """
 
     may_be_unbounded = True
+    works_on_margins = True
 
     def __init__(
         self,

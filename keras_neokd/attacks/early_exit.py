@@ -128,6 +128,8 @@ class SlowDown(_KnownThresholds):
         ValueError: if one is negative, or there is none.
     """
 
+    has_own_loss = True
+
     def __init__(self, thresholds):
         super().__init__(thresholds)
         if not self.thresholds:

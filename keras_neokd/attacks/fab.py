@@ -62,6 +62,8 @@ class FAB(search.SearchAttack):
         ValueError: if an argument is out of range.
     """
 
+    works_on_margins = True
+
     def __init__(
         self,
         epsilon,
@@ -198,8 +200,8 @@ class FAB(search.SearchAttack):
 class TargetedFAB(FAB):
     """FAB against one class at a time, the most likely ones (FAB-T).
 
-    One run per target class and restart, as `TargetedAPGD`: one gradient an
-    iteration, where `FAB` needs one for every class.
+    One run per target class and restart, as `TargetedAPGD` (also in their
+    order): one gradient an iteration, where `FAB` needs one for every class.
 
     Args:
         epsilon, num_steps, norm, num_restarts, max_weight, overshoot,

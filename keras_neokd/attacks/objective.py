@@ -44,6 +44,10 @@ class Objective(Configurable):
         ValueError: if `loss` is unknown.
     """
 
+    # Whether the score says nothing about true classes, so that attacks that
+    # work on margins cannot use it.
+    has_own_loss = False
+
     def __init__(self, loss="cross_entropy"):
         if not callable(loss):
             checks.choice("loss", loss, _LOSSES)

@@ -84,6 +84,9 @@ class SearchAttack(Attack):
 
     # Numbers of classes below this are refused.
     fewest_classes = 2
+    # Whether the algorithm works on differences of logits, whatever the
+    # objective's own score is.
+    works_on_margins = False
 
     def __init__(self, epsilon, norm, objective, num_restarts=1):
         super().__init__(epsilon, norm)
@@ -91,6 +94,12 @@ class SearchAttack(Attack):
             "num_restarts", num_restarts, minimum=1
         )
         self.objective = check_objective(objective)
+        if self.works_on_margins and self.objective.has_own_loss:
+            raise ValueError(
+                f"{type(self).__name__} works on margins between classes, and "
+                f"{type(self.objective).__name__} is about something else: "
+                "attack with PGD, APGD or Square."
+            )
 
     def num_runs(self, num_classes):
         """Return the number of runs.

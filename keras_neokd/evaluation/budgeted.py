@@ -262,9 +262,10 @@ def _refuse_overlap(validation, test):
     twins = sum(
         np.asarray(image, "float32").tobytes() in known for image in test
     )
-    if twins > _LARGEST_OVERLAP * len(test):
+    if twins > _LARGEST_OVERLAP * min(len(validation), len(test)):
         raise ValueError(
-            f"{twins} of {len(test)} test images are validation images, too. "
+            f"{twins} of {len(test)} test images are among the "
+            f"{len(validation)} validation images, too. "
             "Thresholds may not be set on test data: hold images out of "
             "training for validation (data.validation_size)."
         )

@@ -10,6 +10,8 @@ import zipfile
 import keras
 import numpy as np
 
+from keras_neokd._version import __version__
+
 _SECONDS_BETWEEN_SAVES = 30
 # What reading a file that is no state, or only part of one, raises.
 _BROKEN = (
@@ -69,6 +71,7 @@ class SearchState:
             "batch_size": batch_size,
             "seed": seed,
             "backend": keras.backend.backend(),
+            "version": __version__,
             "model": _digest(*model.get_weights()),
             "data": _digest(images, labels),
         }

@@ -102,7 +102,8 @@ def search(
     Raises:
         TypeError: if the attack is something else.
         ValueError: if the data is not as described, the attack does not fit
-            the model, or the file holds the state of another search.
+            the model, the model returns NaN or infinite logits, or the file
+            holds the state of another search.
     """
     compiled = CompiledSearch(model, attack, batch_size)
     return compiled(images, labels, seed, verbose, state_file)
@@ -133,12 +134,7 @@ class CompiledSearch:
         self.attack = attack
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
         self.members = getattr(attack, "members", (attack,))
-        self.judge = self._compile(
-            lambda problem, candidates: {
-                "fooled": problem.fooled(problem.logits(candidates))
-            },
-            attack.objective,
-        )
+        self.judge = self._compile(_judged, attack.objective)
         self._steps = {}
 
     def __call__(self, images, labels, seed=0, verbose=0, state_file=None):
@@ -146,7 +142,7 @@ class CompiledSearch:
         images, labels = batches.check(
             self.model, images, labels, self.batch_size
         )
-        randomness.check_seed(seed)
+        seed = randomness.check_seed(seed)
         state = SearchState.open(
             state_file,
             self.model,
@@ -216,6 +212,15 @@ class CompiledSearch:
         return backend.compile_function(compiled, self.model.variables)
 
 
+def _judged(problem, candidates):
+    logits = problem.logits(candidates)
+    finite = [ops.all(ops.isfinite(each), axis=1) for each in logits]
+    return {
+        "fooled": problem.fooled(logits),
+        "finite": ops.all(ops.stack(finite), axis=0),
+    }
+
+
 def _once(member):
     """Return an attack without stages as the start of a run."""
 
@@ -257,10 +262,13 @@ class _Run:
         if self.state.begun:
             return
         rows = np.arange(len(self.images))
-        wrong = self._batched(
+        found = self._batched(
             self.compiled.judge, rows, np.zeros(len(rows), "int32"), self.images
-        )["fooled"]
-        self.state.arrays["fooled_by"][wrong] = WRONG_WHEN_CLEAN
+        )
+        # No attack fools NaN.
+        logits = np.where(found["finite"], 0.0, np.nan)
+        batches.check_finite(self.compiled.model, logits, "logits")
+        self.state.arrays["fooled_by"][found["fooled"]] = WRONG_WHEN_CLEAN
         self.state.begun = True
 
     def attack(self, number, keys):

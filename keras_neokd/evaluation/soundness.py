@@ -30,6 +30,8 @@ _SAME = 1e-4
 # With the whole range of pixels to choose from, nothing should resist this.
 _ANYTHING = {"epsilon": 1.0, "step_size": 0.1, "num_steps": 40}
 _LARGEST_REST = 0.05
+# Attacks that follow no gradient.
+_BLIND = ("Square", "UniformNoise")
 # Images by which accuracies may go the wrong way, in shares of all.
 _TOLERANCE = 0.005
 
@@ -101,16 +103,22 @@ def check_search(result):
     """See whether random search beats attacks that follow gradients.
 
     Args:
-        result: the `SearchResult` of several attacks, `Square` after others.
+        result: the `SearchResult` of several attacks, `Square` after one that
+            follows gradients.
 
     Returns:
         List of `Sign`s with the code `square_beats_gradients`.
     """
     names = result.attack_names
-    if "Square" not in names[1:]:
-        return []
-    square = names.index("Square", 1)
-    share = float((result.fooled_by == square).mean())
+    followed = [
+        number for number, name in enumerate(names) if name not in _BLIND
+    ]
+    squares = [
+        number
+        for number, name in enumerate(names)
+        if name == "Square" and followed and followed[0] < number
+    ]
+    share = float(np.isin(result.fooled_by, squares).mean())
     if share <= _TOLERANCE:
         return []
     return [

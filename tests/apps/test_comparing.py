@@ -105,6 +105,11 @@ def test_answers_of_another_comparison_are_refused(
         comparing.compare(run.path, tmp_path, settings, ["apgd_ce"], theirs)
 
 
+def test_answers_for_other_attacks_are_refused(run, theirs, tmp_path):
+    with pytest.raises(ValueError, match=r"no answers for fab: .*\(apgd_ce\)"):
+        comparing.compare(run.path, tmp_path, SETTINGS, ["fab"], theirs)
+
+
 def test_an_unknown_attack_is_refused(run, tmp_path):
     with pytest.raises(ValueError, match="Unknown `attacks` 'pgd'"):
         comparing.compare(run.path, tmp_path, SETTINGS, ["pgd"])

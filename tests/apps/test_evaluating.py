@@ -2,16 +2,20 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 
 from apps import building
 from apps import evaluating
 from apps.reporting import records
+from keras_neokd import MultiExitModel
 from keras_neokd import evaluation
+from keras_neokd import models
 from keras_neokd.evaluation import search_state
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation import soundness
+from keras_neokd.exit_policy import ExitPolicy
 from tests.apps.tiny import tiny_config
 from tests.training.tiny import randomized
 
@@ -56,7 +60,8 @@ def doubts(monkeypatch):
 def test_everything_is_what_knows_the_norm_and_has_its_data(config):
     config.data.validation_size = 16
     config.evaluate.transfer.model_files = ("other.keras",)
-    full, left_out = evaluating.with_everything(config)
+    model = models.SmallCNN()
+    full, left_out = evaluating.with_everything(config, model)
     assert left_out == []
     assert full.evaluate.attacks == (
         *("average", "max_average", "single", "apgd_ce", "apgd_dlr", "apgd_t"),
@@ -72,18 +77,53 @@ def test_everything_is_what_knows_the_norm_and_has_its_data(config):
 
 def test_what_everything_leaves_out_is_said(config):
     config.attack.norm = "l2"
-    full, left_out = evaluating.with_everything(config)
+    full, left_out = evaluating.with_everything(config, models.SmallCNN())
     assert "cw_linf" not in full.evaluate.attacks
     assert "cw" in full.evaluate.attacks
     assert full.evaluate.protocols == ("transferability", "sensitivity")
-    assert left_out == [
+    assert left_out[0].startswith("Left out: cw_linf. ")
+    assert left_out[1:] == [
         *(
-            f"Left out: {name}, which needs a run with data.validation_size, "
-            "to set thresholds."
+            f"Left out: {name}. It sets thresholds on images of "
+            "data.validation_size."
             for name in ("budgeted", "early_exit", "early_exit_attacked")
         ),
-        "Left out: transfer, which needs evaluate.transfer.model_files.",
+        "Left out: transfer. It needs evaluate.transfer.model_files.",
     ]
+
+
+def test_of_few_classes_and_one_exit_everything_is_less(config):
+    config.data.validation_size = 16
+    full, left_out = evaluating.with_everything(config, tiny_classifier())
+    assert full.evaluate.attacks == (
+        *("average", "max_average", "single", "apgd_ce"),
+        *("fab", "fab_t", "square", "cw", "cw_linf"),
+    )
+    assert full.evaluate.protocols == ("sensitivity",)
+    assert "Left out: early_exit. The model has a single exit." in left_out
+    assert any("apgd_t" in each and "classes" in each for each in left_out)
+
+
+def tiny_classifier():
+    inputs = keras.Input((4, 4, 1))
+    logits = keras.layers.Dense(2)(keras.layers.Flatten()(inputs))
+    return MultiExitModel(inputs, [logits])
+
+
+def test_the_thresholds_of_an_early_exit_are_a_file(
+    config, model_file, tmp_path
+):
+    config.data.validation_size = 16
+    config.evaluate.update({"attacks": (), "protocols": ("early_exit",)})
+    config.evaluate.early_exit.update({"num_calls": 1, "batch_size": 8})
+    record = evaluate(config, model_file, tmp_path)
+    (entry,) = record["diagnostics"]
+    policy = ExitPolicy.load(tmp_path / "policy_of_results.json")
+    expected = [
+        np.inf if each is None else each for each in entry["thresholds"]
+    ]
+    assert list(policy.thresholds) == expected
+    assert policy.ensemble is False
 
 
 # Seeds.
@@ -214,7 +254,7 @@ def test_attacks_may_be_asked_for_later(config, model_file, tmp_path, capsys):
     config.evaluate.attacks = ()
     first = evaluate(config, model_file, tmp_path)
     # As an earlier version wrote it.
-    del first["signs"]
+    del first["signs"], first["settings"]["num_seeds"]
     (tmp_path / "results.json").write_text(json.dumps(first))
     config.evaluate.attacks = ("square",)
     capsys.readouterr()

@@ -71,7 +71,9 @@ def test_settings_are_all_that_the_numbers_depend_on(config, model):
     for each in plan.values():
         assert each.settings["num_examples"] == COUNT
     for name in ("budgeted", "transferability", "sensitivity"):
-        assert "PGD(epsilon=0.15" in plan[name].settings["attack_settings"]
+        attack = plan[name].settings["attack_settings"]
+        assert attack["class_name"] == "PGD"
+        assert attack["config"]["epsilon"] == 0.15
     for name in ("budgeted", "early_exit"):
         assert plan[name].settings["num_validation_examples"] == 16
     config.evaluate.budgeted.attack = "clean"
@@ -230,6 +232,7 @@ def test_thresholds_need_validation_images(config, model, name):
         ({"budgeted": {"threshold_data": "test"}}, "threshold_data"),
         ({"transferability": {"num_starts": 0}}, "num_starts"),
         ({"transferability": {"subset": -1}}, "subset"),
+        ({"sensitivity": {"epsilons": (), "num_steps": ()}}, "both are empty"),
         ({"sensitivity": {"epsilons": (-0.1,)}}, "`epsilon` needs"),
         ({"sensitivity": {"num_steps": (0,)}}, "`num_steps` needs"),
         ({"sensitivity": {"attack": "max_average"}}, "cannot be made stronger"),

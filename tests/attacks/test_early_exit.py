@@ -171,6 +171,22 @@ def test_slow_has_a_loss_of_its_own():
     assert objective.with_loss("margin") is objective
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda objective: attacks.CW(objective=objective),
+        lambda objective: attacks.FAB(0.1, objective=objective),
+        lambda objective: attacks.TargetedFAB(0.1, objective=objective),
+        lambda objective: attacks.TargetedAPGD(0.1, objective=objective),
+        lambda objective: attacks.AutoAttack(0.1, objective=objective),
+    ],
+)
+def test_attacks_on_margins_cannot_slow_down(make):
+    with pytest.raises(ValueError, match="SlowDown is about something else"):
+        make(attacks.SlowDown(THRESHOLDS))
+    make(attacks.EarlyExit(THRESHOLDS))
+
+
 # On a model.
 
 

@@ -61,6 +61,15 @@ SLOW_ATTACKS += [
         lambda each: attacks.WorstCase([attacks.APGD(**FEW)], each),
     )
 ]
+SLOW_ATTACKS += [
+    make(objective)
+    for objective in OBJECTIVES
+    if not objective.has_own_loss
+    for make in (
+        lambda each: attacks.TargetedFAB(objective=each, **FEW),
+        lambda each: attacks.CW(num_steps=3, objective=each),
+    )
+]
 
 
 def slow(*values):

@@ -350,7 +350,7 @@ def with_more(data, images, labels):
 def test_test_images_among_the_validation_images_are_refused(model):
     images, labels = TEST
     seen = with_more(VALIDATION, images[:2], labels[:2])
-    message = "2 of 25 test images are validation images, too"
+    message = "2 of 25 test images are among the .* validation images, too"
     with pytest.raises(ValueError, match=message):
         budgeted(model, seen, TEST)
     # Of another type they are the same images.
@@ -358,9 +358,18 @@ def test_test_images_among_the_validation_images_are_refused(model):
         budgeted(model, (seen[0].astype("float64"), seen[1]), TEST)
 
 
+def test_a_few_validation_images_out_of_many_test_images_are_refused(model):
+    images, labels = tiny.data(600, seed=3)
+    seen = images[:3], labels[:3]
+    with pytest.raises(
+        ValueError, match="3 of 600 test images are among the 3"
+    ):
+        budgeted(model, seen, (images, labels), budgets=[500.0])
+
+
 def test_few_twins_of_a_data_set_are_no_mistake(model):
     images, labels = tiny.data(100, seed=3)
-    twin = with_more(VALIDATION, images[:1], labels[:1])
+    twin = with_more(tiny.data(99, seed=4), images[:1], labels[:1])
     budgeted(model, twin, (images, labels), budgets=[500.0])
 
 

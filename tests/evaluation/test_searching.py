@@ -70,6 +70,14 @@ def short_stages(monkeypatch):
     monkeypatch.setattr(square, "_QUERIES_PER_STAGE", 4)
 
 
+def test_broken_logits_are_an_error(labels):
+    broken = searches.small_model()
+    broken.set_weights([np.nan * each for each in broken.get_weights()])
+    attack = attacks.Square(0.1, 2)
+    with pytest.raises(ValueError, match="NaN or infinite logits"):
+        evaluation.search(broken, IMAGES, labels, attack)
+
+
 # The same as in one step.
 
 

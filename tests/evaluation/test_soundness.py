@@ -196,6 +196,12 @@ def test_square_that_beats_gradients():
     assert "2.0 % of the images" in sign.message
 
 
+def test_only_a_square_after_gradients_counts():
+    names = ("Square", "APGD", "Square")
+    (sign,) = soundness.check_search(result([0] * 5 + [2] * 5, names))
+    assert "50.0 % of the images" in sign.message
+
+
 @pytest.mark.parametrize(
     ("fooled_by", "names"),
     [
@@ -204,6 +210,8 @@ def test_square_that_beats_gradients():
         # Nothing went before, or nothing but Square did.
         ([0] * 10, ("Square",)),
         ([0] * 10, ("Square", "APGD")),
+        ([1] * 10, ("Square", "Square")),
+        ([1] * 10, ("UniformNoise", "Square")),
         ([0, 1, -1, -2], ("APGD", "TargetedAPGD")),
     ],
 )

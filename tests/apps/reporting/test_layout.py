@@ -248,6 +248,81 @@ def test_protocols_are_tables_of_their_rows():
     )
 
 
+def budgets(**settings):
+    (entry, *_) = made.protocols()
+    settings = {"attack": "average", "ensemble": True, **settings}
+    return [{**entry, "settings": settings}]
+
+
+def cheaper(entries):
+    """The same accuracies at half the cost."""
+    (entry,) = entries
+    rows = [
+        {**row, "multiply-adds": row["multiply-adds"] / 2}
+        for row in entry["rows"]
+    ]
+    return [{**entry, "rows": rows}]
+
+
+SAVED = (
+    "Multiply-adds saved (%) at the highest accuracy that both reach; "
+    "average, mnist, 1,000 test images"
+)
+
+
+def test_a_curve_saves_against_one_that_was_measured_alike():
+    found = tables(
+        a=made.record(diagnostics=cheaper(budgets())),
+        b=made.record(diagnostics=budgets()),
+    )
+    assert found[SAVED].rows == [["a", "b", 75, 50]]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ensemble": False},
+        {"threshold_data": "clean"},
+        {"attack_settings": {"config": {"epsilon": 0.01}}},
+    ],
+)
+def test_curves_that_were_measured_otherwise_are_not_compared(settings):
+    found = tables(
+        a=made.record(diagnostics=cheaper(budgets(**settings))),
+        b=made.record(diagnostics=budgets()),
+    )
+    assert SAVED not in found
+
+
+def test_settings_that_differ_are_said():
+    many, few = made.record(), made.record()
+    many["settings"]["attack"].update(num_restarts=5, step_size=0.02)
+    few["settings"]["attack"].update(num_restarts=1, step_size=0.02)
+    found = tables(many=many, few=few)
+    title = "Top-1 accuracy (%): average; mnist, 1,000 test images"
+    strengths = [row[1] for row in found[title].rows]
+    assert strengths == [
+        "epsilon 0.1 (linf), 50 steps, num restarts 5",
+        "epsilon 0.1 (linf), 50 steps, num restarts 1",
+    ]
+
+
+def test_intervals_and_deviations_are_a_table():
+    record = made.record()
+    clean, average, *_ = record["attacks"]
+    clean["top1_interval"] = {"exit_1": [0.25, 0.5], "exit_2": [0.5, 0.75]}
+    average["top1_interval"] = clean["top1_interval"]
+    average["top1_seed_deviation"] = {"exit_1": 0.0125, "exit_2": 0.0}
+    table = tables(a=record)[
+        "Uncertainty of top-1 accuracy (%); mnist, 1,000 test images"
+    ]
+    assert table.columns == ["model", "attack", "exit_1", "exit_2"]
+    assert table.rows == [
+        ["a", "clean", "25.0 to 50.0", "50.0 to 75.0"],
+        ["a", "average", "25.0 to 50.0 ± 1.25", "50.0 to 75.0 ± 0.00"],
+    ]
+
+
 def test_costs_in_millions():
     found = tables(a=made.record())
     table = found["Cost up to each exit; mnist, 1,000 test images"]

@@ -5,6 +5,7 @@ import pathlib
 
 import pytest
 
+from apps.reporting import layout
 from apps.reporting import records
 from tests.apps.reporting import made
 
@@ -31,8 +32,28 @@ del_ = object()
 def test_a_whole_record_is_returned_as_it_is():
     given = made.record(diagnostics=made.protocols())
     before = copy.deepcopy(given)
-    assert records.check(given, FILE) is given
+    assert records.check(given, FILE) == before
     assert given == before
+
+
+@pytest.mark.parametrize(
+    "key", ["attack", "correct", "robust_after_each", "top5", "top1_interval"]
+)
+def test_keys_that_may_be_missing_may_be_null(key):
+    null, missing = made.record(), made.record()
+    null["attacks"][1][key] = None
+    missing["attacks"][1].pop(key, None)
+    assert records.check(null, FILE) == missing
+    assert layout.tables({"a": records.check(null, FILE)})
+
+
+def test_rows_of_protocols_need_what_figures_draw():
+    given = made.record(diagnostics=made.protocols())
+    del given["diagnostics"][0]["rows"][1]["accuracy"]
+    with pytest.raises(
+        ValueError, match=r"diagnostics\[0\].rows\[1\] lacks \['accuracy'\]"
+    ):
+        records.check(given, FILE)
 
 
 @pytest.mark.parametrize("missing", ["signs", "diagnostics"])
