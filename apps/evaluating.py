@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import json
 import math
 import sys
 import time
@@ -207,6 +208,7 @@ def _header(config, model, model_path, count):
         "model": model.name,
         "model_sha256": workdir.digest(model_path),
         "method": config.method.name,
+        "method_settings": _method_settings(config),
         "data": {
             "name": config.data.name,
             "split": "test",
@@ -230,6 +232,15 @@ def _header(config, model, model_path, count):
         "attacks": [],
         "diagnostics": [],
     }
+
+
+def _method_settings(config):
+    """Return what a sweep over a method varies, as JSON gives it back."""
+    settings = {
+        **config.method.to_dict(),
+        "learning_rate": config.optimizer.learning_rate,
+    }
+    return json.loads(json.dumps(settings))
 
 
 def _open(path, header):

@@ -290,8 +290,9 @@ def _evaluate():
         },
         "sensitivity": {
             "attack": "average",
-            # Values to try in turn; () leaves that curve out.
-            "epsilons": (0.0, 0.1, 0.2, 0.3, 0.4),
+            # Values to try in turn; () leaves that curve out. None: up to
+            # one and a half times the epsilon of the attacks.
+            "epsilons": config_dict.placeholder(tuple),
             "num_steps": (1, 5, 10, 20, 50),
         },
         "early_exit": {

@@ -1,9 +1,13 @@
 """Accuracy against the strength of the attack."""
 
+import numpy as np
+
 from apps.diagnosing import Diagnostic
 from apps.protocols import shared
 from keras_neokd import evaluation
 from keras_neokd.evaluation.sensitivity import changed
+
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 def plan(config, model, validation):
@@ -11,13 +15,16 @@ def plan(config, model, validation):
     del model, validation
     section = config.evaluate.sensitivity
     attack = shared.attack(config, section.attack)
-    if not section.epsilons and not section.num_steps:
+    epsilons = section.epsilons
+    if epsilons is None:
+        epsilons = () if attack is None else _around(attack)
+    if not epsilons and not section.num_steps:
         raise ValueError(
             "evaluate.protocols 'sensitivity' needs values to try in "
             "evaluate.sensitivity.epsilons or .num_steps: both are empty."
         )
     for name, values in (
-        ("epsilon", section.epsilons),
+        ("epsilon", epsilons),
         ("num_steps", section.num_steps),
     ):
         for value in values:
@@ -26,7 +33,7 @@ def plan(config, model, validation):
     def measure(model, images, labels):
         rows, signs = [], []
         for name, values in (
-            ("epsilon", section.epsilons),
+            ("epsilon", epsilons),
             ("num_steps", section.num_steps),
         ):
             if not values:
@@ -58,6 +65,15 @@ def plan(config, model, validation):
 
     settings = {
         **section.to_dict(),
+        "epsilons": epsilons,
         "attack_settings": shared.described(attack),
     }
     return Diagnostic(settings, measure)
+
+
+def _around(attack):
+    """Return radii from none to more than that of the attack."""
+    largest = 1.0 if attack.norm == "linf" else np.inf
+    return tuple(
+        sorted({min(share * attack.epsilon, largest) for share in _SHARES})
+    )

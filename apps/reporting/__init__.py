@@ -4,5 +4,6 @@
 - `layout`: records to tables, as plain rows and columns;
 - `writers`: tables as Markdown and LaTeX;
 - `figures`: budget curves, transfer maps, sensitivity;
+- `method_sweeps`: runs that differ in a setting of their method;
 - `page`: one HTML file with all of it.
 """

@@ -1,7 +1,8 @@
 """Figures of a report: those of NEO-KD's Figures 2 to 4, from records.
 
 Budget curves (Figures 2 and 3), transferability maps (Figure 4), and besides
-sensitivity, and accuracy against cost under every attack.
+sensitivity, accuracy against cost under every attack, and along the settings
+of training methods that several runs vary.
 """
 
 import io
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from apps.reporting import layout
+from apps.reporting import method_sweeps
 
 _DOTS_PER_INCH = 110
 _STYLES = ("o-", "s--", "^:", "D-.")
@@ -35,6 +37,10 @@ def figures(titled):
             entries = _entries(group, name)
             if entries:
                 found[f"{title}; {data}"] = _draw(draw, entries)
+        swept = _sweeps(group)
+        if swept:
+            caption = f"Accuracy against settings of the method; {data}"
+            found[caption] = _draw(_along_settings, swept)
     return found
 
 
@@ -158,6 +164,46 @@ def _sensitivity(entries):
         panel.set_ylabel("accuracy, mean of the exits (%)")
         panel.set_ylim(0, 100)
         _finish(panel)
+    return figure
+
+
+def _sweeps(group):
+    """Return lines to draw, by setting and attack."""
+    return {
+        (key, name): [
+            (
+                text,
+                [value for value, _ in points],
+                [100 * averages[title] for _, title in points],
+            )
+            for text, points in found.items()
+        ]
+        for key, found in method_sweeps.lines(group)
+        for name, averages in _averages(group).items()
+    }
+
+
+def _averages(group):
+    """Return the mean accuracy of the exits under attacks that all have."""
+    return {
+        name: {title: attack["top1_average"] for title, _, attack in entries}
+        for name, entries in layout.by_attack(group)
+        if len(entries) == len(group) and not name.startswith("single ")
+    }
+
+
+def _along_settings(swept):
+    figure, panels = _panels(len(swept))
+    for panel, ((key, name), found) in zip(panels, swept.items(), strict=True):
+        for index, (text, values, accuracies) in enumerate(found):
+            style = _STYLES[index % len(_STYLES)]
+            panel.plot(values, accuracies, style, label=_literally(text))
+        panel.set_xlabel(_literally(layout.readable(key)))
+        panel.set_ylabel("accuracy, mean of the exits (%)")
+        panel.set_title(_literally(name), fontsize="medium")
+        panel.grid(alpha=0.3)
+        if any(text for text, *_ in found):
+            panel.legend(fontsize="small")
     return figure
 
 

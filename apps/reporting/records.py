@@ -23,6 +23,7 @@ _SCHEMA = {
     "model": _TEXT,
     "model_sha256": _TEXT,
     "method": _TEXT,
+    "method_settings": _DICT,
     "data": _DICT,
     "data.name": _TEXT,
     "data.split": _TEXT,
@@ -78,6 +79,7 @@ _ROWS = {
     "transfer": {"attack made on"},
 }
 _MAY_BE_MISSING = {
+    "method_settings",
     "signs",
     "attacks[].top5",
     "attacks[].top5_average",

@@ -136,6 +136,17 @@ def test_a_value_is_a_row(config, model, images_and_labels):
     assert numbers["signs"] == []
 
 
+def test_radii_are_around_that_of_the_attack_unless_named(config, model):
+    config.attack.epsilon = 0.8
+    config.evaluate.sensitivity.epsilons = None
+    plan, _ = planned(config, model)
+    np.testing.assert_allclose(
+        plan["sensitivity"].settings["epsilons"],
+        # No further than all pixels.
+        [0, 0.2, 0.4, 0.6, 0.8, 1],
+    )
+
+
 def test_an_exit_is_a_row(config, model, images_and_labels):
     numbers, _ = measured(config, model, "early_exit", images_and_labels)
     assert [row["exit"] for row in numbers["rows"]] == list(EXITS)
