@@ -211,7 +211,8 @@ def _auto_attack(settings, network, seed):
     attack.apgd.n_iter = attack.apgd_targeted.n_iter = settings.num_steps
     attack.fab.n_iter = settings.num_steps
     attack.square.n_queries = settings.num_queries
-    return attack.run_standard_evaluation
+    # Images come with their predicted labels.
+    return lambda *batch: attack.run_standard_evaluation(*batch)[0]
 
 
 def _epsilon(settings, _):
