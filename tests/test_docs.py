@@ -1,0 +1,42 @@
+"""The Python of docs/evaluation.md runs as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.apps.tiny import untrained_run
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# The same commands on fewer images, with fewer steps.
+SHORTER = {
+    "images, labels = data.test.arrays()": (
+        "images, labels = (each[:80] for each in data.test.arrays())"
+    ),
+    "num_steps=50": "num_steps=2",
+    "attacks.AutoAttack(\n    epsilon=0.15,": (
+        "attacks.AutoAttack(\n    epsilon=0.15, num_steps=2, num_queries=5,"
+    ),
+    "attacks.APGD(0.15), attacks.Square(0.15)": (
+        "attacks.APGD(0.15, 2), attacks.Square(0.15, 5)"
+    ),
+}
+
+
+@pytest.mark.slow
+def test_the_python_of_the_evaluation_guide_runs(tmp_path, monkeypatch):
+    untrained_run(tmp_path / "run").joinpath("model.keras").rename(
+        tmp_path / "model.keras"
+    )
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "evaluation.md").read_text("utf-8")
+    for long, short in SHORTER.items():
+        assert long in text, long
+        text = text.replace(long, short)
+    blocks = BLOCK.findall(text)
+    assert len(blocks) >= 7
+    names = {}
+    for block in blocks:
+        exec(compile(block, "docs/evaluation.md", "exec"), names)
+    assert (tmp_path / "policy.json").exists()
