@@ -208,11 +208,23 @@ def _auto_attack(settings, network, seed):
     attack = pyautoattack.AutoAttack(
         network, eps=settings.epsilon, seed=seed, version="standard"
     )
-    attack.apgd.n_iter = attack.apgd_targeted.n_iter = settings.num_steps
+    for apgd in (attack.apgd, attack.apgd_targeted):
+        _set_iterations(apgd, settings.num_steps)
     attack.fab.n_iter = settings.num_steps
     attack.square.n_queries = settings.num_queries
     # Images come with their predicted labels.
     return lambda *batch: attack.run_standard_evaluation(*batch)[0]
+
+
+def _set_iterations(apgd, count):
+    """Set the iterations of their APGD, and when it looks back.
+
+    Their constructor works the checkpoints out, for 100 iterations here.
+    """
+    apgd.n_iter = count
+    apgd.n_iter_2 = max(int(0.22 * count), 1)
+    apgd.n_iter_min = max(int(0.06 * count), 1)
+    apgd.size_decr = max(int(0.03 * count), 1)
 
 
 def _epsilon(settings, _):
