@@ -17,6 +17,7 @@ from apps import protocols
 from apps import strong_attacks
 from apps import tables
 from apps import workdir
+from apps.protocols import shared
 from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation import soundness
@@ -148,25 +149,12 @@ def _attacks(config):
             for each in strong_attacks.objectives(config, ["exit"]).values():
                 strong_attacks.build(config, name, each)
         else:
-            _attack(config, name)
+            shared.attack(config, name)
     checks.integer("evaluate.batch_size", section.batch_size, 1)
     checks.integer("evaluate.num_seeds", section.num_seeds, 1)
     if section.num_examples is not None:
         checks.integer("evaluate.num_examples", section.num_examples, 1)
     return list(section.attacks)
-
-
-def _attack(config, name, exit=None):
-    section = config.evaluate
-    epsilon = section.epsilon
-    return building.build_attack(
-        config,
-        name=name,
-        exit=exit,
-        epsilon=config.attack.epsilon if epsilon is None else epsilon,
-        num_steps=section.num_steps,
-        num_restarts=section.num_restarts,
-    )
 
 
 def _for_exits(names, config, model):
@@ -175,7 +163,9 @@ def _for_exits(names, config, model):
     for name in names:
         if name == "single":
             for index, exit_name in enumerate(model.exit_names):
-                attacks[f"single_{exit_name}"] = _attack(config, name, index)
+                attacks[f"single_{exit_name}"] = shared.attack(
+                    config, name, index
+                )
         elif name in strong_attacks.NAMES:
             objectives = strong_attacks.objectives(config, model.exit_names)
             for end, objective in objectives.items():
@@ -183,7 +173,7 @@ def _for_exits(names, config, model):
                     config, name, objective
                 )
         else:
-            attacks[name] = _attack(config, name)
+            attacks[name] = shared.attack(config, name)
     for attack in attacks.values():
         if attack is not None:
             attack.validate(model.num_exits, model.num_classes)

@@ -6,8 +6,14 @@ import numpy as np
 from apps import building
 
 
-def attack(config, name):
-    """Return an attack as `config.evaluate` sets it; `None` for clean."""
+def attack(config, name, exit=None):
+    """Return an attack as `config.evaluate` sets it; `None` for clean.
+
+    Args:
+        config: a whole config.
+        name: one of `building.ATTACKS`, or clean.
+        exit: index of the exit that `single` attacks.
+    """
     if name == "clean":
         return None
     section = config.evaluate
@@ -15,6 +21,7 @@ def attack(config, name):
     return building.build_attack(
         config,
         name=name,
+        exit=exit,
         epsilon=config.attack.epsilon if epsilon is None else epsilon,
         num_steps=section.num_steps,
         num_restarts=section.num_restarts,

@@ -100,8 +100,7 @@ def _last_exit(model):
         logits = predict(ops.convert_to_tensor(images), (last,))[0]
         return ops.softmax(logits, axis=-1)
 
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    compiled = backend.compile_function(compute, variables)
+    compiled = backend.compile_function(compute, model.variables)
     return lambda images: ops.convert_to_numpy(compiled(images)).argmax(axis=1)
 
 

@@ -239,8 +239,7 @@ def _compiled_step(model, sigma, seed):
         finite = ops.all(ops.isfinite(logits), axis=2)
         return {"classes": ops.where(finite, classes, -1)}
 
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    return backend.compile_function(step, variables)
+    return backend.compile_function(step, model.variables)
 
 
 def _answers(step, images, index, draws, batch_size):

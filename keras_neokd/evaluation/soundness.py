@@ -222,8 +222,7 @@ def _largest_gradients(model, images, labels, exit_):
         )
         return ops.max(ops.abs(gradient), axis=(1, 2, 3))
 
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-    compiled = backend.compile_function(largest, variables)
+    compiled = backend.compile_function(largest, model.variables)
     return ops.convert_to_numpy(compiled(images, labels))
 
 
