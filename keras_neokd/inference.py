@@ -137,6 +137,15 @@ def _compiled(stage):
     return backend.compile_function(compute, stage.variables)
 
 
+def _rows(places, *tensors):
+    return [ops.take(each, places, axis=0) for each in tensors]
+
+
+# One call for all tensors: called one by one, operations cost more than the
+# rows they copy.
+_take_rows = backend.compile_function(_rows, [])
+
+
 def _as_list(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
@@ -156,9 +165,6 @@ def _run(stage, tensors, places):
     count = len(places)
     padded = places[np.minimum(np.arange(padded_size(count)), count - 1)]
     if not np.array_equal(padded, np.arange(len(tensors[0]))):
-        tensors = [
-            ops.take(ops.convert_to_tensor(each), padded, axis=0)
-            for each in tensors
-        ]
+        tensors = _take_rows(padded, *tensors)
     probabilities, *tensors = stage(*tensors)
     return ops.convert_to_numpy(probabilities)[:count], tensors

@@ -154,7 +154,8 @@ def compile_function(function, variables):
         variables: all variables it reads; it must not change any.
     """
     del variables  # A graph reads them when it runs.
-    return tf.function(function)
+    # A second size of batch is the last one that is traced.
+    return tf.function(function, autograph=False, reduce_retracing=True)
 
 
 def convolve_image(image, kernel):
