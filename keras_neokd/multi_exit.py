@@ -17,10 +17,10 @@ import warnings
 
 import keras
 
-from keras_neokd import backend
 from keras_neokd import heads
 from keras_neokd import training
-from keras_neokd.attacks.attack import ExitLogits
+from keras_neokd.frozen import FrozenNetwork
+from keras_neokd.model_logits import ModelLogits
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -147,7 +147,7 @@ class MultiExitModel(training.Trainer, keras.Model):
                 leaves all variables as they are. Defaults to False.
 
         Returns:
-            An `attacks.ExitLogits`; it computes only the exits asked for.
+            A `ModelLogits`; it computes only the exits asked for.
 
         Warns:
             UserWarning: if layers compute in float16, where small gradients
@@ -162,15 +162,7 @@ class MultiExitModel(training.Trainer, keras.Model):
                 stacklevel=2,
             )
 
-        def forward(images, exits, noise=None):
-            variables = [
-                *self.trainable_variables,
-                *self.non_trainable_variables,
-            ]
-            with backend.frozen_state(variables, noise):
-                return self._submodel(exits)(images, training=training)
-
-        return ExitLogits(forward, self.num_exits)
+        return ModelLogits(self, training)
 
     def head_kernels(self):
         """Return the last dense kernel `(features, classes)` of each exit.
@@ -192,6 +184,15 @@ class MultiExitModel(training.Trainer, keras.Model):
         if len(exits) > 1:
             return model
         return lambda images, training: (model(images, training=training),)
+
+    def _frozen_network(self):
+        """Return the `FrozenNetwork` of the model, or `None` without one."""
+        if not hasattr(self._exits, "frozen"):
+            try:
+                self._exits.frozen = FrozenNetwork(self)
+            except NotImplementedError:  # A layer without a configuration.
+                self._exits.frozen = None
+        return self._exits.frozen
 
     def _stacked_logits(self, images, training):
         """Return logits of all exits, float32 `(batch, exits, classes)`."""

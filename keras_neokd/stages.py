@@ -12,6 +12,8 @@ computes, once.
 
 import keras
 
+from keras_neokd.graph import Graph
+
 
 def build_stages(model):
     """Return one functional model per exit; layers are shared.
@@ -25,9 +27,9 @@ def build_stages(model):
         list: the logits of its exit, and then the tensors to hand on; where
         there are none, Keras returns the logits alone.
     """
-    graph = _Graph(model)
+    graph = Graph(model)
     plan = graph.plan(model.exit_names)
-    known, stages = graph.inputs, []
+    known, stages = {graph.input: model.input}, []
     for index, (name, calls) in enumerate(
         zip(model.exit_names, plan, strict=True)
     ):
@@ -48,115 +50,3 @@ def build_stages(model):
             )
         )
     return stages
-
-
-class _Graph:
-    """The calls of a functional model, as its configuration lists them.
-
-    A call is named by the layer's name and its number among the calls of
-    this layer, a tensor by its call and its number among the outputs.
-    """
-
-    def __init__(self, model):
-        outputs = [
-            model.exit_model(name).outputs[0] for name in model.exit_names
-        ]
-        plain = keras.Model(model.input, outputs)
-        config = plain.get_config()
-        self._operations = {each.name: each for each in plain.operations}
-        self._arguments = {
-            (entry["name"], number): (node["args"], node["kwargs"])
-            for entry in config["layers"]
-            for number, node in enumerate(entry["inbound_nodes"])
-        }
-        (entry,) = _histories(config["input_layers"])
-        self.inputs = {entry: model.input}
-        self.outputs = dict(
-            zip(
-                model.exit_names,
-                _histories(config["output_layers"]),
-                strict=True,
-            )
-        )
-
-    def tensors_into(self, call):
-        """Return the tensors that a call takes, as a list."""
-        return _tensors(self._arguments.get(call, ()))
-
-    def plan(self, exit_names):
-        """Return the calls of each exit that no exit before it needs.
-
-        Args:
-            exit_names: names of the exits in depth order.
-
-        Returns:
-            List of lists; each call comes after those whose results it takes.
-        """
-        seen, plan = set(), []
-        for name in exit_names:
-            calls = []
-            # A stack of its own: networks are deeper than Python's.
-            stack = [(self.outputs[name][:2], False)]
-            while stack:
-                call, is_ready = stack.pop()
-                if is_ready:
-                    calls.append(call)
-                elif call not in seen and call in self._arguments:
-                    seen.add(call)
-                    stack.append((call, True))
-                    stack += [
-                        (each[:2], False) for each in self.tensors_into(call)
-                    ]
-            plan.append(calls)
-        return plan
-
-    def run(self, calls, inputs):
-        """Repeat calls on other tensors.
-
-        Args:
-            calls: calls, each after those whose results it takes.
-            inputs: dict from tensors to Keras tensors.
-
-        Returns:
-            Dict of the inputs and all results.
-        """
-        values = dict(inputs)
-        for call in calls:
-            arguments, named = _replace(self._arguments[call], values)
-            results = self._operations[call[0]](*arguments, **named)
-            for number, result in enumerate(keras.tree.flatten(results)):
-                values[(*call, number)] = result
-        return values
-
-
-def _tensors(arguments):
-    """Return the tensors among serialised arguments."""
-    if isinstance(arguments, dict):
-        if arguments.get("class_name") == "__keras_tensor__":
-            return [tuple(arguments["config"]["keras_history"])]
-        arguments = list(arguments.values())
-    if isinstance(arguments, (list, tuple)):
-        return [found for each in arguments for found in _tensors(each)]
-    return []
-
-
-def _replace(arguments, values):
-    """Return arguments with values for tensors, and all else deserialised."""
-    if isinstance(arguments, dict):
-        if arguments.get("class_name") == "__keras_tensor__":
-            return values[tuple(arguments["config"]["keras_history"])]
-        if "class_name" in arguments:
-            return keras.saving.deserialize_keras_object(arguments)
-        return {
-            name: _replace(each, values) for name, each in arguments.items()
-        }
-    if isinstance(arguments, (list, tuple)):
-        return type(arguments)(_replace(each, values) for each in arguments)
-    return arguments
-
-
-def _histories(listed):
-    """Return the tensors in a list of them, or in a single one."""
-    if listed and isinstance(listed[0], str):
-        listed = [listed]
-    return [tuple(each) for each in listed]

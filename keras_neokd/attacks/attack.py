@@ -54,6 +54,36 @@ class ExitLogits:
             for logits in self._function(images, exits, **named)
         )
 
+    def frozen(self):
+        """Return the same function, prepared for weights that do not change.
+
+        What depends on weights alone is then computed once, and not in every
+        step of an attack.
+        """
+        return self
+
+    def staggered(self, exits):
+        """Return a function of several batches at once, one for each exit.
+
+        Args:
+            exits: tuple of 0-based indices.
+
+        Returns:
+            An `ExitLogits` with one exit: from images `(len(exits) * batch,
+            ...)`, the batch for the first of the exits in front, to logits
+            that are each of its own exit.
+        """
+
+        def function(images, _, **named):
+            batch = ops.shape(images)[0] // len(exits)
+            logits = [
+                self(images[i * batch : (i + 1) * batch], (index,), **named)[0]
+                for i, index in enumerate(exits)
+            ]
+            return (ops.concatenate(logits, axis=0),)
+
+        return ExitLogits(function, 1)
+
 
 class Attack(Configurable):
     """Base class of attacks that stay within a ball around the image.
@@ -128,7 +158,7 @@ class Attack(Configurable):
         Args and returns: as `perturb`. The images are projected to the ball
         and to [0, 1] and carry no gradient.
         """
-        adversarial, info = self.perturb(predict, images, labels, keys)
+        adversarial, info = self.perturb(predict.frozen(), images, labels, keys)
         adversarial = project(adversarial, images, self.epsilon, self.norm)
         return ops.stop_gradient(adversarial), info
 

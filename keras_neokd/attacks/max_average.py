@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from keras_neokd import randomness
-from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import Attack, ExitLogits
 from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
@@ -73,15 +74,22 @@ class MaxAverage(Attack):
         """See `Attack.perturb`; `info` holds `selected_share`."""
         exits = select_exits(self.exits, predict.num_exits)
         loss = self.attack.objective.loss
+        # One run for all exits: the batches of the single attacks one after
+        # the other, each of which leaves the network at its own exit.
+        attack = self.attack.with_objective(_OwnExit(exits, loss))
+        candidates, _ = attack.perturb(
+            ExitLogits.staggered(predict, exits),
+            ops.concatenate([images] * len(exits)),
+            ops.concatenate([labels] * len(exits)),
+            ops.concatenate([randomness.bits(keys, index) for index in exits]),
+        )
         average = AverageExits(exits, loss if callable(loss) else _COMPARED)
+        logits = predict(candidates, exits)
         best, scores = None, []
-        for index in exits:
-            objective = SingleExit(index, loss)
-            candidate, _ = self.attack.with_objective(objective).perturb(
-                predict, images, labels, randomness.bits(keys, index)
-            )
-            score = average(predict(candidate, exits), labels, exits)
+        for part in _parts(candidates, len(exits)):
+            score = average([each[part] for each in logits], labels, exits)
             scores.append(score)
+            candidate = candidates[part]
             best = (
                 (candidate, score)
                 if best is None
@@ -89,3 +97,35 @@ class MaxAverage(Attack):
             )
         winner = ops.argmax(ops.stack(scores, axis=1), axis=1)
         return best[0], {"selected_share": ops.one_hot(winner, len(exits))}
+
+
+class _OwnExit(Objective):
+    """For a batch per exit, one after the other: the loss of its own exit."""
+
+    def __init__(self, exits, loss):
+        super().__init__(loss)
+        self.exits = exits
+
+    def exit_indices(self, num_exits):
+        """See `Objective.exit_indices`: a staggered model has one exit."""
+        return (0,)
+
+    def __call__(self, logits, labels, exits=None):
+        """See `Objective.__call__`."""
+        (logits,) = logits
+        return ops.concatenate(
+            [
+                SingleExit(index, self.loss)(
+                    (logits[part],), labels[part], (index,)
+                )
+                for index, part in zip(
+                    self.exits, _parts(labels, len(self.exits)), strict=True
+                )
+            ]
+        )
+
+
+def _parts(rows, count):
+    """Return the slices that divide the rows of a tensor into equal parts."""
+    size = ops.shape(rows)[0] // count
+    return [slice(i * size, (i + 1) * size) for i in range(count)]

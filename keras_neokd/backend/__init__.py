@@ -10,6 +10,7 @@ Each module offers the same names; adding a backend means adding one file.
 - `global_batch(local_size)`: place of this replica in the global batch;
 - `gather_replicas(x)`: rows of all replicas;
 - `compile_function(function, variables)`: compiled function of arrays;
+- `convolve(images, kernel, bias, ...)`: for passes without training;
 - `convolve_image(image, kernel)`: with a fast gradient for the image;
 - `TrainStep`: mixin with Keras' `train_step` and `test_step`.
 """
@@ -19,6 +20,7 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import TrainStep
     from keras_neokd.backend.tensorflow import compile_function
+    from keras_neokd.backend.tensorflow import convolve
     from keras_neokd.backend.tensorflow import convolve_image
     from keras_neokd.backend.tensorflow import differentiable_input_gradient
     from keras_neokd.backend.tensorflow import frozen_state
@@ -29,6 +31,7 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import TrainStep
     from keras_neokd.backend.jax import compile_function
+    from keras_neokd.backend.jax import convolve
     from keras_neokd.backend.jax import convolve_image
     from keras_neokd.backend.jax import differentiable_input_gradient
     from keras_neokd.backend.jax import frozen_state
@@ -39,6 +42,7 @@ elif keras.backend.backend() == "jax":
 elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import TrainStep
     from keras_neokd.backend.torch import compile_function
+    from keras_neokd.backend.torch import convolve
     from keras_neokd.backend.torch import convolve_image
     from keras_neokd.backend.torch import differentiable_input_gradient
     from keras_neokd.backend.torch import frozen_state
@@ -55,6 +59,7 @@ else:
 __all__ = [
     "TrainStep",
     "compile_function",
+    "convolve",
     "convolve_image",
     "differentiable_input_gradient",
     "frozen_state",

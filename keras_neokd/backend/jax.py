@@ -128,6 +128,36 @@ def _scope(variables, values, **options):
     )
 
 
+def convolve(images, kernel, bias, strides, padding, dilation):
+    """Convolve images with weights that need no gradient, and add a bias.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        kernel: `(rows, columns, channels / groups, filters)`.
+        bias: `(filters,)`.
+        strides: pair of integers.
+        padding: `"valid"`, `"same"`, or zeros to add as
+            `((top, bottom), (left, right))`.
+        dilation: pair of integers.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    if isinstance(padding, str):
+        padding = padding.upper()
+    groups = images.shape[-1] // kernel.shape[2]
+    outputs = jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        strides,
+        padding,
+        rhs_dilation=dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=groups,
+    )
+    return outputs + bias
+
+
 def convolve_image(image, kernel):
     """Convolve one-channel images: stride 1, no padding.
 

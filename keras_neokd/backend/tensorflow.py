@@ -158,6 +158,31 @@ def compile_function(function, variables):
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
+def convolve(images, kernel, bias, strides, padding, dilation):
+    """Convolve images with weights that need no gradient, and add a bias.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        kernel: `(rows, columns, channels / groups, filters)`.
+        bias: `(filters,)`.
+        strides: pair of integers.
+        padding: `"valid"`, `"same"`, or zeros to add as
+            `((top, bottom), (left, right))`.
+        dilation: pair of integers.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    if not isinstance(padding, str):
+        padding = [(0, 0), *padding, (0, 0)]
+    else:
+        padding = padding.upper()
+    return tf.nn.bias_add(
+        tf.nn.conv2d(images, kernel, strides, padding, dilations=dilation),
+        bias,
+    )
+
+
 def convolve_image(image, kernel):
     """Convolve one-channel images: stride 1, no padding.
 

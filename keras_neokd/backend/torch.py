@@ -2,6 +2,7 @@
 
 import keras
 import torch
+from torch.nn import functional
 
 from keras_neokd import randomness
 
@@ -136,6 +137,58 @@ def compile_function(function, variables):
             return function(*arguments)
 
     return without_gradients
+
+
+def convolve(images, kernel, bias, strides, padding, dilation):
+    """Convolve images with weights that need no gradient, and add a bias.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        kernel: `(rows, columns, channels / groups, filters)`.
+        bias: `(filters,)`.
+        strides: pair of integers.
+        padding: `"valid"`, `"same"`, or zeros to add as
+            `((top, bottom), (left, right))`.
+        dilation: pair of integers.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    images = images.permute(0, 3, 1, 2)
+    if padding == "same":
+        padding = tuple(
+            _same_padding(*sizes)
+            for sizes in zip(
+                images.shape[2:],
+                kernel.shape[:2],
+                strides,
+                dilation,
+                strict=True,
+            )
+        )
+    elif padding == "valid":
+        padding = ((0, 0), (0, 0))
+    if any(before != after for before, after in padding):
+        (top, bottom), (left, right) = padding
+        images = functional.pad(images, (left, right, top, bottom))
+        padding = ((0, 0), (0, 0))
+    outputs = functional.conv2d(
+        images,
+        kernel.permute(3, 2, 0, 1),
+        bias,
+        strides,
+        [before for before, _ in padding],
+        dilation,
+        images.shape[1] // kernel.shape[2],
+    )
+    return outputs.permute(0, 2, 3, 1)
+
+
+def _same_padding(size, taps, stride, dilation):
+    """Return the zeros before and after, as TensorFlow's "same" has them."""
+    outputs = -(-size // stride)
+    total = max(0, (outputs - 1) * stride + dilation * (taps - 1) + 1 - size)
+    return total // 2, total - total // 2
 
 
 def convolve_image(image, kernel):

@@ -1,0 +1,199 @@
+"""The steps of a frozen network: one call, or several merged into one."""
+
+import inspect
+from collections import Counter
+
+import keras
+from keras import layers
+from keras import ops
+
+from keras_neokd import backend
+from keras_neokd.graph import Tensor
+from keras_neokd.graph import fill
+from keras_neokd.graph import named_results
+
+
+def merged_steps(graph, exit_names):
+    """Turn the calls of a graph into steps, fewer than there were calls.
+
+    Args:
+        graph: a `Graph`.
+        exit_names: names of the exits in depth order.
+
+    Returns:
+        Dict from calls to steps. Calls that were merged into a later one are
+        missing.
+    """
+    calls = [call for part in graph.plan(exit_names) for call in part]
+    uses = _Uses(graph, calls)
+    convolutions = [
+        _Convolution(graph, uses, call)
+        for call in calls
+        if _is_plain_convolution(graph.operation(call))
+    ]
+    merged = {call for step in convolutions for call in step.merged}
+    others = [_Call(graph, call) for call in calls if call not in merged]
+    return {step.call: step for step in (*convolutions, *others)}
+
+
+class _Uses:
+    """Who takes which tensor."""
+
+    def __init__(self, graph, calls):
+        self._graph = graph
+        self._counts = Counter(graph.outputs.values())
+        self._takers = {}
+        for call in calls:
+            for tensor in graph.tensors_into(call):
+                self._counts[tensor] += 1
+                self._takers[tensor] = call
+
+    def only_taker(self, call):
+        """Return the one call that takes what a call gives, or `None`."""
+        result = Tensor(*call, 0)
+        taker = self._takers.get(result)
+        return taker if self._counts[result] == 1 else None
+
+    def only_giver(self, call):
+        """Return the call that gives something to this one alone."""
+        (source,) = self._graph.tensors_into(call)
+        is_input = source == self._graph.input
+        return None if is_input or self._counts[source] != 1 else source.call
+
+
+class _Call:
+    """One call of a layer or operation, as it is."""
+
+    def __init__(self, graph, call):
+        self.call, self.merged = call, (call,)
+        self.sources = set(graph.tensors_into(call))
+        self._operation = graph.operation(call)
+        self._arguments = graph.arguments(call)
+        self._mode = {}
+        if _knows_training(self._operation):
+            self._mode = {"training": False}
+
+    def prepare(self):
+        """Nothing depends on weights alone."""
+
+    def __call__(self, prepared, values):
+        """Return the results by name."""
+        arguments = fill(self._arguments, values)
+        results = self._operation(
+            *arguments.positional, **{**self._mode, **arguments.named}
+        )
+        return named_results(self.call, results)
+
+
+class _Convolution:
+    """A convolution, with the padding before and what follows it.
+
+    Batch norm in inference is `scale * x + shift` per channel, which the
+    kernel and the bias of the convolution take up.
+    """
+
+    def __init__(self, graph, uses, call):
+        self._layer = graph.operation(call)
+        self._padding = self._layer.padding
+        merged, (source,) = [call], graph.tensors_into(call)
+        before = uses.only_giver(call)
+        if before and _is_padding_of(graph.operation(before), self._layer):
+            self._padding = graph.operation(before).padding
+            (source,) = graph.tensors_into(before)
+            merged.insert(0, before)
+        self._batch_norm = None
+        self._has_relu = self._layer.activation is keras.activations.relu
+        following = uses.only_taker(call)
+        if following and not self._has_relu:
+            if _is_batch_norm(graph.operation(following)):
+                self._batch_norm = graph.operation(following)
+                merged.append(following)
+                following = uses.only_taker(following)
+            if following and _is_relu(graph.operation(following)):
+                self._has_relu = True
+                merged.append(following)
+        self.call, self.merged = merged[-1], tuple(merged)
+        self.sources = {source}
+        self._source = source
+        self._result = Tensor(*self.call, 0)
+
+    def prepare(self):
+        """Return the kernel and the bias, batch norm included."""
+        kernel = ops.convert_to_tensor(self._layer.kernel)
+        bias = ops.zeros((kernel.shape[-1],), kernel.dtype)
+        if self._layer.use_bias:
+            bias = ops.convert_to_tensor(self._layer.bias)
+        if self._batch_norm is None:
+            return kernel, bias
+        scale, shift = _scale_and_shift(self._batch_norm)
+        return kernel * scale, bias * scale + shift
+
+    def __call__(self, prepared, values):
+        """Return the result by name."""
+        x = backend.convolve(
+            values[self._source],
+            *prepared,
+            strides=self._layer.strides,
+            padding=self._padding,
+            dilation=self._layer.dilation_rate,
+        )
+        return {self._result: ops.relu(x) if self._has_relu else x}
+
+
+def _scale_and_shift(batch_norm):
+    variance = ops.convert_to_tensor(batch_norm.moving_variance)
+    scale = ops.rsqrt(variance + batch_norm.epsilon)
+    if batch_norm.scale:
+        scale = scale * ops.convert_to_tensor(batch_norm.gamma)
+    shift = -ops.convert_to_tensor(batch_norm.moving_mean) * scale
+    if batch_norm.center:
+        shift = shift + ops.convert_to_tensor(batch_norm.beta)
+    return scale, shift
+
+
+def _knows_training(operation):
+    return (
+        isinstance(operation, layers.Layer)
+        and "training" in inspect.signature(operation.call).parameters
+    )
+
+
+# Exact classes below: a subclass may compute something else.
+
+
+def _is_plain_convolution(layer):
+    return (
+        type(layer) is layers.Conv2D
+        and layer.data_format == "channels_last"
+        and layer.padding in ("valid", "same")
+        and layer.compute_dtype == "float32"
+        and layer.activation
+        in (keras.activations.linear, keras.activations.relu)
+    )
+
+
+def _is_padding_of(layer, convolution):
+    return (
+        type(layer) is layers.ZeroPadding2D
+        and layer.data_format == "channels_last"
+        and convolution.padding == "valid"
+    )
+
+
+def _is_batch_norm(layer):
+    return (
+        type(layer) is layers.BatchNormalization
+        and layer.axis in (-1, 3)
+        and layer.compute_dtype == "float32"
+    )
+
+
+def _is_relu(layer):
+    if type(layer) is layers.Activation:
+        return layer.activation is keras.activations.relu
+    return (
+        type(layer) is layers.ReLU
+        and layer.max_value is None
+        and not layer.negative_slope
+        and not layer.threshold
+    )

@@ -1,0 +1,200 @@
+"""A frozen network: the logits of the model, with less to compute."""
+
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import MultiExitModel
+from keras_neokd import backend
+from keras_neokd.frozen import FrozenNetwork
+from tests.graphs import MODELS
+from tests.graphs import calls_of
+from tests.training import tiny
+
+layers = keras.layers
+
+
+def convolutions():
+    """Return a model of all that a convolution can be merged with, or not."""
+    inputs = keras.Input((9, 8, 3))
+    x = layers.ZeroPadding2D(((1, 0), (0, 2)))(inputs)
+    x = layers.Conv2D(4, 3, strides=2, use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    shared = layers.Conv2D(4, (3, 2), padding="same", groups=2)
+    x = layers.ReLU()(shared(x))
+    first = layers.Dense(8)(layers.Flatten()(x))
+    y = layers.Conv2D(6, 2, strides=(2, 1), padding="same")(shared(x))
+    # Two take what the convolution gives, so its batch norm stays.
+    x = layers.BatchNormalization(scale=False)(y)
+    x = layers.LeakyReLU()(x)
+    x = layers.Concatenate()([x, y])
+    x = layers.Conv2D(4, 3, padding="same", dilation_rate=2)(x)
+    x = layers.BatchNormalization(center=False, epsilon=0.1)(x)
+    x = layers.Activation("relu")(x)
+    x = layers.Conv2D(4, 1, activation="gelu")(x)
+    x = layers.Conv2D(4, 1, activation="relu")(x)
+    x = layers.BatchNormalization()(x)
+    second = layers.Dense(8)(layers.GlobalAveragePooling2D()(x))
+    return MultiExitModel(inputs, [first, second])
+
+
+CASES = {**MODELS, "convolutions": convolutions}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def model(request):
+    return tiny.randomized(CASES[request.param]())
+
+
+def images_for(model, count=6):
+    images = tiny.data(count, shape=model.input_shape[1:])[0]
+    return ops.convert_to_tensor(images)
+
+
+def assert_close(received, expected, tolerance=1e-5):
+    """Compare up to rounding, relative to the largest of the numbers."""
+    received, expected = tiny.array(received), tiny.array(expected)
+    scale = max(1.0, abs(expected).max())
+    np.testing.assert_allclose(received, expected, atol=tolerance * scale)
+
+
+def test_every_exit_gives_the_logits_of_the_model(model):
+    predict, images = model.exit_logits(), images_for(model)
+    expected = predict(images)
+    frozen = predict.frozen()
+    exits = tuple(range(model.num_exits))
+    for chosen in (exits, exits[::-1], exits[-1:], exits[:1]):
+        logits = frozen(images, chosen)
+        assert len(logits) == len(chosen)
+        for index, each in zip(chosen, logits, strict=True):
+            assert_close(each, expected[index])
+
+
+def test_the_gradient_for_the_image_is_that_of_the_model(model):
+    predict, images = model.exit_logits(), images_for(model)
+
+    def gradient(predict):
+        return backend.value_and_input_gradient(
+            lambda x: sum(ops.sum(each[:, :3], axis=1) for each in predict(x)),
+            images,
+        )[1]
+
+    assert_close(gradient(predict.frozen()), gradient(predict))
+
+
+def test_staggered_batches_leave_at_their_own_exits(model):
+    predict = model.exit_logits()
+    exits = tuple(range(model.num_exits))
+    images = images_for(model, 2 * len(exits))
+    expected = predict(images)
+    for staggered in (
+        predict.staggered(exits),
+        predict.frozen().staggered(exits),
+    ):
+        (logits,) = staggered(images)
+        for index in exits:
+            own = slice(2 * index, 2 * index + 2)
+            assert_close(logits[own], expected[index][own])
+
+
+def test_staggered_batches_may_skip_exits_and_go_backwards():
+    model = tiny.randomized(convolutions())
+    predict, images = model.exit_logits(), images_for(model, 4)
+    (logits,) = predict.frozen().staggered((1, 0))(images)
+    assert_close(logits[:2], predict(images)[1][:2])
+    assert_close(logits[2:], predict(images)[0][2:])
+
+
+def test_padding_batch_norm_and_relu_become_part_of_convolutions():
+    model = MODELS["msdnet"]()
+    kinds = Counter(
+        type(model.get_layer(step.call[0])).__name__
+        for step in FrozenNetwork(model).steps((0, 1))
+    )
+    # A merged step has the name of its last call.
+    assert set(kinds) == {
+        "Concatenate",
+        "Dense",
+        "GlobalAveragePooling2D",
+        "ReLU",
+    }
+
+
+def test_what_cannot_be_merged_stays():
+    model = convolutions()
+    steps = FrozenNetwork(model).steps((0, 1))
+    merged = [[name for name, _ in step.merged] for step in steps]
+    kinds = [
+        [type(model.get_layer(name)).__name__ for name in names]
+        for names in merged
+    ]
+    assert kinds == [
+        ["ZeroPadding2D", "Conv2D", "BatchNormalization"],
+        ["Conv2D", "ReLU"],
+        ["Flatten"],
+        ["Dense"],
+        ["Conv2D"],
+        ["Conv2D"],
+        ["BatchNormalization"],
+        ["LeakyReLU"],
+        ["Concatenate"],
+        ["Conv2D", "BatchNormalization", "Activation"],
+        ["Conv2D"],
+        ["Conv2D"],
+        ["BatchNormalization"],
+        ["GlobalAveragePooling2D"],
+        ["Dense"],
+    ]
+
+
+def test_an_exit_computes_no_layer_that_it_does_not_need(model):
+    network = FrozenNetwork(model)
+    for index, name in enumerate(model.exit_names):
+        made = Counter(
+            name for step in network.steps((index,)) for name, _ in step.merged
+        )
+        assert made == calls_of(model.exit_model(name))
+
+
+def test_weights_are_those_of_the_moment_of_freezing():
+    model = tiny.randomized(MODELS["small_cnn"]())
+    predict, images = model.exit_logits(), images_for(model)
+    before = tiny.array(predict(images)[0])
+    for weight in model.trainable_variables:
+        weight.assign(weight * 1.5)
+    after = tiny.array(predict.frozen()(images)[0])
+    assert_close(after, predict(images)[0])
+    assert abs(after - before).max() > 0.1
+
+
+def test_no_variable_changes():
+    model = tiny.randomized(MODELS["msdnet"]())
+    before = tiny.snapshot(model)
+    model.exit_logits().frozen()(images_for(model))
+    tiny.assert_equal_states(tiny.snapshot(model), before)
+
+
+def test_training_mode_is_not_frozen():
+    predict = tiny.dense_model(norm=True).exit_logits(training=True)
+    assert predict.frozen() is predict
+
+
+class Untold(layers.Layer):
+    """Cannot tell its configuration."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def test_a_model_that_cannot_be_read_is_run_as_it_is():
+    inputs = keras.Input((4, 4, 1))
+    x = Untold(lambda x: x * 2.0)(layers.Flatten()(inputs))
+    predict = MultiExitModel(inputs, [layers.Dense(8)(x)]).exit_logits()
+    assert predict.frozen() is predict
