@@ -20,8 +20,8 @@ from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd.exit_policy import Decision
 from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.graphs.stages import build_stages
 from keras_neokd.multi_exit import MultiExitModel
-from keras_neokd.stages import build_stages
 
 
 class EarlyExitPredictor:

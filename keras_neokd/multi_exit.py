@@ -19,7 +19,7 @@ import keras
 
 from keras_neokd import heads
 from keras_neokd import training
-from keras_neokd.frozen import FrozenNetwork
+from keras_neokd.graphs.frozen import FrozenNetwork
 from keras_neokd.model_logits import ModelLogits
 
 

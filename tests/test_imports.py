@@ -60,6 +60,8 @@ ALLOWED = {
         "models.costs",
         "heads",
         "training",
+        "graphs",
+        "model_logits",
     },
     "models": {"backend", "multi_exit"},
     "data": set(),
@@ -74,8 +76,9 @@ ALLOWED = {
     },
     "export": {"backend", "multi_exit"},
     "exit_policy": set(),
-    "stages": set(),
-    "inference": {"backend", "exit_policy", "multi_exit", "stages"},
+    "graphs": {"backend"},
+    "model_logits": {"backend", "attacks.attack"},
+    "inference": {"backend", "exit_policy", "multi_exit", "graphs"},
     "adapters": {"multi_exit"},
 }
 

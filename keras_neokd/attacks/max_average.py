@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from keras_neokd import randomness
-from keras_neokd.attacks.attack import Attack, ExitLogits
+from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit

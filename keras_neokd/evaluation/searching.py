@@ -207,7 +207,8 @@ class CompiledSearch:
                 ops.convert_to_tensor, (images, labels, keys)
             )
             more = keras.tree.map_structure(ops.convert_to_tensor, more)
-            return function(Problem(predict, objective, *arrays), *more)
+            problem = Problem(predict.frozen(), objective, *arrays)
+            return function(problem, *more)
 
         return backend.compile_function(compiled, self.model.variables)
 

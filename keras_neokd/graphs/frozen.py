@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_neokd.frozen_steps import merged_steps
-from keras_neokd.graph import Graph
+from keras_neokd.graphs.graph import Graph
+from keras_neokd.graphs.steps import merged_steps
 
 
 class FrozenNetwork:

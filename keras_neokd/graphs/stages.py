@@ -12,7 +12,7 @@ computes, once.
 
 import keras
 
-from keras_neokd.graph import Graph
+from keras_neokd.graphs.graph import Graph
 
 
 def build_stages(model):

@@ -9,9 +9,9 @@ from keras import ops
 
 from keras_neokd import MultiExitModel
 from keras_neokd import backend
-from keras_neokd.frozen import FrozenNetwork
-from tests.graphs import MODELS
-from tests.graphs import calls_of
+from keras_neokd.graphs.frozen import FrozenNetwork
+from tests.graphs.models import MODELS
+from tests.graphs.models import calls_of
 from tests.training import tiny
 
 layers = keras.layers

@@ -8,9 +8,9 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd.graph import Tensor
-from keras_neokd.graph import fill
-from keras_neokd.graph import named_results
+from keras_neokd.graphs.graph import Tensor
+from keras_neokd.graphs.graph import fill
+from keras_neokd.graphs.graph import named_results
 
 
 def merged_steps(graph, exit_names):

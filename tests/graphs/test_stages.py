@@ -8,9 +8,9 @@ import pytest
 from keras import ops
 
 from keras_neokd import MultiExitModel
-from keras_neokd.stages import build_stages
-from tests.graphs import MODELS
-from tests.graphs import calls_of
+from keras_neokd.graphs.stages import build_stages
+from tests.graphs.models import MODELS
+from tests.graphs.models import calls_of
 from tests.training import tiny
 
 layers = keras.layers
