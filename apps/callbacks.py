@@ -1,17 +1,14 @@
-"""Keras callbacks of a training run: progress, history, backup."""
+"""Keras callbacks of a training run: progress, history, seeds."""
 
 import csv
 import io
 import json
-import math
-import pathlib
-import shutil
 import sys
 import time
 
 import keras
-import numpy as np
 
+from apps import divergence
 from apps import workdir
 from keras_neokd import randomness
 
@@ -60,13 +57,13 @@ class History(keras.callbacks.Callback):
 
     Args:
         run: a `workdir.Workdir`.
-        num_images: images per epoch.
+        batches: the `TrainingBatches` of a whole epoch.
     """
 
-    def __init__(self, run, num_images):
+    def __init__(self, run, batches):
         super().__init__()
         self._run = run
-        self._num_images = num_images
+        self._images_per_batch = len(batches.split) / len(batches)
         self._rows = None
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -81,20 +78,17 @@ class History(keras.callbacks.Callback):
         """Add a row; called by Keras.
 
         Raises:
-            ValueError: if the loss is no longer a number.
+            divergence.Diverged: if a number is none.
         """
-        if not math.isfinite(float(logs["loss"])):
-            raise ValueError(
-                f"The loss of epoch {epoch + 1} is {float(logs['loss'])}: "
-                "training diverged. Try a smaller "
-                "--config.optimizer.learning_rate, in a new folder."
-            )
+        divergence.check_logs(logs, epoch)
         seconds = time.monotonic() - self._start
+        # Fewer than an epoch's where it goes on in the middle of one.
+        num_images = self._images_per_batch * self.params["steps"]
         self._rows.append(
             {
                 "epoch": epoch,
                 "seconds": round(seconds, 3),
-                "images_per_second": round(self._num_images / seconds, 1),
+                "images_per_second": round(num_images / seconds, 1),
                 **{name: float(value) for name, value in logs.items()},
             }
         )
@@ -111,86 +105,32 @@ def _table(rows):
     return table.getvalue()
 
 
-class SeedEpochs(keras.callbacks.Callback):
-    """Make what PyTorch's own generator draws a function of (seed, epoch).
+class SeedSteps(keras.callbacks.Callback):
+    """Make what PyTorch's own generator draws a function of the step.
 
     Under PyTorch, Keras' dropout draws from the global generator of PyTorch,
-    whose state no backup holds. The other backends draw from the states that
-    `EpochBackup` stores, and are left alone.
+    which no variable holds; iterators over data draw from it, too. The other
+    backends draw from variables, which checkpoints hold, and are left alone.
 
     Args:
         seed: integer from 0 to 2**31 - 1.
+        first: number of batches of the first epoch that were done before.
     """
 
-    def __init__(self, seed):
+    def __init__(self, seed, first):
         super().__init__()
-        self._seed = seed
+        self._seed, self._first = seed, first
 
     def on_epoch_begin(self, epoch, logs=None):
+        """Note the epoch; called by Keras."""
+        del logs
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
         """Seed the generators; called by Keras."""
         del logs
         if keras.config.backend() == "torch":
-            seed = randomness.host_bits(self._seed, _SEED_STREAM, epoch)
+            seed = randomness.host_bits(
+                self._seed, _SEED_STREAM, self._epoch, self._first + batch
+            )
             keras.utils.set_random_seed(int(seed))
-
-
-class EpochBackup(keras.callbacks.BackupAndRestore):
-    """Keras' backup of each epoch, made complete and safe against kills.
-
-    Keras stores weights, optimizer and the number of the epoch. The states
-    of layers with random generators (dropout), which no weights file holds,
-    are added, and a backup takes its final name only when all of it is
-    written: whenever the process ends, a whole one is there.
-
-    Args:
-        folder: where to keep the backup.
-    """
-
-    def __init__(self, folder):
-        self._folder = pathlib.Path(folder)
-        self._current = self._folder / "current"
-        super().__init__(str(self._current), delete_checkpoint=False)
-
-    @property
-    def num_epochs(self):
-        """Number of epochs that the last backup holds, 0 without one."""
-        finished = self._finished()
-        return int(finished[-1].name.split("_")[1]) if finished else 0
-
-    def on_train_begin(self, logs=None):
-        """Go on from the last backup, if there is one; called by Keras."""
-        shutil.rmtree(self._current, ignore_errors=True)
-        finished = self._finished()
-        if finished:
-            shutil.copytree(finished[-1], self._current)
-        super().on_train_begin(logs)
-        if finished:
-            with np.load(self._current / "generators.npz") as states:
-                for i, variable in enumerate(self._generators()):
-                    variable.assign(states[str(i)])
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Write a backup and remove the one before; called by Keras."""
-        earlier = self._finished()
-        super().on_epoch_end(epoch, logs)
-        states = {
-            str(i): keras.ops.convert_to_numpy(variable)
-            for i, variable in enumerate(self._generators())
-        }
-        np.savez(self._current / "generators.npz", **states)
-        self._current.rename(self._folder / f"epoch_{epoch + 1:05d}")
-        for folder in earlier:
-            shutil.rmtree(folder)
-
-    def _finished(self):
-        return sorted(self._folder.glob("epoch_*"))
-
-    def _generators(self):
-        """Return the variables of the model that are not among its weights."""
-        weights = {id(weight) for weight in self.model.weights}
-        metrics = {id(each) for each in self.model.metrics_variables}
-        return [
-            variable
-            for variable in self.model.variables
-            if id(variable) not in weights | metrics
-        ]

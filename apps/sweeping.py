@@ -8,6 +8,7 @@ import sys
 
 from apps import tables
 from apps import workdir
+from apps.checkpointing import STOPPED_STATUS
 
 
 def sweep(sweep_file, path, only=()):
@@ -102,7 +103,10 @@ def _train_and_evaluate(run, flags, evaluations):
         )
     for app, *arguments in commands:
         program = [sys.executable, "-m", f"apps.{app}", f"--workdir={run.path}"]
-        if subprocess.run([*program, *arguments], check=False).returncode:
+        status = subprocess.run([*program, *arguments], check=False).returncode
+        if status == STOPPED_STATUS:
+            sys.exit(status)  # Who stopped the run wants the sweep to stop.
+        if status:
             return False
     return True
 

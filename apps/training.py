@@ -8,8 +8,14 @@ import keras
 from apps import building
 from apps import callbacks
 from apps import plots
+from apps.checkpointing import Checkpointing
+from apps.divergence import Diverged
 from apps.workdir import Workdir
+from keras_neokd import checkpoints
 from keras_neokd import data
+from keras_neokd.checkpoints import CheckpointFolder
+
+_ROLLBACK_RATE_FACTOR = 0.5
 
 
 def train(config, path):
@@ -55,19 +61,73 @@ def train(config, path):
     run.begin(config)
     _describe(config, model, dataset)
     start = time.monotonic()
-    model.fit(
-        batches,
-        epochs=config.train.epochs,
-        validation_data=_validation(config, dataset),
-        callbacks=_callbacks(run, config, batches),
-        verbose=0,
-    )
+    checkpointing = _checkpointing(run, config, batches)
+    with checkpointing.listening():
+        _fit(model, run, config, dataset, batches, checkpointing)
     _finish(run, model, config)
     print(
         f"Trained for {time.monotonic() - start:.0f} s. Model, history and "
         f"plots are in {run.path}."
     )
     return run
+
+
+def _checkpointing(run, config, batches):
+    checkpointing = Checkpointing(
+        CheckpointFolder(run.checkpoints, config.train.checkpoints_kept),
+        num_batches=len(batches),
+        seconds=config.train.checkpoint_seconds,
+        monitor="val_adversarial_accuracy",
+    )
+    epoch, batch = checkpointing.position
+    if epoch or batch:
+        within = f" and {batch} batches of the next" if batch else ""
+        print(f"Going on in {run.path} after epoch {epoch}{within}.")
+    return checkpointing
+
+
+def _fit(model, run, config, dataset, batches, checkpointing):
+    """Train to the end, from the newest checkpoint after a divergence."""
+    for remaining in reversed(range(config.train.max_rollbacks + 1)):
+        try:
+            _fit_from(model, run, config, dataset, batches, checkpointing)
+            return
+        except Diverged as error:
+            if config.train.on_divergence != "roll_back" or not remaining:
+                raise
+            if not checkpointing.roll_back(_ROLLBACK_RATE_FACTOR):
+                raise  # Nothing to go back to.
+            print(
+                f"{error}\nRolled back to epoch "
+                f"{checkpointing.position.epoch + 1}, batch "
+                f"{checkpointing.position.batch}; learning rates are "
+                f"{checkpointing.rate_factor:g} of the schedule's from here."
+            )
+
+
+def _fit_from(model, run, config, dataset, batches, checkpointing):
+    def fit(some_batches, first_batch, first_epoch, epochs):
+        model.fit(
+            some_batches,
+            initial_epoch=first_epoch,
+            epochs=epochs,
+            validation_data=_validation(config, dataset),
+            callbacks=[
+                data.SetEpoch(batches),
+                callbacks.SeedSteps(config.train.seed, first_batch),
+                *_callbacks(model, run, config, batches, checkpointing),
+            ],
+            verbose=0,
+        )
+
+    epoch, batch = checkpointing.position
+    if batch:
+        rest = data.RemainingBatches(batches, batch)
+        fit(rest, batch, epoch, epoch + 1)
+        epoch += 1
+    fit(batches, 0, epoch, config.train.epochs)
+    # Where a kill left only the end to do, no epoch did so.
+    checkpointing.put_back(model)
 
 
 def _describe(config, model, dataset):
@@ -97,20 +157,21 @@ def _validation(config, dataset):
     )
 
 
-def _callbacks(run, config, batches):
-    backup = callbacks.EpochBackup(run.backup)
-    if backup.num_epochs:
-        print(f"Going on in {run.path} after epoch {backup.num_epochs}.")
+def _callbacks(model, run, config, batches, checkpointing):
     return [
-        data.SetEpoch(batches),
-        callbacks.SeedEpochs(config.train.seed),
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, _: checkpointing.begin(model, epoch)
+        ),
         keras.callbacks.LearningRateScheduler(
-            lambda epoch: building.learning_rate(config, epoch)
+            lambda epoch: (
+                building.learning_rate(config, epoch)
+                * checkpointing.rate_factor
+            )
         ),
         *_tensorboard(run),
-        callbacks.History(run, len(batches.split)),
-        # After the history: an epoch counts when its backup is written.
-        backup,
+        callbacks.History(run, batches),
+        # After the history: an epoch counts when its checkpoint is written.
+        checkpointing,
         callbacks.Progress(),
     ]
 
@@ -134,7 +195,17 @@ def _finish(run, model, config):
         {config.method.name: (run.read_history(), model.exit_names)},
         run.learning_curves,
     )
-    unfinished = run.path / ".unfinished.keras"
+    best = CheckpointFolder(run.checkpoints).best()
+    if best is not None:
+        last = checkpoints.training_state(model)
+        checkpoints.restore(model, best.state)
+        _save(model, run.best_model)
+        checkpoints.restore(model, last)
+    _save(model, run.model)
+    run.remove_checkpoints()
+
+
+def _save(model, path):
+    unfinished = path.with_name(".unfinished.keras")
     model.save(unfinished)
-    unfinished.replace(run.model)
-    run.remove_backup()
+    unfinished.replace(path)

@@ -33,9 +33,10 @@ class Workdir:
         self.environment = self.path / "environment.json"
         self.history = self.path / "history.jsonl"
         self.history_table = self.path / "history.csv"
-        self.backup = self.path / "backup"
+        self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.model = self.path / "model.keras"
+        self.best_model = self.path / "best.keras"
         self.learning_curves = self.path / "learning_curves.png"
         self.results = self.path / "results.json"
         self.robustness = self.path / "robustness.png"
@@ -112,9 +113,9 @@ class Workdir:
                 break  # The process was killed while it wrote this line.
         return rows
 
-    def remove_backup(self):
-        """Remove the backup, which a finished run no longer needs."""
-        shutil.rmtree(self.backup, ignore_errors=True)
+    def remove_checkpoints(self):
+        """Remove the checkpoints, which a finished run no longer needs."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _backend(self):
         if not self.environment.exists():

@@ -229,6 +229,14 @@ def _train():
         "steps_per_execution": 1,
         # none, or mirrored: all local devices, TensorFlow only.
         "distribution": "none",
+        # Seconds between two checkpoints within an epoch; one is written
+        # after every epoch besides. The newest are kept, and the best by
+        # validation robust accuracy.
+        "checkpoint_seconds": 600.0,
+        "checkpoints_kept": 3,
+        # stop, or roll_back: to the newest checkpoint, at half the rate.
+        "on_divergence": "stop",
+        "max_rollbacks": 3,
     }
 
 

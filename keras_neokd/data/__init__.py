@@ -13,6 +13,7 @@
 """
 
 from keras_neokd.data.batches import EvaluationBatches
+from keras_neokd.data.batches import RemainingBatches
 from keras_neokd.data.batches import SetEpoch
 from keras_neokd.data.batches import TrainingBatches
 from keras_neokd.data.digits import DIGITS_EPSILON
@@ -26,6 +27,7 @@ __all__ = [
     "DIGITS_EPSILON",
     "Dataset",
     "EvaluationBatches",
+    "RemainingBatches",
     "SetEpoch",
     "Split",
     "TrainingBatches",

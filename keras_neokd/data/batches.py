@@ -175,6 +175,40 @@ class TrainingBatches(EvaluationBatches):
         return np.argsort(keys, kind="stable")
 
 
+class RemainingBatches(keras.utils.PyDataset):
+    """The batches of an epoch that was interrupted, from some batch on.
+
+    Args:
+        batches: `TrainingBatches`.
+        first: number of the first batch, 0 .. len(batches) - 1.
+
+    Raises:
+        TypeError, ValueError: if `first` is no such number.
+    """
+
+    def __init__(self, batches, first):
+        super().__init__(workers=1)
+        self._batches = batches
+        self._first = checks.integer("first", first, minimum=0)
+        if self._first >= len(batches):
+            raise ValueError(
+                f"`first` needs a batch of the {len(batches)} that there "
+                f"are, 0 to {len(batches) - 1}; received {first}."
+            )
+
+    def set_epoch(self, epoch):
+        """See `TrainingBatches.set_epoch`."""
+        self._batches.set_epoch(epoch)
+
+    def __len__(self):
+        """Return the number of batches that remain."""
+        return len(self._batches) - self._first
+
+    def __getitem__(self, index):
+        """Return one batch."""
+        return self._batches[self._first + index]
+
+
 class SetEpoch(keras.callbacks.Callback):
     """Tell `TrainingBatches` at the start of each epoch which one it is.
 

@@ -53,7 +53,7 @@ def test_a_run_leaves_its_files(finished):
     assert {"keras", "keras_neokd", backend} <= set(environment)
     assert run.learning_curves.read_bytes().startswith(b"\x89PNG")
     assert run.model.exists()
-    assert not run.backup.exists()
+    assert not run.checkpoints.exists()
 
 
 def test_the_history_has_every_epoch_in_both_formats(finished):
@@ -123,17 +123,17 @@ def averages(run):
     return keras.ops.convert_to_numpy(variable)
 
 
-def test_half_a_backup_does_not_count(finished, tmp_path, monkeypatch):
+def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
     config, whole = finished
     kill_after(monkeypatch, epoch=1)
     with pytest.raises(Killed):
         training.train(config, tmp_path)
     monkeypatch.undo()
     run = workdir.Workdir(tmp_path)
-    # As if the process had ended within the backup of epoch 2 and the row of
-    # epoch 3: neither counts.
-    run.backup.joinpath("epoch_00002").rename(run.backup / "current")
-    run.backup.joinpath("current", "latest.weights.h5").write_bytes(b"half")
+    # As if the process had ended within the checkpoint of epoch 2 and the row
+    # of epoch 3: neither counts.
+    (newest,) = run.checkpoints.glob("epoch_00002_*")
+    newest.rename(run.checkpoints / ".unfinished.npz")
     with run.history.open("a") as file:
         file.write('{"epoch": 2, "lo')
     training.train(config, tmp_path)
@@ -225,15 +225,6 @@ def test_missing_data_leave_no_folder_behind(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         training.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-def test_a_diverged_loss_ends_the_run_before_it_is_backed_up(tmp_path):
-    run = workdir.Workdir(tmp_path)
-    history = callbacks.History(run, num_images=32)
-    history.on_epoch_begin(0)
-    with pytest.raises(ValueError, match="diverged.*learning_rate"):
-        history.on_epoch_end(0, {"loss": float("nan")})
-    assert not run.history.exists()
 
 
 @pytest.mark.skipif(

@@ -1,0 +1,183 @@
+"""The Keras callback that checkpoints a run, and stops it in time.
+
+A checkpoint is written after every epoch, in between every few minutes, and
+when the process is told to stop. Nothing is written while training diverges.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+
+import keras
+import numpy as np
+
+from apps import divergence
+from keras_neokd import checkpoints
+
+# Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
+# sysexits.h, "try again later".
+STOPPED_STATUS = 75
+_RATE_FACTOR = "run/rate_factor"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+    """Training was told to stop, and has saved where it was.
+
+    Args:
+        position: a `checkpoints.Position`.
+    """
+
+    def __init__(self, position):
+        super().__init__(STOPPED_STATUS)
+        print(
+            f"Stopped in epoch {position.epoch + 1} after {position.batch} "
+            "batches. The same command goes on.",
+            file=sys.stderr,
+        )
+
+
+class Checkpointing(keras.callbacks.Callback):
+    """Write checkpoints, and begin at the newest.
+
+    Args:
+        folder: a `checkpoints.CheckpointFolder`.
+        num_batches: batches of a whole epoch.
+        seconds: seconds between two checkpoints within an epoch.
+        monitor: name of the logged number in [0, 1] to judge checkpoints by,
+            the higher the better; where it is not logged, none is best.
+    """
+
+    def __init__(self, folder, num_batches, seconds, monitor):
+        super().__init__()
+        self._folder = folder
+        self._num_batches = num_batches
+        self._seconds = seconds
+        self._monitor = monitor
+        self._received = None
+        self.rate_factor = 1.0
+        self._rewind()
+
+    def _rewind(self):
+        checkpoint = self._folder.newest()
+        self._state, self.position = None, checkpoints.Position(0)
+        if checkpoint is not None:
+            self._state, self.position = checkpoint.state, checkpoint.position
+            self.rate_factor = float(self._state[_RATE_FACTOR])
+        return checkpoint is not None
+
+    def roll_back(self, factor):
+        """Go back to the newest checkpoint, and learn more slowly from there.
+
+        Args:
+            factor: to multiply learning rates with, in (0, 1).
+
+        Returns:
+            Whether there is a checkpoint.
+        """
+        factor *= self.rate_factor
+        found = self._rewind()
+        self.rate_factor = factor
+        return found
+
+    @contextlib.contextmanager
+    def listening(self):
+        """Take SIGTERM and SIGINT as a wish to stop, within a `with`."""
+        self._saved_at = time.monotonic()
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        earlier = {
+            each: signal.signal(each, self._receive) for each in _SIGNALS
+        }
+        try:
+            yield
+        finally:
+            for each, handler in earlier.items():
+                signal.signal(each, handler)
+
+    def put_back(self, model):
+        """Put the state that was read into the model, once.
+
+        Args:
+            model: the compiled model.
+        """
+        if self._state is not None:
+            checkpoints.restore(model, self._state)
+            self._state = None
+
+    def begin(self, model, epoch):
+        """Begin an epoch, in its middle if the checkpoint was made there.
+
+        To be called after Keras has reset the metrics, and before anything
+        looks at the learning rate.
+
+        Args:
+            model: the compiled model.
+            epoch: 0-based.
+        """
+        self.put_back(model)
+        # One that was made after an epoch holds the number of that epoch.
+        model.set_epoch(epoch)
+        if epoch != self.position.epoch:
+            self.position = checkpoints.Position(epoch)
+        self._first = self.position.batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Write a checkpoint if it is time; called by Keras.
+
+        Raises:
+            Stopped: if a signal told the process to stop.
+            divergence.Diverged: instead of writing what is no number.
+        """
+        done = self._first + batch + 1
+        self.position = self.position._replace(batch=done)
+        is_due = time.monotonic() - self._saved_at >= self._seconds
+        # The last batch is followed by validation and the end of the epoch.
+        if done < self._num_batches and (is_due or self._received):
+            self._save(logs)
+            self._stop_if_told()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write a checkpoint; called by Keras.
+
+        Raises:
+            Stopped, divergence.Diverged: as `on_train_batch_end`.
+        """
+        self.position = checkpoints.Position(epoch + 1)
+        self._save(logs, score=logs.get(self._monitor))
+        self._stop_if_told()
+
+    def _receive(self, number, frame):
+        del frame
+        if self._received == signal.SIGINT == number:
+            raise KeyboardInterrupt  # Twice: the user does not want to wait.
+        self._received = number
+        print(
+            f"Received {signal.Signals(number).name}: stopping after this "
+            "step, or after validation."
+        )
+
+    def _stop_if_told(self):
+        if self._received:
+            raise Stopped(self.position)
+
+    def _save(self, logs, score=None):
+        # The metrics of a finished epoch begin anew anyway.
+        state = checkpoints.training_state(
+            self.model, with_metrics=self.position.batch > 0
+        )
+        divergence.check_logs(logs, self.position.epoch)
+        divergence.check_state(state, self.position.epoch)
+        state[_RATE_FACTOR] = np.float64(self.rate_factor)
+        try:
+            self._folder.write(state, self.position, score and float(score))
+        except OSError as error:
+            # Days of training are worth more than one checkpoint.
+            print(
+                f"WARNING: no checkpoint could be written ({error}). Training "
+                "goes on, and the earlier ones are left."
+            )
+        self._saved_at = time.monotonic()

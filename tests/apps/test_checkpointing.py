@@ -1,0 +1,262 @@
+"""Runs that are stopped within an epoch, diverge, or run out of disk."""
+
+import errno
+import os
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+from apps import callbacks
+from apps import checkpointing
+from apps import training
+from apps import workdir
+from apps.divergence import Diverged
+from keras_neokd import checkpoints
+from tests.apps.tiny import tiny_config
+
+
+def config_of(**train):
+    config = tiny_config()
+    config.train.update({"checkpoint_seconds": 0.0, **train})
+    return config
+
+
+def at_batch(monkeypatch, epoch, batch, action):
+    """Do something after a batch, once its checkpoint is written."""
+    seen = {}
+
+    def on_epoch_begin(self, number, logs=None):
+        seen["epoch"] = number
+
+    def on_train_batch_end(self, number, logs=None):
+        if (seen["epoch"], number) == (epoch, batch):
+            action()
+
+    monkeypatch.setattr(callbacks.Progress, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(
+        callbacks.Progress, "on_train_batch_end", on_train_batch_end
+    )
+    monkeypatch.setattr(
+        callbacks.Progress, "on_epoch_end", lambda *arguments: None
+    )
+
+
+class Killed(Exception):
+    """Stands for a process that ends at the worst moment."""
+
+
+def kill():
+    raise Killed
+
+
+def weights(path):
+    model = keras.saving.load_model(path)
+    variables = [*model.weights, *model.optimizer.variables]
+    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+
+def assert_same_end(run, whole):
+    for ours, theirs in zip(
+        weights(run.model), weights(whole.model), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [without_time(row) for row in run.read_history()] == [
+        without_time(row) for row in whole.read_history()
+    ]
+
+
+def without_time(row):
+    times = ("seconds", "images_per_second")
+    return {name: row[name] for name in row if name not in times}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: 3 epochs of 3 batches, dropout in its heads."""
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    return training.train(config_of(), path)
+
+
+@pytest.mark.parametrize("batch", [0, 1])
+def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
+    whole, batch, tmp_path, monkeypatch, capsys
+):
+    with monkeypatch.context() as patch:
+        at_batch(patch, 1, batch, kill)
+        with pytest.raises(Killed):
+            training.train(config_of(), tmp_path)
+    run = training.train(config_of(), tmp_path)
+    printed = capsys.readouterr().out
+    assert f"after epoch 1 and {batch + 1} batches of the next" in printed
+    assert_same_end(run, whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
+    whole, number, tmp_path, monkeypatch, capsys
+):
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        # After the checkpoint of the first batch: the second one is finished.
+        at_batch(patch, 1, 0, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(SystemExit) as stopped:
+            training.train(config_of(checkpoint_seconds=1e6), tmp_path)
+    assert stopped.value.code == checkpointing.STOPPED_STATUS == 75
+    assert signal.getsignal(number) is before
+    captured = capsys.readouterr()
+    assert number.name in captured.out
+    assert "Stopped in epoch 2 after 2 batches" in captured.err
+    newest = checkpoints.CheckpointFolder(tmp_path / "checkpoints").newest()
+    assert newest.position == (1, 2)
+    assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+def test_a_signal_in_the_last_batch_is_heard_after_the_epoch(
+    whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        at_batch(patch, 0, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            training.train(config_of(), tmp_path)
+    newest = checkpoints.CheckpointFolder(tmp_path / "checkpoints").newest()
+    assert newest.position == (1, 0)
+    assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(
+    whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        at_batch(patch, 1, 1, kill)
+        with pytest.raises(Killed):
+            training.train(config_of(), tmp_path)
+    newest = max(tmp_path.joinpath("checkpoints").glob("epoch_*"))
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    with pytest.warns(UserWarning, match="damaged"):
+        run = training.train(config_of(), tmp_path)
+    assert_same_end(run, whole)
+
+
+def test_a_full_disk_does_not_end_training(
+    whole, tmp_path, monkeypatch, capsys
+):
+    write = checkpoints._write
+
+    def full(path, state):
+        path.write_bytes(b"what there was room for")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        at_batch(
+            patch, 0, 1, lambda: patch.setattr(checkpoints, "_write", full)
+        )
+        patch.setattr(training, "_finish", lambda *arguments: kill())
+        with pytest.raises(Killed):
+            training.train(config_of(), tmp_path)
+    assert "No space left on device" in capsys.readouterr().out
+    assert checkpoints._write is write
+    folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
+    assert folder.newest().position == (0, 2)
+    assert not list(folder.path.glob(".*"))
+    assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+# Divergence.
+
+
+def poison(name):
+    """Make a weight NaN before the next step."""
+
+    def callback(model):
+        weight = model.get_layer(name).bias
+        weight.assign(weight * np.nan)
+
+    return callback
+
+
+def diverge_in_second_epoch(monkeypatch, times):
+    """Break a weight at the start of epoch 2, so many times."""
+    original = checkpointing.Checkpointing.begin
+    left = [times]
+
+    def begin(self, model, epoch):
+        original(self, model, epoch)
+        if epoch == 1 and left[0]:
+            left[0] -= 1
+            poison("exit_2")(model)
+
+    monkeypatch.setattr(checkpointing.Checkpointing, "begin", begin)
+
+
+def test_divergence_stops_and_keeps_the_good_checkpoint(
+    whole, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        diverge_in_second_epoch(patch, 1)
+        with pytest.raises(Diverged) as error:
+            training.train(config_of(), tmp_path)
+    message = str(error.value)
+    assert "epoch 2" in message
+    # Which exit, which term; what comes before exit 2 is sound.
+    assert "exit_2_clean_loss" in message
+    assert "exit_1_clean_loss" not in message
+    folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
+    assert folder.newest().position == (1, 0)
+    assert [
+        row["epoch"] for row in workdir.Workdir(tmp_path).read_history()
+    ] == [0]
+    assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+def test_rolling_back_goes_on_at_half_the_rate(tmp_path, monkeypatch, capsys):
+    diverge_in_second_epoch(monkeypatch, 2)
+    config = config_of(on_divergence="roll_back")
+    run = training.train(config, tmp_path)
+    rates = [row["learning_rate"] for row in run.read_history()]
+    rate = config.optimizer.learning_rate
+    assert rates == pytest.approx([rate, rate / 4, rate / 4])
+    assert "Rolled back to epoch 2, batch 0" in capsys.readouterr().out
+
+
+def test_there_is_an_end_to_rolling_back(tmp_path, monkeypatch):
+    diverge_in_second_epoch(monkeypatch, 10)
+    config = config_of(on_divergence="roll_back", max_rollbacks=1)
+    with pytest.raises(Diverged):
+        training.train(config, tmp_path)
+
+
+# The best.
+
+
+def test_the_best_by_validation_is_kept_beside_the_last(tmp_path, monkeypatch):
+    config = config_of(validation="attack")
+    config.data.validation_size = 16
+    scores = iter([0.5, 0.75, 0.25])
+    original = checkpointing.Checkpointing.on_epoch_end
+    states = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {**logs, "val_adversarial_accuracy": next(scores)}
+        states.append(
+            [keras.ops.convert_to_numpy(each) for each in self.model.weights]
+        )
+        original(self, epoch, logs)
+
+    monkeypatch.setattr(
+        checkpointing.Checkpointing, "on_epoch_end", on_epoch_end
+    )
+    run = training.train(config, tmp_path)
+    for path, state in ((run.best_model, states[1]), (run.model, states[2])):
+        model = keras.saving.load_model(path)
+        for weight, expected in zip(model.weights, state, strict=True):
+            np.testing.assert_array_equal(
+                keras.ops.convert_to_numpy(weight), expected
+            )
+
+
+def test_without_attacked_validation_images_none_is_best(whole):
+    assert not whole.best_model.exists()
