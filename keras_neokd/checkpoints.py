@@ -169,19 +169,20 @@ class CheckpointFolder:
         unfinished = self.path / _UNFINISHED
         try:
             digest = _write(unfinished, state)
-            name = (
-                f"epoch_{position.epoch:05d}_batch_{position.batch:06d}_"
-                f"{digest}.npz"
-            )
+            place = f"epoch_{position.epoch:05d}_batch_{position.batch:06d}"
+            name = f"{place}_{digest}.npz"
             if score is not None and score > self.best_score():
                 self._keep_best(unfinished, f"best_{score:.6f}_{name}")
+            os.replace(unfinished, self.path / name)
         except OSError:
             # Room for what is still to be written.
             for path in self.path.glob(f"{_UNFINISHED}*"):
                 path.unlink()
             raise
-        os.replace(unfinished, self.path / name)
         _flush(self.path)
+        for path in self._files(place):
+            if path.name != name:  # What was rolled back.
+                path.unlink()
         for path in self._files()[: -self._num_kept]:
             path.unlink()
 

@@ -1,0 +1,192 @@
+"""Checkpoints: whole or not there, verified, the last few and the best."""
+
+import errno
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd import checkpoints
+from keras_neokd.checkpoints import CheckpointFolder
+from keras_neokd.checkpoints import Position
+from tests.training import tiny
+
+
+def state_of(number):
+    return {"model/00000": np.full((3, 2), number, "float32")}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return CheckpointFolder(tmp_path / "checkpoints", num_kept=2)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.path.iterdir())
+
+
+def test_the_newest_is_found_wherever_it_was_made(folder):
+    assert folder.newest() is None
+    for number, position in enumerate([(0, 5), (1, 0), (1, 12)]):
+        folder.write(state_of(number), Position(*position))
+        found = folder.newest()
+        assert found.position == position
+        np.testing.assert_array_equal(
+            found.state["model/00000"], state_of(number)["model/00000"]
+        )
+
+
+def test_the_last_few_are_kept(folder):
+    for batch in range(5):
+        folder.write(state_of(batch), Position(0, batch))
+    kept = [name.split("_")[3] for name in names(folder)]
+    assert kept == ["000003", "000004"]
+
+
+def test_the_best_is_kept_besides(folder):
+    for epoch, score in enumerate([0.25, 0.75, 0.5, None, 0.75, 0.125]):
+        folder.write(state_of(epoch), Position(epoch), score)
+    assert folder.best().position == (1, 0)
+    assert folder.best_score() == 0.75
+    np.testing.assert_array_equal(
+        folder.best().state["model/00000"], state_of(1)["model/00000"]
+    )
+    assert len(names(folder)) == 3
+
+
+def test_writing_the_same_position_again_replaces_it(folder):
+    folder.write(state_of(1), Position(3))
+    folder.write(state_of(1), Position(3))
+    assert len(names(folder)) == 1
+
+
+# Damage.
+
+
+def truncate(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip_a_bit])
+def test_a_damaged_checkpoint_is_passed_over(folder, damage):
+    folder.write(state_of(1), Position(0, 1))
+    folder.write(state_of(2), Position(0, 2))
+    (newest,) = folder.path.glob("*_000002_*")
+    damage(newest)
+    with pytest.warns(UserWarning, match="000002.*damaged"):
+        found = folder.newest()
+    assert found.position == (0, 1)
+    # It is out of the way of what is written next.
+    folder.write(state_of(3), Position(0, 2))
+    assert folder.newest().position == (0, 2)
+
+
+def test_where_all_are_damaged_there_is_none(folder):
+    folder.write(state_of(1), Position(0, 1))
+    for path in folder.path.iterdir():
+        truncate(path)
+    with pytest.warns(UserWarning, match="damaged"):
+        assert folder.newest() is None
+
+
+def test_nothing_in_a_file_is_executed(folder):
+    """A pickle in an array would be run by a careless reader."""
+
+    class Malicious:
+        def __reduce__(self):
+            return os.mkdir, (str(folder.path / "pwned"),)
+
+    folder.path.mkdir()
+    unfinished = folder.path / "made_elsewhere.npz"
+    np.savez(unfinished, bad=np.array([Malicious()], dtype=object))
+    digest = checkpoints._digest(unfinished)
+    unfinished.rename(folder.path / f"epoch_00001_batch_000000_{digest}.npz")
+    with pytest.warns(UserWarning, match="damaged.*allow_pickle"):
+        assert folder.newest() is None
+    assert not (folder.path / "pwned").exists()
+
+
+@pytest.mark.parametrize("moment", ["write", "rename"])
+def test_a_full_disk_leaves_what_was_there(folder, moment, monkeypatch):
+    folder.write(state_of(1), Position(0, 1))
+    before = names(folder)
+
+    def full(*arguments, **named):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    name = {"write": "savez", "rename": "replace"}[moment]
+    monkeypatch.setattr(
+        {"write": checkpoints.np, "rename": checkpoints.os}[moment], name, full
+    )
+    with pytest.raises(OSError, match="No space left"):
+        folder.write(state_of(2), Position(0, 2), score=0.5)
+    assert names(folder) == before
+    assert folder.newest().position == (0, 1)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError):
+        CheckpointFolder(tmp_path / "file" / "x").write(
+            state_of(1), Position(0, 1)
+        )
+
+
+def test_keeping_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="num_kept"):
+        CheckpointFolder(tmp_path, num_kept=0)
+
+
+# The state of a model.
+
+
+def trained(seed=0, steps=2):
+    model = tiny.compiled(
+        tiny.dense_model(norm=True, dropout=0.5), optimizer=tiny.sgd()
+    )
+    for step in range(steps):
+        model.train_on_batch(*tiny.data(seed=seed + step))
+    return model
+
+
+def test_a_restored_model_goes_on_as_the_other_one():
+    model, other = trained(), trained(seed=7)
+    keras.utils.set_random_seed(1)
+    state = checkpoints.training_state(model)
+    expected = model.train_on_batch(*tiny.data(seed=5))
+    after = tiny.snapshot(model)
+    checkpoints.restore(other, state)
+    keras.utils.set_random_seed(1)
+    received = other.train_on_batch(*tiny.data(seed=5))
+    np.testing.assert_array_equal(received, expected)
+    tiny.assert_equal_states(tiny.snapshot(other), after)
+
+
+def test_without_metrics_they_begin_anew():
+    model = trained()
+    state = checkpoints.training_state(model, with_metrics=False)
+    model.reset_metrics()
+    expected = [tiny.array(each) for each in model.metrics_variables]
+    checkpoints.restore(model, state)
+    for variable, value in zip(model.metrics_variables, expected, strict=True):
+        np.testing.assert_array_equal(tiny.array(variable), value)
+
+
+def test_the_state_of_another_model_is_refused_and_changes_nothing():
+    model = trained()
+    other = tiny.compiled(tiny.dense_model(norm=False), optimizer=tiny.sgd())
+    before = tiny.fresh(other)
+    with pytest.raises(ValueError, match=r"(?s)of another model.*model/0000"):
+        checkpoints.restore(other, checkpoints.training_state(model))
+    tiny.assert_equal_states(tiny.snapshot(other), before)
