@@ -42,5 +42,5 @@ def _diverged(what, epoch):
         f"Training diverged in epoch {epoch + 1}: {what} is no "
         "number any more. "
         "Try a smaller --config.optimizer.learning_rate in a new folder, or "
-        "--config.train.on_divergence=roll_back."
+        "go on in this one with --config.train.on_divergence=roll_back."
     )

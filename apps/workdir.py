@@ -19,6 +19,15 @@ from ml_collections import config_dict
 
 import keras_neokd
 
+# Settings that may change when a run goes on: its results do not depend on
+# them, but for what is done about a divergence.
+_FREE = {
+    "train.checkpoint_seconds",
+    "train.checkpoints_kept",
+    "train.max_rollbacks",
+    "train.on_divergence",
+}
+
 
 class Workdir:
     """Paths and records of one run.
@@ -70,8 +79,8 @@ class Workdir:
         theirs = {**flatten(read_json(self.config)), **self._backend()}
         ours = {**flatten(config), "backend": keras.config.backend()}
         refuse_differences(
-            theirs,
-            ours,
+            _without_free(theirs),
+            _without_free(ours),
             f"--workdir={self.path} belongs to a run with other settings",
             "Give another folder, or the settings of that run.",
         )
@@ -121,6 +130,10 @@ class Workdir:
         if not self.environment.exists():
             return {}
         return {"backend": read_json(self.environment)["backend"]}
+
+
+def _without_free(config):
+    return {key: config[key] for key in config if key not in _FREE}
 
 
 def check_writable(path):

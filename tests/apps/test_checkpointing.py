@@ -136,9 +136,10 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
+    folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
     with pytest.warns(UserWarning, match="damaged"):
-        run = training.train(config_of(), tmp_path)
-    assert_same_end(run, whole)
+        assert folder.newest().position == (1, 1)
+    assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
 def test_a_full_disk_does_not_end_training(
