@@ -80,6 +80,7 @@ ALLOWED = {
     "model_logits": {"backend", "attacks.attack"},
     "inference": {"backend", "exit_policy", "multi_exit", "graphs"},
     "adapters": {"multi_exit"},
+    "checkpoints": set(),
 }
 
 # What `pip install keras-neokd` brings, and so what may be imported anywhere.
@@ -184,7 +185,7 @@ def complaint(module, imported):
         return None
     if module.startswith("backend.") and top in FRAMEWORKS:
         own = module.split(".")[1]
-        return None if top == own else f"backend/{own}.py imports {own} only"
+        return None if top == own else f"backend.{own} imports {own} only"
     owners = OPTIONAL.get(top, set())
     if not any(parts_match(module, owner) for owner in owners):
         return f"{top} may not be imported here"

@@ -1,6 +1,6 @@
 """The only framework code of the library: one module per Keras backend.
 
-Each module offers the same names; adding a backend means adding one file.
+Each module offers the same names; adding a backend means adding one module.
 
 - `value_and_input_gradient(function, x)`: gradient of per-example values;
 - `value_gradient_and_outputs(function, x)`: the same, with other outputs;

@@ -174,13 +174,14 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         `(batch, new height, new width, filters)`.
     """
     if not isinstance(padding, str):
-        padding = [(0, 0), *padding, (0, 0)]
-    else:
-        padding = padding.upper()
-    return tf.nn.bias_add(
-        tf.nn.conv2d(images, kernel, strides, padding, dilations=dilation),
-        bias,
+        # The gradient of a convolution that pads by itself is not among the
+        # operations that TensorFlow hands to oneDNN.
+        images = tf.pad(images, [(0, 0), *padding, (0, 0)])
+        padding = "valid"
+    outputs = tf.nn.conv2d(
+        images, kernel, strides, padding.upper(), dilations=dilation
     )
+    return tf.nn.bias_add(outputs, bias)
 
 
 def convolve_image(image, kernel):

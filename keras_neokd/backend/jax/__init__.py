@@ -7,6 +7,7 @@ import jax
 import keras
 
 from keras_neokd import randomness
+from keras_neokd.backend.jax import cpu_convolution
 
 
 def value_and_input_gradient(function, x):
@@ -144,8 +145,16 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         `(batch, new height, new width, filters)`.
     """
     if isinstance(padding, str):
-        padding = padding.upper()
+        padding = jax.lax.padtype_to_pads(
+            images.shape[1:3],
+            _dilated(kernel.shape[:2], dilation),
+            strides,
+            padding.upper(),
+        )
     groups = images.shape[-1] // kernel.shape[2]
+    if jax.default_backend() == "cpu" and groups == 1 and dilation == (1, 1):
+        padding = tuple(tuple(each) for each in padding)
+        return cpu_convolution.convolve(images, kernel, strides, padding) + bias
     outputs = jax.lax.conv_general_dilated(
         images,
         kernel,
@@ -156,6 +165,10 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         feature_group_count=groups,
     )
     return outputs + bias
+
+
+def _dilated(taps, dilation):
+    return [(n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True)]
 
 
 def convolve_image(image, kernel):

@@ -1,0 +1,128 @@
+"""Convolutions of frozen networks, beside sums written out in NumPy."""
+
+import itertools
+
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import backend
+
+SIZES = [(9, 8), (6, 5)]
+TAPS = [(1, 1), (3, 3), (2, 3), (5, 2)]
+STRIDES = [(1, 1), (2, 2), (2, 3)]
+PADDINGS = [
+    "valid",
+    "same",
+    ((1, 1), (1, 1)),
+    ((0, 1), (2, 0)),
+    ((3, 3), (3, 3)),
+]
+
+
+def zeros_to_add(padding, sizes, taps, strides):
+    """Return the zeros before and after, for rows and for columns."""
+    if padding == "valid":
+        return ((0, 0), (0, 0))
+    if padding != "same":
+        return padding
+    pairs = []
+    for size, tap, stride in zip(sizes, taps, strides, strict=True):
+        total = max(0, (-(-size // stride) - 1) * stride + tap - size)
+        pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
+
+
+def windows(images, taps, strides, padding):
+    """Return `(batch, height, width, rows, columns, channels)`."""
+    zeros = zeros_to_add(padding, images.shape[1:3], taps, strides)
+    padded = np.pad(images, ((0, 0), *zeros, (0, 0)))
+    found = np.lib.stride_tricks.sliding_window_view(padded, taps, (1, 2))
+    found = found[:, :: strides[0], :: strides[1]]
+    return np.moveaxis(found, 3, -1)
+
+
+def convolved(images, kernel, strides, padding):
+    """Sum the products of windows and kernel."""
+    return np.einsum(
+        "nhwrsc,rsco->nhwo",
+        windows(images, kernel.shape[:2], strides, padding),
+        kernel,
+    )
+
+
+def image_gradient(weights, images, kernel, strides, padding):
+    """Return the gradient of the weighted sum of the outputs."""
+    batch, *shape = images.shape
+    # Convolution is linear: its matrix has the images of unit vectors.
+    units = np.eye(np.prod(shape), dtype="float32").reshape(-1, *shape)
+    matrix = convolved(units, kernel, strides, padding)
+    gradient = np.einsum("nhwo,bhwo->bn", matrix, weights)
+    return gradient.reshape(batch, *shape)
+
+
+@pytest.mark.parametrize("padding", PADDINGS, ids=str)
+@pytest.mark.parametrize("strides", STRIDES, ids=str)
+def test_values_and_gradients(strides, padding):
+    rng = np.random.default_rng(0)
+    for size, taps in itertools.product(SIZES, TAPS):
+        images = rng.normal(size=(2, *size, 3)).astype("float32")
+        kernel = rng.normal(size=(*taps, 3, 4)).astype("float32")
+        bias = rng.normal(size=4).astype("float32")
+        expected = convolved(images, kernel, strides, padding)
+        weights = rng.normal(size=expected.shape).astype("float32")
+
+        def outputs(images, kernel=kernel, bias=bias):
+            return backend.convolve(
+                images,
+                ops.convert_to_tensor(kernel),
+                ops.convert_to_tensor(bias),
+                strides,
+                padding,
+                (1, 1),
+            )
+
+        def weighted_sum(images, outputs=outputs, weights=weights):
+            return ops.sum(outputs(images) * weights, axis=(1, 2, 3))
+
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(outputs(ops.convert_to_tensor(images))),
+            expected + bias,
+            rtol=1e-4,
+            atol=1e-4,
+        )
+        _, gradient = backend.value_and_input_gradient(
+            weighted_sum, ops.convert_to_tensor(images)
+        )
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(gradient),
+            image_gradient(weights, images, kernel, strides, padding),
+            rtol=1e-4,
+            atol=1e-4,
+        )
+
+
+def test_dilation_and_groups():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 9, 8, 4)).astype("float32")
+    kernel = rng.normal(size=(3, 2, 2, 6)).astype("float32")
+    result = backend.convolve(
+        *map(ops.convert_to_tensor, (images, kernel, np.zeros(6, "float32"))),
+        (1, 1),
+        ((2, 1), (0, 1)),
+        (2, 3),
+    )
+    # The same kernel with the zeros between its taps written out.
+    spread = np.zeros((5, 4, 2, 6), "float32")
+    spread[::2, ::3] = kernel
+    padding = ((2, 1), (0, 1))
+    halves = [
+        convolved(images[..., :2], spread[..., :3], (1, 1), padding),
+        convolved(images[..., 2:], spread[..., 3:], (1, 1), padding),
+    ]
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(result),
+        np.concatenate(halves, axis=-1),
+        rtol=1e-4,
+        atol=1e-4,
+    )
