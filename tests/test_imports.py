@@ -91,7 +91,8 @@ OPTIONAL = {
     "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
     "sklearn": {"data"},
-    "torch": {"data"},
+    # To read state files of PyTorch's own.
+    "torch": {"data", "models.msdnet.pytorch"},
     "jax": {"data"},
     "keras_cv": {"models.backbones"},
     "scipy": {"evaluation.smoothing"},

@@ -7,6 +7,7 @@ from keras_neokd.models.costs import ExitCosts
 from keras_neokd.models.costs import exit_costs
 from keras_neokd.models.costs import layer_costs
 from keras_neokd.models.msdnet import MSDNet
+from keras_neokd.models.msdnet import load_msdnet_pytorch
 from keras_neokd.models.small_cnn import SmallCNN
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     "VisionTransformer",
     "exit_costs",
     "layer_costs",
+    "load_msdnet_pytorch",
 ]
