@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from apps import building
+from apps import model_files
 from apps import tables
 from apps import workdir
 from keras_neokd import attacks
@@ -65,7 +66,7 @@ def compare(run_path, output, settings, names, theirs_path=None):
     for name in names:
         checks.choice("attacks", name, PAIRS)
     run = workdir.Workdir(run_path)
-    model = keras.saving.load_model(run.model, compile=False)
+    model = model_files.load(run.model)
     model.exit_index(settings.exit)
     known = None if theirs_path is None else _known(theirs_path, settings, run)
     if known is None:

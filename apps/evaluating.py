@@ -12,6 +12,7 @@ import numpy as np
 
 from apps import building
 from apps import diagnosing
+from apps import model_files
 from apps import plots
 from apps import protocols
 from apps import strong_attacks
@@ -77,7 +78,7 @@ def evaluate(config, model_path, results_path, plot_path, is_full=False):
         )
     workdir.check_writable(results_path.parent)
     planned = _attacks(config)
-    model = keras.saving.load_model(model_path, compile=False)
+    model = model_files.load(model_path)
     if is_full:
         config, left_out = with_everything(config, model)
         print("\n".join(left_out), flush=True)

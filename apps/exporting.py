@@ -1,7 +1,6 @@
 """What `apps.export` does: write a SavedModel and say what is in it."""
 
-import keras
-
+from apps import model_files
 from apps import workdir
 from keras_neokd.export import export_saved_model
 
@@ -17,7 +16,8 @@ def export(model_path, output):
         ImportError: if TensorFlow is not installed.
         OSError: if a file is missing or cannot be written.
         RuntimeError: if the SavedModel gives other numbers.
-        ValueError: if `output` holds something else.
+        ValueError: if `output` holds something else, or the model's file is
+            none or not safe to load.
     """
     if not model_path.exists():
         raise FileNotFoundError(
@@ -25,7 +25,7 @@ def export(model_path, output):
             "training."
         )
     workdir.check_writable(output.parent)
-    model = keras.saving.load_model(model_path, compile=False)
+    model = model_files.load(model_path)
     differences = export_saved_model(model, output)
     print(
         f"SavedModel in {output}, reloaded and compared with {model_path} on "

@@ -2,7 +2,7 @@
 
 import pathlib
 
-import keras
+from apps import model_files
 
 
 def load(key, file):
@@ -13,7 +13,8 @@ def load(key, file):
         file: a `.keras` file, or `None`.
 
     Raises:
-        ValueError: if no file is named.
+        ValueError: if no file is named, it is no such file, or it is not
+            safe to load.
         FileNotFoundError: if it does not exist.
     """
     if not file:
@@ -29,7 +30,7 @@ def load(key, file):
             "of a finished run of apps.train, or another Keras model that "
             "maps images in [0, 1] to logits."
         )
-    return keras.saving.load_model(path, compile=False)
+    return model_files.load(path)
 
 
 def exit_of(name):

@@ -2,19 +2,24 @@
 
 Keras finds a file's arrays by kind and order of the layers, and does not mind
 arrays that are left over: the first half of a deeper network would load
-without a word. So the shapes of all arrays are compared first.
+without a word. So the shapes of all arrays are compared first, and, where the
+file says, what the models do without any arrays, such as a normalisation.
 """
 
 import collections
-import io
+import json
 import pathlib
-import zipfile
 
-import h5py
+import keras
+
+from apps import model_files
 
 _ENDINGS = (".weights.h5", ".keras")
 # Names of all layers of an exit's head begin so, in every model.
 _HEAD = "exit_"
+# Arguments that may differ between a file and the model that takes its
+# weights. Shapes decide about images of another size.
+_FREE = {"name", "trainable", "initialization", "dropout", "input_shape"}
 
 
 def load(model, path):
@@ -26,7 +31,8 @@ def load(model, path):
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is no such file, or of another architecture.
+        ValueError: if it is no such file, of another architecture, or not
+            safe to load.
     """
     path = _checked_path(path)
     stored, wanted = _stored_shapes(path), collections.Counter(_shapes(model))
@@ -39,6 +45,8 @@ def load(model, path):
             "was written, and model.weights_of where only the number of "
             "classes or the exits differ."
         )
+    if path.suffix == ".keras":
+        _check_arguments(model, path)
     model.load_weights(path)
 
 
@@ -96,32 +104,35 @@ def _checked_path(path):
     return path
 
 
+def _check_arguments(model, path):
+    """Raise if the file's model was built with other arguments."""
+    stored = model_files.read_config(path)
+    name = keras.saving.get_registered_name(type(model))
+    if stored.get("registered_name") != name:
+        return  # Nothing to compare.
+    ours = json.loads(json.dumps(model.get_config()))
+    differences = [
+        f"{key} there {json.dumps(stored['config'][key])}, here "
+        f"{json.dumps(value)}"
+        for key, value in ours.items()
+        if key not in _FREE and stored["config"].get(key, value) != value
+    ]
+    if differences:
+        raise ValueError(
+            f"The weights in {path} are of a model with other options: "
+            f"{'; '.join(differences)}. With these they would mean something "
+            "else. Set model.options as they were when the file was written."
+        )
+
+
 def _stored_shapes(path):
     """Count the shapes of a file's arrays of layers."""
-    shapes = collections.Counter()
-
-    def visit(name, item):
+    return collections.Counter(
+        shape
+        for name, shape in model_files.check_weights(path).items()
         # The state of random generators is no weight.
-        is_weight = name.startswith("layers/") and "seed_generator" not in name
-        if is_weight and isinstance(item, h5py.Dataset):
-            shapes[item.shape] += 1
-
-    try:
-        with h5py.File(_hdf5_of(path), "r") as file:
-            file.visititems(visit)
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not a file of weights as Keras 3 writes them, or it "
-            f"is damaged: {error}"
-        ) from error
-    return shapes
-
-
-def _hdf5_of(path):
-    if path.suffix == ".h5":
-        return path
-    with zipfile.ZipFile(path) as archive:
-        return io.BytesIO(archive.read("model.weights.h5"))
+        if name.startswith("layers/") and "seed_generator" not in name
+    )
 
 
 def _shapes(layer):

@@ -27,6 +27,8 @@ _FREE = {
     "train.max_rollbacks",
     "train.on_divergence",
 }
+# Settings that name a file whose content the run depends on.
+_FILES = ("model.weights", "method.kdiga.teacher_file")
 
 
 class Workdir:
@@ -64,8 +66,9 @@ class Workdir:
 
         Raises:
             ValueError: if the folder belongs to a run with another config or
-                backend (the message names every key that differs), or to
-                something else.
+                backend (the message names every key that differs), a file
+                that the config names has changed since, or the folder
+                belongs to something else.
             OSError: if the folder cannot be written.
         """
         check_writable(self.path)
@@ -84,6 +87,15 @@ class Workdir:
             f"--workdir={self.path} belongs to a run with other settings",
             "Give another folder, or the settings of that run.",
         )
+        recorded = self._environment().get("files_sha256")
+        if recorded is not None and not self.is_finished:
+            refuse_differences(
+                recorded,
+                _digests_of_files(config),
+                f"--workdir={self.path} began with files of another content; "
+                "their SHA-256 (null: there is no file)",
+                "Bring the files of then back, or give another folder.",
+            )
 
     def begin(self, config):
         """Make the folder and write what describes the run.
@@ -94,7 +106,8 @@ class Workdir:
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
             # The config last: without it, the folder holds no run yet.
-            write_json(self.environment, environment())
+            described = {"files_sha256": _digests_of_files(config)}
+            write_json(self.environment, {**environment(), **described})
             write_json(self.config, config.to_dict())
 
     def read_config(self):
@@ -126,14 +139,29 @@ class Workdir:
         """Remove the checkpoints, which a finished run no longer needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def _backend(self):
+    def _environment(self):
         if not self.environment.exists():
             return {}
-        return {"backend": read_json(self.environment)["backend"]}
+        return read_json(self.environment)
+
+    def _backend(self):
+        recorded = self._environment()
+        return {"backend": recorded["backend"]} if recorded else {}
 
 
 def _without_free(config):
     return {key: config[key] for key in config if key not in _FREE}
+
+
+def _digests_of_files(config):
+    """Return the digest of every file that the config names, by key."""
+    flat = flatten(config)
+    paths = {
+        key: pathlib.Path(flat[key]).expanduser()
+        for key in _FILES
+        if flat.get(key)
+    }
+    return {key: digest(paths[key]) for key in paths if paths[key].is_file()}
 
 
 def check_writable(path):

@@ -157,7 +157,8 @@ def _model():
         # Other arguments of the constructor; None: as it has them.
         "options": {},
         # None: random weights. A .weights.h5 or .keras file of a model with
-        # the same name, constructor and options.
+        # the same name, constructor and options. A run that goes on takes
+        # its own checkpoints, and refuses a file with other content.
         "weights": config_dict.placeholder(str),
         # How that model differs, if it does. Heads start fresh where their
         # shapes differ, and all of them where exits is given.

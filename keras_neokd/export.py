@@ -84,7 +84,7 @@ def export_saved_model(model, path, images=None):
             _write_and_answer(model, folder)
         else:
             _write_in_tensorflow(model, folder)
-        with np.load(folder / "answers.npz") as answers:
+        with np.load(folder / "answers.npz", allow_pickle=False) as answers:
             differences = _compare(expected, answers, model)
         if path.exists():
             shutil.rmtree(path)
@@ -185,7 +185,8 @@ def _write_and_answer(model, folder):
         archive.add_endpoint(name, _one_exit(model, name), signature)
     archive.write_out(target, verbose=False)
 
-    images = np.load(folder / "images.npy").astype("float32")
+    images = np.load(folder / "images.npy", allow_pickle=False)
+    images = images.astype("float32")
     loaded = tf.saved_model.load(target)
     answers = {
         f"{endpoint}/{name}": logits.numpy()

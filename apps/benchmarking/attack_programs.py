@@ -28,13 +28,12 @@ class _Attack:
 
     def _problem(self):
         """Return the model, images and labels."""
-        import keras
-
         from apps import building
+        from apps import model_files
         from apps import workdir
 
         run = workdir.Workdir(self._spec["run"])
-        model = keras.saving.load_model(run.model, compile=False)
+        model = model_files.load(run.model)
         test = building.load_data(run.read_config(), model).test
         count = self._spec["num_examples"]
         return model, *(each[:count] for each in test.arrays())

@@ -2,8 +2,7 @@
 
 import pathlib
 
-import keras
-
+from apps import model_files
 from apps import workdir
 from apps.diagnosing import Diagnostic
 from apps.protocols import shared
@@ -61,8 +60,7 @@ def plan_between_models(config, model, validation):
             ".keras files of the others in evaluate.transfer.model_files."
         )
     others = {
-        file: keras.saving.load_model(_existing(file), compile=False)
-        for file in section.model_files
+        file: model_files.load(_existing(file)) for file in section.model_files
     }
     attack = shared.attack(config, section.attack)
     for file, other in others.items():

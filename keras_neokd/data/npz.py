@@ -29,7 +29,10 @@ def read_npz(path):
     path = _find(path)
     try:
         # Opened here, because NumPy leaves a damaged file open.
-        with open(path, "rb") as file, np.load(file) as archive:
+        with (
+            open(path, "rb") as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
             arrays = {key: archive[key] for key in archive.files}
     except _UNREADABLE as error:
         raise ValueError(

@@ -121,12 +121,21 @@ def assert_same_logits(model, images, expected):
         )
 
 
-@pytest.fixture
-def tiny():
-    """A model of the smallest network, and that network's state."""
+@pytest.fixture(scope="module")
+def smallest():
+    """A model of the smallest network, its weights, and a state."""
     arguments = {**CIFAR10, "nBlocks": 1, "base": 2}
     network = torch_msdnet.randomized(torch_msdnet.MSDNet(**arguments))
-    return keras_model(arguments), network.state_dict()
+    model = keras_model(arguments)
+    return model, model.get_weights(), network.state_dict()
+
+
+@pytest.fixture
+def tiny(smallest):
+    """The model as it was built, and the state."""
+    model, weights, state = smallest
+    model.set_weights(weights)
+    return model, state
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -255,9 +264,11 @@ STEM = "blocks.0.0.layers.0.net.0.weight"
         ),
         # The stem alone is of several parallel modules.
         (
-            lambda s: {f"module.{key}": s[key] for key in s if key != STEM}
-            | {STEM: s[STEM]},
-            rf"missing: .* more; not known: module\.{'blocks'}",
+            lambda s: (
+                {f"module.{key}": s[key] for key in s if key != STEM}
+                | {STEM: s[STEM]}
+            ),
+            r"missing: .* more; not known: module\.blocks",
         ),
         (
             lambda s: {"conv1.weight": torch.zeros(64, 3, 7, 7)},
@@ -329,5 +340,5 @@ def test_another_model_is_refused():
 def test_pytorch_is_named_where_it_is_missing(tiny, tmp_path, monkeypatch):
     torch.save(tiny[1], tmp_path / "weights.pth")
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r'pip install "keras-neokd\[torch\]"'):
+    with pytest.raises(ImportError, match=r'install "keras-neokd\[torch\]"'):
         models.load_msdnet_pytorch(tiny[0], tmp_path / "weights.pth")

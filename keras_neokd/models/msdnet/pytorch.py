@@ -14,6 +14,7 @@ PyTorch, under every backend.
 import pathlib
 import pickle
 import re
+import warnings
 
 import numpy as np
 
@@ -111,21 +112,34 @@ def _read(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no state file {str(path)!r}.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Old pickles: what it cannot read, it refuses.
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asked is None:
-            raise ValueError(
-                f"{path} is not a file that torch.save wrote, or it is "
-                f"damaged ({_first_line(error)}). Get it again."
-            ) from error
-        raise ValueError(
-            f"{path} was not loaded: it asks for {asked[1]}, and a state "
-            "file holds nothing but tensors, numbers and texts. Loading it "
-            "could run any code. If you trust who wrote it, load it with the "
-            "code it comes from and save its weights alone: "
-            "torch.save(model.state_dict(), FILE)."
-        ) from error
+        raise _refusal(path, error) from error
+
+
+def _refusal(path, error):
+    """Return the error for a file that torch.load refuses."""
+    asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if asked is None:
+        return ValueError(
+            f"{path} is not a file that torch.save wrote, or it is damaged "
+            f"({_reason(error)}). Get it again."
+        )
+    return ValueError(
+        f"{path} was not loaded: it asks for {asked[1]}, and a state file "
+        "holds nothing but tensors, numbers and texts. Loading it could run "
+        "any code. If you trust who wrote it, load it with the code it comes "
+        "from and save its weights alone: torch.save(model.state_dict(), FILE)."
+    )
+
+
+def _reason(error):
+    if isinstance(error, pickle.UnpicklingError):
+        return "a pickle that is not PyTorch's"  # Its text advises risks.
+    return f"{type(error).__name__}: {error}".splitlines()[0].strip()
 
 
 def _state_of(path, content):
@@ -188,10 +202,6 @@ def _check(path, state, wanted):
             f"MSDNet-PyTorch builds it; {'; '.join(problems)}. Give the model "
             "the arguments that the network was trained with."
         )
-
-
-def _first_line(error):
-    return f"{type(error).__name__}: {error}".splitlines()[0].strip()
 
 
 def _listed(texts):

@@ -100,9 +100,7 @@ def _layer(settings, theirs, ours, width, maps, scales):
             )
             net = f"{theirs}.layers.{number}.conv_{path}.net"
             name = f"{ours}_scale_{scale}_{path}"
-            yield from _unit(
-                net, f"{name}_bottleneck", (squeezed, channels, 1)
-            )
+            yield from _unit(net, f"{name}_bottleneck", (squeezed, channels, 1))
             yield from _unit(net, name, (new, squeezed, 3), first=3)
 
 

@@ -1,0 +1,62 @@
+"""What `apps.import_weights` does: weights of others into a `.keras` file."""
+
+import pathlib
+
+from apps import building
+from apps import workdir
+from keras_neokd import models
+
+
+def import_weights(config, file, output):
+    """Build the model of a config, load a state file into it, and save it.
+
+    Args:
+        config: a whole config; `config.model` describes an MSDNet.
+        file: state file of MSDNet-PyTorch.
+        output: `.keras` file to write.
+
+    Raises:
+        ValueError: if the config is not of an MSDNet or of another one than
+            the file, the file is not safe to load, or `output` is there.
+        ImportError: if PyTorch is not installed.
+        OSError: if a file is missing or cannot be written.
+    """
+    output = pathlib.Path(output).expanduser()
+    if output.suffix != ".keras" or output.exists():
+        raise ValueError(
+            f"--output needs a new file that ends in .keras, received "
+            f"{str(output)!r}{', which is there' if output.exists() else ''}."
+        )
+    workdir.check_writable(output.parent)
+    if config.model.name != "msdnet" or config.model.weights:
+        raise ValueError(
+            "State files are of an MSDNet that they give all its weights: "
+            "config.model.name needs to be 'msdnet' and config.model.weights "
+            f"None, received {config.model.name!r} and "
+            f"{config.model.weights!r}."
+        )
+    model = building.build_model(config)
+    unused = models.load_msdnet_pytorch(model, file)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # A kill leaves no half-written file under the name.
+    unfinished = output.with_name(f"unfinished.{output.name}")
+    model.save(unfinished)
+    unfinished.replace(output)
+    print(
+        f"{output} holds {model.name} with {model.num_exits} exits and the "
+        f"weights of {file}. Left out are {len(unused)} tensors that no exit "
+        "needs."
+    )
+    print(_about_pixels(model))
+
+
+def _about_pixels(model):
+    normalization = model.get_config()["normalization"]
+    if normalization is not None:
+        mean, deviation = normalization
+        return f"Pixels in [0, 1] are normalised: mean {mean}, std {deviation}."
+    return (
+        "Pixels in [0, 1] are taken as they are. If the network was trained "
+        "on normalised ones, as MSDNet-PyTorch does, import it again with "
+        '--config.model.options.normalization="(MEAN, STD)".'
+    )
