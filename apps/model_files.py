@@ -54,9 +54,10 @@ def load(path):
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (TypeError, ValueError) as error:
-        # What follows is the whole description of the model.
-        said = str(error).partition("Full object config")[0].strip()
-        raise ValueError(f"Keras does not load {path}: {said}") from error
+        raise ValueError(
+            f"Keras does not load {path}: {_without_config(error)} The apps "
+            "load models of Keras' own layers and of keras_neokd only."
+        ) from error
 
 
 def read_config(path):
@@ -173,6 +174,12 @@ def _arrays(path, group):
             if item.external or item.is_virtual:
                 raise _reads_elsewhere(path, item.name)
             yield item.name.removeprefix("/"), item.shape
+
+
+def _without_config(error):
+    """Return what went wrong, without the description of the whole model."""
+    innermost = str(error).split("Exception encountered: ")[-1]
+    return innermost.partition("Full object config")[0].strip()
 
 
 def _reads_elsewhere(path, name):

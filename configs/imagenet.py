@@ -1,8 +1,15 @@
-"""MSDNet with 5 exits on ImageNet: Table 5 of NEO-KD.
+r"""MSDNet with 5 exits on ImageNet: Table 5 of NEO-KD.
 
-This version does not load ImageNet, nor the pretrained weights that the paper
-fine-tunes: the config builds model, method and attack, and `apps.train` says
-so.
+This version does not load ImageNet: the config builds model, method and
+attack, and `apps.train` says so.
+
+The paper fine-tunes a pretrained network. The public ones are state files of
+PyTorch; see docs/models.md for those with other numbers of layers:
+
+    python -m apps.import_weights --config=configs/imagenet.py \
+        --file=msdnet.pth.tar --output=imagenet.keras
+    python -m apps.train --config=configs/imagenet.py:neo_kd \
+        --config.model.weights=imagenet.keras --workdir=runs/imagenet
 
 Settings of section 4.1 and appendix A (arXiv 2311.00428): epsilon 2/255, step
 two thirds of it, PGD-7 max-average attack in training, fine-tuning for 10
@@ -34,6 +41,11 @@ def get_config(variant="neo_kd"):
                     initial_channels=32,
                     growth_rate=16,
                     initialization="torch_default",
+                    # What published networks were trained with.
+                    normalization=(
+                        (0.485, 0.456, 0.406),
+                        (0.229, 0.224, 0.225),
+                    ),
                 ),
             },
             "data": {"name": "imagenet", "batch_size": 128},

@@ -1,0 +1,70 @@
+"""apps.import_weights as a program, as docs/models.md has it."""
+
+import keras
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tests.apps.test_mains import RUN_APP  # noqa: E402
+from tests.isolation import run_without  # noqa: E402
+from tests.marks import slow_but_on_tensorflow  # noqa: E402
+from tests.models import torch_msdnet  # noqa: E402
+
+pytestmark = slow_but_on_tensorflow
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """The command, for an ImageNet network that is small."""
+    network = torch_msdnet.MSDNet(
+        data="ImageNet",
+        num_classes=4,
+        nBlocks=5,
+        base=1,
+        step=1,
+        growthRate=2,
+        nChannels=4,
+        grFactor=(1, 2, 4, 4),
+        bnFactor=(1, 2, 4, 4),
+    )
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "x.pth.tar")
+    return (
+        "apps.import_weights",
+        "--config=configs/imagenet.py",
+        f"--file={tmp_path / 'x.pth.tar'}",
+        f"--output={tmp_path / 'imagenet.keras'}",
+        "--config.model.num_classes=4",
+        "--config.model.options.base=1",
+        "--config.model.options.step=1",
+        "--config.model.options.growth_rate=2",
+        "--config.model.options.initial_channels=4",
+    )
+
+
+def test_an_imagenet_network_is_imported(arguments, tmp_path):
+    result = run_without(("nothing",), RUN_APP, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "msdnet_imagenet with 5 exits" in result.stdout
+    assert "mean (0.485, 0.456, 0.406)" in result.stdout
+    assert (tmp_path / "imagenet.keras").exists()
+
+
+def test_without_pytorch_the_app_says_what_to_install(arguments):
+    if keras.config.backend() == "torch":
+        pytest.skip("PyTorch is there")
+    result = run_without(("torch",), RUN_APP, *arguments)
+    assert result.returncode == 1
+    assert 'pip install "keras-neokd[torch]"' in result.stderr
+
+
+def test_options_of_another_kind_can_be_given(arguments, tmp_path):
+    result = run_without(
+        ("nothing",),
+        RUN_APP,
+        *arguments,
+        "--config.model.options.normalization=((0.5,0.5,0.5),(0.2,0.2,0.2))",
+        "--config.model.options.step_mode=lin_grow",
+    )
+    assert result.returncode == 1
+    assert "is not of an MSDNet with the arguments" in result.stderr
+    assert not (tmp_path / "imagenet.keras").exists()

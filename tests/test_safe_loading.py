@@ -1,0 +1,420 @@
+"""Attacks by files, and how each of them ends: refused, with a reason.
+
+Every file of this list really tries to run code, to write outside of its
+folder or to read a file of the user's. A test fails if it gets there, even if
+an error follows.
+"""
+
+import ast
+import io
+import pickle
+import tarfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from apps import model_files
+from apps import teachers
+from apps import weights
+from keras_neokd import checkpoints
+from keras_neokd import data
+from keras_neokd import models
+from keras_neokd.evaluation import search_state
+from tests import malice
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def marker(tmp_path):
+    """The file that no attack may make."""
+    path = tmp_path / "marker"
+    yield path
+    assert not path.exists(), "the attack did what it wanted to do"
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Where the malicious model is."""
+    folder = tmp_path / "downloads"
+    folder.mkdir()
+    return folder / "model.keras"
+
+
+def refused(path, message):
+    """See that no loader of model files takes one, and that all say why."""
+    for load in (
+        model_files.load,
+        lambda path: teachers.load("method.kdiga.teacher_file", path),
+        lambda path: weights.load(malice.plain_model(), path),
+    ):
+        with pytest.raises(ValueError, match=message) as caught:
+            load(path)
+        assert path.name in str(caught.value)
+
+
+# Code in the description of a `.keras` file.
+
+
+@pytest.fixture
+def model_with_code(marker, path):
+    keras.Sequential([keras.Input((2,)), malice.lambda_of(marker)]).save(path)
+    # Building the model calls the layer on some backends.
+    marker.unlink(missing_ok=True)
+    return path
+
+
+def test_a_lambda_layer(model_with_code):
+    refused(model_with_code, "not loaded: it holds Lambda.*run code")
+
+
+def test_the_lambda_layer_is_one_that_runs(model_with_code, marker):
+    """So that the test before this one has something to refuse."""
+    model = keras.saving.load_model(model_with_code, safe_mode=False)
+    model(np.zeros((1, 2)))
+    assert marker.exists()
+    marker.unlink()
+
+
+def test_a_lambda_layer_within_a_layer(marker, path):
+    inner = keras.layers.TimeDistributed(malice.lambda_of(marker))
+    keras.Sequential([keras.Input((3, 2)), inner]).save(path)
+    marker.unlink(missing_ok=True)
+    refused(path, "not loaded: it holds Lambda")
+
+
+def test_a_lambda_as_an_activation(marker, path):
+    code = malice.lambda_of(marker).get_config()["function"]
+    assert code["class_name"] == "__lambda__"
+
+    def change(layers):
+        layers[1]["config"]["activation"] = code
+
+    malice.with_config(path, change)
+    refused(path, "not loaded: it holds __lambda__")
+
+
+def test_a_pickled_pytorch_module(marker, path):
+    def change(layers):
+        layers[1] = malice.torch_module(marker)
+
+    malice.with_config(path, change)
+    refused(path, "not loaded: it holds TorchModuleWrapper")
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [("os", "system"), ("pathlib", "Path.touch"), ("builtins", "exec")],
+)
+def test_a_function_that_is_not_of_keras(marker, path, module, name):
+    def change(layers):
+        layers[1]["config"]["activation"] = {
+            "module": module,
+            "class_name": "function",
+            "config": name,
+            "registered_name": name,
+        }
+
+    malice.with_config(path, change)
+    with pytest.raises(ValueError, match=f"not load .*function '{name}'"):
+        model_files.load(path)
+
+
+def test_a_class_that_is_not_of_keras(marker, path):
+    def change(layers):
+        layers[1] = {
+            "module": "subprocess",
+            "class_name": "Popen",
+            "config": {"args": ["touch", str(marker)]},
+            "registered_name": "Popen",
+        }
+
+    malice.with_config(path, change)
+    with pytest.raises(ValueError, match="Keras does not load .*class 'Popen'"):
+        model_files.load(path)
+
+
+def test_a_module_that_does_harm_when_it_is_imported(
+    marker, path, tmp_path, monkeypatch
+):
+    code = f"import pathlib\npathlib.Path({str(marker)!r}).touch()\n"
+    (tmp_path / "harmful.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def change(layers):
+        layers[1]["module"] = "harmful"
+        layers[1]["class_name"] = layers[1]["registered_name"] = "Layer"
+
+    malice.with_config(path, change)
+    with pytest.raises(ValueError, match="Keras does not load .*class 'Layer'"):
+        model_files.load(path)
+
+
+# Archives that want to write elsewhere.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../marker",
+        "assets/../../marker",
+        "{folder}/marker",
+        "..\\marker",
+        "C:\\marker",
+    ],
+)
+def test_an_archive_that_leaves_its_folder(marker, path, tmp_path, name):
+    malice.with_member(path, name.format(folder=tmp_path), b"harm")
+    refused(path, "outside of the archive's folder")
+
+
+def test_an_archive_with_a_link(marker, path, tmp_path):
+    target = str(tmp_path).encode()
+    malice.with_member(path, "assets", target, is_link=True)
+    refused(path, "or is a link")
+
+
+@pytest.mark.filterwarnings("ignore:Skipping invalid path")
+@pytest.mark.parametrize("name", ["../marker", "{folder}/marker"])
+def test_keras_itself_unpacks_nothing_outside(marker, path, tmp_path, name):
+    """For those who load a file in Python."""
+    malice.with_member(path, name.format(folder=tmp_path), b"harm")
+    keras.saving.load_model(path, compile=False)
+    assert not list(tmp_path.rglob("marker"))
+
+
+# Weights that are taken from files of the user's.
+
+
+def external_link(secret):
+    def change(group):
+        group["0"] = h5py.ExternalLink(secret.with_suffix(".h5"), "/secret")
+
+    return change
+
+
+def external_array(secret):
+    def change(group):
+        group.create_dataset("0", (2, 2), "float32", external=str(secret))
+
+    return change
+
+
+def virtual_array(secret):
+    def change(group):
+        layout = h5py.VirtualLayout((2, 2), "float32")
+        source = secret.with_suffix(".h5")
+        layout[:] = h5py.VirtualSource(source, "secret", (2, 2))
+        group.create_virtual_dataset("0", layout)
+
+    return change
+
+
+def soft_link(secret):
+    del secret
+
+    def change(group):
+        group["0"] = h5py.SoftLink("/layers/dense/vars/0")
+
+    return change
+
+
+READERS = [external_link, external_array, virtual_array, soft_link]
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_weights_that_lie_in_another_file(path, tmp_path, reader):
+    secret = malice.secret_file(tmp_path / "secret")
+    malice.with_weights(path, reader(secret))
+    refused(path, "layers/dense_1/vars/0 is a link, or lies in another file")
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_of_weights_alone(path, tmp_path, reader):
+    secret = malice.secret_file(tmp_path / "secret")
+    path = path.with_name("model.weights.h5")
+    malice.with_weights(path, reader(secret))
+    with h5py.File(path) as file:  # The attack is one that works.
+        stolen = np.asarray(file["layers/dense_1/vars/0"])
+    expected = malice.SECRET[:4].reshape(2, 2)
+    assert np.array_equal(stolen, expected) == (reader is not soft_link)
+    model = malice.plain_model()
+    with pytest.raises(ValueError, match="is a link, or lies in another file"):
+        weights.load(model, path)
+
+
+def test_a_group_that_contains_itself(path):
+    def change(group):
+        group["0"] = group
+
+    malice.with_weights(path, change)
+    refused(path, "or it is damaged")
+
+
+# Other formats under the name of a model.
+
+
+def test_a_pickle_under_the_name_of_a_model(marker, path):
+    path.write_bytes(pickle.dumps(malice.Touch(marker)))
+    refused(path, "or it is damaged")
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.pkl", "model"])
+def test_another_format(marker, path, name):
+    """Old HDF5 models hold Lambda layers that safe_mode does not look at."""
+    path = path.with_name(name)
+    path.write_bytes(pickle.dumps(malice.Touch(marker)))
+    with pytest.raises(ValueError, match="loaded from a .keras file"):
+        model_files.load(path)
+
+
+def test_a_folder_under_the_name_of_a_model(path):
+    path.mkdir()
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        model_files.load(path)
+
+
+# Arrays with pickles in them.
+
+
+def test_an_npz_data_set(marker, tmp_path):
+    harm = malice.array_with_pickle(marker)
+    path = tmp_path / "data.npz"
+    np.savez(path, x_train=harm, y_train=harm, x_test=harm, y_test=harm)
+    with pytest.raises(ValueError, match="plain arrays .*allow_pickle"):
+        data.load("npz", path)
+
+
+def test_a_checkpoint(marker, tmp_path):
+    folder = checkpoints.CheckpointFolder(tmp_path)
+    state = {"model/00000": malice.array_with_pickle(marker)}
+    folder.write(state, checkpoints.Position(1))
+    with pytest.warns(UserWarning, match="damaged .*allow_pickle"):
+        assert folder.newest() is None
+
+
+def test_the_state_of_a_search(marker, tmp_path):
+    path = tmp_path / "state.npz"
+    np.savez(path, fingerprint=malice.array_with_pickle(marker))
+    images, labels = np.zeros((1, 2, 2, 1), "float32"), np.zeros(1, "int64")
+    with pytest.raises(ValueError, match="not the state of a search .*pickle"):
+        search_state.SearchState.open(
+            path, malice.plain_model(), None, images, labels, 1, seed=0
+        )
+
+
+# Data sets and weights in the formats of others.
+
+
+def test_a_cifar_batch(marker, tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    for name in ("batches.meta", "test_batch", "data_batch_1"):
+        (folder / name).write_bytes(pickle.dumps(malice.Touch(marker)))
+    for number in range(2, 6):
+        (folder / f"data_batch_{number}").write_bytes(b"")
+    with pytest.raises(ValueError, match="can run any code"):
+        data.load("cifar10", tmp_path)
+
+
+def test_a_cifar_archive_that_leaves_its_folder(marker, tmp_path):
+    """Nothing is unpacked: what has another name is not even read."""
+    archive = tmp_path / "cifar-10-python.tar.gz"
+    secret = malice.secret_file(tmp_path / "secret")
+    malice.tar_with(
+        archive,
+        {"../marker": b"harm", str(marker): b"harm"},
+        {
+            "cifar-10-batches-py/data_batch_1": (tarfile.SYMTYPE, str(secret)),
+            "cifar-10-batches-py/data_batch_2": (tarfile.LNKTYPE, str(secret)),
+            "cifar-10-batches-py/test_batch": (tarfile.CHRTYPE, ""),
+        },
+    )
+    with pytest.raises(ValueError, match="missing cifar-10-batches-py/data"):
+        data.load("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize("form", ["zip", "old", "tar", "pickle"])
+def test_a_state_file_of_pytorch(marker, tmp_path, form):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "msdnet.pth.tar"
+    harm = {"state_dict": malice.Touch(marker)}
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(harm))
+    elif form == "tar":
+        content = io.BytesIO()
+        torch.save(harm, content, _use_new_zipfile_serialization=False)
+        malice.tar_with(path, {"pickle": content.getvalue()}, {})
+    else:
+        is_new = form == "zip"
+        torch.save(harm, path, _use_new_zipfile_serialization=is_new)
+    model = models.MSDNet(num_blocks=1, base=1, step=1, growth_rate=2)
+    with pytest.raises(ValueError, match="msdnet.pth.tar (was not|is not)"):
+        models.load_msdnet_pytorch(model, path)
+
+
+# No loader but these.
+
+# Calls that load what may be of others, and what makes them safe.
+SAFE_CALLS = {
+    "keras.saving.load_model": None,
+    "keras.models.load_model": None,
+    "np.load": "allow_pickle=False",
+    "torch.load": "weights_only=True",
+    "pickle.load": None,
+    "pickle.loads": None,
+}
+NEVER = ("extractall", "unpack_archive", "extract", "enable_unsafe_")
+# Loads what it has written itself a moment ago.
+MAY_LOAD_MODELS = {"apps/model_files.py", "keras_neokd/export.py"}
+
+
+def unsafe_calls(source, name=""):
+    """Return the calls in a module's text that load without care."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        function = ast.unparse(node.func)
+        if function.split(".")[-1].startswith(NEVER) and "." in function:
+            # tarfile's extractfile gives the content of one member.
+            if not function.endswith(".extractfile"):
+                found.append(function)
+        if function not in SAFE_CALLS or (
+            function.endswith("load_model") and name in MAY_LOAD_MODELS
+        ):
+            continue
+        if SAFE_CALLS[function] not in [ast.unparse(k) for k in node.keywords]:
+            found.append(function)
+    return found
+
+
+@pytest.mark.parametrize("folder", ["keras_neokd", "apps", "configs"])
+def test_every_loader_is_a_safe_one(folder):
+    problems = {
+        name: unsafe_calls(path.read_text("utf-8"), name)
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in [str(path.relative_to(ROOT))]
+    }
+    assert {name: found for name, found in problems.items() if found} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "np.load(path)",
+        "np.load(path, allow_pickle=True)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "pickle.loads(content)",
+        "keras.saving.load_model(path)",
+        "archive.extractall(folder)",
+        "shutil.unpack_archive(path)",
+        "keras.config.enable_unsafe_deserialization()",
+    ],
+)
+def test_a_careless_loader_is_found(source):
+    assert unsafe_calls(source)
