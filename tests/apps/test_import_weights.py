@@ -22,7 +22,7 @@ MEAN, DEVIATION = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 def tiny_config():
     """MSDNet of one layer on 20 x 20 images, trained as on ImageNet."""
     config = default.derive(
-        "clean_training",
+        "adversarial_training",
         {
             "model": {
                 "name": "msdnet",
@@ -37,6 +37,7 @@ def tiny_config():
         },
     )
     config.optimizer.update(imagenet.get_config().optimizer)
+    config.attack.update({"name": "average", "num_steps": 1})
     config.train.epochs = 2
     return config
 
@@ -77,7 +78,8 @@ def test_the_file_holds_the_network_with_its_normalisation(
 
 def test_a_missing_normalisation_is_pointed_out(state, tmp_path, capsys):
     config = tiny_config()
-    config.model.options.pop("normalization")
+    with config.model.options.unlocked():
+        del config.model.options.normalization
     importing.import_weights(config, str(state), str(tmp_path / "x.keras"))
     assert "are taken as they are" in capsys.readouterr().out
 
