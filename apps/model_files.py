@@ -147,7 +147,8 @@ def _class_names(config):
     """Return all names of classes anywhere in a description."""
     if isinstance(config, dict):
         own = config.get("class_name")
-        names = {own} if isinstance(own, str) else set()
+        # Keras finds `layers.Lambda` of the module `keras`, too.
+        names = {own.split(".")[-1]} if isinstance(own, str) else set()
         return names.union(*map(_class_names, config.values()))
     if isinstance(config, list):
         return set().union(*map(_class_names, config))

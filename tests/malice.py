@@ -114,6 +114,46 @@ def secret_file(path):
     return path
 
 
+def external_link(secret):
+    """Return a change for `with_weights`: a link to an array of a file."""
+
+    def change(group):
+        group["0"] = h5py.ExternalLink(secret.with_suffix(".h5"), "/secret")
+
+    return change
+
+
+def external_array(secret):
+    """Return a change: an array whose bytes are those of a file."""
+
+    def change(group):
+        group.create_dataset("0", (2, 2), "float32", external=str(secret))
+
+    return change
+
+
+def virtual_array(secret):
+    """Return a change: an array put together from those of a file."""
+
+    def change(group):
+        layout = h5py.VirtualLayout((2, 2), "float32")
+        source = secret.with_suffix(".h5")
+        layout[:] = h5py.VirtualSource(source, "secret", (2, 2))
+        group.create_virtual_dataset("0", layout)
+
+    return change
+
+
+def soft_link(secret):
+    """Return a change: a link to another place in the same file."""
+    del secret
+
+    def change(group):
+        group["0"] = h5py.SoftLink("/layers/dense/vars/0")
+
+    return change
+
+
 def torch_module(marker):
     """Return the description of a layer that holds a pickle."""
     code = base64.b64encode(pickle.dumps(Touch(marker))).decode("ascii")

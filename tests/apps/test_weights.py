@@ -113,6 +113,29 @@ def test_another_number_of_classes_has_to_be_said(saved):
         building.build_model(config)
 
 
+def test_options_that_no_shape_tells_are_compared(saved):
+    model, path = saved
+    options = default.resnet_options(**{**OPTIONS, "activation": "silu"})
+    config = tiny_config(options=options, weights=path)
+    if path.endswith(".h5"):  # It does not say.
+        assert_equal_weights(building.build_model(config), model)
+        return
+    with pytest.raises(
+        ValueError, match='other options: activation there "relu", here "silu"'
+    ):
+        building.build_model(config)
+
+
+def test_dropout_may_differ(tmp_path):
+    config = default.get_config()
+    model = building.build_model(config)
+    model.save(tmp_path / "trained.keras")
+    config.model.weights = str(tmp_path / "trained.keras")
+    with config.model.options.unlocked():
+        config.model.options.dropout = 0.1
+    assert_equal_weights(building.build_model(config), model)
+
+
 def test_a_missing_file_is_named(tmp_path):
     config = tiny_config(weights=str(tmp_path / "none.weights.h5"))
     with pytest.raises(FileNotFoundError, match=r"none\.weights\.h5.*leave it"):
