@@ -10,6 +10,7 @@ import json
 import pathlib
 import stat
 import zipfile
+import zlib
 
 import h5py
 import keras
@@ -27,12 +28,14 @@ _RUN_CODE = {
 }
 # What reading can raise; a RuntimeError where parts contain themselves.
 _DAMAGED = (
+    EOFError,
     KeyError,
     OSError,
     RuntimeError,
     UnicodeError,
     json.JSONDecodeError,
     zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -80,6 +83,8 @@ def read_config(path):
         _check_runs_nothing(path, config)
     except _DAMAGED as error:
         raise _damaged(path, error) from error
+    if not isinstance(config, dict) or "config" not in config:
+        raise _damaged(path, f"{_CONFIG} describes no model")
     return config
 
 

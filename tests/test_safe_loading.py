@@ -8,6 +8,7 @@ an error follows.
 import io
 import pickle
 import tarfile
+import zipfile
 
 import h5py
 import keras
@@ -258,6 +259,15 @@ def test_a_group_that_contains_itself(path):
 def test_a_pickle_under_the_name_of_a_model(marker, path):
     path.write_bytes(pickle.dumps(malice.Touch(marker)))
     refused(path, "or it is damaged")
+
+
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"{", b"\xff", None])
+def test_an_archive_that_describes_no_model(path, content):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model.weights.h5", b"")
+        if content is not None:
+            archive.writestr("config.json", content)
+    refused(path, "or it is damaged: .*config.json|or it is damaged: .*codec")
 
 
 @pytest.mark.parametrize("name", ["model.h5", "model.pkl", "model"])

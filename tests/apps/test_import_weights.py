@@ -20,9 +20,9 @@ MEAN, DEVIATION = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
 def tiny_config():
-    """MSDNet of one layer on 20 x 20 images, trained as on ImageNet."""
+    """MSDNet of two layers on 20 x 20 images, trained as on ImageNet."""
     config = default.derive(
-        "adversarial_training",
+        "clean_training",
         {
             "model": {
                 "name": "msdnet",
@@ -30,21 +30,20 @@ def tiny_config():
                 "input_shape": (20, 20, 3),
                 "num_classes": 4,
                 "options": default.msdnet_options(
-                    num_blocks=1, normalization=(MEAN, DEVIATION), **TINY
+                    num_blocks=2, normalization=(MEAN, DEVIATION), **TINY
                 ),
             },
             "data": {"name": "npz", "batch_size": 8},
         },
     )
     config.optimizer.update(imagenet.get_config().optimizer)
-    config.attack.update({"name": "average", "num_steps": 1})
     config.train.epochs = 2
     return config
 
 
-def write_state(path, seed=0, data="cifar10", num_blocks=1, **more):
+def write_state(path, seed=0):
     network = torch_msdnet.MSDNet(
-        data=data, num_classes=4, nBlocks=num_blocks, **THEIRS, **more
+        data="cifar10", num_classes=4, nBlocks=2, **THEIRS
     )
     torch.save(torch_msdnet.randomized(network, seed).state_dict(), path)
     return network
@@ -62,7 +61,7 @@ def test_the_file_holds_the_network_with_its_normalisation(
     output = tmp_path / "new" / "msdnet.keras"
     importing.import_weights(tiny_config(), str(state), str(output))
     said = capsys.readouterr().out
-    assert "with 1 exits" in said
+    assert "with 2 exits" in said
     assert "normalised: mean (0.5, 0.4, 0.3), std (0.2, 0.25, 0.3)" in said
     assert [each.name for each in output.parent.iterdir()] == ["msdnet.keras"]
     images = np.random.default_rng(0).random((3, 20, 20, 3), "float32")
@@ -70,10 +69,10 @@ def test_the_file_holds_the_network_with_its_normalisation(
     normalised = (images - np.float32(MEAN)) / np.float32(DEVIATION)
     network = write_state(state)
     with torch.no_grad():
-        (expected,) = network(torch.from_numpy(normalised).permute(0, 3, 1, 2))
-    np.testing.assert_allclose(
-        model.predict(images, verbose=0)["exit_1"], expected.numpy(), atol=1e-4
-    )
+        expected = network(torch.from_numpy(normalised).permute(0, 3, 1, 2))
+    logits = model.predict(images, verbose=0)
+    for name, others in zip(model.exit_names, expected, strict=True):
+        np.testing.assert_allclose(logits[name], others.numpy(), atol=1e-4)
 
 
 def test_a_missing_normalisation_is_pointed_out(state, tmp_path, capsys):
@@ -101,6 +100,12 @@ def test_what_cannot_be_imported(state, tmp_path, changes, output, message):
     with pytest.raises(ValueError, match=message):
         importing.import_weights(config, str(state), str(tmp_path / output))
     assert not (tmp_path / "x.keras").exists()
+
+
+def test_the_config_of_imagenet_normalises_as_published_networks_do():
+    mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    options = imagenet.get_config().model.options
+    assert options.normalization == (mean, deviation)
 
 
 class Killed(Exception):

@@ -59,10 +59,10 @@ PUBLISHED = {
     },
 }
 NETWORKS = {
-    "cifar10": {**CIFAR10, "base": 4, "step": 2},
+    "cifar10": {**CIFAR10, "base": 2},
     "cifar100": CIFAR100,
-    "lin_grow": {**CIFAR10, "stepmode": "lin_grow"},
-    "min": {**CIFAR10, "base": 4, "prune": "min"},
+    "lin_grow": {**CIFAR10, "nBlocks": 2, "stepmode": "lin_grow"},
+    "min": {**CIFAR10, "base": 2, "prune": "min"},
     "no_transitions": {**CIFAR10, "reduction": 0.0},
     "imagenet": IMAGENET,
 }

@@ -24,7 +24,7 @@ from keras_neokd.models.msdnet.torch_names import units
 
 # DataParallel puts it in front of every name.
 _PARALLEL = "module."
-# PyTorch counts the batches of each batch norm, and needs it for nothing here.
+# PyTorch counts the batches that a batch norm has seen; Keras does not.
 _COUNTER = ".num_batches_tracked"
 # What torch.load raises on a file that is damaged or of another kind.
 _UNREADABLE = (
@@ -73,18 +73,9 @@ def load_msdnet_pytorch(model, path):
         )
     path = pathlib.Path(path).expanduser()
     state = _arrays(path, _state_of(path, _read(path)))
-    config = model.get_config()
-    wanted = list(
-        units(
-            Settings(
-                **{
-                    name: value
-                    for name, value in config.items()
-                    if name not in ("name", "trainable")
-                }
-            )
-        )
-    )
+    arguments = model.get_config()
+    del arguments["name"], arguments["trainable"]
+    wanted = list(units(Settings(**arguments)))
     _check(path, state, wanted)
     layers = {layer.name: layer for layer in model.layers}
     unused = []
