@@ -32,8 +32,6 @@ _DAMAGED = (
     KeyError,
     OSError,
     RuntimeError,
-    UnicodeError,
-    json.JSONDecodeError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -81,6 +79,8 @@ def read_config(path):
             _check_members(path, archive)
             config = json.loads(archive.read(_CONFIG))
         _check_runs_nothing(path, config)
+    except (UnicodeError, json.JSONDecodeError) as error:
+        raise _damaged(path, f"{_CONFIG}: {error}") from error
     except _DAMAGED as error:
         raise _damaged(path, error) from error
     if not isinstance(config, dict) or "config" not in config:

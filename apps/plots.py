@@ -102,7 +102,8 @@ def _draw_lines(panel, rows, labels, colors, factor=1):
     panel.set_xlabel("epoch" + (" (dashed: validation)" if dashed else ""))
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     panel.grid(alpha=0.3)
-    panel.legend(fontsize="small", handlelength=3)
+    if panel.lines:  # Training without an attack has no adversarial accuracy.
+        panel.legend(fontsize="small", handlelength=3)
 
 
 def _draw_exits(panel, records):
