@@ -56,8 +56,8 @@ def load_msdnet_pytorch(model, path):
             `module.`, as DataParallel has them.
 
     Returns:
-        A list with the names of the file's tensors that no exit needs (the
-        published network computes some feature maps for nothing), which
+        A list with the names of the file's tensors that no exit needs (with
+        some numbers of layers that code computes maps for nothing), which
         are not in the model.
 
     Raises:
