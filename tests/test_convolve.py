@@ -1,15 +1,13 @@
 """Convolutions of frozen networks, beside sums written out in NumPy."""
 
-import itertools
-
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_neokd import backend
 
-SIZES = [(9, 8), (6, 5)]
-TAPS = [(1, 1), (3, 3), (2, 3), (5, 2)]
+SIZE = (9, 8)
+TAPS = [(1, 1), (3, 3), (5, 2)]
 STRIDES = [(1, 1), (2, 2), (2, 3)]
 PADDINGS = [
     "valid",
@@ -65,8 +63,8 @@ def image_gradient(weights, images, kernel, strides, padding):
 @pytest.mark.parametrize("strides", STRIDES, ids=str)
 def test_values_and_gradients(strides, padding):
     rng = np.random.default_rng(0)
-    for size, taps in itertools.product(SIZES, TAPS):
-        images = rng.normal(size=(2, *size, 3)).astype("float32")
+    for taps in TAPS:
+        images = rng.normal(size=(2, *SIZE, 3)).astype("float32")
         kernel = rng.normal(size=(*taps, 3, 4)).astype("float32")
         bias = rng.normal(size=4).astype("float32")
         expected = convolved(images, kernel, strides, padding)
