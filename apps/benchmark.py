@@ -89,15 +89,7 @@ def show(record, workdir, console):
         workdir: existing folder, a `Path`.
         console: `program.Console`.
     """
-    console.print(report.build_table(record))
-    for sentence in report.notes(record):
-        console.say(sentence)
-    table = report.build_table(record, markdown=True)
-    report.write_tables([table], workdir / "benchmark.md")
-    drawn = report.plot(record, workdir / "benchmark.png")
-    if not drawn:
-        console.say("No plot: Matplotlib is not installed.")
-    console.say(f"Results are in {workdir}.")
+    program.show(record, workdir, console, report)
 
 
 def main(arguments):

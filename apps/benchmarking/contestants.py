@@ -12,18 +12,21 @@ class Workload:
 
     Attributes:
         image_shape: height, width, channels.
+        num_classes: classes of the labels.
         epsilon: radius of the attack, in pixel units.
         step_size: length of an attack step, in pixel units.
     """
 
     image_shape: tuple
+    num_classes: int
     epsilon: float
     step_size: float
 
 
 WORKLOADS = {
-    "small_cnn": Workload((28, 28, 1), 0.3, 20 / 255),
-    "msdnet_cifar10": Workload((32, 32, 3), 8 / 255, 2 / 255),
+    "small_cnn": Workload((28, 28, 1), 10, 0.3, 20 / 255),
+    "msdnet_cifar10": Workload((32, 32, 3), 10, 8 / 255, 2 / 255),
+    "msdnet_cifar100": Workload((32, 32, 3), 100, 8 / 255, 2 / 255),
 }
 ATTACKS = ("max_average", "average")
 FRAMEWORK_NAMES = {

@@ -113,7 +113,15 @@ class WorkerProcess:
             self._process.wait()
 
 
-def start(contestant, model, attack, settings, folder, num_examples=None):
+def start(
+    contestant,
+    model,
+    attack,
+    settings,
+    folder,
+    num_examples=None,
+    model_options=None,
+):
     """Start the process of one contestant.
 
     Args:
@@ -123,6 +131,7 @@ def start(contestant, model, attack, settings, folder, num_examples=None):
         settings: `Settings`.
         folder: existing folder for the log.
         num_examples: size of the data set, for methods that ask for it.
+        model_options: arguments of the network's constructor.
 
     Returns:
         `WorkerProcess`, a context manager.
@@ -139,6 +148,7 @@ def start(contestant, model, attack, settings, folder, num_examples=None):
         "attack_steps": settings.attack_steps,
         "threads": settings.num_threads,
         "num_examples": num_examples,
+        "model_options": model_options or {},
     }
     name = f"{model}-{attack}-{contestant.name}.log"
     return WorkerProcess(

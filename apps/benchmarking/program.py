@@ -6,33 +6,44 @@ import rich.console
 from absl import app
 from absl import flags
 
+from apps.benchmarking import report
+
 # --help lists the flags under the program that asks for them.
 flags.disclaim_key_flags()
 
 
-def define_flags():
-    """Define the flags of the settings that both have; return a dictionary."""
-    return {
-        "steps": flags.DEFINE_integer(
-            "steps", 10, "Timed training steps of every contestant, at least 1."
-        ),
-        "warmup": flags.DEFINE_integer(
-            "warmup", 2, "Untimed training steps after the first, at least 0."
-        ),
-        "batch_size": flags.DEFINE_integer(
-            "batch_size", 128, "Images per training step."
-        ),
-        "attack_steps": flags.DEFINE_integer(
-            "attack_steps", 7, "PGD steps of the attack."
-        ),
-        "threads": flags.DEFINE_integer(
-            "threads",
-            0,
-            "Threads of every contestant; 0 for one per available core. Where "
-            "a program cannot be bound to cores (macOS), JAX takes all of "
-            "them.",
-        ),
-    }
+def define_flags(
+    names=("steps", "warmup", "batch_size", "attack_steps", "threads"),
+):
+    """Define flags of settings that several have; return a dictionary.
+
+    Args:
+        names: which of them; all by default.
+    """
+    return {name: _DEFINITIONS[name]() for name in names}
+
+
+_DEFINITIONS = {
+    "steps": lambda: flags.DEFINE_integer(
+        "steps", 10, "Timed training steps of every contestant, at least 1."
+    ),
+    "warmup": lambda: flags.DEFINE_integer(
+        "warmup", 2, "Untimed training steps after the first, at least 0."
+    ),
+    "batch_size": lambda: flags.DEFINE_integer(
+        "batch_size", 128, "Images per training step."
+    ),
+    "attack_steps": lambda: flags.DEFINE_integer(
+        "attack_steps", 7, "PGD steps of the attack."
+    ),
+    "threads": lambda: flags.DEFINE_integer(
+        "threads",
+        0,
+        "Threads of every contestant; 0 for one per available core. Where "
+        "a program cannot be bound to cores (macOS), JAX takes all of "
+        "them.",
+    ),
+}
 
 
 def define_workdir():
@@ -119,6 +130,26 @@ def run_app(settings_class, holders, workdir, run, show, arguments):
     record = run(settings, folder, console)
     show(record, folder, console)
     return exit_status(record)
+
+
+def show(record, workdir, console, module):
+    """Print a table; write it, and a plot, beside the record.
+
+    Args:
+        record: what was measured.
+        workdir: existing folder, a `Path`.
+        console: `Console`.
+        module: its `build_table`, `notes` and `plot` know the record.
+    """
+    console.print(module.build_table(record))
+    for sentence in module.notes(record):
+        console.say(sentence)
+    table = module.build_table(record, markdown=True)
+    report.write_tables([table], workdir / "benchmark.md")
+    drawn = module.plot(record, workdir / "benchmark.png")
+    if not drawn:
+        console.say("No plot: Matplotlib is not installed.")
+    console.say(f"Results are in {workdir}.")
 
 
 def exit_status(record):

@@ -74,6 +74,7 @@ _COLUMNS = (
     "first step, s",
     "build, s",
     "peak, MB",
+    "of conv. peak",
     "operations traced",
 )
 
@@ -123,8 +124,13 @@ def _row(contestant, is_baseline):
         f"{contestant['first_step_seconds']:.1f}",
         f"{contestant['construction_seconds']:.1f}",
         f"{contestant['peak_megabytes']:,.0f}",
+        _share(contestant["convolution_share"]),
         "-" if growth is None else _operations(growth),
     )
+
+
+def _share(share):
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _speedup(speedup, is_baseline):
@@ -153,6 +159,18 @@ def notes(record):
         "first step: from the built model to the end of its first step, "
         "compilation included; build: model and optimizer.",
     ]
+    rates = {
+        result["convolution_rate"]
+        for result in record["results"]
+        if result["convolution_rate"]
+    }
+    if rates:
+        sentences.append(
+            "of conv. peak: the least time for the multiply-adds of a step, "
+            "at the rate of the fastest single convolution measured beside it "
+            f"({2e-9 * min(rates):,.0f} to {2e-9 * max(rates):,.0f} GFLOP/s), "
+            "relative to the time taken."
+        )
     if record["settings"]["check_growth"]:
         sentences.append(
             "operations traced: for an attack of 2 / of 20 steps; equal "

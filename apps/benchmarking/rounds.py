@@ -39,6 +39,9 @@ class Run:
         first: answer to the first `"step"`.
         steps: answers to the timed steps.
         peak_bytes: peak memory of the process.
+        multiply_adds: what a step needs for an image; `None` if not asked.
+        convolution_rate: multiply-adds per second of its framework's best
+            convolution; `None` if not asked.
         growth: answer to `"trace"` by number of attack steps.
     """
 
@@ -47,6 +50,7 @@ class Run:
         self.build, self.first = None, None
         self.steps, self.growth = [], {}
         self.peak_bytes = None
+        self.multiply_adds, self.convolution_rate = None, None
 
 
 class Turns:
@@ -124,7 +128,10 @@ class Turns:
             )
             self._say(f"  round {number}/{self.settings.steps}: {times} ms")
         for run, worker in workers.items():
-            run.peak_bytes = worker.ask("memory")["peak_bytes"]
+            self._finish(run, worker)
+
+    def _finish(self, run, worker):
+        run.peak_bytes = worker.ask("memory")["peak_bytes"]
 
     def _timed_step(self, run, worker):
         before = computer.processor_times()
@@ -172,6 +179,12 @@ class Comparison(Turns):
                 if run.contestant.name in BACKENDS:
                     self._attempt(self._count_operations, run)
         return self
+
+    def _finish(self, run, worker):
+        super()._finish(run, worker)
+        run.convolution_rate = worker.ask("convolve")["rate"]
+        if run.contestant.name in BACKENDS:
+            run.multiply_adds = worker.ask("arithmetic")["multiply_adds"]
 
     def _start(self, contestant, settings):
         return processes.start(

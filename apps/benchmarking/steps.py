@@ -1,15 +1,17 @@
 """The two kinds of training step that a worker can take."""
 
+import functools
 import importlib.metadata
 import itertools
 import tempfile
 
+from apps.benchmarking import arithmetic
+from apps.benchmarking import convolutions
 from apps.benchmarking import threads
 from apps.benchmarking import tracing
 from apps.benchmarking.methods import METHODS
 
 _LEARNING_RATE, _MOMENTUM, _WEIGHT_DECAY = 0.001, 0.9, 5e-4
-NUM_CLASSES = 10
 _NUM_BATCHES = 4
 
 
@@ -39,13 +41,16 @@ class KerasStep:
         constructors = {
             "small_cnn": library.models.SmallCNN.mnist,
             "msdnet_cifar10": library.models.MSDNet.cifar10,
+            "msdnet_cifar100": library.models.MSDNet.cifar100,
         }
         attack = library.attacks.PGD(
             spec["epsilon"], spec["step_size"], spec["attack_steps"]
         )
         if spec["attack"] == "max_average":
             attack = library.attacks.MaxAverage(attack)
-        construct = constructors[spec["model"]]
+        construct = functools.partial(
+            constructors[spec["model"]], **spec["model_options"]
+        )
         self._model = construct()
         method = training_method(spec, self._model.num_exits, construct)
         self._model.compile(
@@ -75,6 +80,16 @@ class KerasStep:
             self._spec["backend"], self._model, *next(self._batches)
         )
 
+    def arithmetic(self):
+        """Return the multiply-adds that a step needs for an image."""
+        return arithmetic.multiply_adds(
+            self._model, self._spec["attack"], self._spec["attack_steps"]
+        )
+
+    def convolve(self):
+        """Return the most multiply-adds per second of a convolution."""
+        return convolutions.fastest_on_keras()
+
 
 class EagerStep:
     """Training step of `apps.torch_baseline`, plain eager PyTorch.
@@ -103,6 +118,9 @@ class EagerStep:
         constructors = {
             "small_cnn": self._baseline.SmallCNN,
             "msdnet_cifar10": self._baseline.MSDNet,
+            "msdnet_cifar100": functools.partial(
+                self._baseline.MSDNet, num_classes=100, num_blocks=7
+            ),
         }
         self._model = constructors[spec["model"]]()
         self._model.to(memory_format=self._format)
@@ -112,9 +130,10 @@ class EagerStep:
             momentum=_MOMENTUM,
             weight_decay=_WEIGHT_DECAY,
         )
+        num_classes = spec["num_classes"]
         # Drawn once per epoch and looked up by label, as in keras_neokd.
         self._supports = self._baseline.orthogonal_supports(
-            torch.arange(NUM_CLASSES), self._model.num_exits, NUM_CLASSES
+            torch.arange(num_classes), self._model.num_exits, num_classes
         )
         self._batches = itertools.cycle(
             [self._tensors(x, y) for x, y in _batches(spec)]
@@ -145,6 +164,10 @@ class EagerStep:
         )
         return logs["loss"]
 
+    def convolve(self):
+        """Return the most multiply-adds per second of a convolution."""
+        return convolutions.fastest_in_torch(self._format)
+
 
 def _batches(spec):
     """Return a few batches of random images and labels."""
@@ -155,7 +178,9 @@ def _batches(spec):
     return [
         (
             generator.random(shape, dtype="float32"),
-            generator.integers(0, NUM_CLASSES, shape[0]).astype("int32"),
+            generator.integers(0, spec["num_classes"], shape[0]).astype(
+                "int32"
+            ),
         )
         for _ in range(_NUM_BATCHES)
     ]

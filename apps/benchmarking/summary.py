@@ -74,19 +74,41 @@ def summarise(comparison):
 
     Returns:
         Dictionary with `model`, `attack`, `baseline` (name, or `None`),
-        `left_out` (as in `Comparison`) and `contestants` (dictionaries).
+        `multiply_adds` of a step per image and `convolution_rate` of the
+        machine (`None` if unknown), `left_out` (as in `Comparison`) and
+        `contestants` (dictionaries; their `convolution_share` is the time
+        that the step's multiply-adds would take at that rate, relative to
+        the time it took).
     """
     baseline = better_baseline(comparison.runs)
+    needed, rate = _arithmetic(comparison.runs)
+    batch_size = comparison.settings.batch_size
     return {
         "model": comparison.model,
         "attack": comparison.attack,
         "baseline": None if baseline is None else baseline.contestant.name,
+        "multiply_adds": needed,
+        "convolution_rate": rate,
         "left_out": comparison.left_out,
         "contestants": [
-            _summarise_run(run, baseline, comparison.settings.batch_size)
+            {
+                **_summarise_run(run, baseline, batch_size),
+                "convolution_share": needed
+                and batch_size
+                * needed
+                / rate
+                / statistics.median(_seconds(run)),
+            }
             for run in comparison.runs
         ],
     }
+
+
+def _arithmetic(runs):
+    """Return multiply-adds per image, and the best rate anyone has shown."""
+    needed = [run.multiply_adds for run in runs if run.multiply_adds]
+    rates = [run.convolution_rate for run in runs if run.convolution_rate]
+    return (needed[0] if needed else None), max(rates, default=None)
 
 
 def _summarise_run(run, baseline, batch_size):
@@ -135,6 +157,44 @@ def summarise_methods(comparison):
             }
             for run in runs
         ],
+    }
+
+
+def summarise_exits(comparison):
+    """Turn an `ExitComparison` into a dictionary of JSON values.
+
+    Args:
+        comparison: `ExitComparison` that has been measured.
+
+    Returns:
+        Dictionary with `series`, `backend`, `left_out` (as in `Turns`) and
+        `networks` (dictionaries). Costs are relative to the first network
+        that was measured.
+    """
+    runs = comparison.runs
+    return {
+        "series": comparison.series,
+        "backend": comparison.backend,
+        "left_out": comparison.left_out,
+        "networks": [_summarise_network(run, runs[0]) for run in runs],
+    }
+
+
+def _summarise_network(run, unit):
+    cost = paired_cost(_seconds(unit), _seconds(run))
+    predicted = run.multiply_adds / unit.multiply_adds
+    return {
+        "name": run.contestant.name,
+        "num_exits": run.contestant.num_exits,
+        "versions": run.build["versions"],
+        "multiply_adds": run.multiply_adds,
+        "cost": cost,
+        "predicted_cost": predicted,
+        "cost_against_prediction": {
+            name: value / predicted for name, value in cost.items()
+        },
+        "peak_megabytes": _peak_megabytes(run),
+        **_summarise_steps(run),
     }
 
 

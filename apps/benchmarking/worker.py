@@ -9,6 +9,8 @@ reads a request per line and answers each with a line of JSON:
              processor seconds, result (the loss, or the robust accuracy)
     trace    operations that the framework traces for a step, instead of a step
     memory   peak of the memory so far, in bytes
+    arithmetic  multiply-adds that a step needs for an image
+    convolve    the most multiply-adds per second of a single convolution
 
 After the request comes the name of the training method, NEO-KD by default.
 Several may share a process; if one of them fails, the answer is its `error`,
@@ -111,6 +113,12 @@ class Worker:
             "operations": operations,
             "seconds": time.perf_counter() - started,
         }
+
+    def _arithmetic(self, method):
+        return {"multiply_adds": self._contestants[method].arithmetic()}
+
+    def _convolve(self, method):
+        return {"rate": self._contestants[method].convolve()}
 
     def _memory(self, method):
         return {"peak_bytes": _peak_bytes()}

@@ -71,6 +71,9 @@ def record():
         finished_run(BASELINES["channels_last"], [2.0, 6.0, 3.0]),
         finished_run(BASELINES["truncated_contiguous"], [0.5, 0.5, 0.5]),
     ]
+    runs[0].multiply_adds = 2_000_000
+    for run, rate in zip(runs, (1e8, 4e8, 2e8, 3e8), strict=True):
+        run.convolution_rate = rate
     comparison = finished_comparison(runs, settings)
     return {
         "settings": vars(settings),
@@ -130,8 +133,18 @@ def test_the_record_of_a_contestant(record):
             "seconds": [1.0, 1.0],
             "grows": False,
         },
+        # 100 images of 2 million at 400 million per second, in one second.
+        "convolution_share": 0.5,
     }
     assert contestant == expected
+
+
+def test_without_keras_neokd_the_arithmetic_is_unknown():
+    runs = [finished_run(BASELINES["contiguous"], [1.0])]
+    runs[0].convolution_rate = 1e8
+    result = summary.summarise(finished_comparison(runs, Settings()))
+    assert result["multiply_adds"] is None
+    assert result["contestants"][0]["convolution_share"] is None
 
 
 def test_growth_is_noticed():
@@ -230,6 +243,8 @@ class FakeWorker:
             "result": 1.0,
             "construction_seconds": 1.0,
             "peak_bytes": 1,
+            "rate": 1.0,
+            "multiply_adds": 1,
         }
 
 
@@ -269,8 +284,8 @@ def test_contestants_take_turns_after_all_have_warmed_up(measure_fake):
         *[("jax", request) for request in ("build", "step", "step")],
         *[("torch", request) for request in ("build", "step", "step")],
         *[("jax", "step"), ("torch", "step")] * 3,
-        ("jax", "memory"),
-        ("torch", "memory"),
+        *[("jax", each) for each in ("memory", "convolve", "arithmetic")],
+        *[("torch", each) for each in ("memory", "convolve", "arithmetic")],
     ]
     assert [len(run.steps) for run in comparison.runs] == [3, 3]
 
@@ -313,7 +328,7 @@ def test_the_table_shows_the_figures(record):
         console.print(report.build_table(record))
     lines = capture.get().splitlines()
     row = next(line for line in lines if "keras_neokd on TensorFlow" in line)
-    for text in ("100.0", "1,000", "3.00 (2.00 to 3.00)", "500 / 500"):
+    for text in ("100.0", "1,000", "3.00 (2.00 to 3.00)", "50%", "500 / 500"):
         assert text in row
     assert any(
         "channels last" in line and "1 (baseline)" in line for line in lines
