@@ -204,6 +204,9 @@ def training_method(spec, num_exits, construct):
     wanted = METHODS[spec["method"]]
     config = default.get_config(wanted.variant)
     config.method.kdiga.update(wanted.kdiga)
+    # The paper gives none for other numbers of exits than 3, 5 and 7; the
+    # time of a step does not depend on them.
+    config.method.exit_weights = (1.0,) * num_exits
     with tempfile.TemporaryDirectory() as folder:
         if "kdiga" in config.method.name.split("+"):
             path = f"{folder}/teacher.keras"

@@ -159,7 +159,7 @@ def test_growth_is_noticed():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"models": ("resnet",)}, "knows small_cnn, msdnet_cifar10; .*resnet"),
+        ({"models": ("resnet",)}, "knows small_cnn, msdnet_.*resnet"),
         ({"attacks": ("pgd",)}, "`attacks` knows max_average, average"),
         ({"backends": ("numpy",)}, "`backends` knows tensorflow, jax, torch"),
         ({"baselines": ("nchw",)}, "`baselines` knows contiguous, channels"),
