@@ -193,12 +193,14 @@ class EncodedImages:
         return decode(content, self._contents.name(position))
 
 
-def decode(content, name):
-    """Return an image in RGB.
+def decode(content, name, mode="RGB"):
+    """Return an image.
 
     Args:
         content: bytes of an image file.
         name: what an error calls it.
+        mode: Pillow's name of the wanted channels. Defaults to "RGB"; "L" is
+            grey.
 
     Returns:
         A Pillow image.
@@ -210,7 +212,7 @@ def decode(content, name):
     image_module = pillow()
     try:
         with image_module.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
+            return image.convert(mode)
     # A damaged file can raise anything: OSError, SyntaxError, struct.error.
     except Exception as error:
         raise ValueError(

@@ -19,7 +19,7 @@ from keras_neokd.data.encoded import pillow
 from keras_neokd.data.image_folder import list_images
 from keras_neokd.data.mnist import read_mnist
 
-_TINY_SIZE = 64
+_TINY_SIZE, _TINY_CLASSES = 64, 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,11 @@ def _cifar(name, source):
 def _tiny_imagenet(source):
     """Read the folder that the official archive unpacks to."""
     classes = _lines(source / "wnids.txt")
+    if len(set(classes)) != _TINY_CLASSES:
+        raise ValueError(
+            f"{source / 'wnids.txt'} needs {_TINY_CLASSES} different classes, "
+            f"received {len(set(classes))}. Unpack the archive again."
+        )
     train = list_images(source / "train", classes, "images")
     missing = sorted(set(classes) - {wnid for _, wnid in train})
     if missing:

@@ -9,10 +9,14 @@ dataset_info.json, features.json and the examples in ArrayRecord files.
 import os
 import pathlib
 import tempfile
+import zipfile
+import zlib
 
 import numpy as np
 
 from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.encoded import decode
+from keras_neokd.data.encoded import in_order
 from keras_neokd.data.splits import Source
 
 #: The sets whose images are decoded when they are used.
@@ -20,7 +24,8 @@ ENCODED_NAMES = ("tiny_imagenet", "imagenet2012")
 
 _INFO = "dataset_info.json"
 _LABELS = "labels_of_keras_neokd.npz"
-# Those of tiny_imagenet and imagenet2012 with labels, in the order wanted.
+_UNREADABLE = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+# The first of these that has labels is what a model is tested on.
 _TEST_PARTS = ("test", "validation")
 
 
@@ -143,7 +148,9 @@ def read_prepared(folder, view=None):
     for part in ("train", test):
         records = Records(builder, part)
         images = (
-            EncodedImages(records, view) if view else _in_memory(builder, part)
+            EncodedImages(records, view)
+            if view
+            else _in_memory(builder, records)
         )
         parts[part] = images, labels[part]
     return Source(
@@ -173,11 +180,12 @@ def read_labels(builder):
         part: split.num_examples for part, split in builder.info.splits.items()
     }
     try:
-        with np.load(path) as file:
-            labels = {part: file[part] for part in file.files}
+        # Opened here, because NumPy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file) as archive:
+            labels = {part: archive[part] for part in archive.files}
         if {part: len(each) for part, each in labels.items()} == sizes:
             return _with_labels(labels)
-    except (OSError, ValueError):
+    except _UNREADABLE:
         pass  # Read anew, and written over.
     labels = {}
     for part in sizes:
@@ -226,9 +234,16 @@ class Records:
         return f"Example {position} of the part {self._part} in {self._folder}"
 
 
-def _in_memory(builder, part):
-    source = builder.as_data_source(part)
-    return np.stack([example["image"] for example in source])
+def _in_memory(builder, records):
+    *shape, channels = builder.info.features["image"].shape
+    mode = "L" if channels == 1 else "RGB"
+
+    def pixels(position):
+        name = records.name(position)
+        image = decode(records[position], name, mode)
+        return np.asarray(image).reshape(*shape, channels)
+
+    return np.stack(list(in_order(pixels, range(len(records)))))
 
 
 def _with_labels(labels):

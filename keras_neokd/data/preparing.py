@@ -104,7 +104,7 @@ def _write(tfds, builder, tfrecord):
 def _builder_class(tfds, name, parts, class_names, tfrecord):
     """Return the builder of a data set, with other files to read."""
     if name == "tiny_imagenet":
-        base = _tiny_imagenet_class(tfds, class_names["label"])
+        base = _tiny_imagenet_class(tfds)
     else:
         base = tfds.builder_cls(name)
 
@@ -112,8 +112,7 @@ def _builder_class(tfds, name, parts, class_names, tfrecord):
         def _split_generators(self, dl_manager):
             del dl_manager
             for label, names in class_names.items():
-                if not self.info.features[label].names:
-                    self.info.features[label].names = names
+                self.info.features[label].names = names
             return {part: _generate(each) for part, each in parts.items()}
 
         def _example_writer(self):
@@ -124,7 +123,7 @@ def _builder_class(tfds, name, parts, class_names, tfrecord):
     return FromLocalFiles
 
 
-def _tiny_imagenet_class(tfds, class_names):
+def _tiny_imagenet_class(tfds):
     class TinyImagenet(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         VERSION = tfds.core.Version("1.0.0")
         pkg_dir_path = None
@@ -138,7 +137,7 @@ def _tiny_imagenet_class(tfds, class_names):
                         "image": tfds.features.Image(
                             shape=(64, 64, 3), encoding_format="jpeg"
                         ),
-                        "label": tfds.features.ClassLabel(names=class_names),
+                        "label": tfds.features.ClassLabel(num_classes=200),
                         "file_name": tfds.features.Text(),
                     }
                 ),
