@@ -14,11 +14,18 @@ from apps import training
 from apps.evaluating import evaluate
 from configs import imagenet
 from configs import tiny_imagenet
+from keras_neokd.evaluation import soundness
 from tests.data import folders
 
 pytest.importorskip("tensorflow_datasets")
 
 SLOW_ON_JAX = pytest.mark.slow if keras.config.backend() == "jax" else []
+
+
+@pytest.fixture(autouse=True)
+def quick_signs(monkeypatch):
+    """What looks for signs of a weak evaluation takes 40 steps elsewhere."""
+    monkeypatch.setitem(soundness._ANYTHING, "num_steps", 1)
 
 
 def short(config, folder):
@@ -72,6 +79,7 @@ def test_imagenet_at_224_pixels(tmp_path, size):
     preparing.prepare("imagenet2012", tmp_path / "files", data_dir, False)
     config = short(imagenet.get_config("adversarial_training"), data_dir)
     assert (config.data.image_size, config.data.resize) == (size, 256)
+    assert config.data.augment == "random_part_flip"
     train_and_evaluate(config, tmp_path)
 
 
