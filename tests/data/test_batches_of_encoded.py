@@ -92,21 +92,21 @@ def test_random_parts_need_images_of_their_full_size(split):
 def test_the_next_batches_are_made_while_one_is_in_use(split):
     class Slow(ImageFiles):
         def __getitem__(self, position):
-            time.sleep(0.02)
+            time.sleep(0.2)
             return super().__getitem__(position)
 
     slow = EncodedImages(Slow([*split.images._contents._paths]), View(SIZE))
     batches = data.TrainingBatches(Split(slow, split.labels, split.indices), 5)
     batches[0]
     first, batches.seconds = batches.seconds, 0.0
-    assert first >= 0.02
+    assert first >= 0.2
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         if all(each.done() for each in batches._ahead._futures.values()):
             break
         time.sleep(0.01)
     batches[1]
-    assert batches.seconds < 0.02
+    assert batches.seconds < 0.1
 
 
 def test_seconds_add_up(split):

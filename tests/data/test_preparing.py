@@ -300,21 +300,24 @@ def test_an_unfit_tiny_imagenet_is_refused_and_nothing_is_left(
     assert prepared.find("tiny_imagenet", tmp_path / "data") is None
 
 
-def test_real_cifar10_comes_back_equal_to_our_own_reader(
-    real_data_dir, tmp_path
+@pytest.mark.parametrize(
+    "name", [pytest.param("cifar10", marks=slow_but_on_tensorflow)]
+)
+def test_real_files_come_back_equal_to_our_own_reader(
+    real_data_dir, tmp_path, name
 ):
     """Every image, by way of the files of tensorflow-datasets."""
-    images, labels = cifar.read_cifar("cifar10", real_data_dir).test
-    folder = data.prepare("cifar10", real_data_dir, tmp_path, False)
+    images, labels = cifar.read_cifar(name, real_data_dir).test
+    folder = data.prepare(name, real_data_dir, tmp_path, False)
     found = sorted(examples(folder, "test"), key=lambda each: each["id"])
     np.testing.assert_array_equal(
         np.array([folders.decoded(each["image"]) for each in found]), images
     )
     np.testing.assert_array_equal([each["label"] for each in found], labels)
-    dataset = data.load("cifar10", tmp_path)
+    dataset = data.load(name, tmp_path)
     assert (len(dataset.train), len(dataset.test)) == (50_000, 10_000)
     order = np.argsort([each["id"] for each in examples(folder, "train")])
-    train = cifar.read_cifar("cifar10", real_data_dir).train
+    train = cifar.read_cifar(name, real_data_dir).train
     position = np.argsort(dataset.train.indices)
     np.testing.assert_array_equal(
         dataset.train.images[position][order], train[0]
