@@ -19,6 +19,7 @@ from tests.data import folders
 
 pytest.importorskip("tensorflow_datasets")
 
+# JAX takes minutes to compile what the others run at once.
 SLOW_ON_JAX = pytest.mark.slow if keras.config.backend() == "jax" else []
 
 
@@ -59,7 +60,8 @@ def train_and_evaluate(config, folder):
     assert json.loads((folder / "results.json").read_text())
 
 
-def test_tiny_imagenet_at_64_pixels(tmp_path, capsys):
+@pytest.mark.parametrize("size", [pytest.param(64, marks=SLOW_ON_JAX)])
+def test_tiny_imagenet_at_64_pixels(tmp_path, capsys, size):
     folders.write_tiny_imagenet(tmp_path / "files", num_validation=4)
     data_dir = tmp_path / "data"
     preparing.prepare("tiny_imagenet", tmp_path / "files", data_dir, False)
@@ -68,7 +70,7 @@ def test_tiny_imagenet_at_64_pixels(tmp_path, capsys):
     assert "whole data set has 100,000 and 10,000 images" in said
     assert "tfds.load needs TFRecord files" in said
     config = short(tiny_imagenet.get_config(), data_dir)
-    config.data.augment = "random_part_flip"
+    config.data.update({"image_size": size, "augment": "random_part_flip"})
     train_and_evaluate(config, tmp_path)
 
 
