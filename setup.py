@@ -40,7 +40,12 @@ EXTRAS = {
     "jax": ["jax"],
     "torch": ["torch"],
     # tensorflow-datasets 4.9.10 forgets to ask for importlib_resources.
-    "data": ["tensorflow-datasets", "importlib_resources", "scikit-learn"],
+    "data": [
+        "tensorflow-datasets",
+        "importlib_resources",
+        "pillow",
+        "scikit-learn",
+    ],
     # keras-cv imports TensorFlow under every backend.
     "cv": ["keras-cv>=0.9.0", TENSORFLOW],
     "apps": [

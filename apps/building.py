@@ -128,25 +128,19 @@ def load_data(config, model):
         A `keras_neokd.data.Dataset`.
 
     Raises:
-        ValueError: if the data set is unknown, or does not fit model or
-            settings.
+        ValueError: if the data set is unknown or not complete, or does not
+            fit model or settings.
         FileNotFoundError: if its files are not there.
     """
     section = config.data
-    if section.name not in data.DATASET_NAMES:
-        raise ValueError(
-            f"Loading the data set {section.name!r} is not part of this "
-            f"version: `data.name` needs one of "
-            f"{', '.join(data.DATASET_NAMES)}. Model, method and attack of "
-            "this config can be built; to train them on files of your own, "
-            "use --config.data.name=npz --config.data.dir=FILE."
-        )
     dataset = data.load(
         section.name,
         section.dir,
         validation_size=section.validation_size,
         num_train=section.num_train,
         num_test=section.num_test,
+        image_size=section.image_size,
+        resize=section.resize,
     )
     expected = model.input_shape[1:], model.num_classes
     received = tuple(dataset.image_shape), dataset.num_classes
@@ -155,7 +149,8 @@ def load_data(config, model):
             f"The model takes images {expected[0]} of {expected[1]} classes, "
             f"the data set {section.name!r} has images {received[0]} of "
             f"{received[1]}. Set --config.model.input_shape and "
-            "--config.model.num_classes, or use another model."
+            "--config.model.num_classes (or --config.data.image_size), or use "
+            "another model."
         )
     if config.train.validation != "none" and not len(dataset.validation):
         raise ValueError(

@@ -53,7 +53,10 @@ class Progress(keras.callbacks.Callback):
 class History(keras.callbacks.Callback):
     """Write every number of every epoch, as JSON lines and as CSV.
 
-    A resumed run drops the rows of epochs that it does again.
+    A resumed run drops the rows of epochs that it does again. The column
+    `data_share` is the share of an epoch's time that whoever asks for batches
+    waited for them, see `TrainingBatches`; validation counts as time, not as
+    waiting.
 
     Args:
         run: a `workdir.Workdir`.
@@ -63,6 +66,7 @@ class History(keras.callbacks.Callback):
     def __init__(self, run, batches):
         super().__init__()
         self._run = run
+        self._batches = batches
         self._images_per_batch = len(batches.split) / len(batches)
         self._rows = None
 
@@ -73,6 +77,7 @@ class History(keras.callbacks.Callback):
             rows = self._run.read_history()
             self._rows = [row for row in rows if row["epoch"] < epoch]
         self._start = time.monotonic()
+        self._batches.seconds = 0.0
 
     def on_epoch_end(self, epoch, logs=None):
         """Add a row; called by Keras.
@@ -89,6 +94,7 @@ class History(keras.callbacks.Callback):
                 "epoch": epoch,
                 "seconds": round(seconds, 3),
                 "images_per_second": round(num_images / seconds, 1),
+                "data_share": round(self._batches.seconds / seconds, 4),
                 **{name: float(value) for name, value in logs.items()},
             }
         )

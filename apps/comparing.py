@@ -78,7 +78,7 @@ def compare(run_path, output, settings, names, theirs_path=None):
             f"others with --attacks ({', '.join(known)})."
         )
     test = building.load_data(run.read_config(), model).test
-    images, labels = (each[: settings.num_examples] for each in test.arrays())
+    images, labels = test.arrays(settings.num_examples)
     rows, answers = [], {}
     for name in names or PAIRS:
         row, answers[name] = _compare_one(

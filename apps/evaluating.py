@@ -88,7 +88,7 @@ def evaluate(config, model_path, results_path, plot_path, is_full=False):
     test = data.test
     count = min(config.evaluate.num_examples or len(test), len(test))
     record = _open(results_path, _header(config, model, model_path, count))
-    images, labels = (each[:count] for each in test.arrays())
+    images, labels = test.arrays(count)
     diagnostics = {
         **protocols.plan(config, model, images, data.validation),
         **diagnosing.plan(config, model, images),

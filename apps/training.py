@@ -65,6 +65,11 @@ def train(config, path):
     with checkpointing.listening():
         _fit(model, run, config, dataset, batches, checkpointing)
     _finish(run, model, config)
+    last = run.read_history()[-1]
+    print(
+        f"Waiting for data was {last['data_share']:.1%} of the last epoch, at "
+        "most."
+    )
     print(
         f"Trained for {time.monotonic() - start:.0f} s. Model, history and "
         f"plots are in {run.path}."

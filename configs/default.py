@@ -171,14 +171,22 @@ def _model():
 
 def _data():
     return {
-        # digits, mnist, cifar10, cifar100 or npz.
+        # digits, mnist, cifar10, cifar100, tiny_imagenet, imagenet2012,
+        # image_folder or npz; see docs/data.md.
         "name": "digits",
         # Folder with the files; None: $KERAS_NEOKD_DATA, else a download.
         "dir": config_dict.placeholder(str),
+        # Height and width of the images of tiny_imagenet (None: 64),
+        # imagenet2012 (None: 224) and image_folder; their shorter side before
+        # the centre is cut out (None: image_size).
+        "image_size": config_dict.placeholder(int),
+        "resize": config_dict.placeholder(int),
         # Training images set apart for validation.
         "validation_size": 0,
         "batch_size": 128,
-        # None, or crop_flip: random crop after padding by 4, and mirroring.
+        # None, crop_flip (random crop after padding by 4, and mirroring), or
+        # random_part_flip (a part of 8 % to 100 % of the area, and mirroring)
+        # for tiny_imagenet, imagenet2012 and image_folder.
         "augment": config_dict.placeholder(str),
         # None: all images.
         "num_train": config_dict.placeholder(int),

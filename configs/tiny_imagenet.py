@@ -1,16 +1,25 @@
-"""MSDNet with 5 exits on Tiny-ImageNet: Table 4 of NEO-KD.
+r"""MSDNet with 5 exits on Tiny-ImageNet: Table 4 of NEO-KD.
 
-This version does not load Tiny-ImageNet: the config builds model, method and
-attack, and `apps.train` says so. To train on images of your own in this
-shape, `--config.data.name=npz --config.data.dir=FILE`.
+    python -m apps.prepare_data --name=tiny_imagenet \
+        --source=tiny-imagenet-200 --data_dir=data
+    python -m apps.train --config=configs/tiny_imagenet.py:neo_kd \
+        --config.data.dir=data --workdir=runs/x
+    python -m apps.evaluate --workdir=runs/x
 
 Settings of section 4.1 and appendix A (arXiv 2311.00428): epsilon 2/255, step
 two thirds of it, PGD-7 max-average attack in training, 150 epochs of batch
 128, learning rate 0.1, a tenth of it from epochs 50 and 100 on; gamma is 1, 1,
-1, 1.5, 1.5. The paper does not say how MSDNet was fitted to 64 x 64 images;
-`--config.model.options.option=A` is the other reading, for images that are
-already resized to 224 x 224, see `MSDNet.tiny_imagenet`. The augmentation is
-not given either.
+1, 1.5, 1.5. The test images are the official validation images, since the
+labels of the others are not published.
+
+The paper does not say how MSDNet was fitted to 64 x 64 images. The other
+reading, ImageNet's network on images resized to 224 x 224:
+
+    --config.model.options.option=A --config.data.image_size=224 \
+        --config.data.augment=random_part_flip
+
+see `MSDNet.tiny_imagenet`. The augmentation is not given either: crop_flip is
+that of CIFAR, for images of about that size.
 
 Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers,
 not reproduced by us so far):

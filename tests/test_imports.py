@@ -90,6 +90,7 @@ FRAMEWORKS = {"tensorflow", "jax", "torch"}
 OPTIONAL = {
     "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
+    "PIL": {"data"},
     "sklearn": {"data"},
     # To read state files of PyTorch's own.
     "torch": {"data", "models.msdnet.pytorch"},

@@ -36,7 +36,7 @@ class _Attack:
         model = model_files.load(run.model)
         test = building.load_data(run.read_config(), model).test
         count = self._spec["num_examples"]
-        return model, *(each[:count] for each in test.arrays())
+        return model, *test.arrays(count)
 
 
 class KerasAttack(_Attack):

@@ -17,8 +17,10 @@ from keras_neokd.data.batches import RemainingBatches
 from keras_neokd.data.batches import SetEpoch
 from keras_neokd.data.batches import TrainingBatches
 from keras_neokd.data.digits import DIGITS_EPSILON
+from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.loading import DATASET_NAMES
 from keras_neokd.data.loading import load
+from keras_neokd.data.preparing import prepare
 from keras_neokd.data.splits import Dataset
 from keras_neokd.data.splits import Split
 
@@ -26,10 +28,12 @@ __all__ = [
     "DATASET_NAMES",
     "DIGITS_EPSILON",
     "Dataset",
+    "EncodedImages",
     "EvaluationBatches",
     "RemainingBatches",
     "SetEpoch",
     "Split",
     "TrainingBatches",
     "load",
+    "prepare",
 ]

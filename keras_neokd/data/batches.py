@@ -8,16 +8,20 @@ index of the example): a resumed run sees what the uninterrupted one would
 have seen, and an example is changed in the same way whatever the batch size.
 """
 
+import functools
 import math
+import time
 
 import keras
 import numpy as np
 
 from keras_neokd import checks
 from keras_neokd import randomness
+from keras_neokd.data.ahead import Ahead
+from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.splits import to_unit_range
 
-_AUGMENTATIONS = (None, "crop_flip")
+_AUGMENTATIONS = (None, "crop_flip", "random_part_flip")
 _PADDING = 4
 # The last word of a random number says what it is used for.
 _ORDER, _ROW, _COLUMN, _FLIP = range(4)
@@ -45,6 +49,9 @@ class EvaluationBatches(keras.utils.PyDataset):
                 "`validation_size`, or leave this split out."
             )
         self.split = split
+        # Decoding takes long enough to be done while the device computes.
+        is_encoded = isinstance(split.images, EncodedImages)
+        self._ahead = Ahead() if is_encoded else None
 
     def __len__(self):
         """Return the number of batches of one epoch."""
@@ -60,13 +67,22 @@ class EvaluationBatches(keras.utils.PyDataset):
             Pair of float32 images `(batch, height, width, channels)` in
             [0, 1] and int32 labels `(batch,)`.
         """
+        return self._made(self._make, None, index)
+
+    def _make(self, index):
         chosen = self._positions(index)
         images = to_unit_range(self.split.images[chosen])
         return images, self.split.labels[chosen]
 
-    def _positions(self, index):
+    def _made(self, make, row, index):
+        """Return `make(index)`, made ahead where that takes long."""
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
+        if self._ahead is None:
+            return make(index)
+        return self._ahead.get(make, row, index, len(self))
+
+    def _positions(self, index):
         start = index * self.batch_size
         return slice(start, start + self.batch_size)
 
@@ -93,10 +109,17 @@ class TrainingBatches(EvaluationBatches):
         seed: integer, which of the random orders and crops.
         augment: None (default), or "crop_flip": pad by 4 zero pixels, crop to
             the old size at a random place and mirror left to right with
-            probability 1/2, the usual augmentation of CIFAR.
+            probability 1/2, the usual augmentation of CIFAR; or
+            "random_part_flip", for `EncodedImages` only: see
+            `EncodedImages.random_parts`, the usual augmentation of ImageNet.
         with_index: yield labels as `{"label": ..., "index": ...}` with the
             position in the split, for methods that keep something for every
             example. Defaults to False.
+
+    The attribute `seconds` adds up how long whoever asks for batches has
+    waited for them; set it to 0 to begin anew. Under JAX and PyTorch training
+    waits so long. TensorFlow's pipeline asks in a thread of its own, and
+    training waits at most so long.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
@@ -118,6 +141,13 @@ class TrainingBatches(EvaluationBatches):
         self.with_index = bool(with_index)
         self.seed = randomness.check_seed(seed)
         self.augment = checks.choice("augment", augment, _AUGMENTATIONS)
+        if augment == "random_part_flip" and self._ahead is None:
+            raise ValueError(
+                "`augment` 'random_part_flip' takes parts of images of their "
+                "full size, and these come in one size, "
+                f"{split.images.shape[1:3]}. Use 'crop_flip'."
+            )
+        self.seconds = 0.0
         self._pass_began = False
         self._last_batch_seen = False
         self.set_epoch(0)
@@ -143,17 +173,31 @@ class TrainingBatches(EvaluationBatches):
 
     def __getitem__(self, index):
         """Return one batch of the current epoch, as in `EvaluationBatches`."""
+        start = time.monotonic()
         epoch, order = self._epoch_and_order
-        chosen = order[self._positions(index)]
-        images = self.split.images[chosen]
-        if self.augment == "crop_flip":
-            indices = self.split.indices[chosen]
-            images = crop_flip(images, indices, self.seed, epoch)
+        make = functools.partial(self._make_of_epoch, epoch, order)
+        batch = self._made(make, epoch, index)
         self._last_batch_seen |= index == len(self) - 1
+        self.seconds += time.monotonic() - start
+        return batch
+
+    def _make_of_epoch(self, epoch, order, index):
+        chosen = order[self._positions(index)]
+        images = self._augmented(chosen, self.split.indices[chosen], epoch)
         labels = self.split.labels[chosen]
         if self.with_index:
             labels = {"label": labels, "index": chosen.astype("int32")}
         return to_unit_range(images), labels
+
+    def _augmented(self, chosen, indices, epoch):
+        if self.augment == "random_part_flip":
+            return self.split.images.random_parts(
+                chosen, indices, self.seed, epoch
+            )
+        images = self.split.images[chosen]
+        if self.augment == "crop_flip":
+            return crop_flip(images, indices, self.seed, epoch)
+        return images
 
     def on_epoch_begin(self):
         """Note that a pass over the data begins; called by Keras."""

@@ -45,9 +45,18 @@ class _Facts:
     num_classes: int
     num_train: int
     num_test: int
-    labels_per_image: int
-    label_key: bytes
+    labels: tuple
     layouts: tuple
+
+
+@dataclasses.dataclass(frozen=True)
+class _Label:
+    """One of the labels of an image; the last one is that of the class."""
+
+    name: str
+    key: bytes
+    num_classes: int
+    names_file: str
 
 
 _FACTS = {
@@ -55,8 +64,7 @@ _FACTS = {
         num_classes=10,
         num_train=50000,
         num_test=10000,
-        labels_per_image=1,
-        label_key=b"labels",
+        labels=(_Label("label", b"labels", 10, "batches.meta.txt"),),
         layouts=(
             _Layout(
                 "cifar-10-batches-bin",
@@ -78,8 +86,12 @@ _FACTS = {
         num_classes=100,
         num_train=50000,
         num_test=10000,
-        labels_per_image=2,
-        label_key=b"fine_labels",
+        labels=(
+            _Label(
+                "coarse_label", b"coarse_labels", 20, "coarse_label_names.txt"
+            ),
+            _Label("label", b"fine_labels", 100, "fine_label_names.txt"),
+        ),
         layouts=(
             _Layout(
                 "cifar-100-binary",
@@ -106,7 +118,7 @@ def read_cifar(name, folder):
     Args:
         name: "cifar10" or "cifar100".
         folder: `pathlib.Path` that holds the unpacked folder or the archive
-            of one of the layouts above, or is the unpacked folder itself.
+            of one of the layouts above, or is one of these itself.
 
     Returns:
         `Source` with uint8 images `(n, 32, 32, 3)`, in the order of the
@@ -116,64 +128,114 @@ def read_cifar(name, folder):
         FileNotFoundError: names every path that was looked for.
         ValueError: names the file that is damaged.
     """
+    (train, test), _ = read_all_labels(name, folder)
+    return Source(
+        train=(train[0], train[1]["label"]),
+        test=(test[0], test[1]["label"]),
+        num_classes=_FACTS[name].num_classes,
+    )
+
+
+def read_all_labels(name, folder):
+    """Return what the files of CIFAR hold, coarse labels of CIFAR-100 too.
+
+    Args:
+        name: as in `read_cifar`.
+        folder: as in `read_cifar`.
+
+    Returns:
+        Pair of parts and names. The parts are train and test, each a pair of
+        images and a dict of labels `(n,)` by "label" and "coarse_label". The
+        names are a dict of lists of the names of classes, empty where the
+        files do not tell them.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_cifar`.
+    """
     facts = _FACTS[name]
+    layout, contents = _find(name, folder, facts)
+    texts = {
+        path.name: contents.pop(path)
+        for path in list(contents)
+        if path.name not in layout.names
+    }
+    read_names = {}
+    for label in facts.labels:
+        # Pickled layouts have their names in a further pickle.
+        text = texts.get(label.names_file, b"").decode("utf-8")
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+        if len(names) == label.num_classes:
+            read_names[label.name] = names
+    return _decode(contents, layout, facts), read_names
+
+
+def _find(name, folder, facts):
+    """Return the layout that is there, and the contents of its files."""
+    optional = [label.names_file for label in facts.labels]
     looked_for = []
     for layout in facts.layouts:
         for base in (folder / layout.folder, folder):
             paths = [base / file for file in layout.names]
             missing = [path for path in paths if not path.is_file()]
             if not missing:
-                contents = ((path, path.read_bytes()) for path in paths)
-                return _decode(contents, layout, facts)
+                further = [base / file for file in optional]
+                paths += [path for path in further if path.is_file()]
+                return layout, {path: path.read_bytes() for path in paths}
             looked_for.extend(missing)
-        archive = folder / layout.archive
+        is_archive = folder.name == layout.archive
+        archive = folder if is_archive else folder / layout.archive
         if archive.is_file():
             members = [f"{layout.folder}/{file}" for file in layout.names]
-            unpacked = files.read_archive(archive, members)
-            contents = ((archive / key, unpacked[key]) for key in members)
-            return _decode(contents, layout, facts)
+            further = [f"{layout.folder}/{file}" for file in optional]
+            unpacked = files.read_archive(archive, members, further)
+            return layout, {archive / key: unpacked[key] for key in unpacked}
         looked_for.append(archive)
     raise files.not_found(name, looked_for)
 
 
 def _decode(contents, layout, facts):
-    """Return the `Source` of (name, bytes) pairs, the training files first."""
+    """Return the parts in (path, bytes) pairs, the training files first."""
     num_parts = len(layout.train)
     sizes = [facts.num_train // num_parts] * num_parts + [facts.num_test]
     read = _read_pickle if layout.pickled else _read_binary
     parts = []
-    for (file, content), size in zip(contents, sizes, strict=True):
+    for (file, content), size in zip(contents.items(), sizes, strict=True):
         pixels, labels = read(file, content, size, facts)
-        if labels.min() < 0 or labels.max() >= facts.num_classes:
-            raise ValueError(
-                f"{file} is damaged: expected labels from 0 to "
-                f"{facts.num_classes - 1}, received {labels.min()} to "
-                f"{labels.max()}."
-            )
+        for label, column in zip(facts.labels, labels.T, strict=True):
+            if column.min() < 0 or column.max() >= label.num_classes:
+                raise ValueError(
+                    f"{file} is damaged: expected labels from 0 to "
+                    f"{label.num_classes - 1}, received {column.min()} to "
+                    f"{column.max()}."
+                )
         images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
         parts.append((np.ascontiguousarray(images), labels))
     images, labels = zip(*parts[:num_parts], strict=True)
-    return Source(
-        train=(np.concatenate(images), np.concatenate(labels)),
-        test=parts[-1],
-        num_classes=facts.num_classes,
-    )
+    names = [label.name for label in facts.labels]
+    return [
+        (pixels, dict(zip(names, columns.T, strict=True)))
+        for pixels, columns in (
+            (np.concatenate(images), np.concatenate(labels)),
+            parts[-1],
+        )
+    ]
 
 
 def _read_binary(file, content, num_images, facts):
-    columns = facts.labels_per_image
+    columns = len(facts.labels)
     expected = num_images * (columns + _PIXELS)
     if len(content) != expected:
         raise files.wrong_size(file, expected, len(content))
     records = np.frombuffer(content, "uint8").reshape(num_images, -1)
-    return records[:, columns:], records[:, columns - 1]
+    return records[:, columns:], records[:, :columns]
 
 
 def _read_pickle(file, content, num_images, facts):
+    keys = [label.key for label in facts.labels]
     try:
         batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        pixels, labels = batch[b"data"], batch[facts.label_key]
-        labels = np.array(labels, "int64")
+        pixels = batch[b"data"]
+        labels = np.array([batch[key] for key in keys], "int64").T
     except _Refused as error:
         raise ValueError(
             f"{file} was not loaded: the pickle asks for {error}, which the "
@@ -189,11 +251,11 @@ def _read_pickle(file, content, num_images, facts):
     expected = (num_images, _PIXELS)
     is_array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
     received = pixels.shape if is_array else type(pixels).__name__
-    if received != expected or labels.shape != (num_images,):
+    if received != expected or labels.shape != (num_images, len(keys)):
         raise ValueError(
             f"{file} is damaged: expected uint8 data of shape {expected} and "
             f"{num_images} labels, received {received} and labels of shape "
-            f"{labels.shape}."
+            f"{labels.shape[:1]}."
         )
     return pixels, labels
 

@@ -52,15 +52,16 @@ def read_file(path):
         ) from error
 
 
-def read_archive(path, names):
+def read_archive(path, names, optional=()):
     """Return the contents of members of a .tar.gz; nothing is extracted.
 
     Args:
         path: the archive.
         names: names of the wanted members.
+        optional: names of members that may be missing.
 
     Returns:
-        Dictionary from name to bytes.
+        Dictionary from name to bytes, in the order of `names`.
 
     Raises:
         ValueError: if the archive is damaged or a member is not in it.
@@ -69,7 +70,8 @@ def read_archive(path, names):
     try:
         with tarfile.open(path, "r:gz") as archive:
             for member in archive:
-                if member.name in names and member.isfile():
+                wanted = member.name in names or member.name in optional
+                if wanted and member.isfile():
                     contents[member.name] = archive.extractfile(member).read()
     except DAMAGED as error:
         raise ValueError(
@@ -82,4 +84,6 @@ def read_archive(path, names):
             f"{path} is not the archive that its name says: expected the "
             f"members {', '.join(names)}; missing {', '.join(missing)}."
         )
-    return contents
+    return {
+        name: contents[name] for name in (*names, *optional) if name in contents
+    }

@@ -10,8 +10,11 @@ import functools
 import os
 import pathlib
 
+from keras_neokd.data import prepared
 from keras_neokd.data.cifar import read_cifar
 from keras_neokd.data.digits import read_digits
+from keras_neokd.data.encoded import View
+from keras_neokd.data.image_folder import read_image_folder
 from keras_neokd.data.mnist import read_mnist
 from keras_neokd.data.npz import read_npz
 from keras_neokd.data.splits import divide
@@ -22,9 +25,13 @@ _READERS = {
     "cifar10": functools.partial(read_cifar, "cifar10"),
     "cifar100": functools.partial(read_cifar, "cifar100"),
 }
+_IMAGE_SIZES = {"tiny_imagenet": 64, "imagenet2012": 224}
+# Sets of the user's own, and sets of encoded images.
+_OWN = ("npz", "image_folder")
+_ENCODED = (*prepared.ENCODED_NAMES, "image_folder")
 
 #: The names that `load` knows.
-DATASET_NAMES = ("digits", *_READERS, "npz")
+DATASET_NAMES = ("digits", *_READERS, *prepared.ENCODED_NAMES, *_OWN)
 
 
 def load(
@@ -34,20 +41,29 @@ def load(
     num_train=None,
     num_test=None,
     seed=0,
+    image_size=None,
+    resize=None,
 ):
     """Load a data set and divide it into train, validation and test.
 
-    `digits` is always at hand (scikit-learn). `mnist`, `cifar10` and
-    `cifar100` (its 100 fine labels) are read from `data_dir` or, without it,
-    from the folder that the environment variable KERAS_NEOKD_DATA names, or,
-    without that, through tensorflow-datasets, which downloads them once and
-    holds the training images in an order of its own: the splits then differ
-    from those of local files. `npz` is a file of your own.
+    `digits` is always at hand (scikit-learn). All others are read from
+    `data_dir` or, without it, from the folder that the environment variable
+    KERAS_NEOKD_DATA names:
+
+    - `mnist`, `cifar10` and `cifar100` (its 100 fine labels): the original
+      files, or what `prepare` or tensorflow-datasets wrote, which is taken
+      first. Without a folder tensorflow-datasets downloads them once. It
+      holds the training images in an order of its own: the splits then differ
+      from those of the original files.
+    - `tiny_imagenet` and `imagenet2012`: what `prepare` or
+      tensorflow-datasets wrote. Their official validation images are the
+      test images here, since those of the official test are not labelled.
+    - `image_folder` and `npz`: images of your own, see `read_image_folder`
+      and `read_npz`.
 
     Args:
         name: one of `DATASET_NAMES`.
-        data_dir: folder with the original files, see `read_mnist` and
-            `read_cifar`; for `npz` the file or its folder, see `read_npz`.
+        data_dir: folder with the files; for `npz` the file or its folder.
         validation_size: number of training images to set apart for
             validation, 0 (default) for none. They are the last of a fixed
             random order, so `num_train` does not change them.
@@ -56,6 +72,12 @@ def load(
         num_test: keep only the first test images; None (default) for all.
         seed: integer, which fixed random order. Keep it, also between runs
             with different training seeds, to compare on the same images.
+        image_size: height and width in pixels of the images of
+            `tiny_imagenet` (64 by default), `imagenet2012` (224 by default)
+            and `image_folder`, which needs it. Other data sets have a size.
+        resize: pixels of the shorter side of these images before the centre
+            of `image_size` is cut out, at least that; None (default) for
+            `image_size`. Of ImageNet, 256 is usual.
 
     Returns:
         `Dataset`.
@@ -73,20 +95,52 @@ def load(
             f"`name` needs one of {', '.join(DATASET_NAMES)}; received "
             f"{name!r}."
         )
-    source = _read(name, data_dir or os.environ.get("KERAS_NEOKD_DATA"))
+    view = _view(name, image_size, resize)
+    source = _read(name, data_dir or os.environ.get("KERAS_NEOKD_DATA"), view)
     return divide(name, source, validation_size, num_train, num_test, seed)
 
 
-def _read(name, folder):
+def _view(name, image_size, resize):
+    if name in _ENCODED:
+        image_size = image_size or _IMAGE_SIZES.get(name)
+        if image_size is None:
+            raise ValueError(
+                f"The data set {name!r} needs `image_size` "
+                "(--config.data.image_size), the height and width in pixels "
+                "that its images are brought to; received None."
+            )
+        return View(image_size, resize)
+    if image_size is not None or resize is not None:
+        raise ValueError(
+            f"`image_size` and `resize` are for {', '.join(_ENCODED)}; the "
+            f"images of {name!r} have a size. Received {image_size} and "
+            f"{resize}."
+        )
+    return None
+
+
+def _read(name, folder, view):
     if name == "digits":
         return read_digits()
+    if not folder:
+        if name in _READERS:
+            return read_tfds(name)
+        raise ValueError(
+            f"The data set {name!r} needs `data_dir` (--config.data.dir), the "
+            "folder or file that holds it; received None."
+        )
+    folder = pathlib.Path(folder).expanduser()
     if name == "npz":
-        if not folder:
-            raise ValueError(
-                "The data set 'npz' needs `data_dir` (--config.data.dir), "
-                "the .npz file or the folder that holds it; received None."
-            )
-        return read_npz(pathlib.Path(folder).expanduser())
-    if folder:
-        return _READERS[name](pathlib.Path(folder).expanduser())
-    return read_tfds(name)
+        return read_npz(folder)
+    if name == "image_folder":
+        return read_image_folder(folder, view)
+    found = prepared.find(name, folder)
+    if found:
+        return prepared.read_prepared(found, view)
+    if name in _READERS:
+        return _READERS[name](folder)
+    raise FileNotFoundError(
+        f"{folder} holds no prepared {name}: expected {folder / name}"
+        "/VERSION/dataset_info.json. Prepare it from the original files with "
+        f"{prepared.command(name, folder)}"
+    )

@@ -1,9 +1,10 @@
-"""Data sets in memory and how they are divided.
+"""Data sets and how they are divided.
 
-Readers return a `Source`, the arrays as their authors published them; `divide`
+Readers return a `Source`, the images as their authors published them; `divide`
 makes a `Dataset` of it with train, validation and test `Split`s. Images stay
 in the type they came in (uint8 for MNIST and CIFAR: a quarter of the memory
-of float32) and are converted where they are used.
+of float32; encoded for large sets, see `EncodedImages`) and are converted
+where they are used.
 """
 
 import dataclasses
@@ -12,15 +13,17 @@ import numpy as np
 
 from keras_neokd import checks
 from keras_neokd import randomness
+from keras_neokd.data.encoded import EncodedImages
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """The arrays of a data set before it is divided.
+    """The images and labels of a data set before it is divided.
 
     Args:
         train: pair of images `(n, height, width, channels)`, uint8 in
-            [0, 255] or float32 in [0, 1], and integer labels `(n,)`.
+            [0, 255] or float32 in [0, 1], or `EncodedImages`, and integer
+            labels `(n,)`.
         test: such a pair.
         num_classes: number of classes; labels are below it.
         validation: such a pair where the source has one of its own, or None.
@@ -38,7 +41,7 @@ class Split:
 
     Args:
         images: `(n, height, width, channels)`, uint8 in [0, 255] or float32
-            in [0, 1].
+            in [0, 1], or `EncodedImages`.
         labels: int32 `(n,)`.
         indices: int64 `(n,)`, the number of each example in the source. It
             names the example wherever its random numbers are derived, so
@@ -53,15 +56,18 @@ class Split:
         """Return the number of examples."""
         return len(self.images)
 
-    def arrays(self):
-        """Return all images as float32 in [0, 1] and all labels.
+    def arrays(self, count=None):
+        """Return the images as float32 in [0, 1] and their labels.
+
+        Args:
+            count: number of images, the first ones; None (default) for all.
 
         Returns:
             Pair of float32 `(n, height, width, channels)` and int32 `(n,)`.
             A large uint8 split takes four times its memory this way;
             `EvaluationBatches` converts batch by batch.
         """
-        return to_unit_range(self.images), self.labels
+        return to_unit_range(self.images[:count]), self.labels[:count]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +161,11 @@ def stratified_order(labels, seed):
 
 
 def _split(images, labels, chosen=slice(None)):
+    indices = np.arange(len(images))[chosen]
     labels = np.asarray(labels[chosen], "int32")
-    return Split(images[chosen], labels, np.arange(len(images))[chosen])
+    if isinstance(images, EncodedImages):
+        return Split(images.subset(chosen), labels, indices)
+    return Split(images[chosen], labels, indices)
 
 
 def _check_count(name, value, low, high):

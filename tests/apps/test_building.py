@@ -7,7 +7,9 @@ from apps import building
 from configs import cifar10
 from configs import digits
 from configs import mnist
+from configs import tiny_imagenet
 from keras_neokd import attacks
+from tests.data import folders
 
 
 def test_an_attack_gets_the_settings_of_the_config():
@@ -83,13 +85,28 @@ def test_an_option_that_the_model_does_not_have_is_refused():
         building.build_model(config)
 
 
-def test_a_data_set_that_cannot_be_loaded_yet_is_named():
-    config = mnist.get_config()
-    config.data.name = "tiny_imagenet"
-    model = building.build_model(config)
+def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
+    config = tiny_imagenet.get_config()
+    config.data.dir = str(tmp_path)
+    model = building.build_model(mnist.get_config())
     with pytest.raises(
-        ValueError, match="'tiny_imagenet' is not part of this version.*digits"
+        FileNotFoundError, match=r"apps\.prepare_data --name=tiny_imagenet"
     ):
+        building.load_data(config, model)
+
+
+def test_the_size_of_images_is_that_of_the_config(tmp_path):
+    folders.write_image_folder(tmp_path)
+    config = cifar10.get_config()
+    config.data.update(
+        {"name": "image_folder", "dir": str(tmp_path), "image_size": 32}
+    )
+    config.model.num_classes = 3
+    model = building.build_model(config)
+    dataset = building.load_data(config, model)
+    assert dataset.image_shape == (32, 32, 3)
+    config.data.image_size = 48
+    with pytest.raises(ValueError, match=r"48, 48.*config\.data\.image_size"):
         building.load_data(config, model)
 
 

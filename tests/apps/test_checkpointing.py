@@ -68,7 +68,7 @@ def assert_same_end(run, whole):
 
 
 def without_time(row):
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "data_share")
     return {name: row[name] for name in row if name not in times}
 
 

@@ -95,7 +95,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(
 
 
 def without_time(row):
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "data_share")
     return {name: row[name] for name in row if name not in times}
 
 

@@ -21,7 +21,8 @@ def folder(tmp_path, monkeypatch):
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(
         ValueError,
-        match="digits, mnist, cifar10, cifar100, npz; received 'svhn'",
+        match="digits, mnist, cifar10, cifar100, tiny_imagenet, "
+        "imagenet2012, npz, image_folder; received 'svhn'",
     ):
         data.load("svhn")
 
@@ -57,6 +58,13 @@ def test_each_example_keeps_its_label_and_number(folder):
         np.testing.assert_array_equal(split.images, images[split.indices])
         np.testing.assert_array_equal(split.labels, labels[split.indices])
     np.testing.assert_array_equal(dataset.test.images, source["t10k"][0])
+
+
+def test_arrays_of_the_first_images_only(folder):
+    split = data.load("mnist", folder).train
+    images, labels = split.arrays(7)
+    np.testing.assert_array_equal(images, split.arrays()[0][:7])
+    np.testing.assert_array_equal(labels, split.labels[:7])
 
 
 def test_train_and_validation_share_no_example(folder):
@@ -155,9 +163,11 @@ def test_npz_brings_its_own_validation_images(folder):
         data.load("npz", folder / "own.npz", validation_size=1)
 
 
-def test_npz_needs_a_place(folder):
-    with pytest.raises(ValueError, match="'npz' needs `data_dir`"):
-        data.load("npz")
+@pytest.mark.parametrize("name", ["npz", "image_folder", "tiny_imagenet"])
+def test_some_need_a_place(folder, name):
+    size = None if name == "npz" else 8
+    with pytest.raises(ValueError, match=f"'{name}' needs `data_dir`"):
+        data.load(name, image_size=size)
 
 
 def test_the_order_is_a_permutation_with_the_classes_in_turn():

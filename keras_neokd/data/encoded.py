@@ -1,0 +1,296 @@
+"""Images that stay encoded (JPEG, PNG) until a batch of them is needed.
+
+    images = EncodedImages(ImageFiles(paths), View(size=224, resize=256))
+    images[:128]  # uint8 (128, 224, 224, 3)
+
+ImageNet decoded would take 190 GB. Decoding and resizing run in threads, as
+many as there are processors; Pillow leaves the interpreter free meanwhile.
+What comes out does not depend on the threads.
+"""
+
+import collections
+import concurrent.futures
+import functools
+import io
+import math
+import os
+
+import numpy as np
+
+from keras_neokd import checks
+from keras_neokd import randomness
+
+# What random crops take (Szegedy et al., "Going Deeper with Convolutions",
+# 2015): a share of the image's area, and width to height.
+_AREAS = (0.08, 1.0)
+_RATIOS = (3 / 4, 4 / 3)
+_ATTEMPTS = 10
+# The last words of random numbers, after those of `batches`.
+_BOX, _MIRROR = 4, 5
+
+
+class View:
+    """Which part of an image is seen, and at which size.
+
+    Args:
+        size: height and width of the result, in pixels, at least 1.
+        resize: pixels that the shorter side is resized to before the centre
+            is cut out, at least `size`; None (default) for `size`.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described.
+    """
+
+    def __init__(self, size, resize=None):
+        self.size = checks.integer("image_size", size, minimum=1)
+        resize = self.size if resize is None else resize
+        self.resize = checks.integer("resize", resize, minimum=self.size)
+
+    def centre(self, image):
+        """Return the centre of a Pillow image, as uint8 array."""
+        scale = self.resize / min(image.size)
+        width, height = (round(side * scale) for side in image.size)
+        if (width, height) != image.size:
+            image = image.resize((width, height), _bilinear())
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        box = (left, top, left + self.size, top + self.size)
+        return np.asarray(image.crop(box))
+
+    def part(self, image, box, is_mirrored):
+        """Return a part of a Pillow image, as uint8 array."""
+        image = image.resize((self.size, self.size), _bilinear(), box=box)
+        pixels = np.asarray(image)
+        return pixels[:, ::-1] if is_mirrored else pixels
+
+
+class ImageFiles:
+    """The content of image files, by number.
+
+    Args:
+        paths: list of `pathlib.Path`.
+    """
+
+    def __init__(self, paths):
+        self._paths = paths
+
+    def __len__(self):
+        return len(self._paths)
+
+    def __getitem__(self, position):
+        return self._paths[position].read_bytes()
+
+    def name(self, position):
+        """Return what an error calls this image."""
+        return str(self._paths[position])
+
+
+class EncodedImages:
+    """A stand-in for an array of images that decodes what is indexed.
+
+    Args:
+        contents: sequence of bytes with a method `name(position)`, such as
+            `ImageFiles`.
+        view: `View` of every image.
+        positions: integers `(n,)`, which of the contents these images are, in
+            order. Defaults to all.
+    """
+
+    dtype = np.dtype("uint8")
+
+    def __init__(self, contents, view, positions=None):
+        self._contents = contents
+        self._view = view
+        if positions is None:
+            positions = np.arange(len(contents))
+        self._positions = positions
+
+    def __len__(self):
+        return len(self._positions)
+
+    @property
+    def shape(self):
+        """Shape of the array that this stands for."""
+        return len(self), self._view.size, self._view.size, 3
+
+    def subset(self, chosen):
+        """Return some of the images, without decoding them.
+
+        Args:
+            chosen: slice, or integers, as in indexing.
+        """
+        return EncodedImages(
+            self._contents, self._view, self._positions[chosen]
+        )
+
+    def __getitem__(self, chosen):
+        """Return the centres of images.
+
+        Args:
+            chosen: slice or integers `(k,)`.
+
+        Returns:
+            uint8 `(k, size, size, 3)`.
+
+        Raises:
+            ValueError: names the image that cannot be decoded.
+        """
+        return self._stacked(
+            lambda position: self._view.centre(self._decoded(position)),
+            self._positions[chosen],
+        )
+
+    def random_parts(self, chosen, indices, seed, epoch):
+        """Return random parts of images, half of them mirrored.
+
+        A part has 8 % to 100 % of the area and a ratio of 3/4 to 4/3 of
+        width to height, drawn evenly on a logarithmic scale; where ten draws
+        in a row leave the image, it is the largest central part of a
+        possible ratio. It is resized to the size of the view.
+
+        Args:
+            chosen: slice or integers `(k,)`.
+            indices: integers `(k,)`, which example each image is.
+            seed: integer.
+            epoch: integer, at least 0.
+
+        Returns:
+            uint8 `(k, size, size, 3)`. What is done to an image depends on
+            (seed, epoch, index) and on nothing else.
+
+        Raises:
+            ValueError: names the image that cannot be decoded.
+        """
+        words = np.asarray(indices)[:, np.newaxis, np.newaxis]
+        bits = randomness.host_bits(
+            seed,
+            epoch,
+            words,
+            np.arange(_ATTEMPTS)[:, np.newaxis],
+            np.arange(4),
+            _BOX,
+        )
+        draws = (bits + 0.5) / 2**32
+        mirrored = randomness.host_bits(seed, epoch, indices, _MIRROR) % 2 == 1
+
+        def part(task):
+            position, drawn, is_mirrored = task
+            image = self._decoded(position)
+            box = random_box(*image.size, drawn)
+            return self._view.part(image, box, is_mirrored)
+
+        tasks = zip(self._positions[chosen], draws, mirrored, strict=True)
+        return self._stacked(part, tasks)
+
+    def _stacked(self, function, tasks):
+        images = list(in_order(function, tasks))
+        return np.stack(images) if images else self._none()
+
+    def _none(self):
+        return np.empty((0, *self.shape[1:]), self.dtype)
+
+    def _decoded(self, position):
+        content = self._contents[position]
+        return decode(content, self._contents.name(position))
+
+
+def decode(content, name, mode="RGB"):
+    """Return an image.
+
+    Args:
+        content: bytes of an image file.
+        name: what an error calls it.
+        mode: Pillow's name of the wanted channels. Defaults to "RGB"; "L" is
+            grey.
+
+    Returns:
+        A Pillow image.
+
+    Raises:
+        ValueError: if it is damaged or no image.
+        ImportError: if Pillow is not installed.
+    """
+    image_module = pillow()
+    try:
+        with image_module.open(io.BytesIO(content)) as image:
+            return image.convert(mode)
+    # A damaged file can raise anything: OSError, SyntaxError, struct.error.
+    except Exception as error:
+        raise ValueError(
+            f"{name} is no image that can be read ({error}); received "
+            f"{len(content):,} bytes. Get the file again, or take it out of "
+            "the data set."
+        ) from error
+
+
+def random_box(width, height, draws):
+    """Return a part of an image that random numbers choose.
+
+    Args:
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        draws: numbers in (0, 1), `(attempts, 4)`: area, ratio, place from
+            left and from top.
+
+    Returns:
+        Tuple of left, top, right and bottom, in pixels.
+    """
+    lowest, highest = (math.log(ratio) for ratio in _RATIOS)
+    for area, ratio, left, top in draws:
+        pixels = width * height * (_AREAS[0] + area * (_AREAS[1] - _AREAS[0]))
+        aspect = math.exp(lowest + ratio * (highest - lowest))
+        across = round(math.sqrt(pixels * aspect))
+        down = round(math.sqrt(pixels / aspect))
+        if 0 < across <= width and 0 < down <= height:
+            x = int(left * (width - across + 1))
+            y = int(top * (height - down + 1))
+            return x, y, x + across, y + down
+    aspect = min(max(width / height, _RATIOS[0]), _RATIOS[1])
+    across = min(width, round(height * aspect))
+    down = min(height, round(width / aspect))
+    x, y = (width - across) // 2, (height - down) // 2
+    return x, y, x + across, y + down
+
+
+def in_order(function, items):
+    """Yield `function(item)` of every item, computed in threads.
+
+    Args:
+        function: any function.
+        items: iterable, read no further ahead than the threads need.
+    """
+    pending = collections.deque()
+    for item in items:
+        pending.append(_pool().submit(function, item))
+        if len(pending) > 4 * _num_threads():
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def pillow():
+    """Return the module `PIL.Image`.
+
+    Raises:
+        ImportError: says what to install.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            "Images are decoded by Pillow, which is not installed. Run: pip "
+            'install "keras-neokd[data]"'
+        ) from error
+    return Image
+
+
+def _bilinear():
+    return pillow().Resampling.BILINEAR
+
+
+@functools.cache
+def _pool():
+    return concurrent.futures.ThreadPoolExecutor(_num_threads())
+
+
+def _num_threads():
+    return os.cpu_count() or 1

@@ -1,0 +1,117 @@
+"""A data set of the user's own: image files in one folder per class."""
+
+import numpy as np
+
+from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.encoded import ImageFiles
+from keras_neokd.data.splits import Source
+
+_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
+_WANTED = "train/CLASS/IMAGE, with JPEG, PNG, BMP or WebP files"
+
+
+def read_image_folder(folder, view):
+    """Return a folder of images as a `Source`.
+
+    Classes are the folders in `train`, numbered in the order of their sorted
+    names. Images are decoded when they are used.
+
+    Args:
+        folder: `pathlib.Path` that holds `train/CLASS/IMAGE` and, in the same
+            form, `test` or `val` or both. Where there is no `test`, `val` is
+            what is tested on.
+        view: `View` of the images.
+
+    Raises:
+        FileNotFoundError: names the folders that are missing.
+        ValueError: if a class has no images, a class of `val` or `test` is
+            not in `train`, or a file is no image.
+    """
+    parts = [
+        part for part in ("train", "val", "test") if (folder / part).is_dir()
+    ]
+    missing = [] if "train" in parts else [folder / "train"]
+    if not {"val", "test"} & set(parts):
+        missing += [folder / "test", folder / "val"]
+    if missing:
+        raise FileNotFoundError(
+            "The data set 'image_folder' needs folders train and test (or "
+            "val), each with a folder of images per class. Not found: "
+            f"{', '.join(map(str, missing))}."
+        )
+    classes = class_names(folder / "train")
+    numbers = {name: number for number, name in enumerate(classes)}
+    read = {}
+    for part in parts:
+        found = list_images(folder / part, classes)
+        labels = np.array([numbers[name] for _, name in found])
+        files = ImageFiles([path for path, _ in found])
+        read[part] = EncodedImages(files, view), labels
+    return Source(
+        train=read["train"],
+        test=read.get("test") or read["val"],
+        num_classes=len(classes),
+        validation=read.get("val") if "test" in read else None,
+    )
+
+
+def class_names(folder):
+    """Return the sorted names of the folders in a folder, hidden ones apart.
+
+    Args:
+        folder: `pathlib.Path`.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if there are none.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
+    folders = (each.name for each in folder.iterdir() if each.is_dir())
+    names = sorted(name for name in folders if not name.startswith("."))
+    if not names:
+        raise ValueError(
+            f"{folder} holds no folders of classes: expected {_WANTED}."
+        )
+    return names
+
+
+def list_images(folder, classes, subfolder="."):
+    """Return the images in the folders of classes.
+
+    Args:
+        folder: `pathlib.Path` that holds a folder per class.
+        classes: names that such folders may have.
+        subfolder: where in the folder of a class the images are.
+
+    Returns:
+        Sorted list of pairs of path and name of the class.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no folder, one that is no
+            class, or one without images.
+    """
+    names = class_names(folder)
+    wrong = sorted(set(names) - set(classes))
+    if wrong:
+        raise ValueError(
+            f"{folder} holds folders that are no class of the data set: "
+            f"{_some(wrong)}. Expected names among {_some(sorted(classes))}."
+        )
+    found = []
+    for name in names:
+        inside = folder / name / subfolder
+        paths = sorted(inside.iterdir()) if inside.is_dir() else []
+        images = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+        if not images:
+            raise ValueError(
+                f"{inside} holds no images: expected {_WANTED}. Add images, "
+                "or take the folder away."
+            )
+        found.extend((path, name) for path in images)
+    return found
+
+
+def _some(names):
+    shown = ", ".join(map(repr, names[:5]))
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"

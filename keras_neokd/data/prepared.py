@@ -1,0 +1,266 @@
+"""Data sets in the folders of tensorflow-datasets, read without TensorFlow.
+
+    read_prepared(find("imagenet2012", folder), View(224, 256))
+
+tensorflow-datasets, or `apps.prepare_data`, has written NAME/VERSION/ with
+dataset_info.json, features.json and the examples in ArrayRecord files.
+"""
+
+import os
+import pathlib
+import tempfile
+import zipfile
+import zlib
+
+import numpy as np
+
+from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.encoded import decode
+from keras_neokd.data.encoded import in_order
+from keras_neokd.data.splits import Source
+
+#: The sets whose images are decoded when they are used.
+ENCODED_NAMES = ("tiny_imagenet", "imagenet2012")
+
+_INFO = "dataset_info.json"
+_LABELS = "labels_of_keras_neokd.npz"
+_UNREADABLE = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
+# The first of these that has labels is what a model is tested on.
+_TEST_PARTS = ("test", "validation")
+
+
+def tensorflow_datasets(name):
+    """Return the module.
+
+    Args:
+        name: the data set that it is for.
+
+    Raises:
+        ImportError: says what to install.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError as error:
+        raise ImportError(
+            f"The data set {name!r} is kept in files of tensorflow-datasets, "
+            f'which cannot be imported ({error}). Run: pip install "keras-'
+            'neokd[data]"'
+        ) from error
+    return tensorflow_datasets
+
+
+def find(name, folder):
+    """Return the newest version of a data set, or None if there is none.
+
+    Args:
+        name: name of the data set.
+        folder: `pathlib.Path`, the `data_dir` of tensorflow-datasets.
+
+    Raises:
+        ValueError: if its preparation was interrupted.
+    """
+    found = [path.parent for path in (folder / name).glob(f"*/{_INFO}")]
+    found = [path for path in found if not path.name.startswith("incomplete.")]
+    if found:
+        return max(found, key=lambda path: _version(path.name))
+    unfinished = sorted((folder / name).glob("incomplete.*"))
+    if unfinished:
+        raise ValueError(
+            f"{folder} holds a half-prepared {name}: {unfinished[0]}. If no "
+            "preparation is running, delete it, and prepare the data set with "
+            f"{command(name, folder)}"
+        )
+    return None
+
+
+def command(name, folder):
+    """Return the command that prepares a data set."""
+    return (
+        f"python -m apps.prepare_data --name={name} --source=FOLDER "
+        f"--data_dir={folder}"
+    )
+
+
+def open_folder(folder):
+    """Return the builder of a prepared data set that can be read.
+
+    Args:
+        folder: `pathlib.Path` of its version.
+
+    Raises:
+        ImportError: if tensorflow-datasets is not installed.
+        ValueError: if files are missing, or in another format.
+    """
+    name = folder.parent.name
+    remedy = f"Delete {folder} and run {command(name, folder.parent.parent)}"
+    tfds = tensorflow_datasets(name)
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+    # Whatever a damaged file makes of it.
+    except Exception as error:
+        raise ValueError(
+            f"{folder} holds no data set that tensorflow-datasets can open "
+            f"({type(error).__name__}: {error}). {remedy}"
+        ) from error
+    formats = {each.value for each in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{folder} holds files of the format {', '.join(sorted(formats))}"
+            ", which are only read from start to end. Add ArrayRecord files "
+            f"with: tfds convert_format --root_data_dir={folder} "
+            f"--out_file_format=array_record. Or: {remedy}"
+        )
+    builder.as_data_source()  # The names of files are those of ArrayRecord.
+    missing = [
+        path
+        for split in builder.info.splits.values()
+        for path in split.filepaths
+        if not path.exists()
+    ]
+    if missing:
+        raise ValueError(
+            f"{folder} is not complete: {len(missing)} files are missing, "
+            f"{missing[0].name} for one. {remedy}"
+        )
+    return builder
+
+
+def read_prepared(folder, view=None):
+    """Return a prepared data set as a `Source`.
+
+    Args:
+        folder: what `find` returned.
+        view: `View` of the images, which are then decoded when they are
+            used; None (default) for images of one size, in memory.
+
+    Raises:
+        ImportError, ValueError: as `open_folder`, and for damaged files.
+    """
+    builder = open_folder(folder)
+    labels = read_labels(builder)
+    test = next((part for part in _TEST_PARTS if part in labels), None)
+    if "train" not in labels or test is None:
+        raise ValueError(
+            f"{folder} needs the parts train and {' or '.join(_TEST_PARTS)} "
+            f"with labels, received {', '.join(labels) or 'none'}."
+        )
+    parts = {}
+    for part in ("train", test):
+        records = Records(builder, part)
+        images = (
+            EncodedImages(records, view)
+            if view
+            else _in_memory(builder, records)
+        )
+        parts[part] = images, labels[part]
+    return Source(
+        train=parts["train"],
+        test=parts[test],
+        num_classes=builder.info.features["label"].num_classes,
+    )
+
+
+def read_labels(builder):
+    """Return the labels of all parts that have some.
+
+    Every example is read for them. They are then kept in a file in the
+    folder of the data set, if that can be written.
+
+    Args:
+        builder: what `open_folder` returned.
+
+    Returns:
+        Dict from the names of parts to int64 `(n,)`.
+
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    path = pathlib.Path(builder.data_dir) / _LABELS
+    sizes = {
+        part: split.num_examples for part, split in builder.info.splits.items()
+    }
+    try:
+        # Opened here, because NumPy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file) as archive:
+            labels = {part: archive[part] for part in archive.files}
+        if {part: len(each) for part, each in labels.items()} == sizes:
+            return _with_labels(labels)
+    except _UNREADABLE:
+        pass  # Read anew, and written over.
+    labels = {}
+    for part in sizes:
+        records = Records(builder, part)
+        labels[part] = np.array(
+            [records.example(number)["label"] for number in range(sizes[part])]
+        )
+    _keep(path, labels)
+    return _with_labels(labels)
+
+
+class Records:
+    """The encoded images of a part of a prepared data set, by number.
+
+    Args:
+        builder: what `open_folder` returned.
+        part: name of the part.
+    """
+
+    def __init__(self, builder, part):
+        tfds = tensorflow_datasets(builder.name)
+        self._source = builder.as_data_source(
+            part, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        self._folder, self._part = builder.data_dir, part
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, position):
+        return self.example(position)["image"]
+
+    def example(self, position):
+        """Return all features of an example, its image encoded."""
+        try:
+            return self._source[int(position)]
+        # Errors of the C++ reader are of several types.
+        except Exception as error:
+            raise ValueError(
+                f"{self.name(position)} cannot be read ({error}). Delete the "
+                "folder and prepare the data set again."
+            ) from error
+
+    def name(self, position):
+        """Return what an error calls this image."""
+        return f"Example {position} of the part {self._part} in {self._folder}"
+
+
+def _in_memory(builder, records):
+    *shape, channels = builder.info.features["image"].shape
+    mode = "L" if channels == 1 else "RGB"
+
+    def pixels(position):
+        name = records.name(position)
+        image = decode(records[position], name, mode)
+        return np.asarray(image).reshape(*shape, channels)
+
+    return np.stack(list(in_order(pixels, range(len(records)))))
+
+
+def _with_labels(labels):
+    # The test images of ImageNet are labelled -1.
+    return {part: each for part, each in labels.items() if (each >= 0).all()}
+
+
+def _keep(path, labels):
+    """Write labels to a file at once, or not where that is not allowed."""
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            unfinished = pathlib.Path(folder) / path.name
+            np.savez(unfinished, **labels)
+            os.replace(unfinished, path)
+    except OSError:
+        pass
+
+
+def _version(text):
+    return [int(part) if part.isdigit() else -1 for part in text.split(".")]
