@@ -60,7 +60,24 @@ class EvaluationBatches(keras.utils.PyDataset):
             Pair of float32 images `(batch, height, width, channels)` in
             [0, 1] and int32 labels `(batch,)`.
         """
-        chosen = self._positions(index)
+        return self.rows(index, slice(None))
+
+    def num_rows(self, index):
+        """Return the number of examples of a batch.
+
+        Args:
+            index: number of the batch.
+        """
+        return len(self._positions(index))
+
+    def rows(self, index, chosen):
+        """Return some rows of a batch; only their images are prepared.
+
+        Args:
+            index: number of the batch, 0 .. len(self) - 1.
+            chosen: array of row numbers, or a slice.
+        """
+        chosen = self._positions(index)[chosen]
         images = to_unit_range(self.split.images[chosen])
         return images, self.split.labels[chosen]
 
@@ -68,7 +85,8 @@ class EvaluationBatches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         start = index * self.batch_size
-        return slice(start, start + self.batch_size)
+        stop = min(start + self.batch_size, len(self.split))
+        return np.arange(start, stop)
 
 
 class TrainingBatches(EvaluationBatches):
@@ -141,10 +159,10 @@ class TrainingBatches(EvaluationBatches):
         # for batches from another thread.
         self._epoch_and_order = epoch, self._shuffled(epoch)
 
-    def __getitem__(self, index):
-        """Return one batch of the current epoch, as in `EvaluationBatches`."""
+    def rows(self, index, chosen):
+        """Return rows of a batch of the current epoch, changed as asked."""
         epoch, order = self._epoch_and_order
-        chosen = order[self._positions(index)]
+        chosen = order[self._positions(index)[chosen]]
         images = self.split.images[chosen]
         if self.augment == "crop_flip":
             indices = self.split.indices[chosen]
@@ -207,6 +225,14 @@ class RemainingBatches(keras.utils.PyDataset):
     def __getitem__(self, index):
         """Return one batch."""
         return self._batches[self._first + index]
+
+    def num_rows(self, index):
+        """See `EvaluationBatches.num_rows`."""
+        return self._batches.num_rows(self._first + index)
+
+    def rows(self, index, chosen):
+        """See `EvaluationBatches.rows`."""
+        return self._batches.rows(self._first + index, chosen)
 
 
 class SetEpoch(keras.callbacks.Callback):

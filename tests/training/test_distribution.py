@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from apps import building
+from apps import distributing
 from keras_neokd import attacks
 from keras_neokd import randomness
 from tests.training import tiny
@@ -26,7 +26,7 @@ IMAGES[:, 0, 0, 0] = np.arange(13) / 16
 @pytest.fixture(scope="module")
 def strategy():
     # The apps' own: TensorFlow bears one strategy in a process.
-    return building.mirrored_strategy()
+    return distributing.mirrored_strategy()
 
 
 class RecordingPGD(attacks.PGD):
