@@ -169,6 +169,24 @@ def test_training_norms_under_a_strategy_stays_finite(strategy):
     assert sorted(index for index, _, _ in record) == list(range(13))
 
 
+@pytest.mark.parametrize("training_mode", [False, True])
+def test_synchronized_batch_norm_is_that_of_the_global_batch(
+    training_mode, strategy
+):
+    def build():
+        model = tiny.conv_model()
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+        return model
+
+    (one, weights, _), (two, others, _) = both(
+        strategy, build, attack_training_mode=training_mode
+    )
+    tiny.assert_equal_logs(one, two, tolerance=1e-4)
+    tiny.assert_equal_states(weights, others, tolerance=1e-4)
+
+
 def test_xla_under_a_strategy_is_refused(strategy):
     with strategy.scope():
         model = tiny.dense_model()
