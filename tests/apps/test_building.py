@@ -1,6 +1,5 @@
 """Configs become the objects that they name."""
 
-import keras
 import pytest
 
 from apps import building

@@ -175,7 +175,7 @@ def test_a_disagreement_names_what_differs(two_processes):
     two_processes(other)
     with pytest.raises(
         ValueError,
-        match=r"disagreement: the 2 processes.*\n  train.seed, here 5\nDo better",
+        match=r"disagreement: the 2 .*\n  train.seed, here 5\nDo better",
     ) as raised:
         distributing.agree(facts, "Do better.")
     assert "digits" not in str(raised.value)
