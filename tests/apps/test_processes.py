@@ -22,10 +22,11 @@ from tests.apps.test_checkpointing import without_time
 if keras.config.backend() != "jax":
     pytest.skip("only JAX joins processes", allow_module_level=True)
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 # Four batches of an epoch: 16, 16, 16 and 3, the last one uneven for two
-# devices. Crafted images of a hardly trained network differ where gradients
-# round to another sign, so the learning rate is small.
+# devices.
 FLAGS = (
     "--config=configs/digits.py:neo_kd",
     *("--config.data.num_train=51", "--config.data.num_test=24"),
@@ -123,7 +124,6 @@ def test_two_processes_train_like_one(whole, tmp_path):
     assert names == {each.name for each in tmp_path.iterdir()}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_job_goes_on_after_one_process_was_killed(whole, victim, tmp_path):
     run = Workdir(tmp_path / "run")
@@ -137,7 +137,6 @@ def test_a_job_goes_on_after_one_process_was_killed(whole, victim, tmp_path):
     assert_same_end(finished(run.path, start(run.path)), whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("told", [0, 1])
 def test_all_stop_when_one_is_told_to(whole, told, tmp_path):
     run = Workdir(tmp_path / "run")
@@ -151,7 +150,6 @@ def test_all_stop_when_one_is_told_to(whole, told, tmp_path):
     assert_same_end(finished(run.path, start(run.path)), whole)
 
 
-@pytest.mark.slow
 def test_processes_that_were_started_differently_are_refused(tmp_path):
     results = finish(
         start(tmp_path / "run", flags_of={1: ["--config.train.seed=5"]})
@@ -164,7 +162,6 @@ def test_processes_that_were_started_differently_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_processes_that_do_not_share_a_folder_are_refused(whole, tmp_path):
     run = Workdir(tmp_path / "run")
     processes = start(run.path)

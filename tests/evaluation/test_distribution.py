@@ -74,7 +74,7 @@ def test_searches_are_those_of_one_device(path):
     one, two = both(
         path,
         lambda model: searching.search(
-            model, IMAGES, LABELS, attacks.APGD(0.1, num_steps=8), BATCH_SIZE
+            model, IMAGES, LABELS, attacks.APGD(0.3, num_steps=8), BATCH_SIZE
         ),
     )
     assert (one.fooled_by >= 0).any()
