@@ -38,7 +38,7 @@ def scope(config, max_processes=None):
         ValueError: if `config.distribution` is not possible.
         RuntimeError: if the other processes cannot be reached.
     """
-    strategy = _check(config.distribution)
+    strategy = _check(config.distribution, config.attack.training_mode)
     if strategy == "mirrored":
         with mirrored_strategy().scope():
             yield
@@ -53,7 +53,7 @@ def scope(config, max_processes=None):
         yield
 
 
-def _check(section):
+def _check(section, crafts_in_training_mode):
     strategy = checks.choice(
         "distribution.strategy", section.strategy, STRATEGIES
     )
@@ -89,6 +89,17 @@ def _check(section):
         raise ValueError(
             "distribution.synchronized_batch_norm=True needs several devices: "
             "choose a --config.distribution.strategy, or leave it out."
+        )
+    if (
+        section.synchronized_batch_norm
+        and strategy == "mirrored"
+        and crafts_in_training_mode
+    ):
+        raise ValueError(
+            "distribution.synchronized_batch_norm=True does not go with "
+            "attack.training_mode=True: TensorFlow's replicas cannot wait for "
+            "each other within the loop of an attack. Leave one of them out, "
+            "or train on JAX."
         )
     return strategy
 

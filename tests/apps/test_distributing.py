@@ -253,12 +253,21 @@ def test_which_device_stays_idle_is_what_tensorflow_does(replicas, monkeypatch):
 
 
 def norm_model():
-    inputs = keras.Input((4,))
+    """Return a model with batch norm, also in a model within it."""
+    inputs = keras.Input((2, 2, 1))
     part = keras.Sequential(
-        [keras.Input((4,)), keras.layers.BatchNormalization()]
+        [keras.Input((2, 2, 1)), keras.layers.BatchNormalization()]
     )
     x = keras.layers.BatchNormalization()(part(inputs))
-    return MultiExitModel(inputs, {"exit_1": keras.layers.Dense(2)(x)})
+    x = keras.layers.Dense(2)(keras.layers.Flatten()(x))
+    return MultiExitModel(inputs, {"exit_1": x})
+
+
+@needs_mirrored
+def test_attacks_cannot_wait_for_other_replicas():
+    config = config_of(strategy="mirrored", synchronized_batch_norm=True)
+    config.attack.training_mode = True
+    refused(config, "does not go with attack.training_mode=True.*JAX")
 
 
 @needs_mirrored
