@@ -15,8 +15,8 @@ import time
 import keras
 import numpy as np
 
-from apps import distributing
 from apps import divergence
+from apps import processes
 from keras_neokd import checkpoints
 
 # Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
@@ -60,7 +60,7 @@ class Checkpointing(keras.callbacks.Callback):
         self._seconds = seconds
         self._monitor = monitor
         self._received = None
-        self._wishes = distributing.Wishes()
+        self._wishes = processes.Wishes()
         self.rate_factor = 1.0
         self._rewind()
 
@@ -70,7 +70,7 @@ class Checkpointing(keras.callbacks.Callback):
         if checkpoint is not None:
             self._state, self.position = checkpoint.state, checkpoint.position
             self.rate_factor = float(self._state[_RATE_FACTOR])
-        distributing.agree(
+        processes.agree(
             {
                 "epoch to go on in": self.position.epoch,
                 "batch to go on after": self.position.batch,
@@ -186,7 +186,7 @@ class Checkpointing(keras.callbacks.Callback):
         divergence.check_logs(logs, self.position.epoch)
         divergence.check_state(state, self.position.epoch)
         self._saved_at = time.monotonic()
-        if not distributing.is_first():
+        if not processes.is_first():
             return
         state[_RATE_FACTOR] = np.float64(self.rate_factor)
         try:

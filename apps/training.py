@@ -11,6 +11,7 @@ from apps import building
 from apps import callbacks
 from apps import distributing
 from apps import plots
+from apps import processes
 from apps import workdir
 from apps.checkpointing import Checkpointing
 from apps.divergence import Diverged
@@ -72,7 +73,7 @@ def _train(config, run):
         with_index=arguments["method"].num_examples is not None,
     )
     _agree_on_start(model, dataset)
-    if distributing.is_first():
+    if processes.is_first():
         run.begin(config)
         _describe(config, model, dataset)
     start = time.monotonic()
@@ -83,7 +84,7 @@ def _train(config, run):
     ):
         _fit(model, run, config, dataset, batches, checkpointing)
     _finish(run, model, config)
-    if distributing.is_first():
+    if processes.is_first():
         print(
             f"Trained for {time.monotonic() - start:.0f} s. Model, history "
             f"and plots are in {run.path}."
@@ -101,7 +102,7 @@ def _agree_on_settings(config, run):
         name: here[name]
         for name in ("keras_neokd", "keras", "numpy", here["backend"])
     }
-    distributing.agree(
+    processes.agree(
         {
             **settings,
             **versions,
@@ -119,7 +120,7 @@ def _agree_on_start(model, dataset):
         split = getattr(dataset, name)
         facts[f"number of {name} images"] = len(split)
         facts[f"{name} labels"] = _digest([split.labels])
-    distributing.agree(
+    processes.agree(
         facts, "All processes need the same files of data and weights."
     )
 
@@ -218,7 +219,7 @@ def _validation(config, dataset):
 
 def _callbacks(model, run, config, batches, checkpointing):
     writing = []
-    if distributing.is_first():
+    if processes.is_first():
         writing = [*_tensorboard(run), callbacks.History(run, batches)]
     return [
         keras.callbacks.LambdaCallback(
@@ -233,7 +234,7 @@ def _callbacks(model, run, config, batches, checkpointing):
         *writing,
         # After the history: an epoch counts when its checkpoint is written.
         checkpointing,
-        *([callbacks.Progress()] if distributing.is_first() else []),
+        *([callbacks.Progress()] if processes.is_first() else []),
     ]
 
 
@@ -259,20 +260,20 @@ def _finish(run, model, config):
         checkpoints.restore(model, best.state)
         _save(model, run.best_model)
         checkpoints.restore(model, last)
-    if distributing.is_first():
+    if processes.is_first():
         plots.learning_curves(
             {config.method.name: (run.read_history(), model.exit_names)},
             run.learning_curves,
         )
     _save(model, run.model)
-    if distributing.is_first():
+    if processes.is_first():
         run.remove_checkpoints()
 
 
 def _save(model, path):
-    if not distributing.is_first():
+    if not processes.is_first():
         return
     unfinished = path.with_name(".unfinished.keras")
-    with distributing.alone():
+    with processes.alone():
         model.save(unfinished)
     unfinished.replace(path)

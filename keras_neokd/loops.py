@@ -43,7 +43,7 @@ class CheckedLoops:
         # A stream that shuffles by itself, reproducibly, would have the order
         # of its batches shuffled once more by Keras.
         shuffle = shuffle and not hasattr(x, "set_epoch")
-        x = share(x, batch_size)
+        x = share(x, batch_size, shuffle)
         x, y = self._checked_training(x, y, sample_weight)
         if validation_data is not None:
             validation_data = self._checked_validation(
@@ -110,7 +110,7 @@ class CheckedLoops:
         return_dict=False,
     ):
         """Train as `keras.Model.train_on_batch`, after checking the data."""
-        x, y = self._checked_training(share(x, len(x)), y, sample_weight)
+        x, y = self._checked_training(share(x, "all"), y, sample_weight)
         logs = super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict=True
         )
@@ -118,7 +118,7 @@ class CheckedLoops:
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Test as `keras.Model.test_on_batch`, after checking the data."""
-        x, y = self._checked(share(x, len(x)), y, sample_weight)
+        x, y = self._checked(share(x, "all"), y, sample_weight)
         logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._in_order(logs)
 

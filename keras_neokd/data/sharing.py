@@ -15,13 +15,14 @@ import numpy as np
 from keras_neokd.data.checks import split_labels
 
 
-def share(x, batch_size=None):
+def share(x, batch_size=None, shuffled=False):
     """Return what this process is to feed.
 
     Args:
         x: array of images or a stream of batches, as `fit` takes them.
         batch_size: examples per batch where `x` is an array; `None` is
-            Keras' default of 32.
+            Keras' default of 32, `"all"` one batch of all.
+        shuffled: whether Keras is to shuffle the batches.
 
     Returns:
         `x`, or if it is a `keras.utils.PyDataset` and there is a
@@ -29,11 +30,18 @@ def share(x, batch_size=None):
 
     Raises:
         ValueError: if `x` is something else, and there are several processes
-            or an array cannot be divided by the number of devices.
+            or an array cannot be divided by the number of devices; or if
+            several processes were to shuffle apart.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or x is None:
         return x
+    if shuffled and distribution.num_processes > 1:
+        raise ValueError(
+            "Each process would draw another order of the batches: give "
+            "shuffle=False, and batches that shuffle by themselves, such as "
+            "keras_neokd.data.TrainingBatches."
+        )
     if isinstance(x, keras.utils.PyDataset):
         return _Share(x, distribution)
     devices = distribution.device_mesh.devices.size
@@ -69,6 +77,8 @@ def num_filling(labels):
 def _batch_sizes(x, batch_size):
     if not hasattr(x, "shape"):  # A stream: JAX refuses what is uneven.
         return []
+    if batch_size == "all":
+        return [len(x)]
     whole, rest = divmod(len(x), batch_size)
     return [batch_size] * bool(whole) + [rest] * bool(rest)
 

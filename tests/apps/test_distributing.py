@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from apps import distributing
+from apps import processes
 from apps import training
 from configs import digits
 from keras_neokd import MultiExitModel
@@ -167,7 +168,7 @@ def two_processes(monkeypatch):
 def test_a_disagreement_names_what_differs(two_processes):
     facts = {"train.seed": 5, "data.name": "digits"}
     two_processes(lambda values: values)
-    distributing.agree(facts, "Do better.")
+    processes.agree(facts, "Do better.")
 
     def other(values):  # The first value is data.name's.
         return values + np.arange(len(values)).astype("int32")
@@ -177,19 +178,19 @@ def test_a_disagreement_names_what_differs(two_processes):
         ValueError,
         match=r"disagreement: the 2 .*\n  train.seed, here 5\nDo better",
     ) as raised:
-        distributing.agree(facts, "Do better.")
+        processes.agree(facts, "Do better.")
     assert "digits" not in str(raised.value)
 
 
 def test_other_keys_are_a_disagreement(two_processes):
     two_processes(lambda values: values + 1)
     with pytest.raises(ValueError, match="settings that there are, here .'a'"):
-        distributing.agree({"a": 1}, "")
+        processes.agree({"a": 1}, "")
 
 
 def test_wishes_of_other_processes_are_heard_one_call_later(two_processes):
     two_processes(lambda values: np.array([0, 1], "int32"))
-    wishes = distributing.Wishes()
+    wishes = processes.Wishes()
     assert wishes.any(False, False).tolist() == [False, False]
     assert wishes.any(True, False).tolist() == [False, True]
     assert wishes.any(False, False).tolist() == [True, True]
@@ -197,8 +198,8 @@ def test_wishes_of_other_processes_are_heard_one_call_later(two_processes):
 
 
 def test_wishes_of_one_process_are_heard_at_once():
-    assert distributing.Wishes().any(True, None).tolist() == [True, False]
-    assert distributing.Wishes.any_now(None).tolist() == [False]
+    assert processes.Wishes().any(True, None).tolist() == [True, False]
+    assert processes.Wishes.any_now(None).tolist() == [False]
 
 
 needs_mirrored = pytest.mark.skipif(

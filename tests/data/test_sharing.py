@@ -146,9 +146,19 @@ def test_arrays_need_batches_that_can_be_divided(under):
         sharing.share(np.zeros((13, 2, 2, 1)), 8)
     with pytest.raises(ValueError, match="Batches of 6 examples"):
         sharing.share(images[:6])
+    with pytest.raises(ValueError, match="Batches of 6 examples"):
+        sharing.share(images[:6], "all")
 
 
 def test_arrays_of_several_processes_are_refused(under):
     under(4, 2)
     with pytest.raises(ValueError, match="Each of 2 processes.*ndarray"):
         sharing.share(np.zeros((8, 2, 2, 1)), 8)
+
+
+def test_processes_that_would_shuffle_apart_are_refused(under):
+    under(2)
+    assert len(fed(sharing.share(Plain(), shuffled=True), 0)[0]) == 8
+    under(2, 2)
+    with pytest.raises(ValueError, match="another order.*shuffle=False"):
+        sharing.share(Plain(), shuffled=True)

@@ -9,6 +9,8 @@ import keras
 
 from keras_neokd import randomness
 from keras_neokd.backend.jax import cpu_convolution
+from keras_neokd.backend.jax import devices
+from keras_neokd.backend.jax.devices import gather_processes as gather_processes
 
 
 def value_and_input_gradient(function, x):
@@ -102,43 +104,6 @@ def gather_replicas(x):
     return x
 
 
-def gather_processes(values):
-    """Return what every process of a `keras.distribution` gives.
-
-    All processes have to call it at the same place.
-
-    Args:
-        values: int32 array `(n,)` of this process.
-
-    Returns:
-        Tensor `(processes, n)`. The device may still be at work on it.
-    """
-    distribution = keras.distribution.distribution()
-    if distribution is None or distribution.num_processes == 1:
-        return values[None]
-    sharded, whole = _layouts(distribution)
-    devices = distribution.device_mesh.devices.size
-    own = devices // distribution.num_processes
-    rows = jax.make_array_from_process_local_data(
-        sharded, values[None].repeat(own, axis=0), (devices, *values.shape)
-    )
-    return _every(rows, own, whole)
-
-
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _every(rows, step, sharding):
-    return jax.lax.with_sharding_constraint(rows[::step], sharding)
-
-
-def _layouts(distribution):
-    """Return how JAX is to shard rows, and to copy an array to all devices."""
-    mesh = distribution.device_mesh
-    return (
-        distribution.get_data_layout((None,)).backend_layout,
-        keras.distribution.TensorLayout((), mesh).backend_layout,
-    )
-
-
 def compile_function(function, variables):
     """Compile a function of tensors that reads `variables`.
 
@@ -161,28 +126,12 @@ def compile_per_example(function, variables):
     distribution = keras.distribution.distribution()
     if distribution is None:
         return _compile(function, variables)
-    sharded, whole = _layouts(distribution)
-    devices = distribution.device_mesh.devices.size
-
-    def shared(*arguments):
-        count = max(
-            len(each) for each in jax.tree.leaves(arguments) if each.ndim
-        )
-        # JAX shards what it can divide: the last row fills up.
-        rows = jax.numpy.minimum(
-            jax.numpy.arange(-(-count // devices) * devices), count - 1
-        )
-
-        def shard(x):
-            if not x.ndim:
-                return x
-            return jax.lax.with_sharding_constraint(x[rows], sharded)
-
-        outputs = function(*jax.tree.map(shard, arguments))
-        return jax.tree.map(lambda x: x[:count], outputs)
-
+    sharded, whole = devices.layouts(distribution)
+    function = devices.sharing_rows(
+        function, distribution.device_mesh.devices.size, sharded
+    )
     # Whole results, so that every process can read them.
-    return _compile(shared, variables, out_shardings=whole)
+    return _compile(function, variables, out_shardings=whole)
 
 
 def _compile(function, variables, **options):
