@@ -65,7 +65,8 @@ class Checkpointing(keras.callbacks.Callback):
         self._rewind()
 
     def _rewind(self):
-        checkpoint = self._folder.newest()
+        # One after the other: the first one renames what is damaged.
+        checkpoint = processes.first_alone(self._folder.newest)
         self._state, self.position = None, checkpoints.Position(0)
         if checkpoint is not None:
             self._state, self.position = checkpoint.state, checkpoint.position
@@ -147,7 +148,7 @@ class Checkpointing(keras.callbacks.Callback):
         """
         done = self._first + batch + 1
         self.position = self.position._replace(batch=done)
-        if done == self._num_batches:
+        if done >= self._num_batches:
             return  # Validation and the end of the epoch follow.
         due = time.monotonic() - self._saved_at >= self._seconds
         is_due, is_told = self._wishes.any(due, self._received)
@@ -185,10 +186,12 @@ class Checkpointing(keras.callbacks.Callback):
         )
         divergence.check_logs(logs, self.position.epoch)
         divergence.check_state(state, self.position.epoch)
+        if processes.is_first():
+            state[_RATE_FACTOR] = np.float64(self.rate_factor)
+            self._write(state, score)
         self._saved_at = time.monotonic()
-        if not processes.is_first():
-            return
-        state[_RATE_FACTOR] = np.float64(self.rate_factor)
+
+    def _write(self, state, score):
         try:
             self._folder.write(state, self.position, score and float(score))
         except OSError as error:

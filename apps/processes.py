@@ -26,6 +26,17 @@ def is_first():
     return distribution is None or distribution.data_shard_id == 0
 
 
+def first_alone(function):
+    """Call a function on the first process, and then on the others.
+
+    Args:
+        function: function without arguments; returns the same on all.
+    """
+    result = function() if is_first() else None
+    Wishes.any_now(False)  # The others wait.
+    return result if is_first() else function()
+
+
 @contextlib.contextmanager
 def alone():
     """Let this process do what the others do not.
