@@ -7,11 +7,6 @@ Configs hold plain values; this, `network.py` and `building_methods.py` alone
 know which class each of them means. The schema is `configs/default.py`.
 """
 
-import contextlib
-import functools
-
-import keras
-
 from apps.building_methods import build_method
 from apps.network import build_model as build_model
 from keras_neokd import attacks
@@ -21,7 +16,6 @@ from keras_neokd import optimizers
 
 ATTACKS = ("average", "max_average", "single", "noise")
 _VALIDATIONS = ("none", "clean", "attack")
-_DISTRIBUTIONS = ("none", "mirrored")
 
 
 def build_attack(config, name=None, exit=None, **changes):
@@ -158,40 +152,3 @@ def load_data(config, model):
             "no images to validate on: set --config.data.validation_size."
         )
     return dataset
-
-
-def distribution_scope(config):
-    """Return the scope in which model and optimizer are to be made.
-
-    Args:
-        config: a whole config.
-
-    Raises:
-        ValueError: if the backend cannot do what `train.distribution` says.
-    """
-    distribution = checks.choice(
-        "train.distribution", config.train.distribution, _DISTRIBUTIONS
-    )
-    if distribution == "none":
-        return contextlib.nullcontext()
-    if keras.config.backend() != "tensorflow":
-        raise ValueError(
-            "train.distribution='mirrored' needs the TensorFlow backend, "
-            f"KERAS_BACKEND is {keras.config.backend()!r}. Use 'none'."
-        )
-    return mirrored_strategy().scope()
-
-
-@functools.cache
-def mirrored_strategy():
-    """Return this process's one strategy over all its GPUs, or all its CPUs.
-
-    One only: TensorFlow numbers the collective operations of each strategy
-    from the same start, so a second one over the same devices meets the first
-    one's and fails with "Shape mismatch in the collective instance".
-    """
-    import tensorflow as tf
-
-    devices = tf.config.list_logical_devices("GPU")
-    devices = devices or tf.config.list_logical_devices("CPU")
-    return tf.distribute.MirroredStrategy([each.name for each in devices])

@@ -2,6 +2,8 @@
 
 A checkpoint is written after every epoch, in between every few minutes, and
 when the process is told to stop. Nothing is written while training diverges.
+Of several processes all read, the first one writes, and all stop when one is
+told to.
 """
 
 import contextlib
@@ -14,6 +16,7 @@ import keras
 import numpy as np
 
 from apps import divergence
+from apps import processes
 from keras_neokd import checkpoints
 
 # Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
@@ -57,15 +60,26 @@ class Checkpointing(keras.callbacks.Callback):
         self._seconds = seconds
         self._monitor = monitor
         self._received = None
+        self._wishes = processes.Wishes()
         self.rate_factor = 1.0
         self._rewind()
 
     def _rewind(self):
-        checkpoint = self._folder.newest()
+        # One after the other: the first one renames what is damaged.
+        checkpoint = processes.first_alone(self._folder.newest)
         self._state, self.position = None, checkpoints.Position(0)
         if checkpoint is not None:
             self._state, self.position = checkpoint.state, checkpoint.position
             self.rate_factor = float(self._state[_RATE_FACTOR])
+        processes.agree(
+            {
+                "epoch to go on in": self.position.epoch,
+                "batch to go on after": self.position.batch,
+                "checkpoint": checkpoint and checkpoint.path.name,
+            },
+            "All processes need the same --workdir, on a file system that "
+            "they share.",
+        )
         return checkpoint is not None
 
     def roll_back(self, factor):
@@ -134,11 +148,14 @@ class Checkpointing(keras.callbacks.Callback):
         """
         done = self._first + batch + 1
         self.position = self.position._replace(batch=done)
-        is_due = time.monotonic() - self._saved_at >= self._seconds
-        # The last batch is followed by validation and the end of the epoch.
-        if done < self._num_batches and (is_due or self._received):
+        if done >= self._num_batches:
+            return  # Validation and the end of the epoch follow.
+        due = time.monotonic() - self._saved_at >= self._seconds
+        is_due, is_told = self._wishes.any(due, self._received)
+        if is_due or is_told:
             self._save(logs)
-            self._stop_if_told()
+        if is_told:
+            raise Stopped(self.position)
 
     def on_epoch_end(self, epoch, logs=None):
         """Write a checkpoint; called by Keras.
@@ -148,7 +165,9 @@ class Checkpointing(keras.callbacks.Callback):
         """
         self.position = checkpoints.Position(epoch + 1)
         self._save(logs, score=logs.get(self._monitor))
-        self._stop_if_told()
+        (is_told,) = self._wishes.any_now(self._received)
+        if is_told:
+            raise Stopped(self.position)
 
     def _receive(self, number, frame):
         del frame
@@ -160,10 +179,6 @@ class Checkpointing(keras.callbacks.Callback):
             "step, or after validation."
         )
 
-    def _stop_if_told(self):
-        if self._received:
-            raise Stopped(self.position)
-
     def _save(self, logs, score=None):
         # The metrics of a finished epoch begin anew anyway.
         state = checkpoints.training_state(
@@ -171,7 +186,12 @@ class Checkpointing(keras.callbacks.Callback):
         )
         divergence.check_logs(logs, self.position.epoch)
         divergence.check_state(state, self.position.epoch)
-        state[_RATE_FACTOR] = np.float64(self.rate_factor)
+        if processes.is_first():
+            state[_RATE_FACTOR] = np.float64(self.rate_factor)
+            self._write(state, score)
+        self._saved_at = time.monotonic()
+
+    def _write(self, state, score):
         try:
             self._folder.write(state, self.position, score and float(score))
         except OSError as error:
@@ -180,4 +200,3 @@ class Checkpointing(keras.callbacks.Callback):
                 f"WARNING: no checkpoint could be written ({error}). Training "
                 "goes on, and the earlier ones are left."
             )
-        self._saved_at = time.monotonic()

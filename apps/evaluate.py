@@ -51,6 +51,7 @@ def main():
     """Evaluate as the flags say."""
     config = command.config_of(_CONFIG)
     command.prepare_keras()
+    from apps import distributing
     from apps import evaluating
     from apps.reporting import writing
     from apps.workdir import Workdir
@@ -69,13 +70,14 @@ def main():
         raise ValueError(
             "Give --workdir of a run, or --model, --config and --results."
         )
-    record = evaluating.evaluate(
-        config,
-        model,
-        results,
-        results.with_name("robustness.png"),
-        is_full=_FULL.value,
-    )
+    with distributing.scope(config, max_processes=1):
+        record = evaluating.evaluate(
+            config,
+            model,
+            results,
+            results.with_name("robustness.png"),
+            is_full=_FULL.value,
+        )
     if _REPORT.value:
         title = f"{record['method']} on {record['data']['name']}"
         written = writing.write([results], pathlib.Path(_REPORT.value), title)
@@ -101,11 +103,14 @@ def _config_of_run(run):
             "--config=FILE out. --config.KEY=VALUE still works."
         )
     config = run.read_config()
+    defaults = default.get_config()
     # A run of an earlier version has no values for newer settings.
-    settings = default.get_config().evaluate
+    settings = defaults.evaluate
     settings.update(config.evaluate)
     with config.unlocked():
         config.evaluate = settings
+        # What it was trained on need not be there now.
+        config.distribution = defaults.distribution
     for key, value in command.config_changes().items():
         if key.startswith(_OF_TRAINING):
             raise ValueError(

@@ -2,12 +2,17 @@
 
 import importlib.util
 import time
+import zlib
 
 import keras
+import numpy as np
 
 from apps import building
 from apps import callbacks
+from apps import distributing
 from apps import plots
+from apps import processes
+from apps import workdir
 from apps.checkpointing import Checkpointing
 from apps.divergence import Diverged
 from apps.workdir import Workdir
@@ -37,20 +42,29 @@ def train(config, path):
             belongs to another run, or training diverges.
         OSError: if data is missing or the folder cannot be written.
     """
-    run = Workdir(path)
+    # The seed decides the initial weights.
+    with distributing.scope(config):
+        keras.utils.set_random_seed(config.train.seed)
+        return _train(config, Workdir(path))
+
+
+def _train(config, run):
     run.check(config)
+    _agree_on_settings(config, run)
     if run.is_finished:
         print(f"The run in {run.path} is finished; nothing to do.")
         return run
-    # The seed decides the initial weights.
-    keras.utils.set_random_seed(config.train.seed)
-    with building.distribution_scope(config):
-        model = building.build_model(config)
-        dataset = building.load_data(config, model)
-        arguments = building.compile_arguments(
-            config, model.num_exits, len(dataset.train)
-        )
-        model.compile(**arguments)
+    model = building.build_model(config)
+    dataset = building.load_data(config, model)
+    arguments = building.compile_arguments(
+        config, model.num_exits, len(dataset.train)
+    )
+    model.compile(**arguments)
+    distributing.check_batches(
+        config,
+        training=len(dataset.train),
+        validation=len(dataset.validation),
+    )
     batches = data.TrainingBatches(
         dataset.train,
         batch_size=config.data.batch_size,
@@ -58,23 +72,69 @@ def train(config, path):
         augment=config.data.augment,
         with_index=arguments["method"].num_examples is not None,
     )
-    run.begin(config)
-    _describe(config, model, dataset)
+    _agree_on_start(model, dataset)
+    if processes.is_first():
+        run.begin(config)
+        _describe(config, model, dataset)
     start = time.monotonic()
     checkpointing = _checkpointing(run, config, batches)
-    with checkpointing.listening():
+    with (
+        checkpointing.listening(),
+        distributing.synchronized(model, config),
+    ):
         _fit(model, run, config, dataset, batches, checkpointing)
     _finish(run, model, config)
-    last = run.read_history()[-1]
-    print(
-        f"Waiting for data was {last['data_share']:.1%} of the last epoch, at "
-        "most."
-    )
-    print(
-        f"Trained for {time.monotonic() - start:.0f} s. Model, history and "
-        f"plots are in {run.path}."
-    )
+    if processes.is_first():
+        last = run.read_history()[-1]
+        print(
+            f"Waiting for data was {last['data_share']:.1%} of the last "
+            "epoch, at most."
+        )
+        print(
+            f"Trained for {time.monotonic() - start:.0f} s. Model, history "
+            f"and plots are in {run.path}."
+        )
     return run
+
+
+def _agree_on_settings(config, run):
+    """See that processes were started alike."""
+    settings = workdir.flatten(config)
+    for key in distributing.PROCESS_KEYS:
+        settings.pop(f"distribution.{key}")
+    here = workdir.environment()
+    versions = {
+        name: here[name]
+        for name in ("keras_neokd", "keras", "numpy", here["backend"])
+    }
+    processes.agree(
+        {
+            **settings,
+            **versions,
+            "whether the run is finished": run.is_finished,
+        },
+        "Start all processes with the same command and versions, and a "
+        "--workdir that they share; only distribution.process_id differs.",
+    )
+
+
+def _agree_on_start(model, dataset):
+    """See that processes train the same model on the same data."""
+    facts = {"initial weights": _digest(model.get_weights())}
+    for name in ("train", "validation"):
+        split = getattr(dataset, name)
+        facts[f"number of {name} images"] = len(split)
+        facts[f"{name} labels"] = _digest([split.labels])
+    processes.agree(
+        facts, "All processes need the same files of data and weights."
+    )
+
+
+def _digest(arrays):
+    digest = 0
+    for array in arrays:
+        digest = zlib.crc32(np.ascontiguousarray(array), digest)
+    return digest
 
 
 def _checkpointing(run, config, batches):
@@ -163,6 +223,9 @@ def _validation(config, dataset):
 
 
 def _callbacks(model, run, config, batches, checkpointing):
+    writing = []
+    if processes.is_first():
+        writing = [*_tensorboard(run), callbacks.History(run, batches)]
     return [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, _: checkpointing.begin(model, epoch)
@@ -173,11 +236,10 @@ def _callbacks(model, run, config, batches, checkpointing):
                 * checkpointing.rate_factor
             )
         ),
-        *_tensorboard(run),
-        callbacks.History(run, batches),
+        *writing,
         # After the history: an epoch counts when its checkpoint is written.
         checkpointing,
-        callbacks.Progress(),
+        *([callbacks.Progress()] if processes.is_first() else []),
     ]
 
 
@@ -196,21 +258,27 @@ def _tensorboard(run):
 
 
 def _finish(run, model, config):
-    plots.learning_curves(
-        {config.method.name: (run.read_history(), model.exit_names)},
-        run.learning_curves,
-    )
     best = CheckpointFolder(run.checkpoints).best()
     if best is not None:
+        # All processes take part where variables change.
         last = checkpoints.training_state(model)
         checkpoints.restore(model, best.state)
         _save(model, run.best_model)
         checkpoints.restore(model, last)
+    if processes.is_first():
+        plots.learning_curves(
+            {config.method.name: (run.read_history(), model.exit_names)},
+            run.learning_curves,
+        )
     _save(model, run.model)
-    run.remove_checkpoints()
+    if processes.is_first():
+        run.remove_checkpoints()
 
 
 def _save(model, path):
+    if not processes.is_first():
+        return
     unfinished = path.with_name(".unfinished.keras")
-    model.save(unfinished)
+    with processes.alone():
+        model.save(unfinished)
     unfinished.replace(path)

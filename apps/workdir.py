@@ -22,6 +22,9 @@ import keras_neokd
 # Settings that may change when a run goes on: its results do not depend on
 # them, but for what is done about a divergence.
 _FREE = {
+    "distribution.job_addresses",
+    "distribution.num_processes",
+    "distribution.process_id",
     "train.checkpoint_seconds",
     "train.checkpoints_kept",
     "train.max_rollbacks",

@@ -44,6 +44,7 @@ def get_config(variant="neo_kd"):
             "attack": _attack(),
             "optimizer": _optimizer(),
             "train": _train(),
+            "distribution": _distribution(),
             "evaluate": _evaluate(),
         }
     )
@@ -236,8 +237,6 @@ def _train():
         "validation": "none",
         # Training steps per call of the compiled function.
         "steps_per_execution": 1,
-        # none, or mirrored: all local devices, TensorFlow only.
-        "distribution": "none",
         # Seconds between two checkpoints within an epoch; one is written
         # after every epoch besides. The newest are kept, and the best by
         # validation robust accuracy.
@@ -246,6 +245,24 @@ def _train():
         # stop, or roll_back: to the newest checkpoint, at half the rate.
         "on_divergence": "stop",
         "max_rollbacks": 3,
+    }
+
+
+def _distribution():
+    """Which devices share each batch; see docs/distribution.md."""
+    return {
+        # none; mirrored: all GPUs of this machine, TensorFlow; data_parallel:
+        # all devices of all processes, JAX. Batch sizes are global.
+        "strategy": "none",
+        # For mirrored: batch norm of the global batch instead of each
+        # device's part. On JAX it always is.
+        "synchronized_batch_norm": False,
+        # For data_parallel with several processes: HOST:PORT of process 0,
+        # how many there are, and which one this is. None: as the variables
+        # KERAS_DISTRIBUTION_JOB_ADDRESSES and so on say; without them, one.
+        "job_addresses": config_dict.placeholder(str),
+        "num_processes": config_dict.placeholder(int),
+        "process_id": config_dict.placeholder(int),
     }
 
 

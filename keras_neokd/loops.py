@@ -7,6 +7,7 @@ by name has the order of `metrics_names` here, `loss` first.
 import keras
 
 from keras_neokd.data.checks import checked
+from keras_neokd.data.sharing import share
 
 
 class CheckedLoops:
@@ -36,14 +37,18 @@ class CheckedLoops:
 
         Raises:
             ValueError: if images are not in [0, 1] or have another shape
-                than the model's input, or labels do not name its classes.
+                than the model's input, labels do not name its classes, or a
+                `keras.distribution` cannot share the data out.
         """
         # A stream that shuffles by itself, reproducibly, would have the order
         # of its batches shuffled once more by Keras.
         shuffle = shuffle and not hasattr(x, "set_epoch")
+        x = share(x, batch_size, shuffle)
         x, y = self._checked_training(x, y, sample_weight)
         if validation_data is not None:
-            validation_data = self._checked_validation(validation_data)
+            validation_data = self._checked_validation(
+                validation_data, kwargs.get("validation_batch_size", batch_size)
+            )
         callbacks = [] if callbacks is None else callbacks
         if not isinstance(callbacks, (list, tuple)):
             callbacks = [callbacks]
@@ -76,6 +81,7 @@ class CheckedLoops:
         **kwargs,
     ):
         """Evaluate as `keras.Model.evaluate`, after checking the data."""
+        x = share(x, batch_size)
         x, y = self._checked(x, y, sample_weight)
         logs = super().evaluate(
             x,
@@ -104,7 +110,7 @@ class CheckedLoops:
         return_dict=False,
     ):
         """Train as `keras.Model.train_on_batch`, after checking the data."""
-        x, y = self._checked_training(x, y, sample_weight)
+        x, y = self._checked_training(share(x, "all"), y, sample_weight)
         logs = super().train_on_batch(
             x, y, sample_weight, class_weight, return_dict=True
         )
@@ -112,7 +118,7 @@ class CheckedLoops:
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Test as `keras.Model.test_on_batch`, after checking the data."""
-        x, y = self._checked(x, y, sample_weight)
+        x, y = self._checked(share(x, "all"), y, sample_weight)
         logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._in_order(logs)
 
@@ -140,11 +146,12 @@ class CheckedLoops:
             **needs,
         )
 
-    def _checked_validation(self, data):
+    def _checked_validation(self, data, batch_size):
         if isinstance(data, (tuple, list)):
             x, y, weights = keras.utils.unpack_x_y_sample_weight(tuple(data))
+            x = share(x, batch_size)
             return (*self._checked(x, y, weights), *data[2:])
-        return self._checked(data, None)[0]
+        return self._checked(share(data), None)[0]
 
 
 class _EpochMarker(keras.callbacks.Callback):

@@ -25,6 +25,7 @@ from keras_neokd import logs
 from keras_neokd import methods
 from keras_neokd import randomness
 from keras_neokd.data.checks import split_labels
+from keras_neokd.data.sharing import num_filling
 from keras_neokd.loops import CheckedLoops
 from keras_neokd.method_state import MethodState
 from keras_neokd.method_state import make_variable
@@ -257,9 +258,15 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         # `train_on_batch` hands NumPy arrays over on PyTorch.
         images = ops.cast(ops.convert_to_tensor(images), "float32")
+        filling = num_filling(labels)
         labels, example = split_labels(labels)
         # Keras repeats the weights of arrays for every part of the labels.
         weights = weights["label"] if isinstance(weights, dict) else weights
+        if filling:
+            images, labels, example, weights = (
+                None if each is None else each[:-filling]
+                for each in (images, labels, example, weights)
+            )
         size = ops.shape(images)[0]
         offset, total = backend.global_batch(size)
         index = offset + ops.arange(size, dtype="int32")

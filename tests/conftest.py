@@ -23,11 +23,15 @@ DATA_VARIABLE = "KERAS_NEOKD_DATA"
 
 
 def pytest_configure():
-    """Give TensorFlow two logical CPUs, for the tests of MirroredStrategy.
+    """Give TensorFlow and JAX two logical CPUs, for tests of distribution.
 
-    TensorFlow refuses this once it has run its first operation, so it cannot
+    Both refuse this once they have run their first operation, so it cannot
     wait for the tests that need it. Other tests go on using the first one.
     """
+    if keras.config.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", 2)
     if keras.config.backend() != "tensorflow":
         return
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""The Python of docs/evaluation.md runs as it stands there."""
+"""The Python of the guides runs as it stands there."""
 
 import re
 from pathlib import Path
@@ -40,3 +40,12 @@ def test_the_python_of_the_evaluation_guide_runs(tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "docs/evaluation.md", "exec"), names)
     assert (tmp_path / "policy.json").exists()
+
+
+@pytest.mark.slow
+def test_the_arithmetic_of_the_distribution_guide_prints_what_it_says(capsys):
+    text = (DOCS / "distribution.md").read_text("utf-8")
+    (block,) = [each for each in BLOCK.findall(text) if "SUSTAINED" in each]
+    said = text.partition(block)[2].split("```")[2].strip("\n")
+    exec(compile(block, "docs/distribution.md", "exec"), {})
+    assert capsys.readouterr().out.strip("\n") == said

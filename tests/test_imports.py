@@ -42,7 +42,7 @@ ALLOWED = {
     "method_state": set(),
     "training_checks": {"attacks"},
     "teacher": {"backend", "losses", "heads"},
-    "loops": {"data.checks"},
+    "loops": {"data.checks", "data.sharing"},
     "training": {
         "backend",
         "attacks",
@@ -52,6 +52,7 @@ ALLOWED = {
         "method_state",
         "training_checks",
         "data.checks",
+        "data.sharing",
     },
     "multi_exit": {
         "backend",

@@ -9,7 +9,10 @@ Each module offers the same names; adding a backend means adding one module.
 - `frozen_state(variables, noise)`: scope in which a pass changes nothing;
 - `global_batch(local_size)`: place of this replica in the global batch;
 - `gather_replicas(x)`: rows of all replicas;
+- `gather_processes(values)`: a row of integers of each process;
 - `compile_function(function, variables)`: compiled function of arrays;
+- `compile_per_example(function, variables)`: the same on all devices, for
+  arrays with one row per example;
 - `convolve(images, kernel, bias, ...)`: for passes without training;
 - `convolve_image(image, kernel)`: with a fast gradient for the image;
 - `TrainStep`: mixin with Keras' `train_step` and `test_step`.
@@ -20,10 +23,12 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import TrainStep
     from keras_neokd.backend.tensorflow import compile_function
+    from keras_neokd.backend.tensorflow import compile_per_example
     from keras_neokd.backend.tensorflow import convolve
     from keras_neokd.backend.tensorflow import convolve_image
     from keras_neokd.backend.tensorflow import differentiable_input_gradient
     from keras_neokd.backend.tensorflow import frozen_state
+    from keras_neokd.backend.tensorflow import gather_processes
     from keras_neokd.backend.tensorflow import gather_replicas
     from keras_neokd.backend.tensorflow import global_batch
     from keras_neokd.backend.tensorflow import value_and_input_gradient
@@ -31,10 +36,12 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import TrainStep
     from keras_neokd.backend.jax import compile_function
+    from keras_neokd.backend.jax import compile_per_example
     from keras_neokd.backend.jax import convolve
     from keras_neokd.backend.jax import convolve_image
     from keras_neokd.backend.jax import differentiable_input_gradient
     from keras_neokd.backend.jax import frozen_state
+    from keras_neokd.backend.jax import gather_processes
     from keras_neokd.backend.jax import gather_replicas
     from keras_neokd.backend.jax import global_batch
     from keras_neokd.backend.jax import value_and_input_gradient
@@ -42,10 +49,12 @@ elif keras.backend.backend() == "jax":
 elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import TrainStep
     from keras_neokd.backend.torch import compile_function
+    from keras_neokd.backend.torch import compile_per_example
     from keras_neokd.backend.torch import convolve
     from keras_neokd.backend.torch import convolve_image
     from keras_neokd.backend.torch import differentiable_input_gradient
     from keras_neokd.backend.torch import frozen_state
+    from keras_neokd.backend.torch import gather_processes
     from keras_neokd.backend.torch import gather_replicas
     from keras_neokd.backend.torch import global_batch
     from keras_neokd.backend.torch import value_and_input_gradient
@@ -59,10 +68,12 @@ else:
 __all__ = [
     "TrainStep",
     "compile_function",
+    "compile_per_example",
     "convolve",
     "convolve_image",
     "differentiable_input_gradient",
     "frozen_state",
+    "gather_processes",
     "gather_replicas",
     "global_batch",
     "value_and_input_gradient",

@@ -146,6 +146,18 @@ def gather_replicas(x):
     return tf.ensure_shape(gathered, (None, *x.shape[1:]))
 
 
+def gather_processes(values):
+    """Return what every process gives.
+
+    Args:
+        values: int32 array `(n,)` of this process.
+
+    Returns:
+        Array `(1, n)`: this backend trains in one process.
+    """
+    return values[None]
+
+
 def compile_function(function, variables):
     """Compile a function of tensors that reads `variables`.
 
@@ -156,6 +168,51 @@ def compile_function(function, variables):
     del variables  # A graph reads them when it runs.
     # A second size of batch is the last one that is traced.
     return tf.function(function, autograph=False, reduce_retracing=True)
+
+
+def compile_per_example(function, variables):
+    """Compile a function of examples; replicas share each batch.
+
+    Args:
+        function: function of tensors with one row per example, or scalars;
+            returns tensors with one row per example, none of which depends
+            on other examples.
+        variables: all variables it reads; it must not change any.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return compile_function(function, variables)
+
+    def shared(*arguments):
+        count = tf.reduce_max(
+            [
+                tf.shape(each)[0]
+                for each in tf.nest.flatten(arguments)
+                if each.shape.rank
+            ]
+        )
+        size = -(-count // replicas)
+
+        def own(x):
+            if not x.shape.rank:
+                return x
+            replica = tf.distribute.get_replica_context()
+            first = size * replica.replica_id_in_sync_group
+            # The last row fills up.
+            return tf.gather(x, tf.minimum(first + tf.range(size), count - 1))
+
+        outputs = strategy.run(
+            lambda: function(*tf.nest.map_structure(own, arguments))
+        )
+
+        def whole(parts):
+            parts = strategy.experimental_local_results(parts)
+            return tf.concat(parts, axis=0)[:count]
+
+        return tf.nest.map_structure(whole, outputs)
+
+    return compile_function(shared, variables)
 
 
 def convolve(images, kernel, bias, strides, padding, dilation):

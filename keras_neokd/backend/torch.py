@@ -123,6 +123,18 @@ def gather_replicas(x):
     return x
 
 
+def gather_processes(values):
+    """Return what every process gives.
+
+    Args:
+        values: int32 array `(n,)` of this process.
+
+    Returns:
+        Array `(1, n)`: this backend trains in one process.
+    """
+    return values[None]
+
+
 def compile_function(function, variables):
     """Return the function: PyTorch runs eagerly.
 
@@ -137,6 +149,16 @@ def compile_function(function, variables):
             return function(*arguments)
 
     return without_gradients
+
+
+def compile_per_example(function, variables):
+    """Return the function, as `compile_function`: there is one device.
+
+    Args:
+        function: function of tensors with one row per example, or scalars.
+        variables: all variables it reads.
+    """
+    return compile_function(function, variables)
 
 
 def convolve(images, kernel, bias, strides, padding, dilation):

@@ -67,10 +67,29 @@ class EvaluationBatches(keras.utils.PyDataset):
             Pair of float32 images `(batch, height, width, channels)` in
             [0, 1] and int32 labels `(batch,)`.
         """
-        return self._made(self._make, None, index)
+        return self.rows(index, _all_rows)
 
-    def _make(self, index):
-        chosen = self._positions(index)
+    def num_rows(self, index):
+        """Return the number of examples of a batch.
+
+        Args:
+            index: number of the batch.
+        """
+        return len(self._positions(index))
+
+    def rows(self, index, pick):
+        """Return some rows of a batch; only their images are prepared.
+
+        Args:
+            index: number of the batch, 0 .. len(self) - 1.
+            pick: function from the number of rows of a batch to the numbers
+                of those that are wanted; one and the same for all batches.
+        """
+        make = functools.partial(self._make, pick)
+        return self._made(make, pick, index)
+
+    def _make(self, pick, index):
+        chosen = self._picked(pick, index)
         images = to_unit_range(self.split.images[chosen])
         return images, self.split.labels[chosen]
 
@@ -84,7 +103,12 @@ class EvaluationBatches(keras.utils.PyDataset):
 
     def _positions(self, index):
         start = index * self.batch_size
-        return slice(start, start + self.batch_size)
+        stop = min(start + self.batch_size, len(self.split))
+        return np.arange(start, stop)
+
+    def _picked(self, pick, index):
+        positions = self._positions(index)
+        return positions[pick(len(positions))]
 
 
 class TrainingBatches(EvaluationBatches):
@@ -171,18 +195,18 @@ class TrainingBatches(EvaluationBatches):
         # for batches from another thread.
         self._epoch_and_order = epoch, self._shuffled(epoch)
 
-    def __getitem__(self, index):
-        """Return one batch of the current epoch, as in `EvaluationBatches`."""
+    def rows(self, index, pick):
+        """Return rows of a batch of the current epoch, changed as asked."""
         start = time.monotonic()
         epoch, order = self._epoch_and_order
-        make = functools.partial(self._make_of_epoch, epoch, order)
-        batch = self._made(make, epoch, index)
+        make = functools.partial(self._make_of_epoch, epoch, order, pick)
+        batch = self._made(make, (epoch, pick), index)
         self._last_batch_seen |= index == len(self) - 1
         self.seconds += time.monotonic() - start
         return batch
 
-    def _make_of_epoch(self, epoch, order, index):
-        chosen = order[self._positions(index)]
+    def _make_of_epoch(self, epoch, order, pick, index):
+        chosen = order[self._picked(pick, index)]
         images = self._augmented(chosen, self.split.indices[chosen], epoch)
         labels = self.split.labels[chosen]
         if self.with_index:
@@ -252,6 +276,14 @@ class RemainingBatches(keras.utils.PyDataset):
         """Return one batch."""
         return self._batches[self._first + index]
 
+    def num_rows(self, index):
+        """See `EvaluationBatches.num_rows`."""
+        return self._batches.num_rows(self._first + index)
+
+    def rows(self, index, pick):
+        """See `EvaluationBatches.rows`."""
+        return self._batches.rows(self._first + index, pick)
+
 
 class SetEpoch(keras.callbacks.Callback):
     """Tell `TrainingBatches` at the start of each epoch which one it is.
@@ -269,6 +301,10 @@ class SetEpoch(keras.callbacks.Callback):
         """Pass the epoch on; called by Keras."""
         del logs
         self.batches.set_epoch(epoch)
+
+
+def _all_rows(size):
+    return slice(0, size)
 
 
 def crop_flip(images, indices, seed, epoch):

@@ -19,7 +19,8 @@ def split_labels(y):
     """Return labels and positions in the data set.
 
     Args:
-        y: labels, or `{"label": labels, "index": positions}`.
+        y: labels, or `{"label": labels, "index": positions}`; "filling" is
+            what `data.sharing` adds.
 
     Returns:
         Tuple of labels and positions, `None` where there are none.
@@ -29,7 +30,7 @@ def split_labels(y):
     """
     if not isinstance(y, dict):
         return y, None
-    if "label" not in y or {*y} - {"label", "index"}:
+    if "label" not in y or {*y} - {"label", "index", "filling"}:
         raise ValueError(
             'Labels given as a dict need the keys "label" and "index" (the '
             f"position of the example in the data set), received {sorted(y)}."

@@ -192,7 +192,7 @@ class Evaluator:
             logits = ops.stack(predict(ops.convert_to_tensor(images)), axis=1)
             return {"probabilities": ops.softmax(logits, axis=-1)}
 
-        return backend.compile_function(step, self.model.variables)
+        return backend.compile_per_example(step, self.model.variables)
 
     @functools.cached_property
     def _scoring(self):
@@ -228,7 +228,7 @@ class Evaluator:
             logits = ops.stack(predict(images), axis=1)
             return {"result": summarise(images, logits, labels), **info}
 
-        return backend.compile_function(step, self.model.variables)
+        return backend.compile_per_example(step, self.model.variables)
 
 
 def _ranks(_, logits, labels):

@@ -141,7 +141,7 @@ def _compiled_step(student, teacher):
             *model.non_trainable_variables,
         )
     ]
-    return backend.compile_function(step, variables)
+    return backend.compile_per_example(step, variables)
 
 
 def _compare(student, teacher):

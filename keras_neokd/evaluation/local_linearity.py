@@ -120,7 +120,7 @@ def _compiled_step(model, search, seed):
             "deviations": ops.stack([each[1] for each in found], axis=1),
         }
 
-    return backend.compile_function(step, model.variables)
+    return backend.compile_per_example(step, model.variables)
 
 
 def _search_exit(predict, exit_, images, labels, search, keys):

@@ -210,7 +210,7 @@ class CompiledSearch:
             problem = Problem(predict.frozen(), objective, *arrays)
             return function(problem, *more)
 
-        return backend.compile_function(compiled, self.model.variables)
+        return backend.compile_per_example(compiled, self.model.variables)
 
 
 def _judged(problem, candidates):

@@ -222,7 +222,7 @@ def _largest_gradients(model, images, labels, exit_):
         )
         return ops.max(ops.abs(gradient), axis=(1, 2, 3))
 
-    compiled = backend.compile_function(largest, model.variables)
+    compiled = backend.compile_per_example(largest, model.variables)
     return ops.convert_to_numpy(compiled(images, labels))
 
 

@@ -1,6 +1,5 @@
 """Configs become the objects that they name."""
 
-import keras
 import pytest
 
 from apps import building
@@ -51,7 +50,6 @@ def test_the_optimizer_gets_the_settings_of_the_config():
         ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
         ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
         ("train", {"validation": "all"}, r"train\.validation.*all.*clean"),
-        ("train", {"distribution": "x"}, r"train\.distribution.*mirrored"),
         ("train", {"epochs": 0}, r"train\.epochs.*>= 1, received 0"),
         ("optimizer", {"learning_rate": -1.0}, r"learning_rate.*> 0.*-1"),
         ("optimizer", {"decay_factor": 0.0}, r"decay_factor.*> 0.*0"),
@@ -63,7 +61,6 @@ def test_an_impossible_setting_is_refused(section, changes, message):
     config = mnist.get_config()
     config[section].update(changes)
     with pytest.raises(ValueError, match=message):
-        building.distribution_scope(config)
         model = building.build_model(config)
         building.compile_arguments(config, model.num_exits)
 
@@ -138,13 +135,3 @@ def test_a_method_that_keeps_something_per_example_gets_their_number():
     config = mnist.get_config("teat")
     method = building.compile_arguments(config, 3, 500)["method"]
     assert method.num_examples == 500
-
-
-@pytest.mark.skipif(
-    keras.config.backend() == "tensorflow", reason="what the others refuse"
-)
-def test_mirrored_training_needs_tensorflow():
-    config = digits.get_config()
-    config.train.distribution = "mirrored"
-    with pytest.raises(ValueError, match="needs the TensorFlow backend"):
-        building.distribution_scope(config)

@@ -225,12 +225,3 @@ def test_missing_data_leave_no_folder_behind(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         training.train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(
-    keras.config.backend() != "tensorflow", reason="a TensorFlow strategy"
-)
-def test_mirrored_training_runs(tmp_path):
-    config = tiny_config()
-    config.train.update({"distribution": "mirrored", "epochs": 1})
-    assert training.train(config, tmp_path).is_finished

@@ -33,7 +33,7 @@ def _always_saved(monkeypatch):
 def _not_compiled(monkeypatch):
     """These tests search often, and each search would compile anew."""
     monkeypatch.setattr(
-        searching.backend, "compile_function", lambda function, _: function
+        searching.backend, "compile_per_example", lambda function, _: function
     )
 
 

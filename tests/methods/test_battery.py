@@ -249,13 +249,13 @@ def test_training_leaves_the_teacher_as_it_was(name):
     keras.config.backend() != "tensorflow", reason="needs tf.distribute"
 )
 def test_two_replicas_equal_one_device(name):
-    from apps import building
+    from apps import distributing
 
     images, labels = tiny.data(
         13, shape=tiny_network.IMAGE_SHAPE, num_classes=tiny_network.NUM_CLASSES
     )
     results = []
-    strategy = building.mirrored_strategy()
+    strategy = distributing.mirrored_strategy()
     assert strategy.num_replicas_in_sync == 2
     for under in (False, True):
         results.append(

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from apps import building
+from apps import distributing
 from keras_neokd import attacks
 from keras_neokd import randomness
 from tests.training import tiny
@@ -26,7 +26,7 @@ IMAGES[:, 0, 0, 0] = np.arange(13) / 16
 @pytest.fixture(scope="module")
 def strategy():
     # The apps' own: TensorFlow bears one strategy in a process.
-    return building.mirrored_strategy()
+    return distributing.mirrored_strategy()
 
 
 class RecordingPGD(attacks.PGD):
@@ -167,6 +167,19 @@ def test_training_norms_under_a_strategy_stays_finite(strategy):
     assert np.isfinite(list(history.values())).all()
     assert all(np.isfinite(each).all() for each in weights)
     assert sorted(index for index, _, _ in record) == list(range(13))
+
+
+def test_synchronized_batch_norm_is_that_of_the_global_batch(strategy):
+    def build():
+        model = tiny.conv_model()
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+        return model
+
+    (one, weights, _), (two, others, _) = both(strategy, build)
+    tiny.assert_equal_logs(one, two, tolerance=1e-4)
+    tiny.assert_equal_states(weights, others, tolerance=1e-4)
 
 
 def test_xla_under_a_strategy_is_refused(strategy):

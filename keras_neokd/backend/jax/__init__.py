@@ -1,5 +1,6 @@
 """JAX: stateless steps, the whole of each compiled by Keras' trainer."""
 
+import functools
 import itertools
 import operator
 
@@ -8,6 +9,8 @@ import keras
 
 from keras_neokd import randomness
 from keras_neokd.backend.jax import cpu_convolution
+from keras_neokd.backend.jax import devices
+from keras_neokd.backend.jax.devices import gather_processes as gather_processes
 
 
 def value_and_input_gradient(function, x):
@@ -108,8 +111,31 @@ def compile_function(function, variables):
         function: function of tensors.
         variables: all variables it reads; it must not change any.
     """
+    return _compile(function, variables)
 
-    @jax.jit
+
+def compile_per_example(function, variables):
+    """Compile a function of examples; devices share each batch.
+
+    Args:
+        function: function of tensors with one row per example, or scalars;
+            returns tensors with one row per example, none of which depends
+            on other examples.
+        variables: all variables it reads; it must not change any.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return _compile(function, variables)
+    sharded, whole = devices.layouts(distribution)
+    function = devices.sharing_rows(
+        function, distribution.device_mesh.devices.size, sharded
+    )
+    # Whole results, so that every process can read them.
+    return _compile(function, variables, out_shardings=whole)
+
+
+def _compile(function, variables, **options):
+    @functools.partial(jax.jit, **options)
     def stateless(values, *arguments):
         with _scope(variables, values):
             return function(*arguments)

@@ -1,0 +1,129 @@
+"""Processes that train together: which one this is, and what all agree on.
+
+Each feeds its own part of every batch, all hold the same weights, and only the
+first one writes files.
+"""
+
+import contextlib
+import zlib
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_neokd import backend
+
+
+def num_processes():
+    """Return how many processes train together."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else distribution.num_processes
+
+
+def is_first():
+    """Return whether this is the process that writes files."""
+    distribution = keras.distribution.distribution()
+    return distribution is None or distribution.data_shard_id == 0
+
+
+def first_alone(function):
+    """Call a function on the first process, and then on the others.
+
+    Args:
+        function: function without arguments; returns the same on all.
+    """
+    result = function() if is_first() else None
+    Wishes.any_now(False)  # The others wait.
+    return result if is_first() else function()
+
+
+@contextlib.contextmanager
+def alone():
+    """Let this process do what the others do not.
+
+    To save a model, Keras makes variables, and waits for all processes where
+    there is a distribution.
+    """
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+def agree(facts, remedy):
+    """Raise if processes were started differently, or do not see the same.
+
+    All processes have to call it at the same place.
+
+    Args:
+        facts: dict of plain values that have to be the same everywhere.
+        remedy: what to do, for the message.
+
+    Raises:
+        ValueError: if they differ; on all processes.
+    """
+    if num_processes() == 1:
+        return
+    names = sorted(facts)
+    # Lists of other lengths could not even be compared.
+    _compare({"the settings that there are": names}, remedy)
+    _compare({name: facts[name] for name in names}, remedy)
+
+
+def _compare(facts, remedy):
+    hashes = [zlib.crc32(repr(each).encode()) for each in facts.values()]
+    there = ops.convert_to_numpy(
+        backend.gather_processes(np.array(hashes, "uint32").view("int32"))
+    )
+    different = (there != there[0]).any(axis=0)
+    if different.any():
+        lines = [
+            f"  {name}, here {value!r}"
+            for (name, value), differs in zip(
+                facts.items(), different, strict=True
+            )
+            if differs
+        ]
+        raise ValueError(
+            f"Worker disagreement: the {len(there)} processes of this job "
+            "differ in\n" + "\n".join(lines) + f"\n{remedy}"
+        )
+
+
+class Wishes:
+    """What any process wishes, known to all of them at the same step.
+
+    With several processes the answer comes one call later: the devices need
+    not wait for it.
+    """
+
+    def __init__(self):
+        self._asked = None
+
+    def any(self, *wishes):
+        """Return a bool per wish: does any process have it?
+
+        Args:
+            *wishes: those of this process, truth values.
+        """
+        asked, self._asked = self._asked, _asked(wishes)
+        if num_processes() == 1:
+            asked = self._asked
+        if asked is None:
+            return np.zeros(len(wishes), "bool")
+        return _answer(asked)
+
+    @staticmethod
+    def any_now(*wishes):
+        """Return the same, and wait for it."""
+        return _answer(_asked(wishes))
+
+
+def _asked(wishes):
+    return backend.gather_processes(np.array([*map(bool, wishes)], "int32"))
+
+
+def _answer(asked):
+    return ops.convert_to_numpy(asked).any(axis=0)

@@ -1,0 +1,72 @@
+"""Several devices and processes of a `keras.distribution`."""
+
+import functools
+
+import jax
+import keras
+
+
+def gather_processes(values):
+    """Return what every process of a `keras.distribution` gives.
+
+    All processes have to call it at the same place.
+
+    Args:
+        values: int32 array `(n,)` of this process.
+
+    Returns:
+        Tensor `(processes, n)`. The device may still be at work on it.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.num_processes == 1:
+        return values[None]
+    sharded, whole = layouts(distribution)
+    devices = distribution.device_mesh.devices.size
+    own = devices // distribution.num_processes
+    rows = jax.make_array_from_process_local_data(
+        sharded, values[None].repeat(own, axis=0), (devices, *values.shape)
+    )
+    return _every(rows, own, whole)
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _every(rows, step, sharding):
+    return jax.lax.with_sharding_constraint(rows[::step], sharding)
+
+
+def layouts(distribution):
+    """Return how JAX is to shard rows, and to copy an array to all devices."""
+    mesh = distribution.device_mesh
+    return (
+        distribution.get_data_layout((None,)).backend_layout,
+        keras.distribution.TensorLayout((), mesh).backend_layout,
+    )
+
+
+def sharing_rows(function, devices, sharding):
+    """Return a function whose rows are computed by several devices.
+
+    Args:
+        function: function of tensors with one row per example, or scalars.
+        devices: their number.
+        sharding: how JAX is to shard rows.
+    """
+
+    def shared(*arguments):
+        count = max(
+            len(each) for each in jax.tree.leaves(arguments) if each.ndim
+        )
+        # JAX shards what it can divide: the last row fills up.
+        rows = jax.numpy.minimum(
+            jax.numpy.arange(-(-count // devices) * devices), count - 1
+        )
+
+        def shard(x):
+            if not x.ndim:
+                return x
+            return jax.lax.with_sharding_constraint(x[rows], sharding)
+
+        outputs = function(*jax.tree.map(shard, arguments))
+        return jax.tree.map(lambda x: x[:count], outputs)
+
+    return shared

@@ -1,0 +1,143 @@
+"""What each process feeds to its devices, under a `keras.distribution`.
+
+    batches = share(batches)    # in `fit` and `evaluate`
+
+JAX shards a batch over devices only where it can be divided by their number,
+and every process gives the rows of its own devices. So the last rows of a
+batch that cannot be divided are repeated, and the step, which is compiled for
+the global batch, cuts them off again: every example counts once, and batch
+norm, losses and random numbers are those of one device.
+"""
+
+import keras
+import numpy as np
+
+from keras_neokd.data.checks import split_labels
+
+
+def share(x, batch_size=None, shuffled=False):
+    """Return what this process is to feed.
+
+    Args:
+        x: array of images or a stream of batches, as `fit` takes them.
+        batch_size: examples per batch where `x` is an array; `None` is
+            Keras' default of 32, `"all"` one batch of all.
+        shuffled: whether Keras is to shuffle the batches.
+
+    Returns:
+        `x`, or if it is a `keras.utils.PyDataset` and there is a
+        distribution, one that yields the share of this process.
+
+    Raises:
+        ValueError: if `x` is something else, and there are several processes
+            or an array cannot be divided by the number of devices; or if
+            several processes were to shuffle apart.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or x is None:
+        return x
+    if shuffled and distribution.num_processes > 1:
+        raise ValueError(
+            "Each process would draw another order of the batches: give "
+            "shuffle=False, and batches that shuffle by themselves, such as "
+            "keras_neokd.data.TrainingBatches."
+        )
+    if isinstance(x, keras.utils.PyDataset):
+        return _Share(x, distribution)
+    devices = distribution.device_mesh.devices.size
+    if distribution.num_processes > 1:
+        raise ValueError(
+            f"Each of {distribution.num_processes} processes has to feed its "
+            "own part of every batch, which needs batches as a "
+            "keras.utils.PyDataset, such as keras_neokd.data.TrainingBatches; "
+            f"received {type(x).__name__}."
+        )
+    sizes = _batch_sizes(x, 32 if batch_size is None else batch_size)
+    if any(size % devices for size in sizes):
+        raise ValueError(
+            f"Batches of {' and '.join(map(str, sizes))} examples cannot be "
+            f"divided among {devices} devices. Give batches as a "
+            "keras.utils.PyDataset, such as keras_neokd.data.TrainingBatches, "
+            "which may be of any size."
+        )
+    return x
+
+
+def num_filling(labels):
+    """Return how many rows at the end of a global batch only fill it up.
+
+    Args:
+        labels: labels of a batch, in whatever form.
+    """
+    if not isinstance(labels, dict) or "filling" not in labels:
+        return 0
+    return labels["filling"].shape[1] - 1
+
+
+def _batch_sizes(x, batch_size):
+    if not hasattr(x, "shape"):  # A stream: JAX refuses what is uneven.
+        return []
+    if batch_size == "all":
+        return [len(x)]
+    whole, rest = divmod(len(x), batch_size)
+    return [batch_size] * bool(whole) + [rest] * bool(rest)
+
+
+class _Share(keras.utils.PyDataset):
+    """The rows of this process, equally many on all devices.
+
+    Labels are `{"label": ..., "filling": ...}`, the second an array of one
+    column more than there are rows that only fill up: a compiled step has to
+    know their number before it sees values.
+    """
+
+    def __init__(self, batches, distribution):
+        super().__init__(
+            workers=batches.workers,
+            use_multiprocessing=batches.use_multiprocessing,
+            max_queue_size=batches.max_queue_size,
+        )
+        self._batches = batches
+        self._devices = distribution.device_mesh.devices.size
+        self._processes = distribution.num_processes
+        self._process = distribution.data_shard_id
+
+    @property
+    def num_batches(self):
+        return self._batches.num_batches
+
+    def on_epoch_begin(self):
+        self._batches.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self._batches.on_epoch_end()
+
+    def __getitem__(self, index):
+        if hasattr(self._batches, "rows"):
+            size = self._batches.num_rows(index)
+            batch = self._batches.rows(index, self._own)
+        else:
+            whole = self._batches[index]
+            size = len(keras.tree.flatten(whole)[0])
+            chosen = self._own(size)
+            batch = keras.tree.map_structure(lambda x: x[chosen], whole)
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        labels, example = split_labels(labels)
+        filling = self._total(size) - size
+        parts = {
+            "label": labels,
+            "index": example,
+            "filling": np.zeros((len(labels), 1 + filling), "bool"),
+        }
+        parts = {name: each for name, each in parts.items() if each is not None}
+        return keras.utils.pack_x_y_sample_weight(images, parts, weights)
+
+    def _total(self, size):
+        """Return the number of rows with those that fill up."""
+        return -(-size // self._devices) * self._devices
+
+    def _own(self, size):
+        """Return the rows of this process."""
+        own = self._total(size) // self._processes
+        first = self._process * own
+        return np.minimum(np.arange(first, first + own), size - 1)
