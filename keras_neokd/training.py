@@ -21,6 +21,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import checks
+from keras_neokd import crafting
 from keras_neokd import logs
 from keras_neokd import methods
 from keras_neokd import randomness
@@ -29,6 +30,7 @@ from keras_neokd.loops import CheckedLoops
 from keras_neokd.method_state import MethodState
 from keras_neokd.method_state import make_variable
 from keras_neokd.training_checks import check_attack
+from keras_neokd.training_checks import check_crafting
 from keras_neokd.training_checks import check_present
 from keras_neokd.training_checks import check_term
 
@@ -54,6 +56,27 @@ class Batch(typing.NamedTuple):
     step: methods.Step
     keys: typing.Any
     global_size: typing.Any
+
+    def take(self, rows, images):
+        """Return some examples of the batch.
+
+        Args:
+            rows: int32 `(size,)`.
+            images: their images.
+        """
+
+        def some(values):
+            return None if values is None else ops.take(values, rows, axis=0)
+
+        return self._replace(
+            images=images,
+            labels=some(self.labels),
+            weights=some(self.weights),
+            step=self.step._replace(
+                index=some(self.step.index), example=some(self.step.example)
+            ),
+            keys=some(self.keys),
+        )
 
 
 class Result(typing.NamedTuple):
@@ -86,6 +109,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         metrics=None,
         validation_attack=None,
         attack_training_mode=False,
+        crafting_batch_size=None,
         seed=0,
         run_eagerly=False,
         steps_per_execution=1,
@@ -112,6 +136,12 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 weights or running statistics while crafting; in training
                 mode one dropout mask serves all steps of an attack, on
                 PyTorch each step draws its own.
+            crafting_batch_size: craft the images of a batch in slices of at
+                most so many, one after the other, so that the attack needs
+                less memory; `MaxAverage` makes one candidate per exit of
+                each. The images are those of the whole batch, so it is not
+                for `attack_training_mode`, where examples see each other.
+                Per replica. Defaults to `None`: all at once.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly: as in `keras.Model.compile`.
@@ -133,6 +163,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             validation_attack = attacks.get(validation_attack)
             validation_attack.validate(self.num_exits)
         self._check_jit_compile(jit_compile)
+        check_crafting(crafting_batch_size, attack_training_mode)
         # Everything that can be refused comes before the first change.
         setup = {
             "seed": randomness.check_seed(seed),
@@ -161,6 +192,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             attack=attack,
             validation_attack=validation_attack,
             attack_training_mode=bool(attack_training_mode),
+            crafting_batch_size=crafting_batch_size,
             uses_attack=uses_attack,
             compiled_in=[],
             epoch=make_variable(np.int32(0), "epoch"),
@@ -173,6 +205,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 "metrics": metrics,
                 "validation_attack": validation_attack,
                 "attack_training_mode": attack_training_mode,
+                "crafting_batch_size": crafting_batch_size,
                 "seed": seed,
                 "run_eagerly": run_eagerly,
                 "steps_per_execution": steps_per_execution,
@@ -305,13 +338,34 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         return step, randomness.bits(step.seed, _TEST_STREAM, index)
 
     def _craft_for_training(self, batch):
-        if not self._setup.uses_attack:
+        setup = self._setup
+        if not setup.uses_attack:
             return None, {}
-        predict = self.exit_logits(training=self._setup.attack_training_mode)
-        attack = self._setup.method.training_attack(
-            self._setup.attack, self._context(batch, predict)
+        predict = self.exit_logits(training=setup.attack_training_mode).frozen()
+        setup.method.begin_step(self._context(batch, predict))
+        return self._craft(
+            batch,
+            predict,
+            setup.attack,
+            lambda part: setup.method.training_attack(
+                setup.attack, self._context(part, predict)
+            ),
         )
-        return attack.generate(predict, batch.images, batch.labels, batch.keys)
+
+    def _craft(self, batch, predict, attack, aimed=None):
+        """Attack a batch; `aimed` gives the attack of a part of it."""
+
+        def craft(images, rows):
+            part = batch if rows is None else batch.take(rows, images)
+            used = attack if aimed is None else aimed(part)
+            return used.generate(predict, part.images, part.labels, part.keys)
+
+        return crafting.in_slices(
+            craft,
+            batch.images,
+            self._setup.crafting_batch_size,
+            attack.logged(self.num_exits),
+        )
 
     def _context(self, batch, predict, **seen):
         return methods.Context(
@@ -391,8 +445,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         clean, penalties = self._forward(batch.images, training=False)
         attack, attacked, info = self._setup.validation_attack, None, {}
         if attack is not None:
-            adversarial, info = attack.generate(
-                self.exit_logits(), batch.images, batch.labels, batch.keys
+            adversarial, info = self._craft(
+                batch, self.exit_logits().frozen(), attack
             )
             attacked, more = self._forward(adversarial, training=False)
             penalties += more

@@ -1,6 +1,7 @@
 """Checks of what `compile` is given and what methods return."""
 
 from keras_neokd import attacks
+from keras_neokd import checks
 
 _EXAMPLES = {
     "optimizer": "keras.optimizers.SGD(0.1, momentum=0.9)",
@@ -64,3 +65,26 @@ def check_attack(attack, method, num_exits):
             f"received {attack!r}."
         )
     return attack
+
+
+def check_crafting(crafting_batch_size, attack_training_mode):
+    """Raise an error if a batch cannot be crafted in such slices.
+
+    Args:
+        crafting_batch_size: argument of `compile`.
+        attack_training_mode: argument of `compile`.
+
+    Raises:
+        TypeError, ValueError: if it is no integer >= 1, or crafting is in
+            training mode.
+    """
+    if crafting_batch_size is None:
+        return
+    checks.integer("crafting_batch_size", crafting_batch_size, minimum=1)
+    if attack_training_mode:
+        raise ValueError(
+            "In training mode the images of a batch share statistics and "
+            "draws, so a slice of it would give others: received "
+            f"crafting_batch_size={crafting_batch_size} with "
+            "attack_training_mode=True. Leave one of them out."
+        )
