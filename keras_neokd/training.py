@@ -24,6 +24,7 @@ from keras_neokd import checks
 from keras_neokd import crafting
 from keras_neokd import logs
 from keras_neokd import methods
+from keras_neokd import precision
 from keras_neokd import randomness
 from keras_neokd.data.checks import split_labels
 from keras_neokd.loops import CheckedLoops
@@ -32,6 +33,7 @@ from keras_neokd.method_state import make_variable
 from keras_neokd.training_checks import check_attack
 from keras_neokd.training_checks import check_crafting
 from keras_neokd.training_checks import check_present
+from keras_neokd.training_checks import check_replicas
 from keras_neokd.training_checks import check_term
 
 # Keep the random numbers of attacks in training and testing apart.
@@ -118,7 +120,11 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         """Configure training.
 
         Args:
-            optimizer: a Keras optimizer or its name.
+            optimizer: a Keras optimizer or its name. One with
+                `gradient_accumulation_steps` moves the weights once in so
+                many batches, by the mean of their gradients. Where layers
+                compute in float16 it is wrapped in a
+                `keras.optimizers.LossScaleOptimizer`.
             method: a `keras_neokd.methods.Method`, or its name for the
                 paper's settings, see `methods.get`.
             attack: a `keras_neokd.attacks.Attack` that makes the training
@@ -162,7 +168,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         if validation_attack is not None:
             validation_attack = attacks.get(validation_attack)
             validation_attack.validate(self.num_exits)
-        self._check_jit_compile(jit_compile)
+        optimizer = keras.optimizers.get(optimizer)
+        check_replicas(self, optimizer, jit_compile)
         check_crafting(crafting_batch_size, attack_training_mode)
         # Everything that can be refused comes before the first change.
         setup = {
@@ -180,7 +187,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             },
         }
         super().compile(
-            optimizer=optimizer,
+            optimizer=precision.loss_scaled(self, optimizer),
+            auto_scale_loss=False,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
@@ -212,16 +220,6 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 "jit_compile": jit_compile,
             },
         )
-
-    def _check_jit_compile(self, jit_compile):
-        strategy = getattr(self, "distribute_strategy", None)
-        replicas = getattr(strategy, "num_replicas_in_sync", 1)
-        if jit_compile is True and replicas > 1:
-            raise ValueError(
-                "jit_compile=True does not work under a tf.distribute "
-                f"strategy with {replicas} replicas; use "
-                'jit_compile="auto".'
-            )
 
     def get_compile_config(self):
         """Return the arguments of `compile` as plain values."""
