@@ -233,7 +233,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
     def compile_from_config(self, config):
         """Compile with the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
     @property

@@ -106,8 +106,7 @@ def check_replicas(model, optimizer, jit_compile):
     where = f"under a tf.distribute strategy with {replicas} replicas"
     if jit_compile is True:
         raise ValueError(
-            f"jit_compile=True does not work {where}; use "
-            'jit_compile="auto".'
+            f'jit_compile=True does not work {where}; use jit_compile="auto".'
         )
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if inner.gradient_accumulation_steps:
