@@ -65,6 +65,14 @@ def test_slices_give_the_images_of_the_whole_batch(model, at_once, largest):
     np.testing.assert_array_equal(found["selected_share"].sum(axis=1), 1)
 
 
+def test_what_an_attack_logs_stays_with_its_image(model):
+    attack = tiny.NoiseImages()  # Logs a number that is each image's own.
+    expected = craft(model, attack, None)
+    found = craft(model, attack, 4)
+    assert len(np.unique(expected["noise"])) == len(IMAGES)
+    np.testing.assert_array_equal(found["noise"], expected["noise"])
+
+
 def test_no_slice_is_larger_than_asked_for(model):
     sizes = []
     craft(
