@@ -139,7 +139,7 @@ def test_attacks_find_in_float16_what_they_find_in_float32(attack):
 def trained(dtype, epochs=3, **arguments):
     model = tiny.compiled(
         dense_model(dtype),
-        attack=attacks.MaxAverage(tiny.pgd()),
+        method="adversarial_training",
         validation_attack=tiny.pgd(),
         **arguments,
     )
@@ -192,7 +192,9 @@ def test_a_loss_that_is_scaled_already_is_not_scaled_again():
 
 def test_a_step_that_overflows_changes_no_weight_and_is_made_again():
     model = tiny.compiled(
-        dense_model("mixed_float16"), attack=tiny.NoiseImages()
+        dense_model("mixed_float16"),
+        method="adversarial_training",
+        attack=tiny.NoiseImages(),
     )
     optimizer = model.optimizer
     optimizer.dynamic_scale.assign(2.0**127)
@@ -237,8 +239,8 @@ def test_a_checkpoint_holds_the_scale_and_goes_on(in_float16):
         np.testing.assert_array_equal(other[name], value, err_msg=name)
 
 
-def test_a_saved_model_goes_on_in_float16(tmp_path):
-    model, _ = trained("mixed_float16", epochs=1)
+def test_a_saved_model_goes_on_in_float16(in_float16, tmp_path):
+    model, _ = in_float16
     path = tmp_path / "model.keras"
     model.save(path)
     loaded = keras.saving.load_model(path)

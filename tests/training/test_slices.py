@@ -52,7 +52,7 @@ def at_once(model):
     return craft(model, MAX_AVERAGE, None)
 
 
-@pytest.mark.parametrize("largest", [1, 3, 4, 5, 9, 10, 11])
+@pytest.mark.parametrize("largest", [1, 4, 9, 11])
 def test_slices_give_the_images_of_the_whole_batch(model, at_once, largest):
     found = craft(model, MAX_AVERAGE, largest)
     assert set(found) == {"adversarial", "selected_share"}
@@ -131,7 +131,7 @@ def trained(crafting_batch_size, **arguments):
         tiny.dense_model(norm=True, dropout=0.5),
         **{
             "attack": MAX_AVERAGE,
-            "validation_attack": MAX_AVERAGE,
+            "validation_attack": tiny.pgd(),
             "crafting_batch_size": crafting_batch_size,
             **arguments,
         },
@@ -155,10 +155,10 @@ def trained(crafting_batch_size, **arguments):
     "method",
     [
         tiny.neo_kd(),
-        methods.TRADES(),
+        # An inner objective with tensors of the batch, and a state.
         methods.TEAT(10, num_epochs=2, variant="trades"),
     ],
-    ids=["neo_kd", "trades", "teat"],
+    ids=["neo_kd", "teat"],
 )
 def test_training_in_slices_is_the_same_training(method):
     history, state = trained(None, method=method)
