@@ -88,10 +88,10 @@ def compile_arguments(config, num_exits, num_examples=None):
             momentum=config.optimizer.momentum,
             nesterov=config.optimizer.nesterov,
             coupled_weight_decay=config.optimizer.weight_decay,
-            # Keras refuses 1, which is what None means.
-            gradient_accumulation_steps=accumulated
-            if accumulated > 1
-            else None,
+            # Keras refuses 1, and writes it None.
+            gradient_accumulation_steps=None
+            if accumulated == 1
+            else accumulated,
         ),
         "method": build_method(config, num_exits, num_examples),
         "attack": attack,

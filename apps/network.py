@@ -20,9 +20,7 @@ _MODELS = {
         ("cifar10", "cifar100", "imagenet"),
     ),
 }
-
-
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def build_model(config):
@@ -49,7 +47,7 @@ def _computing_in(precision):
     """Give layers that are made in a `with` a precision."""
     earlier = keras.config.dtype_policy()
     keras.config.set_dtype_policy(
-        checks.choice("train.precision", precision, PRECISIONS)
+        checks.choice("train.precision", precision, _PRECISIONS)
     )
     try:
         yield

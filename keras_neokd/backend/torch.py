@@ -110,6 +110,8 @@ class _Rescaled(torch.autograd.Function):
         with torch.enable_grad():
             x = x.detach().requires_grad_(True)
             outputs = function(x)
+        if not all(each.requires_grad for each in outputs):
+            raise ValueError(_NO_GRADIENT)
         context.inside = x, outputs, factors
         return tuple(each.detach() for each in outputs)
 
