@@ -53,6 +53,8 @@ class ModelLogits(ExitLogits):
         """See `ExitLogits.frozen`."""
         network = None if self._training else self._model._frozen_network()
         if network is None:
+            if not (self._training and precision.uses_float16(self._model)):
+                return self
             function = self._for_images(self._forward)
             return ExitLogits(function, self.num_exits)
         with backend.frozen_state(self._variables()):

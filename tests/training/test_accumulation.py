@@ -52,7 +52,9 @@ def fit(model, batch_size, epochs=2, **arguments):
     ).history
 
 
-@pytest.mark.parametrize("name", ["torch_sgd", "adamw"])
+@pytest.mark.parametrize(
+    "name", ["torch_sgd", pytest.param("adamw", marks=pytest.mark.slow)]
+)
 def test_four_batches_of_two_move_weights_as_one_of_eight(name):
     whole, parts = compiled(None, name), compiled(4, name)
     expected, found = fit(whole, 8), fit(parts, 2)

@@ -24,7 +24,9 @@ class CountingPGD(attacks.PGD):
         return super().perturb(predict, images, labels, keys)
 
 
-@pytest.mark.parametrize("jit_compile", ["auto", True])
+@pytest.mark.parametrize(
+    "jit_compile", ["auto", pytest.param(True, marks=pytest.mark.slow)]
+)
 def test_later_epochs_and_fits_trace_nothing(jit_compile):
     trained, validated = CountingPGD(0.1, 0.05, 1), CountingPGD(0.1, 0.05, 1)
     model = tiny.compiled(

@@ -155,7 +155,7 @@ def trained(crafting_batch_size, **arguments):
 @pytest.mark.parametrize(
     "method",
     [
-        tiny.neo_kd(),
+        pytest.param(tiny.neo_kd(), marks=pytest.mark.slow),
         # An inner objective with tensors of the batch, and a state.
         methods.TEAT(10, num_epochs=2, variant="trades"),
     ],
