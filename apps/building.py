@@ -68,6 +68,11 @@ def compile_arguments(config, num_exits, num_examples=None):
     """
     attack = build_attack(config)
     _check_schedule(config)
+    accumulated = checks.integer(
+        "train.gradient_accumulation_steps",
+        config.train.gradient_accumulation_steps,
+        1,
+    )
     validation = checks.choice(
         "train.validation", config.train.validation, _VALIDATIONS
     )
@@ -77,11 +82,16 @@ def compile_arguments(config, num_exits, num_examples=None):
             momentum=config.optimizer.momentum,
             nesterov=config.optimizer.nesterov,
             coupled_weight_decay=config.optimizer.weight_decay,
+            # Keras refuses 1, and writes it None.
+            gradient_accumulation_steps=None
+            if accumulated == 1
+            else accumulated,
         ),
         "method": build_method(config, num_exits, num_examples),
         "attack": attack,
         "validation_attack": attack if validation == "attack" else None,
         "attack_training_mode": config.attack.training_mode,
+        "crafting_batch_size": config.train.crafting_batch_size,
         "seed": config.train.seed,
         "steps_per_execution": checks.integer(
             "train.steps_per_execution", config.train.steps_per_execution, 1

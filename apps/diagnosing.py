@@ -16,11 +16,13 @@ import sys
 import time
 from collections.abc import Callable
 
+from apps import building
 from apps import teachers
 from apps import workdir
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd.evaluation import precision
 from keras_neokd.evaluation import smoothing
 from keras_neokd.teacher import Teacher
 
@@ -214,6 +216,26 @@ def _plan_smoothing(config, model, images):
     return Diagnostic(settings, measure)
 
 
+def _plan_precision(config, model, images):
+    del images
+    precision.check_not_float32(model)
+    attack = building.build_attack(
+        config, "average", num_steps=config.evaluate.num_steps
+    )
+
+    def measure(model, images, labels):
+        result = evaluation.precision_agreement(
+            model, images, labels, attack, **_options(config, seed=True)
+        )
+        return {
+            "sign_agreement_with_float32": result.mean_sign_agreement(),
+            "accuracy_under_attack": result.accuracy(),
+            "accuracy_under_attack_in_float32": result.accuracy_in_float32(),
+        }, {}
+
+    return Diagnostic({"attack": repr(attack)}, measure)
+
+
 def _options(config, seed=False):
     options = {
         "batch_size": config.evaluate.batch_size,
@@ -226,4 +248,5 @@ _PLANS = {
     "local_linearity": _plan_local_linearity,
     "gradient_alignment": _plan_gradient_alignment,
     "smoothing": _plan_smoothing,
+    "precision": _plan_precision,
 }

@@ -1,5 +1,9 @@
 """The network of a config, with random weights or those of a file."""
 
+import contextlib
+
+import keras
+
 from apps import weights
 from keras_neokd import checks
 from keras_neokd import models
@@ -16,21 +20,42 @@ _MODELS = {
         ("cifar10", "cifar100", "imagenet"),
     ),
 }
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def build_model(config):
     """Return the model, with the weights of `model.weights` if there are any.
 
+    Its layers compute in `train.precision`, and go on doing so when the model
+    is saved and loaded.
+
     Args:
         config: a whole config.
 
     Raises:
-        ValueError: if model or constructor is unknown, an option does not
-            fit it, or the weights do not.
+        ValueError: if model, constructor or precision is unknown, an option
+            does not fit the model, or the weights do not.
         FileNotFoundError: if there is no such file of weights.
         ImportError: if the model needs a package that is not installed.
     """
-    section = config.model
+    with _computing_in(config.train.precision):
+        return _build(config.model)
+
+
+@contextlib.contextmanager
+def _computing_in(precision):
+    """Give layers that are made in a `with` a precision."""
+    earlier = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(
+        checks.choice("train.precision", precision, _PRECISIONS)
+    )
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(earlier)
+
+
+def _build(section):
     changes = _chosen(section.weights_of)
     if not section.weights:
         if changes:

@@ -237,6 +237,14 @@ def _train():
         "validation": "none",
         # Training steps per call of the compiled function.
         "steps_per_execution": 1,
+        # float32, mixed_bfloat16 or mixed_float16: what layers compute in.
+        # Weights, logits, losses and images stay in float32.
+        "precision": "float32",
+        # Batches whose gradients are averaged for one update; a batch is then
+        # a part of what the paper calls one.
+        "gradient_accumulation_steps": 1,
+        # Images attacked at once, to save memory; None: the whole batch.
+        "crafting_batch_size": config_dict.placeholder(int),
         # Seconds between two checkpoints within an epoch; one is written
         # after every epoch besides. The newest are kept, and the best by
         # validation robust accuracy.
@@ -337,7 +345,7 @@ def _evaluate():
             "batch_size": 64,
         },
         # What else to measure: local_linearity, gradient_alignment,
-        # smoothing; see docs/diagnostics.md.
+        # smoothing, precision; see docs/diagnostics.md.
         "diagnostics": (),
         # On at most so many of the images: each takes many passes.
         "diagnostics_examples": 500,

@@ -106,8 +106,8 @@ class Recorder:
         """Add a batch.
 
         Args:
-            batch: a `training.Batch`.
-            result: a `training.Result`.
+            batch: a `batch.Batch`.
+            result: a `batch.Result`.
             info: dict from the attack.
 
         Returns:

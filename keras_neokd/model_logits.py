@@ -1,6 +1,7 @@
 """A multi-exit model as an attack sees it."""
 
 from keras_neokd import backend
+from keras_neokd import precision
 from keras_neokd.attacks.attack import ExitLogits
 
 
@@ -13,8 +14,10 @@ class ModelLogits(ExitLogits):
     """
 
     def __init__(self, model, training):
-        super().__init__(self._in_scope(self._forward), model.num_exits)
         self._model, self._training = model, training
+        # In training mode weights may get a gradient, too.
+        scope = self._in_scope if training else self._for_images
+        super().__init__(scope(self._forward), model.num_exits)
 
     def _forward(self, images, exits):
         model = self._model._submodel(exits)
@@ -27,6 +30,19 @@ class ModelLogits(ExitLogits):
 
         return scoped
 
+    def _for_images(self, function):
+        """Return a function that only images get a gradient from."""
+        scoped = self._in_scope(function)
+        if not precision.uses_float16(self._model):
+            return scoped
+
+        def rescaled(images, exits, noise=None):
+            return precision.rescaled(
+                lambda x: scoped(x, exits, noise), together=self._training
+            )(images)
+
+        return rescaled
+
     def _variables(self):
         return [
             *self._model.trainable_variables,
@@ -37,7 +53,10 @@ class ModelLogits(ExitLogits):
         """See `ExitLogits.frozen`."""
         network = None if self._training else self._model._frozen_network()
         if network is None:
-            return self
+            if not (self._training and precision.uses_float16(self._model)):
+                return self
+            function = self._for_images(self._forward)
+            return ExitLogits(function, self.num_exits)
         with backend.frozen_state(self._variables()):
             forward = network.freeze()
         return _FrozenLogits(self, forward)
@@ -45,7 +64,7 @@ class ModelLogits(ExitLogits):
 
 class _FrozenLogits(ExitLogits):
     def __init__(self, logits, forward):
-        super().__init__(logits._in_scope(forward), logits.num_exits)
+        super().__init__(logits._for_images(forward), logits.num_exits)
         self._logits, self._forward = logits, forward
 
     def frozen(self):
@@ -55,4 +74,4 @@ class _FrozenLogits(ExitLogits):
         def forward(images, _):
             return (self._forward.staggered(images, exits),)
 
-        return ExitLogits(self._logits._in_scope(forward), 1)
+        return ExitLogits(self._logits._for_images(forward), 1)

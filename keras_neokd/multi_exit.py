@@ -148,20 +148,7 @@ class MultiExitModel(training.Trainer, keras.Model):
 
         Returns:
             A `ModelLogits`; it computes only the exits asked for.
-
-        Warns:
-            UserWarning: if layers compute in float16, where small gradients
-                round to zero and attacks look weaker than they are.
         """
-        if any(layer.compute_dtype == "float16" for layer in self.layers):
-            warnings.warn(
-                f"Layers of model {self.name!r} compute in float16, where "
-                "small input gradients round to zero: attacks stand still "
-                "and the model looks more robust than it is. Use float32 or "
-                "mixed_bfloat16.",
-                stacklevel=2,
-            )
-
         return ModelLogits(self, training)
 
     def head_kernels(self):

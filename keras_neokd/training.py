@@ -12,7 +12,6 @@
 """
 
 import types
-import typing
 
 import keras
 import numpy as np
@@ -21,59 +20,26 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import checks
+from keras_neokd import crafting
 from keras_neokd import logs
 from keras_neokd import methods
+from keras_neokd import precision
 from keras_neokd import randomness
+from keras_neokd.batch import Batch
+from keras_neokd.batch import Result
 from keras_neokd.data.checks import split_labels
 from keras_neokd.data.sharing import num_filling
 from keras_neokd.loops import CheckedLoops
 from keras_neokd.method_state import MethodState
 from keras_neokd.method_state import make_variable
 from keras_neokd.training_checks import check_attack
+from keras_neokd.training_checks import check_crafting
 from keras_neokd.training_checks import check_present
+from keras_neokd.training_checks import check_replicas
 from keras_neokd.training_checks import check_term
 
 # Keep the random numbers of attacks in training and testing apart.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
-
-
-class Batch(typing.NamedTuple):
-    """What a step knows of its examples.
-
-    Attributes:
-        images: `(batch, height, width, channels)`.
-        labels: integers `(batch,)`.
-        weights: sample weights `(batch,)`.
-        step: a `methods.Step`.
-        keys: int32 `(batch,)`, the randomness of each example's attack.
-        global_size: number of examples on all replicas.
-    """
-
-    images: typing.Any
-    labels: typing.Any
-    weights: typing.Any
-    step: methods.Step
-    keys: typing.Any
-    global_size: typing.Any
-
-
-class Result(typing.NamedTuple):
-    """What the objective returns.
-
-    Attributes:
-        loss: scalar to differentiate; sums to the global mean over replicas.
-        examples: loss of each example `(batch,)`, regularisers included.
-        terms: per term its values `(batch, exits)`, weighted by example
-            only; one that is no mean over examples repeats.
-        clean: logits `(batch, exits, classes)`.
-        adversarial: the same for the attacked images, or `None` without.
-    """
-
-    loss: typing.Any
-    examples: typing.Any
-    terms: dict
-    clean: typing.Any
-    adversarial: typing.Any
 
 
 class Trainer(CheckedLoops, MethodState, backend.TrainStep):
@@ -87,6 +53,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         metrics=None,
         validation_attack=None,
         attack_training_mode=False,
+        crafting_batch_size=None,
         seed=0,
         run_eagerly=False,
         steps_per_execution=1,
@@ -95,7 +62,11 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         """Configure training.
 
         Args:
-            optimizer: a Keras optimizer or its name.
+            optimizer: a Keras optimizer or its name. One with
+                `gradient_accumulation_steps` moves the weights once in so
+                many batches, by the mean of their gradients. Where layers
+                compute in float16 it is wrapped in a
+                `keras.optimizers.LossScaleOptimizer`.
             method: a `keras_neokd.methods.Method`, or its name for the
                 paper's settings, see `methods.get`.
             attack: a `keras_neokd.attacks.Attack` that makes the training
@@ -113,6 +84,12 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 weights or running statistics while crafting; in training
                 mode one dropout mask serves all steps of an attack, on
                 PyTorch each step draws its own.
+            crafting_batch_size: craft the images of a batch in slices of at
+                most so many, one after the other, so that the attack needs
+                less memory; `MaxAverage` makes one candidate per exit of
+                each. The images are those of the whole batch, so it is not
+                for `attack_training_mode`, where examples see each other.
+                Per replica. Defaults to `None`: all at once.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly: as in `keras.Model.compile`.
@@ -133,7 +110,9 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         if validation_attack is not None:
             validation_attack = attacks.get(validation_attack)
             validation_attack.validate(self.num_exits)
-        self._check_jit_compile(jit_compile)
+        optimizer = keras.optimizers.get(optimizer)
+        check_replicas(self, optimizer, jit_compile)
+        check_crafting(crafting_batch_size, attack_training_mode)
         # Everything that can be refused comes before the first change.
         setup = {
             "seed": randomness.check_seed(seed),
@@ -150,7 +129,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             },
         }
         super().compile(
-            optimizer=optimizer,
+            optimizer=precision.loss_scaled(self, optimizer),
+            auto_scale_loss=False,
             run_eagerly=run_eagerly,
             steps_per_execution=steps_per_execution,
             jit_compile=jit_compile,
@@ -162,6 +142,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             attack=attack,
             validation_attack=validation_attack,
             attack_training_mode=bool(attack_training_mode),
+            crafting_batch_size=crafting_batch_size,
             uses_attack=uses_attack,
             compiled_in=[],
             epoch=make_variable(np.int32(0), "epoch"),
@@ -174,22 +155,13 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 "metrics": metrics,
                 "validation_attack": validation_attack,
                 "attack_training_mode": attack_training_mode,
+                "crafting_batch_size": crafting_batch_size,
                 "seed": seed,
                 "run_eagerly": run_eagerly,
                 "steps_per_execution": steps_per_execution,
                 "jit_compile": jit_compile,
             },
         )
-
-    def _check_jit_compile(self, jit_compile):
-        strategy = getattr(self, "distribute_strategy", None)
-        replicas = getattr(strategy, "num_replicas_in_sync", 1)
-        if jit_compile is True and replicas > 1:
-            raise ValueError(
-                "jit_compile=True does not work under a tf.distribute "
-                f"strategy with {replicas} replicas; use "
-                'jit_compile="auto".'
-            )
 
     def get_compile_config(self):
         """Return the arguments of `compile` as plain values."""
@@ -203,7 +175,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
     def compile_from_config(self, config):
         """Compile with the result of `get_compile_config`."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
+        if self.built and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)
 
     @property
@@ -312,13 +284,34 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         return step, randomness.bits(step.seed, _TEST_STREAM, index)
 
     def _craft_for_training(self, batch):
-        if not self._setup.uses_attack:
+        setup = self._setup
+        if not setup.uses_attack:
             return None, {}
-        predict = self.exit_logits(training=self._setup.attack_training_mode)
-        attack = self._setup.method.training_attack(
-            self._setup.attack, self._context(batch, predict)
+        predict = self.exit_logits(training=setup.attack_training_mode).frozen()
+        setup.method.begin_step(self._context(batch, predict))
+        return self._craft(
+            batch,
+            predict,
+            setup.attack,
+            lambda part: setup.method.training_attack(
+                setup.attack, self._context(part, predict)
+            ),
         )
-        return attack.generate(predict, batch.images, batch.labels, batch.keys)
+
+    def _craft(self, batch, predict, attack, aimed=None):
+        """Attack a batch; `aimed` gives the attack of a part of it."""
+
+        def craft(images, rows):
+            part = batch if rows is None else batch.take(rows, images)
+            used = attack if aimed is None else aimed(part)
+            return used.generate(predict, part.images, part.labels, part.keys)
+
+        return crafting.in_slices(
+            craft,
+            batch.images,
+            self._setup.crafting_batch_size,
+            attack.logged(self.num_exits),
+        )
 
     def _context(self, batch, predict, **seen):
         return methods.Context(
@@ -398,8 +391,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         clean, penalties = self._forward(batch.images, training=False)
         attack, attacked, info = self._setup.validation_attack, None, {}
         if attack is not None:
-            adversarial, info = attack.generate(
-                self.exit_logits(), batch.images, batch.labels, batch.keys
+            adversarial, info = self._craft(
+                batch, self.exit_logits().frozen(), attack
             )
             attacked, more = self._forward(adversarial, training=False)
             penalties += more

@@ -1,6 +1,8 @@
 """Checks of what `compile` is given and what methods return."""
 
 from keras_neokd import attacks
+from keras_neokd import checks
+from keras_neokd import precision
 
 _EXAMPLES = {
     "optimizer": "keras.optimizers.SGD(0.1, momentum=0.9)",
@@ -64,3 +66,58 @@ def check_attack(attack, method, num_exits):
             f"received {attack!r}."
         )
     return attack
+
+
+def check_crafting(crafting_batch_size, attack_training_mode):
+    """Raise an error if a batch cannot be crafted in such slices.
+
+    Args:
+        crafting_batch_size: argument of `compile`.
+        attack_training_mode: argument of `compile`.
+
+    Raises:
+        TypeError, ValueError: if it is no integer >= 1, or crafting is in
+            training mode.
+    """
+    if crafting_batch_size is None:
+        return
+    checks.integer("crafting_batch_size", crafting_batch_size, minimum=1)
+    if attack_training_mode:
+        raise ValueError(
+            "In training mode the images of a batch share statistics and "
+            "draws, so a slice of it would give others: received "
+            f"crafting_batch_size={crafting_batch_size} with "
+            "attack_training_mode=True. Leave one of them out."
+        )
+
+
+def check_replicas(model, optimizer, jit_compile):
+    """Raise `ValueError` for what several replicas cannot do.
+
+    Args:
+        model: a `MultiExitModel`.
+        optimizer: a Keras optimizer.
+        jit_compile: argument of `compile`.
+    """
+    strategy = getattr(model, "distribute_strategy", None)
+    replicas = getattr(strategy, "num_replicas_in_sync", 1)
+    if replicas == 1:
+        return
+    where = f"under a tf.distribute strategy with {replicas} replicas"
+    if jit_compile is True:
+        raise ValueError(
+            f'jit_compile=True does not work {where}; use jit_compile="auto".'
+        )
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if inner.gradient_accumulation_steps:
+        raise ValueError(
+            f"gradient_accumulation_steps={inner.gradient_accumulation_steps} "
+            f"does not work {where}: Keras cannot add up gradients there. "
+            "Use larger batches with `crafting_batch_size`, or one device."
+        )
+    if precision.uses_float16(model):
+        raise ValueError(
+            f"Layers that compute in float16 do not train {where}: Keras "
+            "looks for gradients that overflow on one replica only. Use "
+            "mixed_bfloat16."
+        )

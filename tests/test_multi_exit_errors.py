@@ -130,13 +130,6 @@ def test_images_are_floats(dtype):
         build(lambda x: [dense()(layers.Rescaling(1.0)(x))] * 2, inputs)
 
 
-def test_attacks_through_float16_layers_are_warned_about():
-    half = layers.Dense(4, dtype="mixed_float16")
-    model = build(pair(dense(), lambda x: half(layers.Flatten()(x))))
-    with pytest.warns(UserWarning, match="in float16.*stand still"):
-        model.exit_logits()
-
-
 def test_a_softmax_model_does_not_convert():
     inputs, logits = inputs_and_logits()
     model = keras.Model(inputs, [layers.Softmax()(each) for each in logits])

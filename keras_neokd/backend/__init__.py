@@ -6,6 +6,8 @@ Each module offers the same names; adding a backend means adding one module.
 - `value_gradient_and_outputs(function, x)`: the same, with other outputs;
 - `differentiable_input_gradient(function, x)`: the same for losses that are
   made of it;
+- `call_with_factors(function, x, factors)`: a call whose gradient is computed
+  at another scale;
 - `frozen_state(variables, noise)`: scope in which a pass changes nothing;
 - `global_batch(local_size)`: place of this replica in the global batch;
 - `gather_replicas(x)`: rows of all replicas;
@@ -22,6 +24,7 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import TrainStep
+    from keras_neokd.backend.tensorflow import call_with_factors
     from keras_neokd.backend.tensorflow import compile_function
     from keras_neokd.backend.tensorflow import compile_per_example
     from keras_neokd.backend.tensorflow import convolve
@@ -35,6 +38,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import value_gradient_and_outputs
 elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import TrainStep
+    from keras_neokd.backend.jax import call_with_factors
     from keras_neokd.backend.jax import compile_function
     from keras_neokd.backend.jax import compile_per_example
     from keras_neokd.backend.jax import convolve
@@ -48,6 +52,7 @@ elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import value_gradient_and_outputs
 elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import TrainStep
+    from keras_neokd.backend.torch import call_with_factors
     from keras_neokd.backend.torch import compile_function
     from keras_neokd.backend.torch import compile_per_example
     from keras_neokd.backend.torch import convolve
@@ -67,6 +72,7 @@ else:
 
 __all__ = [
     "TrainStep",
+    "call_with_factors",
     "compile_function",
     "compile_per_example",
     "convolve",

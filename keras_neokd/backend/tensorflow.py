@@ -92,6 +92,47 @@ def differentiable_input_gradient(function, x):
     return gradient
 
 
+def call_with_factors(function, x, factors):
+    """Call a function whose gradient is computed at another scale.
+
+    Args:
+        function: maps `(batch, ...)` to a tuple of tensors `(batch, k)`.
+        x: tensor `(batch, ...)`; nothing else gets a gradient.
+        factors: function of the gradients of the outputs, a tuple; returns
+            `(batch,)`, what to multiply them with on the way back. The
+            gradient of `x` is divided by it again.
+
+    Returns:
+        The tuple.
+    """
+
+    @tf.custom_gradient
+    def call(x):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(x)
+            outputs = function(x)
+
+        def backward(*gradients, variables=()):
+            factor = factors(gradients)
+            gradient = tape.gradient(
+                outputs,
+                x,
+                [each * _as_column(factor, each) for each in gradients],
+            )
+            if gradient is None:
+                raise ValueError(_NO_GRADIENT)
+            gradient = gradient / _as_column(factor, gradient)
+            return gradient, [None] * len(variables)
+
+        return outputs, backward
+
+    return call(x)
+
+
+def _as_column(factor, x):
+    return tf.reshape(factor, (-1,) + (1,) * (x.shape.rank - 1))
+
+
 def frozen_state(variables, noise=None):
     """Return a scope that discards every change of variables.
 

@@ -86,6 +86,51 @@ def differentiable_input_gradient(function, x):
     return gradient
 
 
+def call_with_factors(function, x, factors):
+    """Call a function whose gradient is computed at another scale.
+
+    Args:
+        function: maps `(batch, ...)` to a tuple of tensors `(batch, k)`.
+        x: tensor `(batch, ...)`; nothing else gets a gradient.
+        factors: function of the gradients of the outputs, a tuple; returns
+            `(batch,)`, what to multiply them with on the way back. The
+            gradient of `x` is divided by it again.
+
+    Returns:
+        The tuple.
+    """
+    return _Rescaled.apply(x, function, factors)
+
+
+class _Rescaled(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x, function, factors):
+        if not context.needs_input_grad[0]:
+            return function(x)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            outputs = function(x)
+        if not all(each.requires_grad for each in outputs):
+            raise ValueError(_NO_GRADIENT)
+        context.inside = x, outputs, factors
+        return tuple(each.detach() for each in outputs)
+
+    @staticmethod
+    def backward(context, *gradients):
+        x, outputs, factors = context.inside
+        factor = factors(gradients)
+        (gradient,) = torch.autograd.grad(
+            outputs,
+            x,
+            [each * _as_column(factor, each) for each in gradients],
+        )
+        return gradient / _as_column(factor, gradient), None, None
+
+
+def _as_column(factor, x):
+    return factor.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
 def frozen_state(variables, noise=None):
     """Return a scope that discards every change of variables.
 

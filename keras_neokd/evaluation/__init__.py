@@ -13,6 +13,8 @@ from keras_neokd.evaluation.latency import exit_latency
 from keras_neokd.evaluation.latency import throughput
 from keras_neokd.evaluation.local_linearity import LocalLinearityResult
 from keras_neokd.evaluation.local_linearity import local_linearity
+from keras_neokd.evaluation.precision import PrecisionAgreementResult
+from keras_neokd.evaluation.precision import precision_agreement
 from keras_neokd.evaluation.predictions import exit_probabilities
 from keras_neokd.evaluation.searching import SearchResult
 from keras_neokd.evaluation.searching import search
@@ -30,6 +32,7 @@ __all__ = [
     "Evaluator",
     "GradientAlignmentResult",
     "LocalLinearityResult",
+    "PrecisionAgreementResult",
     "SearchResult",
     "SensitivityResult",
     "SmoothingResult",
@@ -42,6 +45,7 @@ __all__ = [
     "exit_probabilities",
     "gradient_alignment",
     "local_linearity",
+    "precision_agreement",
     "search",
     "sensitivity",
     "throughput",

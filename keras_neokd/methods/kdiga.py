@@ -18,6 +18,7 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd import checks
 from keras_neokd import losses
+from keras_neokd import precision
 from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
 from keras_neokd.attacks.uniform_noise import UniformNoise
@@ -246,6 +247,12 @@ class KDIGA(Method):
             _check_frozen(self.teacher, model)
         if self.exits not in ("average", "each"):
             select_exits(self.exits, model.num_exits)
+        if self.alignment_weight > 0 and precision.uses_float16(model):
+            raise ValueError(
+                "KDIGA differentiates input gradients, which round to zero "
+                f"in float16, and layers of {model.name!r} compute in it. "
+                "Build the model with mixed_bfloat16 or float32."
+            )
 
     def extra_term_names(self):
         """See `Method.extra_term_names`."""

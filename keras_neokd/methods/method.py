@@ -125,15 +125,23 @@ class Method(Configurable):
             terms.append(Term("adversarial", adversarial, on_adversarial))
         return terms + self.extra_terms(context)
 
+    def begin_step(self, context):
+        """Change what the method keeps; called once per step, before crafting.
+
+        Args:
+            context: a `Context` of the batch, without logits.
+        """
+
     def training_attack(self, attack, context, weight=1.0):
-        """Return the attack of this step; called once, before crafting.
+        """Return the attack of some examples of this step.
 
         A method with an inner objective of its own overrides this and
-        returns `attack.with_loss(...)`. It may change `context.state`.
+        returns `attack.with_loss(...)`. It must not change `context.state`:
+        where a batch is crafted in slices, it is called for one of them.
 
         Args:
             attack: the attack given to `compile`.
-            context: a `Context` without logits.
+            context: a `Context` of these examples, without logits.
             weight: what a sum multiplies the extra terms by. Defaults to 1.
         """
         return attack
@@ -244,6 +252,11 @@ class Sum(Method):
             for weight, method in self.summands
             for term in method.extra_terms(context)
         ]
+
+    def begin_step(self, context):
+        """See `Method.begin_step`."""
+        for method in self._methods:
+            method.begin_step(context)
 
     def training_attack(self, attack, context, weight=1.0):
         """See `Method.training_attack`."""

@@ -107,10 +107,13 @@ class TEAT(Method):
         shape = self.num_examples, model.num_exits, model.num_classes
         return {_AVERAGE: np.zeros(shape, "float32")}
 
+    def begin_step(self, context):
+        """See `Method.begin_step`; updates the averages."""
+        self._update(context, ops.stack(clean_logits(context), axis=1))
+
     def training_attack(self, attack, context, weight=1.0):
-        """See `Method.training_attack`; updates the averages."""
-        clean = clean_logits(context)
-        self._update(context, ops.stack(clean, axis=1))
+        """See `Method.training_attack`."""
+        clean = clean_logits(context) if self.variant == "trades" else None
         targets = self._targets(context)
         weight = weight * self.weight * self.ramp(context.step.epoch)
 

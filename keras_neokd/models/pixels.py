@@ -23,5 +23,7 @@ def normalize(images, normalization):
     return layers.Normalization(
         mean=mean,
         variance=[value**2 for value in standard_deviation],
+        # Pixels are rounded to fewer bits after it, if at all.
+        dtype="float32",
         name="normalization",
     )(images)

@@ -113,7 +113,7 @@ def _side_head(x, num_classes, dropout, name):
     x = _dense(x, 200, f"{name}_dense_1")
     x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
     x = _dense(x, 200, f"{name}_dense_2")
-    return _dense(x, num_classes, name)
+    return _dense(x, num_classes, name, dtype="float32")
 
 
 def _main_head(x, num_classes, dropout, name):
@@ -126,6 +126,7 @@ def _main_head(x, num_classes, dropout, name):
         num_classes,
         kernel_initializer="zeros",
         bias_initializer="zeros",
+        dtype="float32",
         name=name,
     )(x)
 
@@ -151,12 +152,13 @@ def _pooling(x, name):
     return layers.MaxPooling2D(2, data_format="channels_last", name=name)(x)
 
 
-def _dense(x, units, name, activation=None):
+def _dense(x, units, name, activation=None, dtype=None):
     """Apply a dense layer with PyTorch's default initialisation."""
     return layers.Dense(
         units,
         activation=activation,
         kernel_initializer=TorchDefault(x.shape[-1]),
         bias_initializer=TorchDefault(x.shape[-1]),
+        dtype=dtype,
         name=name,
     )(x)

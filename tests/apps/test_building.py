@@ -1,5 +1,6 @@
 """Configs become the objects that they name."""
 
+import keras
 import pytest
 
 from apps import building
@@ -40,6 +41,31 @@ def test_the_optimizer_gets_the_settings_of_the_config():
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
 
 
+def test_gradients_add_up_over_as_many_batches_as_the_config_says():
+    config = cifar10.get_config()
+    optimizer = building.compile_arguments(config, 3)["optimizer"]
+    assert optimizer.gradient_accumulation_steps is None
+    config.train.gradient_accumulation_steps = 4
+    optimizer = building.compile_arguments(config, 3)["optimizer"]
+    assert optimizer.gradient_accumulation_steps == 4
+
+
+def test_the_size_of_slices_is_handed_on():
+    config = cifar10.get_config()
+    assert building.compile_arguments(config, 3)["crafting_batch_size"] is None
+    config.train.crafting_batch_size = 32
+    assert building.compile_arguments(config, 3)["crafting_batch_size"] == 32
+
+
+def test_only_the_model_of_the_config_is_made_in_its_precision():
+    config = mnist.get_config()
+    config.train.precision = "mixed_bfloat16"
+    model = building.build_model(config)
+    assert model.get_layer("trunk_conv_2").compute_dtype == "bfloat16"
+    assert model.get_layer("exit_3").compute_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
 @pytest.mark.parametrize(
     ("section", "changes", "message"),
     [
@@ -55,6 +81,12 @@ def test_the_optimizer_gets_the_settings_of_the_config():
         ("optimizer", {"decay_factor": 0.0}, r"decay_factor.*> 0.*0"),
         ("optimizer", {"milestones": (-5,)}, r"milestones.*>= 0.*-5"),
         ("train", {"steps_per_execution": 0}, "steps_per_execution.*>= 1"),
+        ("train", {"precision": "float16"}, r"train\.precision.*mixed_float16"),
+        (
+            "train",
+            {"gradient_accumulation_steps": 0},
+            "train.gradient_accumulation_steps.*>= 1",
+        ),
     ],
 )
 def test_an_impossible_setting_is_refused(section, changes, message):

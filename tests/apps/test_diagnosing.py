@@ -212,3 +212,35 @@ def test_the_exit_of_the_teacher_is_named_or_counted_from_1(
     distances = values(record["diagnostics"][0], "distance_to_teacher_gradient")
     assert np.argmin(distances) == index
     assert distances[index] < 1e-6
+
+
+def test_precision_is_measured_beside_float32(config, tmp_path):
+    config.train.precision = "mixed_bfloat16"
+    model = randomized(building.build_model(config), 0)
+    model.save(tmp_path / "student.keras")
+    config.evaluate.update({"diagnostics": ("precision",), "num_steps": 2})
+    evaluate(config, tmp_path, tmp_path / "results.json")
+    (entry,) = json.loads((tmp_path / "results.json").read_text())[
+        "diagnostics"
+    ]
+    images, labels = (
+        each[:COUNT] for each in building.load_data(config, model).test.arrays()
+    )
+    attack = building.build_attack(config, "average", num_steps=2)
+    expected = evaluation.precision_agreement(model, images, labels, attack)
+    for what, numbers in (
+        ("sign_agreement_with_float32", expected.mean_sign_agreement()),
+        ("accuracy_under_attack", expected.accuracy()),
+        ("accuracy_under_attack_in_float32", expected.accuracy_in_float32()),
+    ):
+        np.testing.assert_allclose(values(entry, what), numbers, atol=1e-6)
+    assert entry["settings"] == {
+        "num_examples": COUNT,
+        "attack": repr(attack),
+    }
+
+
+def test_precision_of_a_model_in_float32_is_refused(config, files, tmp_path):
+    config.evaluate.diagnostics = ("precision",)
+    with pytest.raises(ValueError, match="nothing to compare"):
+        evaluate(config, files, tmp_path / "results.json")

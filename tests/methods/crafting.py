@@ -43,6 +43,7 @@ def context(method, epoch=0, state=None, example=KEYS):
 
 def craft(method, attack, given):
     """Return the images that training would craft."""
+    method.begin_step(given)
     attack = method.training_attack(attack, given)
     adversarial, _ = attack.generate(
         given.predict,

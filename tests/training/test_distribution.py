@@ -190,6 +190,31 @@ def test_xla_under_a_strategy_is_refused(strategy):
         tiny.compiled(model, jit_compile="auto")
 
 
+@pytest.mark.parametrize(
+    ("dtype", "steps", "message"),
+    [
+        (None, 2, "gradient_accumulation_steps=2 does not work.*2 replicas"),
+        ("mixed_float16", None, "float16 do not train.*bfloat16"),
+    ],
+)
+def test_what_keras_gets_wrong_under_a_strategy_is_refused(
+    strategy, dtype, steps, message
+):
+    optimizer = {"gradient_accumulation_steps": steps}
+    with strategy.scope():
+        model = tiny.dense_model(dtype=dtype)
+        with pytest.raises(ValueError, match=message):
+            tiny.compiled(model, optimizer=tiny.sgd(**optimizer))
+
+
+def test_slices_of_replicas_are_crafted_as_one_device_does(strategy):
+    (one, weights, _), (two, others, _) = both(
+        strategy, tiny.dense_model, epochs=1, crafting_batch_size=2
+    )
+    tiny.assert_equal_logs(one, two, tolerance=1e-5)
+    tiny.assert_equal_states(weights, others, tolerance=1e-5)
+
+
 def test_a_stream_is_checked_under_a_strategy(strategy):
     with strategy.scope():
         model = tiny.compiled(tiny.dense_model(), method="adversarial_training")

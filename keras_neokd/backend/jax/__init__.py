@@ -63,6 +63,39 @@ def differentiable_input_gradient(function, x):
     return jax.grad(lambda images: function(images).sum())(x)
 
 
+def call_with_factors(function, x, factors):
+    """Call a function whose gradient is computed at another scale.
+
+    Args:
+        function: maps `(batch, ...)` to a tuple of tensors `(batch, k)`.
+        x: tensor `(batch, ...)`; nothing else gets a gradient.
+        factors: function of the gradients of the outputs, a tuple; returns
+            `(batch,)`, what to multiply them with on the way back. The
+            gradient of `x` is divided by it again.
+
+    Returns:
+        The tuple.
+    """
+
+    @jax.custom_vjp
+    def call(x):
+        return function(x)
+
+    def backward(pull_back, gradients):
+        factor = factors(gradients)
+        (gradient,) = pull_back(
+            tuple(each * _as_column(factor, each) for each in gradients)
+        )
+        return (gradient / _as_column(factor, gradient),)
+
+    call.defvjp(lambda x: jax.vjp(function, x), backward)
+    return call(x)
+
+
+def _as_column(factor, x):
+    return factor.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
 def frozen_state(variables, noise=None):
     """Return a scope that discards every change of variables.
 

@@ -212,5 +212,6 @@ def _head(x, num_classes, name):
         num_classes,
         kernel_initializer=TorchDefault(x.shape[-1]),
         bias_initializer=TorchDefault(x.shape[-1]),
+        dtype="float32",
         name=name,
     )(x)

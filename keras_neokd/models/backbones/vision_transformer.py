@@ -251,7 +251,7 @@ def _head(x, name, settings):
         x = layers.GlobalAveragePooling1D(
             data_format="channels_last", name=f"{name}_pool"
         )(x)
-    return _dense(x, settings["num_classes"], name)
+    return _dense(x, settings["num_classes"], name, dtype="float32")
 
 
 def _layer_norm(x, name):
@@ -265,11 +265,12 @@ def _dropped(x, name, settings):
     return layers.Dropout(settings["dropout"], name=f"{name}_dropout")(x)
 
 
-def _dense(x, units, name, activation=None):
+def _dense(x, units, name, activation=None, dtype=None):
     return layers.Dense(
         units,
         activation=activation,
         kernel_initializer=TorchDefault(x.shape[-1]),
         bias_initializer=TorchDefault(x.shape[-1]),
+        dtype=dtype,
         name=name,
     )(x)

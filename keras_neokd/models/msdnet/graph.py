@@ -127,6 +127,7 @@ class _Parts:
             settings.num_classes,
             kernel_initializer=TorchDefault(filters),
             bias_initializer=self._bias_initializer(filters),
+            dtype="float32",
             name=name,
         )(x)
 

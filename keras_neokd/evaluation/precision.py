@@ -1,0 +1,186 @@
+"""Precision: does an attack on a 16-bit model do what it does in float32?
+
+    result = precision_agreement(model, images, labels, attack=pgd)
+    result.mean_sign_agreement()        # share of pixels, one number per exit
+    result.accuracy(), result.accuracy_in_float32()
+
+Attacks that follow signs need no more of a gradient than its signs. Where
+they differ from those of the same weights in float32, the attack may be
+weaker, and the model look more robust than it is.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_neokd import attacks
+from keras_neokd import backend
+from keras_neokd import losses
+from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.anytime import AnytimeResult
+from keras_neokd.evaluation.anytime import anytime
+
+
+@dataclasses.dataclass(frozen=True)
+class PrecisionAgreementResult:
+    """A model beside one of the same weights that computes in float32.
+
+    Attributes:
+        exit_names: names of the exits in depth order.
+        sign_agreement: float32 `(examples, exits)`: share of the pixels whose
+            gradient of the exit's cross-entropy has the same sign, 0 being a
+            sign of its own; at the clean image.
+        attacked: an `AnytimeResult`, each exit on images that the attack
+            made with the model.
+        attacked_in_float32: the same for the model in float32: attacked and
+            scored in float32.
+    """
+
+    exit_names: tuple
+    sign_agreement: np.ndarray
+    attacked: AnytimeResult
+    attacked_in_float32: AnytimeResult
+
+    def mean_sign_agreement(self):
+        """Return the mean share over the images, `(exits,)`."""
+        return self.sign_agreement.mean(axis=0, dtype="float64")
+
+    def accuracy(self):
+        """Return the accuracy under attack of every exit, `(exits,)`."""
+        return self.attacked.accuracy()
+
+    def accuracy_in_float32(self):
+        """Return the same of the model in float32."""
+        return self.attacked_in_float32.accuracy()
+
+
+def precision_agreement(
+    model, images, labels, attack, batch_size=256, seed=0, verbose=0
+):
+    """Compare signs of gradients, and an attack, with float32.
+
+    Args:
+        model: a `MultiExitModel` of which some layers compute in 16 bits.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot.
+        attack: a `keras_neokd.attacks.Attack`.
+        batch_size: images per compiled call. Defaults to 256.
+        seed: integer from 0 to 2**31 - 1. Defaults to 0.
+        verbose: 1 shows a progress bar. Defaults to 0.
+
+    Returns:
+        A `PrecisionAgreementResult`.
+
+    Raises:
+        TypeError: if `model` is no `MultiExitModel`.
+        ValueError: if the data is not as described, all layers compute in
+            float32, or gradients or logits are NaN or infinite.
+    """
+    images, labels = batches.check(model, images, labels, batch_size)
+    attack = attacks.get(attack)
+    twin = in_float32(model)
+    found = batches.over_examples(
+        _compiled_step(model, twin), images, labels, batch_size, verbose
+    )
+    batches.check_finite(model, found["own"], "gradients")
+    batches.check_finite(twin, found["wanted"], "gradients")
+    return PrecisionAgreementResult(
+        model.exit_names,
+        found["agreement"],
+        *(
+            anytime(each, images, labels, attack, batch_size, seed, verbose)
+            for each in (model, twin)
+        ),
+    )
+
+
+def in_float32(model):
+    """Return a model with the same weights that computes in float32.
+
+    Args:
+        model: a `MultiExitModel`.
+
+    Raises:
+        ValueError: if it computes in float32 already.
+    """
+    check_not_float32(model)
+    earlier = keras.config.dtype_policy()
+    # Models of the library are built anew, in the policy that holds then;
+    # others have it in the configuration of each layer.
+    keras.config.set_dtype_policy("float32")
+    try:
+        twin = type(model).from_config(_with_float32(model.get_config()))
+    finally:
+        keras.config.set_dtype_policy(earlier)
+    twin.set_weights(model.get_weights())
+    return twin
+
+
+def check_not_float32(model):
+    """Raise `ValueError` if there is nothing to compare with float32.
+
+    Args:
+        model: a `MultiExitModel`.
+    """
+    batches.check_model(model)
+    if all(layer.compute_dtype == "float32" for layer in model.layers):
+        raise ValueError(
+            f"All layers of model {model.name!r} compute in float32, so there "
+            "is nothing to compare. Train or build it in another precision, "
+            "for example with --config.train.precision=mixed_bfloat16."
+        )
+
+
+def _with_float32(config):
+    """Return a configuration with all dtype policies replaced."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return {**config, "config": {"name": "float32"}}
+        return {name: _with_float32(each) for name, each in config.items()}
+    if isinstance(config, (list, tuple)):
+        return type(config)(_with_float32(each) for each in config)
+    return config
+
+
+def _compiled_step(model, twin):
+    def step(images, labels, index):
+        del index  # Nothing is drawn at random.
+        images = ops.convert_to_tensor(images)
+        labels = ops.convert_to_tensor(labels)
+        pairs = [
+            [
+                _gradient(each.exit_logits(), exit_, images, labels)
+                for each in (model, twin)
+            ]
+            for exit_ in range(model.num_exits)
+        ]
+        axes = tuple(range(1, len(images.shape)))
+        agreement = [
+            ops.mean(
+                ops.cast(ops.equal(ops.sign(own), ops.sign(wanted)), "float32"),
+                axis=axes,
+            )
+            for own, wanted in pairs
+        ]
+        return {
+            "agreement": ops.stack(agreement, axis=1),
+            "own": _largest([own for own, _ in pairs]),
+            "wanted": _largest([wanted for _, wanted in pairs]),
+        }
+
+    return backend.compile_function(step, [*model.variables, *twin.variables])
+
+
+def _gradient(predict, exit_, images, labels):
+    def loss(x):
+        return losses.cross_entropy(predict(x, (exit_,))[0], labels)
+
+    return backend.value_and_input_gradient(loss, images)[1]
+
+
+def _largest(gradients):
+    """Return the largest size of each image's gradients, `(batch,)`."""
+    axes = (0, *range(2, len(gradients[0].shape) + 1))
+    return ops.max(ops.abs(ops.stack(gradients)), axis=axes)
