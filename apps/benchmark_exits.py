@@ -18,12 +18,10 @@ from absl import app
 from absl import flags
 
 from apps.benchmarking import exit_report
+from apps.benchmarking import exits
 from apps.benchmarking import program
-from apps.benchmarking import report
-from apps.benchmarking import summary
 from apps.benchmarking.contestants import BACKENDS
 from apps.benchmarking.exits import SERIES
-from apps.benchmarking.exits import ExitComparison
 from apps.benchmarking.exits import ExitSettings
 
 _FLAGS = {
@@ -42,49 +40,15 @@ _FLAGS |= program.define_flags(("steps", "warmup", "threads"))
 _WORKDIR = program.define_workdir()
 
 
-def run(settings, workdir, console):
-    """Measure and write the record.
-
-    Args:
-        settings: `ExitSettings`.
-        workdir: existing folder, a `Path`.
-        console: `program.Console` for progress.
-
-    Returns:
-        The record, a dictionary.
-    """
-    record = report.new_record(settings)
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for series in settings.series:
-        for backend in settings.backends:
-            console.say(f"{series}, {backend}")
-            comparison = ExitComparison(
-                series, backend, settings, logs, console.say
-            )
-            record["results"].append(
-                summary.summarise_exits(comparison.measure())
-            )
-            # After every comparison: an interrupted run keeps the others.
-            report.write_record(record, workdir / "benchmark.json")
-    return record
-
-
 def show(record, workdir, console):
-    """Print the table; write it, and a plot, beside the record.
-
-    Args:
-        record: what `run` returned.
-        workdir: existing folder, a `Path`.
-        console: `program.Console`.
-    """
+    """Print the table; write it, and a plot, beside the record."""
     program.show(record, workdir, console, exit_report)
 
 
 def main(arguments):
     """Run the comparison as the flags say; 1 if a network failed."""
     return program.run_app(
-        ExitSettings, _FLAGS, _WORKDIR.value, run, show, arguments
+        ExitSettings, _FLAGS, _WORKDIR.value, exits.run, show, arguments
     )
 
 

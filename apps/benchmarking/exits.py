@@ -3,6 +3,8 @@
 import dataclasses
 
 from apps.benchmarking import processes
+from apps.benchmarking import report
+from apps.benchmarking import summary
 from apps.benchmarking.contestants import BACKENDS
 from apps.benchmarking.contestants import FRAMEWORK_NAMES
 from apps.benchmarking.contestants import MINIMA
@@ -162,3 +164,31 @@ class _Workload:
     batch_size: int
     attack_steps: int
     num_threads: int
+
+
+def run(settings, workdir, console):
+    """Measure and write the record.
+
+    Args:
+        settings: `ExitSettings`.
+        workdir: existing folder, a `Path`.
+        console: `program.Console` for progress.
+
+    Returns:
+        The record, a dictionary.
+    """
+    record = report.new_record(settings)
+    logs = workdir / "logs"
+    logs.mkdir(exist_ok=True)
+    for series in settings.series:
+        for backend in settings.backends:
+            console.say(f"{series}, {backend}")
+            comparison = ExitComparison(
+                series, backend, settings, logs, console.say
+            )
+            record["results"].append(
+                summary.summarise_exits(comparison.measure())
+            )
+            # After every comparison: an interrupted run keeps the others.
+            report.write_record(record, workdir / "benchmark.json")
+    return record

@@ -7,7 +7,6 @@ import keras
 import pytest
 from rich.console import Console
 
-from apps import benchmark_exits
 from apps.benchmarking import arithmetic
 from apps.benchmarking import exit_report
 from apps.benchmarking import exits
@@ -109,8 +108,8 @@ def test_a_tiny_run_leaves_record_table_and_plot(monkeypatch, tmp_path):
     backend = keras.config.backend()
     settings = ExitSettings(("tiny",), (backend,), steps=1, warmup=0, threads=1)
     console = program.Console()
-    record = benchmark_exits.run(settings, tmp_path, console)
-    benchmark_exits.show(record, tmp_path, console)
+    record = exits.run(settings, tmp_path, console)
+    program.show(record, tmp_path, console, exit_report)
     (result,) = json.loads((tmp_path / "benchmark.json").read_text())["results"]
     assert result["left_out"] == []
     first, second = result["networks"]
