@@ -54,9 +54,9 @@ class History(keras.callbacks.Callback):
     """Write every number of every epoch, as JSON lines and as CSV.
 
     A resumed run drops the rows of epochs that it does again. The column
-    `data_share` is the share of an epoch's time that whoever asks for batches
-    waited for them, see `TrainingBatches`; validation counts as time, not as
-    waiting.
+    `data_share` is the time that batches took to come, see
+    `TrainingBatches.seconds`, relative to that of training in the epoch,
+    without validation.
 
     Args:
         run: a `workdir.Workdir`.
@@ -76,8 +76,13 @@ class History(keras.callbacks.Callback):
         if self._rows is None:
             rows = self._run.read_history()
             self._rows = [row for row in rows if row["epoch"] < epoch]
-        self._start = time.monotonic()
+        self._start = self._trained = time.monotonic()
         self._batches.seconds = 0.0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Note the time; called by Keras."""
+        del batch, logs
+        self._trained = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
         """Add a row; called by Keras.
@@ -94,10 +99,21 @@ class History(keras.callbacks.Callback):
                 "epoch": epoch,
                 "seconds": round(seconds, 3),
                 "images_per_second": round(num_images / seconds, 1),
-                "data_share": round(self._batches.seconds / seconds, 4),
+                "data_share": round(
+                    self._batches.seconds / (self._trained - self._start), 4
+                ),
                 **{name: float(value) for name, value in logs.items()},
             }
         )
+        try:
+            self._write()
+        except OSError as error:
+            print(
+                f"WARNING: the history could not be written ({error}). It "
+                "will be tried again after the next epoch."
+            )
+
+    def _write(self):
         lines = [json.dumps(row) + "\n" for row in self._rows]
         workdir.write_text(self._run.history, "".join(lines))
         workdir.write_text(self._run.history_table, _table(self._rows))
@@ -105,7 +121,9 @@ class History(keras.callbacks.Callback):
 
 def _table(rows):
     table = io.StringIO()
-    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    # Rows of an earlier version may lack a column.
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(table, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return table.getvalue()

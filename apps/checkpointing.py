@@ -27,17 +27,18 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(SystemExit):
-    """Training was told to stop, and has saved where it was.
+    """Training was told to stop.
 
     Args:
-        position: a `checkpoints.Position`.
+        position: `checkpoints.Position` that it goes on from: where it was,
+            or earlier where no checkpoint could be written.
     """
 
     def __init__(self, position):
         super().__init__(STOPPED_STATUS)
         print(
-            f"Stopped in epoch {position.epoch + 1} after {position.batch} "
-            "batches. The same command goes on.",
+            "Stopped. The same command goes on in epoch "
+            f"{position.epoch + 1} after {position.batch} batches.",
             file=sys.stderr,
         )
 
@@ -71,6 +72,7 @@ class Checkpointing(keras.callbacks.Callback):
         if checkpoint is not None:
             self._state, self.position = checkpoint.state, checkpoint.position
             self.rate_factor = float(self._state[_RATE_FACTOR])
+        self._saved = self.position
         processes.agree(
             {
                 "epoch to go on in": self.position.epoch,
@@ -155,7 +157,7 @@ class Checkpointing(keras.callbacks.Callback):
         if is_due or is_told:
             self._save(logs)
         if is_told:
-            raise Stopped(self.position)
+            raise Stopped(self._saved)
 
     def on_epoch_end(self, epoch, logs=None):
         """Write a checkpoint; called by Keras.
@@ -167,7 +169,7 @@ class Checkpointing(keras.callbacks.Callback):
         self._save(logs, score=logs.get(self._monitor))
         (is_told,) = self._wishes.any_now(self._received)
         if is_told:
-            raise Stopped(self.position)
+            raise Stopped(self._saved)
 
     def _receive(self, number, frame):
         del frame
@@ -189,11 +191,14 @@ class Checkpointing(keras.callbacks.Callback):
         if processes.is_first():
             state[_RATE_FACTOR] = np.float64(self.rate_factor)
             self._write(state, score)
+        else:
+            self._saved = self.position
         self._saved_at = time.monotonic()
 
     def _write(self, state, score):
         try:
             self._folder.write(state, self.position, score and float(score))
+            self._saved = self.position
         except OSError as error:
             # Days of training are worth more than one checkpoint.
             print(

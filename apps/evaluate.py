@@ -56,9 +56,12 @@ def main():
     from apps.reporting import writing
     from apps.workdir import Workdir
 
+    check_data = None
     if _WORKDIR.value:
         run = Workdir(_WORKDIR.value)
         config = _config_of_run(run)
+        if not {"data.name", "data.dir"} & set(command.config_changes()):
+            check_data = run.check_data
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)
     elif _MODEL.value and command.is_config_given() and _RESULTS.value:
@@ -77,6 +80,7 @@ def main():
             results,
             results.with_name("robustness.png"),
             is_full=_FULL.value,
+            check_data=check_data,
         )
     if _REPORT.value:
         title = f"{record['method']} on {record['data']['name']}"
@@ -105,10 +109,12 @@ def _config_of_run(run):
     config = run.read_config()
     defaults = default.get_config()
     # A run of an earlier version has no values for newer settings.
-    settings = defaults.evaluate
-    settings.update(config.evaluate)
+    for section in ("data", "evaluate"):
+        settings = defaults[section]
+        settings.update(config[section])
+        with config.unlocked():
+            config[section] = settings
     with config.unlocked():
-        config.evaluate = settings
         # What it was trained on need not be there now.
         config.distribution = defaults.distribution
     for key, value in command.config_changes().items():

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from apps import building
+from apps import data_facts
 from apps import diagnosing
 from apps import model_files
 from apps import plots
@@ -48,7 +49,14 @@ def with_everything(config, model):
     ]
 
 
-def evaluate(config, model_path, results_path, plot_path, is_full=False):
+def evaluate(
+    config,
+    model_path,
+    results_path,
+    plot_path,
+    is_full=False,
+    check_data=None,
+):
     """Measure every exit, clean and under every attack of the config.
 
     Signs of a weak evaluation come first, diagnostics last. The record is
@@ -62,6 +70,9 @@ def evaluate(config, model_path, results_path, plot_path, is_full=False):
         plot_path: the PNG file to write.
         is_full: measure everything that is possible instead of what the
             config names. Defaults to False.
+        check_data: function that is given what `data_facts.data_facts` says
+            of the data, and raises if that is wrong; `None` (default) for
+            no such check.
 
     Returns:
         The record, a dict of plain values.
@@ -85,6 +96,8 @@ def evaluate(config, model_path, results_path, plot_path, is_full=False):
         planned = _attacks(config)
     planned = _for_exits(planned, config, model)
     data = building.load_data(config, model)
+    if check_data is not None:
+        check_data(data_facts.data_facts(data))
     test = data.test
     count = min(config.evaluate.num_examples or len(test), len(test))
     record = _open(results_path, _header(config, model, model_path, count))

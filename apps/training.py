@@ -2,13 +2,12 @@
 
 import importlib.util
 import time
-import zlib
 
 import keras
-import numpy as np
 
 from apps import building
 from apps import callbacks
+from apps import data_facts
 from apps import distributing
 from apps import plots
 from apps import processes
@@ -26,9 +25,9 @@ _ROLLBACK_RATE_FACTOR = 0.5
 def train(config, path):
     """Train as the config says; all files go to one folder.
 
-    A run that was interrupted goes on after its last finished epoch and ends
-    with the weights of an uninterrupted one (bit by bit on a CPU). A finished
-    run is left alone.
+    A run that was interrupted goes on at its newest checkpoint and ends with
+    the weights of an uninterrupted one (bit by bit on a CPU). A finished run
+    is left alone.
 
     Args:
         config: a whole config, see `configs/default.py`.
@@ -72,9 +71,11 @@ def _train(config, run):
         augment=config.data.augment,
         with_index=arguments["method"].num_examples is not None,
     )
-    _agree_on_start(model, dataset)
+    facts = data_facts.data_facts(dataset)
+    run.check_data(facts)
+    _agree_on_start(model, facts)
     if processes.is_first():
-        run.begin(config)
+        run.begin(config, facts)
         _describe(config, model, dataset)
     start = time.monotonic()
     checkpointing = _checkpointing(run, config, batches)
@@ -87,8 +88,8 @@ def _train(config, run):
     if processes.is_first():
         last = run.read_history()[-1]
         print(
-            f"Waiting for data was {last['data_share']:.1%} of the last "
-            "epoch, at most."
+            "In the last epoch, preparing data took "
+            f"{last['data_share']:.1%} of the training time."
         )
         print(
             f"Trained for {time.monotonic() - start:.0f} s. Model, history "
@@ -118,23 +119,13 @@ def _agree_on_settings(config, run):
     )
 
 
-def _agree_on_start(model, dataset):
+def _agree_on_start(model, facts):
     """See that processes train the same model on the same data."""
-    facts = {"initial weights": _digest(model.get_weights())}
-    for name in ("train", "validation"):
-        split = getattr(dataset, name)
-        facts[f"number of {name} images"] = len(split)
-        facts[f"{name} labels"] = _digest([split.labels])
+    weights = data_facts.digest(model.get_weights())
     processes.agree(
-        facts, "All processes need the same files of data and weights."
+        {"initial weights": weights, **facts},
+        "All processes need the same files of data and weights.",
     )
-
-
-def _digest(arrays):
-    digest = 0
-    for array in arrays:
-        digest = zlib.crc32(np.ascontiguousarray(array), digest)
-    return digest
 
 
 def _checkpointing(run, config, batches):
@@ -258,7 +249,8 @@ def _tensorboard(run):
 
 
 def _finish(run, model, config):
-    best = CheckpointFolder(run.checkpoints).best()
+    # One after the other: the first one renames what is damaged.
+    best = processes.first_alone(CheckpointFolder(run.checkpoints).best)
     if best is not None:
         # All processes take part where variables change.
         last = checkpoints.training_state(model)

@@ -2,7 +2,7 @@
 
 run = Workdir("runs/x")
 run.check(config)          # may this config go on in this folder?
-run.begin(config)          # write config.json and environment.json
+run.begin(config, facts)   # write config.json and environment.json
 """
 
 import hashlib
@@ -100,16 +100,41 @@ class Workdir:
                 "Bring the files of then back, or give another folder.",
             )
 
-    def begin(self, config):
+    def check_data(self, facts):
+        """Raise if the run began with other data.
+
+        Args:
+            facts: what `data_facts.data_facts` says of the data.
+
+        Raises:
+            ValueError: names what differs.
+        """
+        recorded = self._environment().get("data")
+        if recorded is not None:
+            refuse_differences(
+                recorded,
+                facts,
+                f"The run in {self.path} was trained on other data, or on "
+                "the same in another order",
+                "Bring the files of then back (set --config.data.dir or "
+                "KERAS_NEOKD_DATA), or give another folder.",
+            )
+
+    def begin(self, config, facts):
         """Make the folder and write what describes the run.
 
         Args:
             config: a whole config, checked.
+            facts: what `data_facts.data_facts` says of the data; `None` if
+                unknown.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
             # The config last: without it, the folder holds no run yet.
-            described = {"files_sha256": _digests_of_files(config)}
+            described = {
+                "files_sha256": _digests_of_files(config),
+                "data": facts,
+            }
             write_json(self.environment, {**environment(), **described})
             write_json(self.config, config.to_dict())
 

@@ -141,9 +141,9 @@ class TrainingBatches(EvaluationBatches):
             example. Defaults to False.
 
     The attribute `seconds` adds up how long whoever asks for batches has
-    waited for them; set it to 0 to begin anew. Under JAX and PyTorch training
-    waits so long. TensorFlow's pipeline asks in a thread of its own, and
-    training waits at most so long.
+    waited for them; set it to 0 to begin anew. TensorFlow's pipeline asks in
+    a thread of its own, and JAX's devices may still be busy meanwhile, so
+    training waits no longer than that.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.

@@ -107,7 +107,7 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
     assert signal.getsignal(number) is before
     captured = capsys.readouterr()
     assert number.name in captured.out
-    assert "Stopped in epoch 2 after 2 batches" in captured.err
+    assert "goes on in epoch 2 after 2 batches" in captured.err
     newest = checkpoints.CheckpointFolder(tmp_path / "checkpoints").newest()
     assert newest.position == (1, 2)
     assert_same_end(training.train(config_of(), tmp_path), whole)
@@ -147,23 +147,47 @@ def test_a_full_disk_does_not_end_training(
 ):
     write = checkpoints._write
 
-    def full(path, state):
+    def full(path, content):
         path.write_bytes(b"what there was room for")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        at_batch(
-            patch, 0, 1, lambda: patch.setattr(checkpoints, "_write", full)
-        )
+
+        def fill():
+            patch.setattr(checkpoints, "_write", full)
+            patch.setattr(workdir, "write_text", full)
+
+        at_batch(patch, 0, 1, fill)
         patch.setattr(training, "_finish", lambda *arguments: kill())
         with pytest.raises(Killed):
             training.train(config_of(), tmp_path)
-    assert "No space left on device" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no checkpoint could be written" in printed
+    assert "the history could not be written" in printed
+    assert "No space left on device" in printed
     assert checkpoints._write is write
     folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
     assert folder.newest().position == (0, 2)
     assert not list(folder.path.glob(".*"))
     assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+def test_stopping_on_a_full_disk_says_where_the_run_goes_on(
+    tmp_path, monkeypatch, capsys
+):
+    def full(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+
+        def fill_and_stop():
+            patch.setattr(checkpoints, "_write", full)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        at_batch(patch, 1, 0, fill_and_stop)
+        with pytest.raises(SystemExit):
+            training.train(config_of(), tmp_path)
+    assert "goes on in epoch 2 after 1 batches" in capsys.readouterr().err
 
 
 # Divergence.

@@ -149,7 +149,7 @@ def test_all_stop_when_one_is_told_to(whole, told, tmp_path):
     processes[told].send_signal(signal.SIGTERM)
     results = finish(processes)
     assert [status for status, _ in results] == [75, 75], results
-    said = [text.partition("Stopped in epoch")[2] for _, text in results]
+    said = [text.partition("goes on in epoch")[2] for _, text in results]
     assert said[0].splitlines()[0] == said[1].splitlines()[0] != ""
     assert_same_end(finished(run.path, start(run.path)), whole)
 

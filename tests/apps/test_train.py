@@ -1,12 +1,14 @@
 """Training runs: their files, and going on after an interruption."""
 
 import csv
+import dataclasses
 import json
 
 import keras
 import numpy as np
 import pytest
 
+from apps import building
 from apps import callbacks
 from apps import training
 from apps import workdir
@@ -186,10 +188,33 @@ def test_another_config_is_refused_with_the_keys_that_differ(finished):
     assert "optimizer" not in message
 
 
+def test_the_same_data_in_another_order_are_refused(tmp_path, monkeypatch):
+    config = tiny_config()
+    kill_after(monkeypatch, epoch=0)
+    with pytest.raises(Killed):
+        training.train(config, tmp_path)
+    load = building.load_data
+
+    def load_reversed(config, model):
+        dataset = load(config, model)
+        train = dataset.train
+        backwards = dataclasses.replace(
+            train, images=train.images[::-1], labels=train.labels[::-1]
+        )
+        return dataclasses.replace(dataset, train=backwards)
+
+    monkeypatch.setattr(building, "load_data", load_reversed)
+    with pytest.raises(ValueError) as error:
+        training.train(config, tmp_path)
+    assert "trained on other data" in str(error.value)
+    assert "train labels: there" in str(error.value)
+    assert "validation" not in str(error.value)
+
+
 def test_another_backend_is_refused(tmp_path):
     config = tiny_config()
     run = workdir.Workdir(tmp_path)
-    run.begin(config)
+    run.begin(config, None)
     record = json.loads(run.environment.read_text())
     workdir.write_json(run.environment, {**record, "backend": "other"})
     with pytest.raises(ValueError, match='backend: there "other", now'):
@@ -209,7 +234,7 @@ def test_a_kill_before_the_config_was_written_does_not_lock_the_folder(
     run = workdir.Workdir(tmp_path)
     workdir.write_json(run.environment, {"backend": "of the killed run"})
     run.check(config)
-    run.begin(config)
+    run.begin(config, None)
     run.check(config)
 
 

@@ -108,7 +108,7 @@ def arrays(run):
 
 def history(run):
     rows = map(json.loads, run.history.read_text().splitlines())
-    times = ("seconds", "images_per_second")
+    times = ("seconds", "images_per_second", "data_share")
     return [{key: row[key] for key in row if key not in times} for row in rows]
 
 

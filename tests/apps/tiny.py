@@ -26,6 +26,6 @@ def untrained_run(path):
     for variable in model.trainable_variables:
         if tuple(variable.shape) == (10,):
             variable.assign(np.eye(10)[6])
-    run.begin(config)
+    run.begin(config, None)
     model.save(run.model)
     return run.path

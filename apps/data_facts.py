@@ -1,0 +1,39 @@
+"""What tells one state of a data set from another, without its images."""
+
+import zlib
+
+import numpy as np
+
+_PARTS = ("train", "validation")
+
+
+def data_facts(dataset):
+    """Return numbers of images, and digests of their labels in order.
+
+    Another order of the training images, which files of the same data set in
+    another form may have, makes another validation split.
+
+    Args:
+        dataset: a `keras_neokd.data.Dataset`.
+
+    Returns:
+        Dict of integers.
+    """
+    facts = {}
+    for part in _PARTS:
+        labels = getattr(dataset, part).labels
+        facts[f"number of {part} images"] = len(labels)
+        facts[f"{part} labels"] = digest([labels])
+    return facts
+
+
+def digest(arrays):
+    """Return a checksum of arrays.
+
+    Args:
+        arrays: list of NumPy arrays.
+    """
+    value = 0
+    for array in arrays:
+        value = zlib.crc32(np.ascontiguousarray(array), value)
+    return value
