@@ -189,6 +189,21 @@ def test_the_size_of_a_slice_is_an_integer(size):
         tiny.compiled(tiny.dense_model(), crafting_batch_size=size)
 
 
+def test_a_slice_is_not_for_several_devices_of_a_distribution(monkeypatch):
+    def put(devices):
+        found = types.SimpleNamespace(
+            device_mesh=types.SimpleNamespace(devices=np.empty(devices))
+        )
+        monkeypatch.setattr(keras.distribution, "distribution", lambda: found)
+
+    put(1)
+    training_checks.check_crafting(32, False)
+    put(4)
+    training_checks.check_crafting(None, False)
+    with pytest.raises(ValueError, match="size=32 .*4 devices.*data_parallel"):
+        training_checks.check_crafting(32, False)
+
+
 def test_images_that_see_each_other_are_not_crafted_in_slices():
     with pytest.raises(ValueError, match="share statistics.*Leave one"):
         tiny.compiled(
