@@ -173,7 +173,7 @@ def _join(section, max_processes):
 
 
 def _check_devices():
-    # Strategies of other backends come here without JAX.
+    # Here, since other backends work without JAX.
     import jax
 
     from keras_neokd.backend.jax import devices

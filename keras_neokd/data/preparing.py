@@ -32,7 +32,8 @@ def prepare(name, source, data_dir, tfrecord=None):
     Version, features and order are those of the data set of the same name in
     the installed tensorflow-datasets; `tiny_imagenet` is our own. So are the
     names of classes; CIFAR's come from its own files of names and stay empty
-    where those are missing. Every image is decoded, so that a damaged one is found here.
+    where those are missing. Every image is decoded, so that a damaged one is
+    found here.
 
     Files are written as ArrayRecord, which is read without TensorFlow, and
     also as TFRecord, which `tfds.load` needs.

@@ -129,7 +129,7 @@ def test_evaluate_and_export_say_what_they_need():
 def test_prepare_data_makes_what_is_loaded_by_its_name(tmp_path):
     pytest.importorskip("tensorflow_datasets")
     source = formats.write_mnist(tmp_path / "files", 12, 5)
-    # In the whole environment: tensorflow-datasets needs its own.
+    # Nothing is hidden: tensorflow-datasets may need TensorFlow.
     result = run_without(
         (),
         RUN_APP,

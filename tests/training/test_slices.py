@@ -1,5 +1,7 @@
 """Attacks on a few images of a batch at a time: the same images."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import crafting
 from keras_neokd import methods
+from keras_neokd import training_checks
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(10)
