@@ -169,6 +169,16 @@ def _join(section, max_processes):
         )
     if count > 1:
         keras.distribution.initialize(addresses[0], count, number)
+        _check_devices()
+
+
+def _check_devices():
+    # Here, since other backends work without JAX.
+    import jax
+
+    from keras_neokd.backend.jax import devices
+
+    devices.check_processes(jax.devices())
 
 
 def _given(section, key):

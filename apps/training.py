@@ -62,7 +62,10 @@ def _train(config, run):
     distributing.check_batches(
         config,
         training=len(dataset.train),
-        validation=len(dataset.validation),
+        # Others only set thresholds, later and on one device.
+        validation=0
+        if config.train.validation == "none"
+        else len(dataset.validation),
     )
     batches = data.TrainingBatches(
         dataset.train,

@@ -243,7 +243,8 @@ def _train():
         # Batches whose gradients are averaged for one update; a batch is then
         # a part of what the paper calls one.
         "gradient_accumulation_steps": 1,
-        # Images attacked at once, to save memory; None: the whole batch.
+        # Images attacked at once, to save memory; None: the whole batch. Not
+        # with distribution.strategy=data_parallel.
         "crafting_batch_size": config_dict.placeholder(int),
         # Seconds between two checkpoints within an epoch; one is written
         # after every epoch besides. The newest are kept, and the best by

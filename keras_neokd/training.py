@@ -89,7 +89,9 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 less memory; `MaxAverage` makes one candidate per exit of
                 each. The images are those of the whole batch, so it is not
                 for `attack_training_mode`, where examples see each other.
-                Per replica. Defaults to `None`: all at once.
+                Per replica of a TensorFlow strategy, and not for several
+                devices of a `keras.distribution`. Defaults to `None`: all
+                at once.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly: as in `keras.Model.compile`.

@@ -1,5 +1,7 @@
 """Checks of what `compile` is given and what methods return."""
 
+import keras
+
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import precision
@@ -77,7 +79,7 @@ def check_crafting(crafting_batch_size, attack_training_mode):
 
     Raises:
         TypeError, ValueError: if it is no integer >= 1, or crafting is in
-            training mode.
+            training mode or on several devices of a `keras.distribution`.
     """
     if crafting_batch_size is None:
         return
@@ -88,6 +90,18 @@ def check_crafting(crafting_batch_size, attack_training_mode):
             "draws, so a slice of it would give others: received "
             f"crafting_batch_size={crafting_batch_size} with "
             "attack_training_mode=True. Leave one of them out."
+        )
+    distribution = keras.distribution.distribution()
+    devices = (
+        1 if distribution is None else distribution.device_mesh.devices.size
+    )
+    if devices > 1:
+        raise ValueError(
+            f"crafting_batch_size={crafting_batch_size} is for one device or "
+            "a tf.distribute strategy: a slice would lie on few of the "
+            f"{devices} devices of this keras.distribution, such as "
+            "distribution.strategy='data_parallel'. Leave it out, or use "
+            "smaller batches."
         )
 
 

@@ -11,6 +11,7 @@ unpickler that knows arrays, numbers, strings, lists and dictionaries only.
 """
 
 import dataclasses
+import functools
 import io
 import pickle
 
@@ -31,6 +32,7 @@ class _Layout:
     archive: str
     train: tuple
     test: tuple
+    class_names: tuple
     pickled: bool
 
     @property
@@ -56,7 +58,9 @@ class _Label:
     name: str
     key: bytes
     num_classes: int
+    # Where the names of its classes are: a text file, or in a pickle.
     names_file: str
+    names_key: bytes
 
 
 _FACTS = {
@@ -64,13 +68,16 @@ _FACTS = {
         num_classes=10,
         num_train=50000,
         num_test=10000,
-        labels=(_Label("label", b"labels", 10, "batches.meta.txt"),),
+        labels=(
+            _Label("label", b"labels", 10, "batches.meta.txt", b"label_names"),
+        ),
         layouts=(
             _Layout(
                 "cifar-10-batches-bin",
                 "cifar-10-binary.tar.gz",
                 tuple(f"{name}.bin" for name in _CIFAR10_BATCHES),
                 ("test_batch.bin",),
+                ("batches.meta.txt",),
                 pickled=False,
             ),
             _Layout(
@@ -78,6 +85,7 @@ _FACTS = {
                 "cifar-10-python.tar.gz",
                 _CIFAR10_BATCHES,
                 ("test_batch",),
+                ("batches.meta",),
                 pickled=True,
             ),
         ),
@@ -88,9 +96,19 @@ _FACTS = {
         num_test=10000,
         labels=(
             _Label(
-                "coarse_label", b"coarse_labels", 20, "coarse_label_names.txt"
+                "coarse_label",
+                b"coarse_labels",
+                20,
+                "coarse_label_names.txt",
+                b"coarse_label_names",
             ),
-            _Label("label", b"fine_labels", 100, "fine_label_names.txt"),
+            _Label(
+                "label",
+                b"fine_labels",
+                100,
+                "fine_label_names.txt",
+                b"fine_label_names",
+            ),
         ),
         layouts=(
             _Layout(
@@ -98,6 +116,7 @@ _FACTS = {
                 "cifar-100-binary.tar.gz",
                 ("train.bin",),
                 ("test.bin",),
+                ("coarse_label_names.txt", "fine_label_names.txt"),
                 pickled=False,
             ),
             _Layout(
@@ -105,6 +124,7 @@ _FACTS = {
                 "cifar-100-python.tar.gz",
                 ("train",),
                 ("test",),
+                ("meta",),
                 pickled=True,
             ),
         ),
@@ -154,31 +174,46 @@ def read_all_labels(name, folder):
     """
     facts = _FACTS[name]
     layout, contents = _find(name, folder, facts)
-    texts = {
-        path.name: contents.pop(path)
+    further = {
+        path: contents.pop(path)
         for path in list(contents)
         if path.name not in layout.names
     }
-    read_names = {}
-    for label in facts.labels:
-        # Pickled layouts have their names in a further pickle.
-        text = texts.get(label.names_file, b"").decode("utf-8")
-        names = [line.strip() for line in text.splitlines() if line.strip()]
-        if len(names) == label.num_classes:
-            read_names[label.name] = names
-    return _decode(contents, layout, facts), read_names
+    names = _class_names(further, layout, facts)
+    return _decode(contents, layout, facts), names
+
+
+def _class_names(contents, layout, facts):
+    """Return the names of classes, of those labels that have all of them."""
+    found = {}
+    for file, content in contents.items():
+        for label in facts.labels:
+            if layout.pickled:
+                read = functools.partial(_pickled_names, key=label.names_key)
+                names = _unpickled(file, content, read)
+            elif file.name == label.names_file:
+                names = content.decode("utf-8").splitlines()
+            else:
+                continue
+            names = [name.strip() for name in names if name.strip()]
+            if len(names) == label.num_classes:
+                found[label.name] = names
+    return found
+
+
+def _pickled_names(meta, key):
+    return [name.decode("utf-8") for name in meta[key]]
 
 
 def _find(name, folder, facts):
     """Return the layout that is there, and the contents of its files."""
-    optional = [label.names_file for label in facts.labels]
     looked_for = []
     for layout in facts.layouts:
         for base in (folder / layout.folder, folder):
             paths = [base / file for file in layout.names]
             missing = [path for path in paths if not path.is_file()]
             if not missing:
-                further = [base / file for file in optional]
+                further = [base / file for file in layout.class_names]
                 paths += [path for path in further if path.is_file()]
                 return layout, {path: path.read_bytes() for path in paths}
             looked_for.extend(missing)
@@ -186,7 +221,7 @@ def _find(name, folder, facts):
         archive = folder if is_archive else folder / layout.archive
         if archive.is_file():
             members = [f"{layout.folder}/{file}" for file in layout.names]
-            further = [f"{layout.folder}/{file}" for file in optional]
+            further = [f"{layout.folder}/{f}" for f in layout.class_names]
             unpacked = files.read_archive(archive, members, further)
             return layout, {archive / key: unpacked[key] for key in unpacked}
         looked_for.append(archive)
@@ -232,22 +267,14 @@ def _read_binary(file, content, num_images, facts):
 
 def _read_pickle(file, content, num_images, facts):
     keys = [label.key for label in facts.labels]
-    try:
-        batch = _ArrayUnpickler(io.BytesIO(content), encoding="bytes").load()
-        pixels = batch[b"data"]
-        labels = np.array([batch[key] for key in keys], "int64").T
-    except _Refused as error:
-        raise ValueError(
-            f"{file} was not loaded: the pickle asks for {error}, which the "
-            "files of CIFAR do not, and a pickle can run any code. Get the "
-            "file from its publisher."
-        ) from error
-    except Exception as error:  # A damaged pickle can raise anything.
-        raise ValueError(
-            f"{file} is damaged or not a CIFAR batch: reading its "
-            f"{len(content):,} bytes as a pickle failed with "
-            f"{type(error).__name__}: {error}. Download it again."
-        ) from error
+    pixels, labels = _unpickled(
+        file,
+        content,
+        lambda batch: (
+            batch[b"data"],
+            np.array([batch[key] for key in keys], "int64").T,
+        ),
+    )
     expected = (num_images, _PIXELS)
     is_array = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
     received = pixels.shape if is_array else type(pixels).__name__
@@ -258,6 +285,25 @@ def _read_pickle(file, content, num_images, facts):
             f"{labels.shape[:1]}."
         )
     return pixels, labels
+
+
+def _unpickled(file, content, read):
+    """Return `read` of what a pickle holds; it cannot run code."""
+    unpickler = _ArrayUnpickler(io.BytesIO(content), encoding="bytes")
+    try:
+        return read(unpickler.load())
+    except _Refused as error:
+        raise ValueError(
+            f"{file} was not loaded: the pickle asks for {error}, which the "
+            "files of CIFAR do not, and a pickle can run any code. Get the "
+            "file from its publisher."
+        ) from error
+    except Exception as error:  # A damaged pickle can raise anything.
+        raise ValueError(
+            f"{file} is damaged or no file of CIFAR: reading its "
+            f"{len(content):,} bytes as a pickle failed with "
+            f"{type(error).__name__}: {error}. Download it again."
+        ) from error
 
 
 class _Refused(Exception):

@@ -27,6 +27,8 @@ _RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 # The last words of random numbers, after those of `batches`.
 _BOX, _MIRROR = 4, 5
+# Pillow's modes of 16 or 32 bits, also as "I;16B".
+_DEEP_MODES = ("I", "F")
 
 
 class View:
@@ -206,13 +208,16 @@ def decode(content, name, mode="RGB"):
         A Pillow image.
 
     Raises:
-        ValueError: if it is damaged or no image.
+        ValueError: if it is damaged, no image, or has grey values of more
+            than 8 bits, which Pillow would clip.
         ImportError: if Pillow is not installed.
     """
     image_module = pillow()
     try:
         with image_module.open(io.BytesIO(content)) as image:
-            return image.convert(mode)
+            received = image.mode
+            if received.partition(";")[0] not in _DEEP_MODES:
+                return image.convert(mode)
     # A damaged file can raise anything: OSError, SyntaxError, struct.error.
     except Exception as error:
         raise ValueError(
@@ -220,6 +225,11 @@ def decode(content, name, mode="RGB"):
             f"{len(content):,} bytes. Get the file again, or take it out of "
             "the data set."
         ) from error
+    raise ValueError(
+        f"{name} has grey values of more than 8 bits (Pillow's mode "
+        f"{received!r}), and nothing says which range of them to show; "
+        "expected 8 bits per channel. Scale it to 0 to 255 and write it anew."
+    )
 
 
 def random_box(width, height, draws):

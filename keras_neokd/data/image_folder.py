@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import ImageFiles
+from keras_neokd.data.encoded import pillow
 from keras_neokd.data.splits import Source
 
 _SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
@@ -25,7 +26,9 @@ def read_image_folder(folder, view):
     Raises:
         FileNotFoundError: names the folders that are missing.
         ValueError: if a class has no images, a class of `val` or `test` is
-            not in `train`, or a file is no image.
+            not in `train`, or an image is of another format. A damaged one
+            is found when it is decoded: indexing then raises it.
+        ImportError: if Pillow is not installed.
     """
     parts = [
         part for part in ("train", "val", "test") if (folder / part).is_dir()
@@ -79,6 +82,8 @@ def class_names(folder):
 def list_images(folder, classes, subfolder="."):
     """Return the images in the folders of classes.
 
+    Files whose endings Pillow does not know, such as .txt, are left out.
+
     Args:
         folder: `pathlib.Path` that holds a folder per class.
         classes: names that such folders may have.
@@ -89,7 +94,8 @@ def list_images(folder, classes, subfolder="."):
 
     Raises:
         FileNotFoundError, ValueError: if there is no folder, one that is no
-            class, or one without images.
+            class, one without images, or an image of another format.
+        ImportError: if Pillow is not installed.
     """
     names = class_names(folder)
     wrong = sorted(set(names) - set(classes))
@@ -103,6 +109,7 @@ def list_images(folder, classes, subfolder="."):
         inside = folder / name / subfolder
         paths = sorted(inside.iterdir()) if inside.is_dir() else []
         images = [path for path in paths if path.suffix.lower() in _SUFFIXES]
+        _check_formats(paths)
         if not images:
             raise ValueError(
                 f"{inside} holds no images: expected {_WANTED}. Add images, "
@@ -110,6 +117,20 @@ def list_images(folder, classes, subfolder="."):
             )
         found.extend((path, name) for path in images)
     return found
+
+
+def _check_formats(paths):
+    """Raise for an image that would be left out only for its ending."""
+    module = pillow()
+    known = module.registered_extensions()
+    for path in paths:
+        ending = path.suffix.lower()
+        if ending not in _SUFFIXES and known.get(ending) in module.OPEN:
+            raise ValueError(
+                f"{path} is a file of the format {known[ending]}, which is "
+                f"not read: expected one of {', '.join(_SUFFIXES)}. Convert "
+                "such files, or take them out of the folder."
+            )
 
 
 def _some(names):

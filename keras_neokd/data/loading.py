@@ -102,7 +102,8 @@ def load(
 
 def _view(name, image_size, resize):
     if name in _ENCODED:
-        image_size = image_size or _IMAGE_SIZES.get(name)
+        if image_size is None:
+            image_size = _IMAGE_SIZES.get(name)
         if image_size is None:
             raise ValueError(
                 f"The data set {name!r} needs `image_size` "

@@ -29,9 +29,11 @@ _TINY_DESCRIPTION = (
 def prepare(name, source, data_dir, tfrecord=None):
     """Write a data set as tensorflow-datasets keeps it, from local files.
 
-    Version, features, order and the names of classes are those of the data
-    set of the same name in the installed tensorflow-datasets; `tiny_imagenet`
-    is our own. Every image is decoded, so that a damaged one is found here.
+    Version, features and order are those of the data set of the same name in
+    the installed tensorflow-datasets; `tiny_imagenet` is our own. So are the
+    names of classes; CIFAR's come from its own files of names and stay empty
+    where those are missing. Every image is decoded, so that a damaged one is
+    found here.
 
     Files are written as ArrayRecord, which is read without TensorFlow, and
     also as TFRecord, which `tfds.load` needs.

@@ -121,6 +121,36 @@ def test_settings_of_processes_may_be_variables(monkeypatch):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="joins no processes")
+def test_processes_with_other_numbers_of_devices_are_refused(monkeypatch):
+    import jax
+
+    def devices(*counts):
+        found = [
+            types.SimpleNamespace(process_index=process)
+            for process, count in enumerate(counts)
+            for _ in range(count)
+        ]
+        monkeypatch.setattr(jax, "devices", lambda: found)
+
+    joined = []
+    monkeypatch.setattr(
+        keras.distribution, "initialize", lambda *given: joined.append(given)
+    )
+    section = config_of(
+        strategy="data_parallel",
+        **{"job_addresses": "a:1", "num_processes": 3, "process_id": 0},
+    ).distribution
+    devices(4, 4, 4)
+    distributing._join(section, None)
+    devices(4, 2, 4)
+    with pytest.raises(
+        ValueError, match="4 on process 0, 2 on process 1, 4 on process 2.*CUDA"
+    ):
+        distributing._join(section, None)
+    assert len(joined) == 2
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="joins no processes")
 def test_an_app_of_one_process_refuses_several():
     config = config_of(
         strategy="data_parallel",
@@ -251,6 +281,25 @@ def test_which_device_stays_idle_is_what_tensorflow_does(replicas, monkeypatch):
         except ValueError:
             refused_sizes.append(size)
     assert refused_sizes == {3: [1, 2, 4], 4: [1, 2, 3, 5, 6, 9]}[replicas]
+
+
+@pytest.mark.parametrize(("validation", "count"), [("none", 0), ("clean", 9)])
+def test_images_that_only_set_thresholds_need_not_fill_batches(
+    validation, count, monkeypatch, tmp_path
+):
+    class Seen(Exception):
+        pass
+
+    def check(config, **counts):
+        raise Seen(counts)
+
+    monkeypatch.setattr(distributing, "check_batches", check)
+    config = tiny_config()
+    config.data.update({"num_train": 16, "validation_size": 9})
+    config.train.validation = validation
+    with pytest.raises(Seen) as raised:
+        training.train(config, tmp_path)
+    assert raised.value.args == ({"training": 16, "validation": count},)
 
 
 def norm_model():

@@ -19,8 +19,10 @@ from tests.data import folders
 
 pytest.importorskip("tensorflow_datasets")
 
-# JAX takes minutes to compile what the others run at once.
-SLOW_ON_JAX = pytest.mark.slow if keras.config.backend() == "jax" else []
+
+def slow_on_jax(test):
+    """Mark a test: JAX takes minutes to compile what others run at once."""
+    return pytest.mark.slow(test) if keras.config.backend() == "jax" else test
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +62,8 @@ def train_and_evaluate(config, folder):
     assert json.loads((folder / "results.json").read_text())
 
 
-@pytest.mark.parametrize("size", [pytest.param(64, marks=SLOW_ON_JAX)])
-def test_tiny_imagenet_at_64_pixels(tmp_path, capsys, size):
+@slow_on_jax
+def test_tiny_imagenet_at_64_pixels(tmp_path, capsys):
     folders.write_tiny_imagenet(tmp_path / "files", num_validation=4)
     data_dir = tmp_path / "data"
     preparing.prepare("tiny_imagenet", tmp_path / "files", data_dir, False)
@@ -70,29 +72,27 @@ def test_tiny_imagenet_at_64_pixels(tmp_path, capsys, size):
     assert "whole data set has 100,000 and 10,000 images" in said
     assert "tfds.load needs TFRecord files" in said
     config = short(tiny_imagenet.get_config(), data_dir)
-    config.data.update({"image_size": size, "augment": "random_part_flip"})
+    assert (config.data.image_size, config.data.augment) == (None, "crop_flip")
     train_and_evaluate(config, tmp_path)
 
 
-@pytest.mark.parametrize("size", [pytest.param(224, marks=SLOW_ON_JAX)])
-def test_imagenet_at_224_pixels(tmp_path, size):
+@slow_on_jax
+def test_imagenet_at_224_pixels(tmp_path):
     folders.write_imagenet(tmp_path / "files")
     data_dir = tmp_path / "data"
     preparing.prepare("imagenet2012", tmp_path / "files", data_dir, False)
     config = short(imagenet.get_config("adversarial_training"), data_dir)
-    assert (config.data.image_size, config.data.resize) == (size, 256)
+    assert (config.data.image_size, config.data.resize) == (224, 256)
     assert config.data.augment == "random_part_flip"
     train_and_evaluate(config, tmp_path)
 
 
-@pytest.mark.parametrize(
-    "option", [pytest.param("A", marks=[pytest.mark.slow])]
-)
-def test_tiny_imagenet_resized_to_224_pixels(tmp_path, option):
+@pytest.mark.slow
+def test_tiny_imagenet_resized_to_224_pixels(tmp_path):
     folders.write_tiny_imagenet(tmp_path / "files", num_validation=4)
     data_dir = tmp_path / "data"
     preparing.prepare("tiny_imagenet", tmp_path / "files", data_dir, False)
     config = short(tiny_imagenet.get_config(), data_dir)
-    config.model.options.option = option
+    config.model.options.option = "A"
     config.data.update({"image_size": 224, "augment": "random_part_flip"})
     train_and_evaluate(config, tmp_path)

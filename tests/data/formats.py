@@ -68,6 +68,21 @@ def cifar_binary(images, *label_columns):
     )
 
 
+def cifar100_names(fine, coarse, pickled):
+    """The files with the names of classes."""
+    files = {"fine_label_names": fine, "coarse_label_names": coarse}
+    if pickled:
+        meta = {
+            key.encode(): [name.encode() for name in names]
+            for key, names in files.items()
+        }
+        return {"meta": python2_pickle(meta)}
+    return {
+        f"{key}.txt": "\n".join([*names, ""]).encode()
+        for key, names in files.items()
+    }
+
+
 class Python2Pickler(pickle._Pickler):
     """Writes byte strings the way Python 2 wrote `str` in CIFAR's files."""
 

@@ -1,12 +1,15 @@
 """Batches of images that are decoded on the way."""
 
-import time
+import collections
+import threading
+import types
 
 import keras
 import numpy as np
 import pytest
 
 from keras_neokd import data
+from keras_neokd.data import sharing
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import ImageFiles
 from keras_neokd.data.encoded import View
@@ -29,6 +32,29 @@ def split(paths):
     images = EncodedImages(ImageFiles(paths), View(SIZE))
     numbers = np.arange(COUNT)
     return Split(images, numbers.astype("int32") % 3, numbers)
+
+
+class Counting(ImageFiles):
+    """Files that count how often each of them is read."""
+
+    def __init__(self, paths):
+        super().__init__(paths)
+        self.counts = collections.Counter()
+        self.reads = threading.Semaphore(0)
+
+    def __getitem__(self, position):
+        self.counts[position] += 1
+        self.reads.release()
+        return super().__getitem__(position)
+
+
+@pytest.fixture
+def counted(paths):
+    """Files, and a split of them whose labels are their numbers."""
+    files = Counting(paths)
+    numbers = np.arange(COUNT)
+    images = EncodedImages(files, View(SIZE))
+    return files, Split(images, numbers.astype("int32"), numbers)
 
 
 def in_memory(split):
@@ -89,24 +115,55 @@ def test_random_parts_need_images_of_their_full_size(split):
         data.TrainingBatches(in_memory(split), augment="random_part_flip")
 
 
-def test_the_next_batches_are_made_while_one_is_in_use(split):
-    class Slow(ImageFiles):
-        def __getitem__(self, position):
-            time.sleep(0.2)
-            return super().__getitem__(position)
+def test_the_next_batches_are_made_while_one_is_in_use(counted):
+    files, split = counted
+    batches = data.TrainingBatches(split, 2, seed=1)
+    asked_for = [*batches[0][1]]
+    for _ in range(6):
+        assert files.reads.acquire(timeout=60)
+    # Two batches more than were asked for, and no others.
+    made = dict(files.counts)
+    assert len(made) == 6 and set(made.values()) == {1}
+    for index in (1, 2):
+        asked_for += [*batches[index][1]]
+    assert set(made) == set(asked_for)
+    epoch_of(data.RemainingBatches(batches, 3))
+    assert files.counts == dict.fromkeys(range(COUNT), 1)
 
-    slow = EncodedImages(Slow([*split.images._contents._paths]), View(SIZE))
-    batches = data.TrainingBatches(Split(slow, split.labels, split.indices), 5)
-    batches[0]
-    first, batches.seconds = batches.seconds, 0.0
-    assert first >= 0.2
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        if all(each.done() for each in batches._ahead._futures.values()):
-            break
-        time.sleep(0.01)
-    batches[1]
-    assert batches.seconds < 0.1
+
+@pytest.mark.parametrize("augment", ["crop_flip", "random_part_flip"])
+def test_processes_decode_their_own_rows_once_an_epoch(
+    counted, augment, monkeypatch
+):
+    files, split = counted
+    # Batches of 4, 4 and 2 rows, half of each for either process.
+    whole = data.TrainingBatches(split, 4, seed=3, augment=augment)
+    own = [data.TrainingBatches(split, 4, 3, augment) for _ in range(2)]
+    for epoch in (0, 1):
+        whole.set_epoch(epoch)
+        expected = epoch_of(whole)
+        for process, batches in enumerate(own):
+            under_two_processes(process, monkeypatch)
+            shared = sharing.share(batches)
+            batches.set_epoch(epoch)
+            files.counts.clear()
+            received = [shared[number] for number in range(3)]
+            rows = [
+                (np.split(x, 2)[process], np.split(y, 2)[process])
+                for x, y in expected
+            ]
+            assert_same([(x, y["label"]) for x, y in received], rows)
+            labels = np.concatenate([y for _, y in rows])
+            assert files.counts == dict.fromkeys(labels.tolist(), 1)
+
+
+def under_two_processes(process, monkeypatch):
+    found = types.SimpleNamespace(
+        device_mesh=types.SimpleNamespace(devices=np.empty(2)),
+        num_processes=2,
+        data_shard_id=process,
+    )
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: found)
 
 
 def test_seconds_add_up(split):

@@ -248,6 +248,42 @@ def test_a_malicious_pickle_is_refused_and_does_not_run(
     assert not target.exists()
 
 
+@pytest.mark.parametrize("archived", [False, True])
+@pytest.mark.parametrize("pickled", [False, True])
+def test_the_names_of_classes_are_read_where_they_are(
+    tmp_path, pickled, archived
+):
+    contents, *_ = contents_of("cifar100", pickled)
+    fine = [f"fine {number}" for number in range(100)]
+    coarse = [f"coarse {number}" for number in range(20)]
+    formats.write_folder(tmp_path, contents)
+    assert cifar.read_all_labels("cifar100", tmp_path)[1] == {}
+    contents.update(formats.cifar100_names(fine, coarse, pickled))
+    folder = tmp_path / "with names"
+    folder.mkdir()
+    if archived:
+        archive = folder / ARCHIVES["cifar100", pickled]
+        formats.write_archive(archive, FOLDERS["cifar100", pickled], contents)
+    else:
+        formats.write_folder(folder, contents)
+    assert cifar.read_all_labels("cifar100", folder)[1] == {
+        "label": fine,
+        "coarse_label": coarse,
+    }
+
+
+def test_names_in_a_malicious_pickle_are_refused_and_it_does_not_run(tmp_path):
+    target = tmp_path / "created"
+    contents, *_ = contents_of("cifar10", pickled=True)
+    contents["batches.meta"] = formats.python2_pickle(
+        {b"label_names": Malicious(os.mkdir, str(target))}
+    )
+    formats.write_folder(tmp_path, contents)
+    with pytest.raises(ValueError, match="batches.meta was not loaded"):
+        read_cifar("cifar10", tmp_path)
+    assert not target.exists()
+
+
 def test_a_truncated_archive_is_refused(tmp_path):
     contents, _, _ = contents_of("cifar10", pickled=False)
     archive = tmp_path / "cifar-10-binary.tar.gz"

@@ -165,6 +165,25 @@ def test_a_damaged_image_is_named(paths):
     assert len(images[3:]) == 3
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype", "mode"),
+    [
+        ("deep.png", "uint16", "I"),  # I;16 since Pillow 11.3
+        ("deep.tif", ">u2", "I;16B"),
+        ("deep.tif", "int32", "I"),
+        ("deep.tif", "float32", "F"),
+    ],
+)
+def test_what_8_bits_cannot_hold_is_refused(tmp_path, name, dtype, mode):
+    """Pillow would make 255 of all larger values."""
+    Image.fromarray(np.full((9, 9), 1000, dtype)).save(tmp_path / name)
+    images = EncodedImages(ImageFiles([tmp_path / name]), View(9))
+    with pytest.raises(
+        ValueError, match=rf"{name} has grey.*8 bits.*'{mode}.*expected 8 bits"
+    ):
+        images[:]
+
+
 def test_threads_keep_the_order():
     def slow_first(number):
         return sum(range(200_000 if number == 0 else 10)) and number

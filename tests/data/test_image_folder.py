@@ -52,6 +52,8 @@ def test_the_size_is_needed_and_only_here(folder):
         data.load("image_folder", folder)
     with pytest.raises(ValueError, match="images of 'digits' have a size"):
         data.load("digits", image_size=28)
+    with pytest.raises(ValueError, match="image_size.*>= 1, received 0"):
+        data.load("tiny_imagenet", folder, image_size=0)
 
 
 def test_a_class_that_was_not_trained_is_refused(folder):
@@ -82,6 +84,16 @@ def test_hidden_folders_and_other_files_are_left_out(folder):
     (folder / "train/ant/notes.txt").write_text("an ant")
     dataset = data.load("image_folder", folder, image_size=8)
     assert (len(dataset.train), dataset.num_classes) == (9, 3)
+
+
+@pytest.mark.parametrize("ending", ["tif", "GIF", "ppm"])
+def test_an_image_of_another_format_is_not_left_out(folder, ending):
+    path = folder / f"test/bee/7.{ending}"
+    folders.write_image(path)
+    with pytest.raises(
+        ValueError, match=rf"test/bee/7\.{ending} .*not read.*\.jpg, \.png"
+    ):
+        data.load("image_folder", folder, image_size=8)
 
 
 def test_a_damaged_image_is_named_when_it_is_needed(folder):

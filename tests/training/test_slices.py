@@ -1,5 +1,7 @@
 """Attacks on a few images of a batch at a time: the same images."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import crafting
 from keras_neokd import methods
+from keras_neokd import training_checks
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(10)
@@ -187,6 +190,21 @@ def test_a_slice_has_at_least_one_image(size):
 def test_the_size_of_a_slice_is_an_integer(size):
     with pytest.raises(TypeError, match="`crafting_batch_size`"):
         tiny.compiled(tiny.dense_model(), crafting_batch_size=size)
+
+
+def test_a_slice_is_not_for_several_devices_of_a_distribution(monkeypatch):
+    def put(devices):
+        found = types.SimpleNamespace(
+            device_mesh=types.SimpleNamespace(devices=np.empty(devices))
+        )
+        monkeypatch.setattr(keras.distribution, "distribution", lambda: found)
+
+    put(1)
+    training_checks.check_crafting(32, False)
+    put(4)
+    training_checks.check_crafting(None, False)
+    with pytest.raises(ValueError, match="size=32 .*4 devices.*data_parallel"):
+        training_checks.check_crafting(32, False)
 
 
 def test_images_that_see_each_other_are_not_crafted_in_slices():

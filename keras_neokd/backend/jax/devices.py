@@ -1,9 +1,34 @@
 """Several devices and processes of a `keras.distribution`."""
 
+import collections
 import functools
 
 import jax
 import keras
+
+
+def check_processes(devices):
+    """See that all processes have as many devices.
+
+    Each knows those of all, so all raise the error, and none waits.
+
+    Args:
+        devices: `jax.devices()`.
+
+    Raises:
+        ValueError: with the numbers of devices, by process.
+    """
+    counts = collections.Counter(each.process_index for each in devices)
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(
+            f"{count} on process {process}"
+            for process, count in sorted(counts.items())
+        )
+        raise ValueError(
+            "Every process feeds an equal part of each batch, and needs as "
+            f"many devices as the others; received {listed}. Leave devices "
+            "out where there are more, with CUDA_VISIBLE_DEVICES."
+        )
 
 
 def gather_processes(values):
