@@ -59,18 +59,34 @@ class ModelLogits(ExitLogits):
             return ExitLogits(function, self.num_exits)
         with backend.frozen_state(self._variables()):
             forward = network.freeze()
-        return _FrozenLogits(self, forward)
+        return FrozenLogits(self, forward)
 
 
-class _FrozenLogits(ExitLogits):
+class FrozenLogits(ExitLogits):
+    """`ModelLogits` for weights that do not change.
+
+    Args:
+        logits: a `ModelLogits`.
+        forward: a `FrozenForward`.
+    """
+
     def __init__(self, logits, forward):
         super().__init__(logits._for_images(forward), logits.num_exits)
         self._logits, self._forward = logits, forward
 
     def frozen(self):
+        """See `ExitLogits.frozen`."""
         return self
 
     def staggered(self, exits):
+        """See `ExitLogits.staggered`: one pass, or one per exit.
+
+        An accelerator gains from large batches and few calls. On processors
+        a batch per exit is faster, as more of it stays in their caches.
+        """
+        if not backend.has_accelerator():
+            return super().staggered(exits)
+
         def forward(images, _):
             return (self._forward.staggered(images, exits),)
 

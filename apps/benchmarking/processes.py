@@ -121,6 +121,7 @@ def start(
     folder,
     num_examples=None,
     model_options=None,
+    without=None,
 ):
     """Start the process of one contestant.
 
@@ -132,6 +133,7 @@ def start(
         folder: existing folder for the log.
         num_examples: size of the data set, for methods that ask for it.
         model_options: arguments of the network's constructor.
+        without: optimisation to take out, a key of `OPTIMISATIONS`.
 
     Returns:
         `WorkerProcess`, a context manager.
@@ -149,6 +151,7 @@ def start(
         "threads": settings.num_threads,
         "num_examples": num_examples,
         "model_options": model_options or {},
+        "without": without,
     }
     name = f"{model}-{attack}-{contestant.name}.log"
     return WorkerProcess(

@@ -7,6 +7,7 @@ import tempfile
 
 from apps.benchmarking import arithmetic
 from apps.benchmarking import convolutions
+from apps.benchmarking import optimisations
 from apps.benchmarking import threads
 from apps.benchmarking import tracing
 from apps.benchmarking.methods import METHODS
@@ -34,6 +35,11 @@ class KerasStep:
 
         self._library = keras_neokd
         self.versions = _versions("keras", spec["backend"])
+        self._compile_options = {}
+        if spec["without"] is not None:
+            optimisations.take_out(spec["without"])
+            removed = optimisations.OPTIMISATIONS[spec["without"]]
+            self._compile_options = removed.compile_options
 
     def build(self):
         """Build and compile the model."""
@@ -61,6 +67,7 @@ class KerasStep:
             ),
             method=method,
             attack=attack,
+            **self._compile_options,
         )
         batches = _batches(spec)
         if method.num_examples is not None:

@@ -198,6 +198,38 @@ def _summarise_network(run, unit):
     }
 
 
+def summarise_optimisations(comparison):
+    """Turn an `OptimisationComparison` into a dictionary of JSON values.
+
+    Args:
+        comparison: `OptimisationComparison` that has been measured.
+
+    Returns:
+        Dictionary with `model`, `backend`, `versions`, `left_out` (as in
+        `Turns`) and `variants` (dictionaries; `without` is `None` for the
+        step as it is, and `gain` the time of a variant over that one's,
+        `None` if it failed).
+    """
+    runs = comparison.runs
+    whole = next((run for run in runs if run.contestant.without is None), None)
+    return {
+        "model": comparison.model,
+        "backend": comparison.backend,
+        "versions": runs[0].build["versions"] if runs else None,
+        "left_out": comparison.left_out,
+        "variants": [
+            {
+                "without": run.contestant.without,
+                "gain": whole and paired_cost(_seconds(whole), _seconds(run)),
+                "peak_megabytes": _peak_megabytes(run),
+                "last_loss": run.steps[-1]["result"],
+                **_summarise_steps(run),
+            }
+            for run in runs
+        ],
+    }
+
+
 def summarise_attacks(comparison):
     """Turn an `AttackComparison` into a dictionary of JSON values.
 

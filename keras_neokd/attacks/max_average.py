@@ -8,7 +8,6 @@ from keras import ops
 
 from keras_neokd import randomness
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
@@ -75,11 +74,11 @@ class MaxAverage(Attack):
         """See `Attack.perturb`; `info` holds `selected_share`."""
         exits = select_exits(self.exits, predict.num_exits)
         loss = self.attack.objective.loss
-        # One run for all exits: the batches of the single attacks one after
-        # the other, each of which leaves the network at its own exit.
+        # One run for all exits: the candidates for the first exit come first,
+        # and so on, and each leaves the network at its own exit.
         attack = self.attack.with_objective(_OwnExit(exits, loss))
         candidates, _ = attack.perturb(
-            ExitLogits.staggered(predict, exits),
+            predict.staggered(exits),
             ops.concatenate([images] * len(exits)),
             ops.concatenate([labels] * len(exits)),
             ops.concatenate([randomness.bits(keys, index) for index in exits]),

@@ -10,6 +10,7 @@ Each module offers the same names; adding a backend means adding one module.
   at another scale;
 - `frozen_state(variables, noise)`: scope in which a pass changes nothing;
 - `global_batch(local_size)`: place of this replica in the global batch;
+- `has_accelerator()`: whether there is more than processors;
 - `gather_replicas(x)`: rows of all replicas;
 - `gather_processes(values)`: a row of integers of each process;
 - `compile_function(function, variables)`: compiled function of arrays;
@@ -34,6 +35,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import gather_processes
     from keras_neokd.backend.tensorflow import gather_replicas
     from keras_neokd.backend.tensorflow import global_batch
+    from keras_neokd.backend.tensorflow import has_accelerator
     from keras_neokd.backend.tensorflow import value_and_input_gradient
     from keras_neokd.backend.tensorflow import value_gradient_and_outputs
 elif keras.backend.backend() == "jax":
@@ -48,6 +50,7 @@ elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import gather_processes
     from keras_neokd.backend.jax import gather_replicas
     from keras_neokd.backend.jax import global_batch
+    from keras_neokd.backend.jax import has_accelerator
     from keras_neokd.backend.jax import value_and_input_gradient
     from keras_neokd.backend.jax import value_gradient_and_outputs
 elif keras.backend.backend() == "torch":
@@ -62,6 +65,7 @@ elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import gather_processes
     from keras_neokd.backend.torch import gather_replicas
     from keras_neokd.backend.torch import global_batch
+    from keras_neokd.backend.torch import has_accelerator
     from keras_neokd.backend.torch import value_and_input_gradient
     from keras_neokd.backend.torch import value_gradient_and_outputs
 else:
@@ -82,6 +86,7 @@ __all__ = [
     "gather_processes",
     "gather_replicas",
     "global_batch",
+    "has_accelerator",
     "value_and_input_gradient",
     "value_gradient_and_outputs",
 ]

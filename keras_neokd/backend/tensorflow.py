@@ -199,6 +199,13 @@ def gather_processes(values):
     return values[None]
 
 
+def has_accelerator():
+    """Whether computation runs on something else than processors."""
+    return len(tf.config.list_logical_devices()) > len(
+        tf.config.list_logical_devices("CPU")
+    )
+
+
 def compile_function(function, variables):
     """Compile a function of tensors that reads `variables`.
 

@@ -180,6 +180,11 @@ def gather_processes(values):
     return values[None]
 
 
+def has_accelerator():
+    """Whether computation runs on something else than processors."""
+    return keras.ops.zeros(()).device.type != "cpu"
+
+
 def compile_function(function, variables):
     """Return the function: PyTorch runs eagerly.
 

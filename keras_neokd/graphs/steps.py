@@ -32,7 +32,7 @@ def merged_steps(graph, exit_names):
         if _is_plain_convolution(graph.operation(call))
     ]
     merged = {call for step in convolutions for call in step.merged}
-    others = [_Call(graph, call) for call in calls if call not in merged]
+    others = [Call(graph, call) for call in calls if call not in merged]
     return {step.call: step for step in (*convolutions, *others)}
 
 
@@ -61,7 +61,7 @@ class _Uses:
         return None if is_input or self._counts[source] != 1 else source.call
 
 
-class _Call:
+class Call:
     """One call of a layer or operation, as it is."""
 
     def __init__(self, graph, call):

@@ -85,7 +85,11 @@ def test_the_gradient_for_the_image_is_that_of_the_model(model):
     assert_close(gradient(predict.frozen()), gradient(predict))
 
 
-def test_staggered_batches_leave_at_their_own_exits(model):
+@pytest.mark.parametrize("has_accelerator", [False, True])
+def test_staggered_batches_leave_at_their_own_exits(
+    model, has_accelerator, monkeypatch
+):
+    monkeypatch.setattr(backend, "has_accelerator", lambda: has_accelerator)
     predict = model.exit_logits()
     exits = tuple(range(model.num_exits))
     images = images_for(model, 2 * len(exits))
@@ -100,12 +104,31 @@ def test_staggered_batches_leave_at_their_own_exits(model):
             assert_close(logits[own], expected[index][own])
 
 
-def test_staggered_batches_may_skip_exits_and_go_backwards():
+def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
+    monkeypatch.setattr(backend, "has_accelerator", lambda: True)
     model = tiny.randomized(convolutions())
     predict, images = model.exit_logits(), images_for(model, 4)
     (logits,) = predict.frozen().staggered((1, 0))(images)
     assert_close(logits[:2], predict(images)[1][:2])
     assert_close(logits[2:], predict(images)[0][2:])
+
+
+@pytest.mark.parametrize("has_accelerator", [False, True])
+def test_accelerators_run_the_batches_of_all_exits_together(
+    has_accelerator, monkeypatch
+):
+    monkeypatch.setattr(backend, "has_accelerator", lambda: has_accelerator)
+    model = tiny.randomized(convolutions())
+    convolve, sizes = backend.convolve, []
+
+    def counted(images, *arguments, **named):
+        sizes.append(images.shape[0])
+        return convolve(images, *arguments, **named)
+
+    monkeypatch.setattr(backend, "convolve", counted)
+    predict = model.exit_logits().frozen()
+    predict.staggered((0, 1))(images_for(model, 4))
+    assert max(sizes) == (4 if has_accelerator else 2)
 
 
 def test_padding_batch_norm_and_relu_become_part_of_convolutions():

@@ -137,6 +137,11 @@ def gather_replicas(x):
     return x
 
 
+def has_accelerator():
+    """Whether computation runs on something else than processors."""
+    return jax.default_backend() != "cpu"
+
+
 def compile_function(function, variables):
     """Compile a function of tensors that reads `variables`.
 
@@ -211,7 +216,7 @@ def convolve(images, kernel, bias, strides, padding, dilation):
             padding.upper(),
         )
     groups = images.shape[-1] // kernel.shape[2]
-    if jax.default_backend() == "cpu" and groups == 1 and dilation == (1, 1):
+    if not has_accelerator() and groups == 1 and dilation == (1, 1):
         padding = tuple(tuple(each) for each in padding)
         return cpu_convolution.convolve(images, kernel, strides, padding) + bias
     outputs = jax.lax.conv_general_dilated(
