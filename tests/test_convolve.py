@@ -81,6 +81,7 @@ def test_values_and_gradients(strides, padding):
             )
 
         def weighted_sum(images, outputs=outputs, weights=weights):
+            weights = ops.convert_to_tensor(weights)
             return ops.sum(outputs(images) * weights, axis=(1, 2, 3))
 
         np.testing.assert_allclose(

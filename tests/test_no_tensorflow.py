@@ -21,8 +21,11 @@ PLAIN_TORCH = ("apps.torch_baseline", "apps.benchmarking.native")
 left_out = PLAIN_TORCH if "torch" in HIDDEN else ()
 
 
+other_backends = {f"keras_neokd.backend.{name}" for name in HIDDEN}
+
+
 def raise_error(name):
-    if name not in left_out:
+    if name not in other_backends and name not in left_out:
         raise ImportError(f"could not import {name}")
 
 
@@ -36,7 +39,6 @@ def modules_of(package_name):
         yield module.name
 
 
-other_backends = {f"keras_neokd.backend.{name}" for name in HIDDEN}
 for package_name in ("keras_neokd", "apps", "configs"):
     for name in modules_of(package_name):
         if name in other_backends or name.startswith(left_out):

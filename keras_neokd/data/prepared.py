@@ -181,7 +181,10 @@ def read_labels(builder):
     }
     try:
         # Opened here, because NumPy leaves a damaged file open.
-        with open(path, "rb") as file, np.load(file) as archive:
+        with (
+            open(path, "rb") as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
             labels = {part: archive[part] for part in archive.files}
         if {part: len(each) for part, each in labels.items()} == sizes:
             return _with_labels(labels)

@@ -13,6 +13,7 @@ from typing import Any
 from typing import NamedTuple
 
 import keras
+import numpy as np
 
 
 class Tensor(NamedTuple):
@@ -61,7 +62,8 @@ class Graph:
             logits.
 
     Raises:
-        NotImplementedError: if a layer cannot tell its configuration.
+        NotImplementedError: if a layer cannot tell its configuration, or an
+            argument cannot be read from it.
     """
 
     def __init__(self, model):
@@ -72,9 +74,7 @@ class Graph:
         config = plain.get_config()
         self._operations = {each.name: each for each in plain.operations}
         self._arguments = {
-            (entry["name"], number): Arguments(
-                _read(node["args"]), _read(node["kwargs"])
-            )
+            (entry["name"], number): _arguments_of(entry["name"], node)
             for entry in config["layers"]
             for number, node in enumerate(entry["inbound_nodes"])
         }
@@ -172,11 +172,25 @@ def fill(arguments, values):
     return arguments
 
 
+def _arguments_of(name, node):
+    try:
+        return Arguments(_read(node["args"]), _read(node["kwargs"]))
+    except Exception as error:  # Whatever a class of theirs raises.
+        raise NotImplementedError(
+            f"The arguments of {name!r} cannot be read from the configuration "
+            f"of the model: {error}"
+        ) from error
+
+
 def _read(serialised):
     """Return serialised arguments with names of tensors, and all else read."""
     if isinstance(serialised, dict):
         if serialised.get("class_name") == "__keras_tensor__":
             return Tensor(*serialised["config"]["keras_history"])
+        if serialised.get("class_name") == "__tensor__":
+            # Not as a tensor: one made while a step is traced belongs to it.
+            config = serialised["config"]
+            return np.array(config["value"], config["dtype"])
         if "class_name" in serialised:
             return keras.saving.deserialize_keras_object(serialised)
         return {name: _read(each) for name, each in serialised.items()}

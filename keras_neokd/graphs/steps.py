@@ -80,7 +80,7 @@ class Call:
         """Return the results by name."""
         arguments = fill(self._arguments, values)
         results = self._operation(
-            *arguments.positional, **{**self._mode, **arguments.named}
+            *arguments.positional, **{**arguments.named, **self._mode}
         )
         return named_results(self.call, results)
 
@@ -131,7 +131,8 @@ class _Convolution:
     def __call__(self, prepared, values):
         """Return the result by name."""
         x = backend.convolve(
-            values[self._source],
+            # As Keras does: layers before may compute in 16 bits.
+            ops.cast(values[self._source], self._layer.compute_dtype),
             *prepared,
             strides=self._layer.strides,
             padding=self._padding,

@@ -8,6 +8,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import MultiExitModel
+from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.graphs.frozen import FrozenNetwork
 from tests.graphs.models import MODELS
@@ -15,6 +16,18 @@ from tests.graphs.models import calls_of
 from tests.training import tiny
 
 layers = keras.layers
+
+
+ATTACK = attacks.MaxAverage(attacks.PGD(0.03, 0.02, 2))
+
+
+def attacked(model):
+    """Return 4 images and what the attack makes of them."""
+    images, labels = tiny.data(4, shape=model.input_shape[1:])
+    images, labels, keys = map(
+        ops.convert_to_tensor, (images, labels, np.arange(4, dtype="int32"))
+    )
+    return images, ATTACK.generate(model.exit_logits(), images, labels, keys)[0]
 
 
 def convolutions():
@@ -41,7 +54,28 @@ def convolutions():
     return MultiExitModel(inputs, [first, second])
 
 
-CASES = {**MODELS, "convolutions": convolutions}
+def special_calls():
+    """Return a model of calls that ask for more than their tensors."""
+    inputs = keras.Input((9, 8, 3))
+    x = layers.Conv2D(4, 3, dtype="bfloat16")(inputs)
+    x = layers.Conv2D(4, 3, dtype="float32")(x)
+    x = layers.LeakyReLU()(x)
+    # The mode of the whole call wins over the mode of a layer's call.
+    x = layers.BatchNormalization()(x, training=True)
+    x = layers.Dropout(0.5)(x, training=True)
+    scale = np.linspace(0.5, 2.0, 4).astype("float32")
+    x = ops.multiply(x, ops.convert_to_tensor(scale))
+    first = layers.Dense(8)(layers.Flatten()(x))
+    x = layers.Conv2D(4, 3, activation="relu")(x)
+    second = layers.Dense(8)(layers.GlobalAveragePooling2D()(x))
+    return MultiExitModel(inputs, [first, second])
+
+
+CASES = {
+    **MODELS,
+    "convolutions": convolutions,
+    "special_calls": special_calls,
+}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -113,6 +147,25 @@ def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
     assert_close(logits[2:], predict(images)[0][2:])
 
 
+def test_a_network_read_in_a_compiled_step_is_good_for_later_ones():
+    model = special_calls()
+    model.compile("sgd", method="adversarial_training", attack=ATTACK)
+    images, labels = tiny.data(4, shape=model.input_shape[1:])
+    first, second = (model.train_on_batch(images, labels) for _ in range(2))
+    assert np.isfinite([*first, *second]).all()
+    attacked(model)
+
+
+@pytest.mark.filterwarnings("ignore:.*lambda")
+def test_a_model_that_cannot_be_read_is_attacked_as_it_is():
+    inputs = keras.Input((4, 4, 1))
+    x = ops.map(lambda image: image * 2.0, inputs)
+    model = MultiExitModel(inputs, [layers.Dense(8)(layers.Flatten()(x))])
+    assert model._frozen_network() is None
+    images, adversarial = attacked(model)
+    assert abs(tiny.array(adversarial - images)).max() > 0.01
+
+
 @pytest.mark.parametrize("has_accelerator", [False, True])
 def test_accelerators_run_the_batches_of_all_exits_together(
     has_accelerator, monkeypatch
@@ -126,9 +179,14 @@ def test_accelerators_run_the_batches_of_all_exits_together(
         return convolve(images, *arguments, **named)
 
     monkeypatch.setattr(backend, "convolve", counted)
-    predict = model.exit_logits().frozen()
-    predict.staggered((0, 1))(images_for(model, 4))
-    assert max(sizes) == (4 if has_accelerator else 2)
+    model.exit_logits().frozen()(images_for(model, 8))
+    to_choose = sizes.count(8)
+    sizes.clear()
+    attacked(model)
+    # All 8 candidates run together when one is chosen per image, and on an
+    # accelerator also while they are made.
+    assert sizes.count(4) > 0
+    assert (sizes.count(8) > to_choose) == has_accelerator
 
 
 def test_padding_batch_norm_and_relu_become_part_of_convolutions():
