@@ -59,14 +59,16 @@ def image_gradient(weights, images, kernel, strides, padding):
     return gradient.reshape(batch, *shape)
 
 
+# Images of one or three channels may take another way than those of more.
+@pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
 @pytest.mark.parametrize("strides", STRIDES, ids=str)
-def test_values_and_gradients(strides, padding):
+def test_values_and_gradients(strides, padding, channels):
     rng = np.random.default_rng(0)
     for taps in TAPS:
-        images = rng.normal(size=(2, *SIZE, 3)).astype("float32")
-        kernel = rng.normal(size=(*taps, 3, 4)).astype("float32")
-        bias = rng.normal(size=4).astype("float32")
+        images = rng.normal(size=(2, *SIZE, channels)).astype("float32")
+        kernel = rng.normal(size=(*taps, channels, 5)).astype("float32")
+        bias = rng.normal(size=5).astype("float32")
         expected = convolved(images, kernel, strides, padding)
         weights = rng.normal(size=expected.shape).astype("float32")
 
@@ -124,4 +126,45 @@ def test_dilation_and_groups():
         np.concatenate(halves, axis=-1),
         rtol=1e-4,
         atol=1e-4,
+    )
+
+
+def test_relu_hides_what_is_negative():
+    rng = np.random.default_rng(0)
+    images, kernel, bias, weights = (
+        ops.convert_to_tensor(rng.normal(size=shape).astype("float32"))
+        for shape in ((2, 9, 8, 3), (3, 3, 3, 4), (4,), (2, 7, 6, 4))
+    )
+
+    def outputs(images, relu):
+        return backend.convolve(
+            images, kernel, bias, (1, 1), "valid", (1, 1), relu=relu
+        )
+
+    def gradient(of):
+        return backend.value_and_input_gradient(
+            lambda x: ops.sum(of(x) * weights, axis=(1, 2, 3)), images
+        )[1]
+
+    plain = ops.convert_to_numpy(outputs(images, False))
+    received = ops.convert_to_numpy(outputs(images, True))
+    np.testing.assert_allclose(received, np.maximum(plain, 0), atol=1e-6)
+    mask = ops.convert_to_tensor((plain > 0).astype("float32"))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(gradient(lambda x: outputs(x, True))),
+        ops.convert_to_numpy(gradient(lambda x: outputs(x, False) * mask)),
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize("mode", ["max", "average"])
+def test_poolings(mode):
+    images = np.random.default_rng(0).normal(size=(2, 9, 8, 3))
+    images = images.astype("float32")
+    found = windows(images, (2, 3), (3, 2), "valid")
+    reduce = {"max": np.max, "average": np.mean}[mode]
+    expected = reduce(found, axis=(3, 4))
+    received = backend.pool(ops.convert_to_tensor(images), (2, 3), (3, 2), mode)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(received), expected, atol=1e-6
     )

@@ -81,7 +81,7 @@ def _padding_in_convolution():
 
     from keras_neokd import backend
 
-    def convolve(images, kernel, bias, strides, padding, dilation):
+    def convolve(images, kernel, bias, strides, padding, dilation, relu):
         padding = (
             padding.upper()
             if isinstance(padding, str)
@@ -90,7 +90,8 @@ def _padding_in_convolution():
         outputs = tf.nn.conv2d(
             images, kernel, strides, padding, dilations=dilation
         )
-        return tf.nn.bias_add(outputs, bias)
+        outputs = tf.nn.bias_add(outputs, bias)
+        return tf.nn.relu(outputs) if relu else outputs
 
     return [(backend, "convolve", convolve)]
 
@@ -109,17 +110,24 @@ def _gradient_in_loop():
     return [(tensorflow, "_values_and_gradient", values_and_gradient)]
 
 
-def _image_convolution():
-    from keras import ops
+def _plain_image_convolution():
+    import keras
 
-    from keras_neokd import backend
+    if keras.config.backend() == "torch":
+        from torch.nn import functional
+
+        from keras_neokd.backend.torch import cpu_convolution
+
+        owner = cpu_convolution.ImageConvolution
+        return [(owner, "apply", functional.conv2d)]
+    from keras_neokd.backend import tensorflow
 
     def convolve_image(image, kernel):
-        return ops.conv(
+        return keras.ops.conv(
             image, kernel, padding="valid", data_format="channels_last"
         )
 
-    return [(backend, "convolve_image", convolve_image)]
+    return [(tensorflow, "convolve_image", convolve_image)]
 
 
 def _plain_convolution():
@@ -172,10 +180,10 @@ OPTIMISATIONS = {
         backends=("tensorflow",),
     ),
     "image_convolution": Optimisation(
-        "TensorFlow's gradient of the first convolution",
-        "a matrix product and shifted sums",
-        _image_convolution,
-        backends=("tensorflow",),
+        "the framework's gradient of the first convolution",
+        "a matrix product and a sum of shifted rows",
+        _plain_image_convolution,
+        backends=("tensorflow", "torch"),
         models=("small_cnn",),
     ),
     "no_xla": Optimisation(

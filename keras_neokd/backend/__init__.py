@@ -17,6 +17,7 @@ Each module offers the same names; adding a backend means adding one module.
 - `compile_per_example(function, variables)`: the same on all devices, for
   arrays with one row per example;
 - `convolve(images, kernel, bias, ...)`: for passes without training;
+- `pool(images, size, strides, mode)`: the same for poolings;
 - `convolve_image(image, kernel)`: with a fast gradient for the image;
 - `TrainStep`: mixin with Keras' `train_step` and `test_step`.
 """
@@ -36,6 +37,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import gather_replicas
     from keras_neokd.backend.tensorflow import global_batch
     from keras_neokd.backend.tensorflow import has_accelerator
+    from keras_neokd.backend.tensorflow import pool
     from keras_neokd.backend.tensorflow import value_and_input_gradient
     from keras_neokd.backend.tensorflow import value_gradient_and_outputs
 elif keras.backend.backend() == "jax":
@@ -51,6 +53,7 @@ elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import gather_replicas
     from keras_neokd.backend.jax import global_batch
     from keras_neokd.backend.jax import has_accelerator
+    from keras_neokd.backend.jax import pool
     from keras_neokd.backend.jax import value_and_input_gradient
     from keras_neokd.backend.jax import value_gradient_and_outputs
 elif keras.backend.backend() == "torch":
@@ -66,6 +69,7 @@ elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import gather_replicas
     from keras_neokd.backend.torch import global_batch
     from keras_neokd.backend.torch import has_accelerator
+    from keras_neokd.backend.torch import pool
     from keras_neokd.backend.torch import value_and_input_gradient
     from keras_neokd.backend.torch import value_gradient_and_outputs
 else:
@@ -87,6 +91,7 @@ __all__ = [
     "gather_replicas",
     "global_batch",
     "has_accelerator",
+    "pool",
     "value_and_input_gradient",
     "value_gradient_and_outputs",
 ]

@@ -263,7 +263,7 @@ def compile_per_example(function, variables):
     return compile_function(shared, variables)
 
 
-def convolve(images, kernel, bias, strides, padding, dilation):
+def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
     """Convolve images with weights that need no gradient, and add a bias.
 
     Args:
@@ -274,6 +274,7 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         padding: `"valid"`, `"same"`, or zeros to add as
             `((top, bottom), (left, right))`.
         dilation: pair of integers.
+        relu: whether negative results become 0. Defaults to False.
 
     Returns:
         `(batch, new height, new width, filters)`.
@@ -283,10 +284,31 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         # operations that TensorFlow hands to oneDNN.
         images = tf.pad(images, [(0, 0), *padding, (0, 0)])
         padding = "valid"
-    outputs = tf.nn.conv2d(
-        images, kernel, strides, padding.upper(), dilations=dilation
-    )
-    return tf.nn.bias_add(outputs, bias)
+    is_image = images.shape[-1] == 1 and padding == "valid"
+    if is_image and (*strides, *dilation) == (1, 1, 1, 1):
+        outputs = convolve_image(images, kernel)
+    else:
+        outputs = tf.nn.conv2d(
+            images, kernel, strides, padding.upper(), dilations=dilation
+        )
+    outputs = tf.nn.bias_add(outputs, bias)
+    return tf.nn.relu(outputs) if relu else outputs
+
+
+def pool(images, size, strides, mode):
+    """Pool images over windows, without padding.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        size: rows and columns of a window.
+        strides: pair of integers.
+        mode: `"max"` or `"average"`.
+
+    Returns:
+        `(batch, new height, new width, channels)`.
+    """
+    pool = {"max": keras.ops.max_pool, "average": keras.ops.average_pool}[mode]
+    return pool(images, size, strides, data_format="channels_last")
 
 
 def convolve_image(image, kernel):

@@ -32,7 +32,11 @@ def merged_steps(graph, exit_names):
         if _is_plain_convolution(graph.operation(call))
     ]
     merged = {call for step in convolutions for call in step.merged}
-    others = [Call(graph, call) for call in calls if call not in merged]
+    others = [
+        (_Pooling if _is_pooling(graph.operation(call)) else Call)(graph, call)
+        for call in calls
+        if call not in merged
+    ]
     return {step.call: step for step in (*convolutions, *others)}
 
 
@@ -83,6 +87,24 @@ class Call:
             *arguments.positional, **{**arguments.named, **self._mode}
         )
         return named_results(self.call, results)
+
+
+class _Pooling(Call):
+    """A pooling without padding, in the form that the backend runs fast."""
+
+    def __call__(self, prepared, values):
+        """Return the result by name."""
+        layer, (source,) = self._operation, self.sources
+        result = backend.pool(
+            ops.cast(values[source], layer.compute_dtype),
+            layer.pool_size,
+            layer.strides,
+            _POOLINGS[type(layer)],
+        )
+        return named_results(self.call, result)
+
+
+_POOLINGS = {layers.MaxPooling2D: "max", layers.AveragePooling2D: "average"}
 
 
 class _Convolution:
@@ -137,8 +159,9 @@ class _Convolution:
             strides=self._layer.strides,
             padding=self._padding,
             dilation=self._layer.dilation_rate,
+            relu=self._has_relu,
         )
-        return {self._result: ops.relu(x) if self._has_relu else x}
+        return {self._result: x}
 
 
 def _scale_and_shift(batch_norm):
@@ -164,12 +187,21 @@ def _knows_training(operation):
 
 def _is_plain_convolution(layer):
     return (
-        type(layer) is layers.Conv2D
+        (type(layer) is layers.Conv2D or hasattr(layer, "is_plain_conv2d"))
         and layer.data_format == "channels_last"
         and layer.padding in ("valid", "same")
         and layer.compute_dtype == "float32"
         and layer.activation
         in (keras.activations.linear, keras.activations.relu)
+    )
+
+
+def _is_pooling(layer):
+    return (
+        type(layer) in _POOLINGS
+        and layer.data_format == "channels_last"
+        and layer.padding == "valid"
+        and layer.compute_dtype == "float32"
     )
 
 

@@ -20,6 +20,9 @@ class ImageConv2D(keras.layers.Conv2D):
             dilation and groups keep their defaults.
     """
 
+    # Attacks may compute it as they compute `Conv2D`.
+    is_plain_conv2d = True
+
     def build(self, input_shape):
         """Create the weights; the input needs one channel."""
         if (

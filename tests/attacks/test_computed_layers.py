@@ -17,7 +17,7 @@ NEEDED, ALL = (2, 2, 4), 5
 
 def network():
     """Return a model with convolutions between its exits and in its heads."""
-    inputs = keras.Input((16, 16, 2))
+    inputs = keras.Input((16, 16, 4))
 
     def convolution(x):
         return layers.Conv2D(3, 3, activation="relu")(x)
@@ -81,7 +81,7 @@ def counted(attack):
     """Return numbers of convolutions, forward and backward (JAX: the sum)."""
     model = network()
     generator = np.random.default_rng(0)
-    images = generator.random((4, 16, 16, 2), "float32")
+    images = generator.random((4, 16, 16, 4), "float32")
     labels, keys = np.arange(4, dtype="int32"), np.arange(4, dtype="int32")
 
     def craft():

@@ -60,13 +60,16 @@ def special_calls():
     x = layers.Conv2D(4, 3, dtype="bfloat16")(inputs)
     x = layers.Conv2D(4, 3, dtype="float32")(x)
     x = layers.LeakyReLU()(x)
+    x = layers.MaxPooling2D(2, strides=1)(x)
+    x = layers.MaxPooling2D(2, strides=1, padding="same")(x)
     # The mode of the whole call wins over the mode of a layer's call.
     x = layers.BatchNormalization()(x, training=True)
     x = layers.Dropout(0.5)(x, training=True)
     scale = np.linspace(0.5, 2.0, 4).astype("float32")
     x = ops.multiply(x, ops.convert_to_tensor(scale))
     first = layers.Dense(8)(layers.Flatten()(x))
-    x = layers.Conv2D(4, 3, activation="relu")(x)
+    x = layers.AveragePooling2D((2, 1), strides=(2, 1))(x)
+    x = layers.Conv2D(4, (1, 2), activation="relu")(x)
     second = layers.Dense(8)(layers.GlobalAveragePooling2D()(x))
     return MultiExitModel(inputs, [first, second])
 

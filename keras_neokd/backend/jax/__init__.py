@@ -193,7 +193,7 @@ def _scope(variables, values, **options):
     )
 
 
-def convolve(images, kernel, bias, strides, padding, dilation):
+def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
     """Convolve images with weights that need no gradient, and add a bias.
 
     Args:
@@ -204,6 +204,7 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         padding: `"valid"`, `"same"`, or zeros to add as
             `((top, bottom), (left, right))`.
         dilation: pair of integers.
+        relu: whether negative results become 0. Defaults to False.
 
     Returns:
         `(batch, new height, new width, filters)`.
@@ -218,21 +219,39 @@ def convolve(images, kernel, bias, strides, padding, dilation):
     groups = images.shape[-1] // kernel.shape[2]
     if not has_accelerator() and groups == 1 and dilation == (1, 1):
         padding = tuple(tuple(each) for each in padding)
-        return cpu_convolution.convolve(images, kernel, strides, padding) + bias
-    outputs = jax.lax.conv_general_dilated(
-        images,
-        kernel,
-        strides,
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=groups,
-    )
-    return outputs + bias
+        outputs = cpu_convolution.convolve(images, kernel, strides, padding)
+    else:
+        outputs = jax.lax.conv_general_dilated(
+            images,
+            kernel,
+            strides,
+            padding,
+            rhs_dilation=dilation,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+    outputs = outputs + bias
+    return jax.nn.relu(outputs) if relu else outputs
 
 
 def _dilated(taps, dilation):
     return [(n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True)]
+
+
+def pool(images, size, strides, mode):
+    """Pool images over windows, without padding.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        size: rows and columns of a window.
+        strides: pair of integers.
+        mode: `"max"` or `"average"`.
+
+    Returns:
+        `(batch, new height, new width, channels)`.
+    """
+    pool = {"max": keras.ops.max_pool, "average": keras.ops.average_pool}[mode]
+    return pool(images, size, strides, data_format="channels_last")
 
 
 def convolve_image(image, kernel):

@@ -5,6 +5,10 @@ import torch
 from torch.nn import functional
 
 from keras_neokd import randomness
+from keras_neokd.backend.torch import cpu_convolution
+
+# Those of images.
+_FEW_CHANNELS = 3
 
 
 def value_and_input_gradient(function, x):
@@ -211,7 +215,7 @@ def compile_per_example(function, variables):
     return compile_function(function, variables)
 
 
-def convolve(images, kernel, bias, strides, padding, dilation):
+def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
     """Convolve images with weights that need no gradient, and add a bias.
 
     Args:
@@ -222,6 +226,7 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         padding: `"valid"`, `"same"`, or zeros to add as
             `((top, bottom), (left, right))`.
         dilation: pair of integers.
+        relu: whether negative results become 0. Defaults to False.
 
     Returns:
         `(batch, new height, new width, filters)`.
@@ -244,15 +249,24 @@ def convolve(images, kernel, bias, strides, padding, dilation):
         (top, bottom), (left, right) = padding
         images = functional.pad(images, (left, right, top, bottom))
         padding = ((0, 0), (0, 0))
-    outputs = functional.conv2d(
-        images,
-        kernel.permute(3, 2, 0, 1),
-        bias,
-        strides,
-        [before for before, _ in padding],
-        dilation,
-        images.shape[1] // kernel.shape[2],
-    )
+    padding = tuple(before for before, _ in padding)
+    groups = images.shape[1] // kernel.shape[2]
+    kernel = kernel.permute(3, 2, 0, 1)
+    if (
+        images.shape[1] <= _FEW_CHANNELS
+        and images.device.type == "cpu"
+        and (groups, *dilation) == (1, 1, 1)
+    ):
+        outputs = cpu_convolution.ImageConvolution.apply(
+            images, kernel, bias, strides, padding
+        )
+    else:
+        outputs = functional.conv2d(
+            images, kernel, bias, strides, padding, dilation, groups
+        )
+    if relu:
+        # In place, for large results: asking for memory takes longer.
+        outputs = functional.relu_(outputs)
     return outputs.permute(0, 2, 3, 1)
 
 
@@ -261,6 +275,26 @@ def _same_padding(size, taps, stride, dilation):
     outputs = -(-size // stride)
     total = max(0, (outputs - 1) * stride + dilation * (taps - 1) + 1 - size)
     return total // 2, total - total // 2
+
+
+def pool(images, size, strides, mode):
+    """Pool images over windows, without padding.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        size: rows and columns of a window.
+        strides: pair of integers.
+        mode: `"max"` or `"average"`.
+
+    Returns:
+        `(batch, new height, new width, channels)`.
+    """
+    # Keras copies images into another order of axes, on which PyTorch's
+    # pooling, and the convolutions before and after, take several times as
+    # long.
+    pool = {"max": functional.max_pool2d, "average": functional.avg_pool2d}
+    images = images.permute(0, 3, 1, 2)
+    return pool[mode](images, size, strides).permute(0, 2, 3, 1)
 
 
 def convolve_image(image, kernel):
