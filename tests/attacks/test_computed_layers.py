@@ -20,7 +20,7 @@ def network():
     inputs = keras.Input((16, 16, 4))
 
     def convolution(x):
-        return layers.Conv2D(3, 3, activation="relu")(x)
+        return layers.Conv2D(4, 3, activation="relu")(x)
 
     def head(x):
         return layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
