@@ -19,7 +19,14 @@ _ENDINGS = (".weights.h5", ".keras")
 _HEAD = "exit_"
 # Arguments that may differ between a file and the model that takes its
 # weights. Shapes decide about images of another size.
-_FREE = {"name", "trainable", "initialization", "dropout", "input_shape"}
+_FREE = {
+    "name",
+    "trainable",
+    "initialization",
+    "precision",
+    "dropout",
+    "input_shape",
+}
 
 
 def load(model, path):

@@ -11,7 +11,6 @@ weaker, and the model look more robust than it is.
 
 import dataclasses
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -106,14 +105,10 @@ def in_float32(model):
         ValueError: if it computes in float32 already.
     """
     check_not_float32(model)
-    earlier = keras.config.dtype_policy()
-    # Models of the library are built anew, in the policy that holds then;
-    # others have it in the configuration of each layer.
-    keras.config.set_dtype_policy("float32")
-    try:
-        twin = type(model).from_config(_with_float32(model.get_config()))
-    finally:
-        keras.config.set_dtype_policy(earlier)
+    config = _with_float32(model.get_config())
+    # Models of the library name it once, others for each layer.
+    config.pop("precision", None)
+    twin = type(model).from_config(config)
     twin.set_weights(model.get_weights())
     return twin
 

@@ -4,6 +4,8 @@ import keras
 
 from keras_neokd import checks
 
+_FLOAT32 = "float32"
+
 
 class BuiltFromArguments:
     """Mixin in front of a model that keeps them in `_arguments`.
@@ -12,17 +14,31 @@ class BuiltFromArguments:
     """
 
     def get_config(self):
-        """Return the constructor arguments."""
-        return {
+        """Return the constructor arguments, and the precision if not float32.
+
+        Constructors take the precision from `keras.config.dtype_policy()`.
+        """
+        config = {
             **self._arguments,
             "name": self.name,
             "trainable": self.trainable,
         }
+        # Heads and pixels are in float32 in any case.
+        names = {layer.dtype_policy.name for layer in self.layers}
+        for name in names - {_FLOAT32}:
+            config["precision"] = name
+        return config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
         """Build the model from what `get_config` returned."""
-        return cls(**config)
+        arguments = dict(config)
+        earlier = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(arguments.pop("precision", _FLOAT32))
+        try:
+            return cls(**arguments)
+        finally:
+            keras.config.set_dtype_policy(earlier)
 
 
 def image_shape(input_shape, minimum_size=1):

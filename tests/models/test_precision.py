@@ -74,3 +74,27 @@ def test_logits_and_pixels_are_float32_and_the_rest_is_not(policy, build):
         layer.compute_dtype == policy.removeprefix("mixed_")
         for layer in model.layers
     )
+
+
+@pytest.mark.parametrize(
+    "build", [small_cnn, msdnet, resnet, vision_transformer]
+)
+def test_the_precision_is_part_of_a_file(policy, build, tmp_path):
+    model = build()
+    model.save(tmp_path / "model.keras")
+    # Whatever else is built when it is loaded.
+    keras.config.set_dtype_policy("float32")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert [each.dtype_policy.name for each in loaded.layers] == [
+        each.dtype_policy.name for each in model.layers
+    ]
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_file_of_float32_stays_in_float32(policy, tmp_path):
+    keras.config.set_dtype_policy("float32")
+    small_cnn().save(tmp_path / "model.keras")
+    keras.config.set_dtype_policy(policy)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert {each.compute_dtype for each in loaded.layers} == {"float32"}
+    assert keras.config.dtype_policy().name == policy

@@ -74,7 +74,8 @@ def load_msdnet_pytorch(model, path):
     path = pathlib.Path(path).expanduser()
     state = _arrays(path, _state_of(path, _read(path)))
     arguments = model.get_config()
-    del arguments["name"], arguments["trainable"]
+    for other in ("name", "trainable", "precision"):
+        arguments.pop(other, None)
     wanted = list(units(Settings(**arguments)))
     _check(path, state, wanted)
     layers = {layer.name: layer for layer in model.layers}
