@@ -309,7 +309,9 @@ def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
         return {**state, name: state[name] * np.nan}
 
     monkeypatch.setattr(checkpoints, "training_state", state_of)
-    with pytest.raises(Diverged, match=r"variable exit_2/bias \(model/000\d\d\)"):
+    with pytest.raises(
+        Diverged, match=r"variable exit_2/bias \(model/000\d\d\)"
+    ):
         training.train(config_of(), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
