@@ -315,7 +315,8 @@ def _read_or_warn(path):
         ) from error
     except (EOFError, ValueError, zipfile.BadZipFile) as error:
         warnings.warn(
-            f"The checkpoint {path} is damaged ({error}) and passed over.",
+            f"The checkpoint {path} is damaged ({error}) and passed over; if "
+            f"possible, it is renamed to damaged_{path.name}.",
             stacklevel=3,
         )
         # Out of the way of what will be written for earlier positions. Where
