@@ -34,11 +34,13 @@ def read_long_description():
 
 # 2.16.1 is the first TensorFlow whose `tf.keras` is Keras 3.
 TENSORFLOW = "tensorflow>=2.16.1"
+# 2.6 is the first PyTorch that no file can make run code while it is read.
+TORCH = "torch>=2.6"
 
 EXTRAS = {
     "tensorflow": [TENSORFLOW],
     "jax": ["jax"],
-    "torch": ["torch"],
+    "torch": [TORCH],
     # tensorflow-datasets 4.9.10 forgets to ask for importlib_resources.
     "data": [
         "tensorflow-datasets",

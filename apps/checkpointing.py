@@ -7,6 +7,7 @@ told to.
 """
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -60,7 +61,7 @@ class Checkpointing(keras.callbacks.Callback):
         self._num_batches = num_batches
         self._seconds = seconds
         self._monitor = monitor
-        self._received = None
+        self._received = set()
         self._wishes = processes.Wishes()
         self.rate_factor = 1.0
         self._rewind()
@@ -173,13 +174,16 @@ class Checkpointing(keras.callbacks.Callback):
 
     def _receive(self, number, frame):
         del frame
-        if self._received == signal.SIGINT == number:
+        if number == signal.SIGINT and number in self._received:
             raise KeyboardInterrupt  # Twice: the user does not want to wait.
-        self._received = number
-        print(
+        self._received.add(number)
+        # The signal may have come in the middle of a print, which does not
+        # allow another one within it.
+        said = (
             f"Received {signal.Signals(number).name}: stopping after this "
-            "step, or after validation."
+            "step, or after validation.\n"
         )
+        os.write(2, said.encode())
 
     def _save(self, logs, score=None):
         # The metrics of a finished epoch begin anew anyway.
@@ -187,7 +191,8 @@ class Checkpointing(keras.callbacks.Callback):
             self.model, with_metrics=self.position.batch > 0
         )
         divergence.check_logs(logs, self.position.epoch)
-        divergence.check_state(state, self.position.epoch)
+        paths = checkpoints.variable_paths(self.model)
+        divergence.check_state(state, paths, self.position.epoch)
         if processes.is_first():
             state[_RATE_FACTOR] = np.float64(self.rate_factor)
             self._write(state, score)

@@ -11,7 +11,9 @@ def data_facts(dataset):
     """Return numbers of images, and digests of their labels in order.
 
     Another order of the training images, which files of the same data set in
-    another form may have, makes another validation split.
+    another form may have, makes another validation split. Images that changed
+    under the same labels are not noticed: that would take reading all of
+    them, before every start.
 
     Args:
         dataset: a `keras_neokd.data.Dataset`.

@@ -25,16 +25,17 @@ def check_logs(logs, epoch):
         raise _diverged(", ".join(terms or broken), epoch)
 
 
-def check_state(state, epoch):
+def check_state(state, paths, epoch):
     """Raise `Diverged` if a variable holds NaN or infinity.
 
     Args:
         state: dict of arrays, see `checkpoints.training_state`.
+        paths: what to call them, see `checkpoints.variable_paths`.
         epoch: 0-based.
     """
     for name, value in state.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise _diverged(f"the variable {name}", epoch)
+            raise _diverged(f"the variable {paths[name]} ({name})", epoch)
 
 
 def _diverged(what, epoch):

@@ -2,6 +2,7 @@
 
 import pathlib
 import runpy
+import signal
 import statistics
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import sys
 from apps import tables
 from apps import workdir
 from apps.checkpointing import STOPPED_STATUS
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def sweep(sweep_file, path, only=()):
@@ -103,12 +106,42 @@ def _train_and_evaluate(run, flags, evaluations):
         )
     for app, *arguments in commands:
         program = [sys.executable, "-m", f"apps.{app}", f"--workdir={run.path}"]
-        status = subprocess.run([*program, *arguments], check=False).returncode
+        status = _run([*program, *arguments])
         if status == STOPPED_STATUS:
             sys.exit(status)  # Who stopped the run wants the sweep to stop.
         if status:
             return False
     return True
+
+
+def _run(command):
+    """Run a program, and tell it to stop when this one is told to.
+
+    Ctrl-C reaches both at once, and twice means without delay: so the program
+    always gets a SIGTERM from here.
+
+    Returns:
+        Its exit status; `STOPPED_STATUS` where this program was told to stop.
+    """
+    told = []
+
+    def pass_on(number, frame):
+        del frame
+        told.append(number)
+        if process is not None:
+            process.terminate()
+
+    process = None
+    earlier = {each: signal.signal(each, pass_on) for each in _SIGNALS}
+    try:
+        process = subprocess.Popen(command)
+        if told:  # Before there was anything to pass it on to.
+            process.terminate()
+        status = process.wait()
+    finally:
+        for each, handler in earlier.items():
+            signal.signal(each, handler)
+    return STOPPED_STATUS if told else status
 
 
 def _results(run, evaluation):
@@ -128,7 +161,7 @@ def summarize(run, evaluations):
         Accuracies in %, per exit and on average, for every attack of every
         evaluation (clean images count once); loss of the first and the last
         epoch; seconds of training, and images per second without the first
-        epoch, which compiles.
+        epoch, which compiles; without a history, accuracies alone.
     """
     history = run.read_history()
     row = {}
@@ -143,6 +176,8 @@ def summarize(run, evaluations):
             row[f"{name} exits"] = "/".join(
                 f"{100 * value:.1f}" for value in attack["top1"].values()
             )
+    if not history:
+        return row  # None could be written.
     for name, number in (("first", 0), ("last", -1)):
         row[f"loss of {name} epoch"] = round(history[number]["loss"], 4)
     row["training seconds"] = round(sum(each["seconds"] for each in history))

@@ -6,8 +6,9 @@ r"""Train a multi-exit model, or go on with a run that was interrupted.
 
 Writes to the folder: config.json, environment.json, history.csv and
 history.jsonl (every loss term and accuracy of every exit), TensorBoard logs
-where TensorFlow is installed, learning_curves.png, and at the end
-model.keras. KERAS_BACKEND chooses tensorflow, jax or torch.
+where TensorFlow is installed, checkpoints/ while it trains, and at the end
+learning_curves.png, model.keras and, with validation on attacked images,
+best.keras. KERAS_BACKEND chooses tensorflow, jax or torch.
 """
 
 from absl import flags

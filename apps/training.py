@@ -9,6 +9,7 @@ from apps import building
 from apps import callbacks
 from apps import data_facts
 from apps import distributing
+from apps import locking
 from apps import plots
 from apps import processes
 from apps import workdir
@@ -16,9 +17,11 @@ from apps.checkpointing import Checkpointing
 from apps.divergence import Diverged
 from apps.workdir import Workdir
 from keras_neokd import checkpoints
+from keras_neokd import checks
 from keras_neokd import data
 from keras_neokd.checkpoints import CheckpointFolder
 
+_ON_DIVERGENCE = ("stop", "roll_back")
 _ROLLBACK_RATE_FACTOR = 0.5
 
 
@@ -41,10 +44,19 @@ def train(config, path):
             belongs to another run, or training diverges.
         OSError: if data is missing or the folder cannot be written.
     """
+    _check(config.train)
     # The seed decides the initial weights.
     with distributing.scope(config):
         keras.utils.set_random_seed(config.train.seed)
         return _train(config, Workdir(path))
+
+
+def _check(settings):
+    """Raise on settings that are first needed when something goes wrong."""
+    checks.number("train.checkpoint_seconds", settings.checkpoint_seconds, 0)
+    checks.integer("train.checkpoints_kept", settings.checkpoints_kept, 1)
+    checks.choice("train.on_divergence", settings.on_divergence, _ON_DIVERGENCE)
+    checks.integer("train.max_rollbacks", settings.max_rollbacks, 0)
 
 
 def _train(config, run):
@@ -77,28 +89,34 @@ def _train(config, run):
     facts = data_facts.data_facts(dataset)
     run.check_data(facts)
     _agree_on_start(model, facts)
+    with locking.alone_in(run.path):
+        if processes.is_first():
+            run.begin(config, facts)
+            _describe(config, model, dataset)
+        start = time.monotonic()
+        checkpointing = _checkpointing(run, config, batches)
+        with (
+            checkpointing.listening(),
+            distributing.synchronized(model, config),
+        ):
+            _fit(model, run, config, dataset, batches, checkpointing)
+        _finish(run, model, config)
     if processes.is_first():
-        run.begin(config, facts)
-        _describe(config, model, dataset)
-    start = time.monotonic()
-    checkpointing = _checkpointing(run, config, batches)
-    with (
-        checkpointing.listening(),
-        distributing.synchronized(model, config),
-    ):
-        _fit(model, run, config, dataset, batches, checkpointing)
-    _finish(run, model, config)
-    if processes.is_first():
-        last = run.read_history()[-1]
+        _conclude(run, time.monotonic() - start)
+    return run
+
+
+def _conclude(run, seconds):
+    # Without rows where none could be written.
+    for last in run.read_history()[-1:]:
         print(
             "In the last epoch, preparing data took "
             f"{last['data_share']:.1%} of the training time."
         )
-        print(
-            f"Trained for {time.monotonic() - start:.0f} s. Model, history "
-            f"and plots are in {run.path}."
-        )
-    return run
+    print(
+        f"Trained for {seconds:.0f} s. Model, history and plots are in "
+        f"{run.path}."
+    )
 
 
 def _agree_on_settings(config, run):
@@ -260,9 +278,10 @@ def _finish(run, model, config):
         checkpoints.restore(model, best.state)
         _save(model, run.best_model)
         checkpoints.restore(model, last)
-    if processes.is_first():
+    history = run.read_history()
+    if processes.is_first() and history:
         plots.learning_curves(
-            {config.method.name: (run.read_history(), model.exit_names)},
+            {config.method.name: (history, model.exit_names)},
             run.learning_curves,
         )
     _save(model, run.model)
@@ -276,4 +295,4 @@ def _save(model, path):
     unfinished = path.with_name(".unfinished.keras")
     with processes.alone():
         model.save(unfinished)
-    unfinished.replace(path)
+    checkpoints.move_to_disk(unfinished, path)

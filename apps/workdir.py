@@ -18,6 +18,7 @@ import keras
 from ml_collections import config_dict
 
 import keras_neokd
+from keras_neokd import checkpoints
 
 # Settings that may change when a run goes on: its results do not depend on
 # them, but for what is done about a divergence.
@@ -311,7 +312,7 @@ def write_json(path, value):
 
 
 def write_text(path, text):
-    """Write a text file so that a kill leaves the old or the new one.
+    """Write a text so that a kill or power cut leaves the old or the new one.
 
     Args:
         path: `pathlib.Path`.
@@ -319,7 +320,7 @@ def write_text(path, text):
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)
+    checkpoints.move_to_disk(unfinished, path)
 
 
 def _visible(path):

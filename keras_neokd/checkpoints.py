@@ -9,6 +9,7 @@ A checkpoint is one `.npz` file of plain arrays (nothing in it is ever
 executed), whose name holds its place in the run and its SHA-256.
 """
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -94,6 +95,49 @@ def restore(model, state):
         variable.assign(state[name])
 
 
+def variable_paths(model):
+    """Return what Keras calls the variables of a state.
+
+    Args:
+        model: a compiled `MultiExitModel`.
+
+    Returns:
+        Dict from names in `training_state` to paths such as
+        `"exit_1/kernel"`.
+    """
+    variables = _variables(model, with_metrics=True)
+    return {name: variable.path for name, variable in variables.items()}
+
+
+def move_to_disk(source, target):
+    """Rename a file so that a power cut leaves the old or the whole new one.
+
+    Once this returns, what the file stands in for may be removed.
+
+    Args:
+        source: the file, whole; in the folder of `target`.
+        target: its new name, of a file or of none.
+
+    Raises:
+        OSError: if that fails.
+    """
+    with open(source, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(source, target)
+    _flush(pathlib.Path(target).parent)
+
+
+def _flush(folder):
+    """See that a rename is on the disk, not only in the system's memory."""
+    if os.name == "nt":
+        return  # Windows opens no folders.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _variables(model, with_metrics):
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
@@ -122,8 +166,13 @@ def _check_same(variables, state):
         name: (tuple(variable.shape), variable.dtype)
         for name, variable in variables.items()
     }
+    paths = {
+        name: f"{name} ({variable.path})"
+        for name, variable in variables.items()
+    }
     different = [
-        f"  {name}: there {theirs.get(name)}, here {ours.get(name)}"
+        f"  {paths.get(name, name)}: there {theirs.get(name)}, "
+        f"here {ours.get(name)}"
         for name in sorted({*theirs, *ours})
         if theirs.get(name) != ours.get(name)
     ]
@@ -171,26 +220,31 @@ class CheckpointFolder:
             digest = _write(unfinished, state)
             place = f"epoch_{position.epoch:05d}_batch_{position.batch:06d}"
             name = f"{place}_{digest}.npz"
-            if score is not None and score > self.best_score():
+            # As far as names of files tell scores apart.
+            if score is not None and round(score, 6) > self.best_score():
                 self._keep_best(unfinished, f"best_{score:.6f}_{name}")
-            os.replace(unfinished, self.path / name)
+            move_to_disk(unfinished, self.path / name)
         except OSError:
             # Room for what is still to be written.
             for path in self.path.glob(f"{_UNFINISHED}*"):
                 path.unlink()
             raise
-        _flush(self.path)
         for path in self._files(place):
             if path.name != name:  # What was rolled back.
                 path.unlink()
         for path in self._files()[: -self._num_kept]:
-            path.unlink()
+            # Newer ones could be damaged, and not be renamed.
+            if path.name != name:
+                path.unlink()
 
     def newest(self):
         """Return the newest whole `Checkpoint`, or `None` without one.
 
         Warns:
             UserWarning: for each damaged one that is passed over.
+
+        Raises:
+            OSError: if one cannot be read, which says nothing about it.
         """
         for path in reversed(self._files()):
             checkpoint = _read_or_warn(path)
@@ -199,7 +253,10 @@ class CheckpointFolder:
         return None
 
     def best(self):
-        """Return the best `Checkpoint`, or `None` without one."""
+        """Return the best `Checkpoint`, or `None` without one.
+
+        Warns, Raises: as `newest`.
+        """
         for path in reversed(self._files("best_")):
             return _read_or_warn(path)
         return None
@@ -216,9 +273,10 @@ class CheckpointFolder:
         earlier = self._files("best_")
         copy = self.path / f"{_UNFINISHED}.copy"
         shutil.copyfile(source, copy)
-        os.replace(copy, self.path / name)
+        move_to_disk(copy, self.path / name)
         for path in earlier:
-            path.unlink()
+            if path.name != name:  # What was done again.
+                path.unlink()
 
     def _files(self, prefix="epoch_"):
         """Return the files, oldest first (`best_`: worst first)."""
@@ -232,18 +290,7 @@ class CheckpointFolder:
 def _write(path, state):
     with open(path, "wb") as file:
         np.savez(file, **state)
-        file.flush()
-        os.fsync(file.fileno())
     return _digest(path)
-
-
-def _flush(folder):
-    """See that a rename is on the disk, not only in the system's memory."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(path):
@@ -260,14 +307,22 @@ def _read_or_warn(path):
             )
         with np.load(path, allow_pickle=False) as arrays:
             state = dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        # Out of the network's reach, perhaps, but not damaged.
+        raise OSError(
+            f"The checkpoint {path} cannot be read: {error}. It was left as "
+            "it is; see that it can be read, and try again."
+        ) from error
+    except (EOFError, ValueError, zipfile.BadZipFile) as error:
         warnings.warn(
-            f"The checkpoint {path} is damaged ({error}) and passed over; it "
-            "was renamed.",
+            f"The checkpoint {path} is damaged ({error}) and passed over; if "
+            f"possible, it is renamed to damaged_{path.name}.",
             stacklevel=3,
         )
-        # Out of the way of what will be written for earlier positions.
-        path.rename(path.with_name(f"damaged_{path.name}"))
+        # Out of the way of what will be written for earlier positions. Where
+        # that fails it is only passed over again.
+        with contextlib.suppress(OSError):
+            path.rename(path.with_name(f"damaged_{path.name}"))
         return None
     return Checkpoint(
         Position(int(match["epoch"]), int(match["batch"])), state, path

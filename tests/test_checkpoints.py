@@ -55,6 +55,68 @@ def test_the_best_is_kept_besides(folder):
     assert len(names(folder)) == 3
 
 
+def test_the_best_survives_being_written_again(folder):
+    """As after a fall-back, where an epoch is done again bit by bit.
+
+    A third has more digits than the name of the file.
+    """
+    for _ in range(2):
+        folder.write(state_of(1), Position(1), score=1 / 3)
+        assert folder.best().position == (1, 0)
+    folder.write(state_of(2), Position(2), score=0.25)
+    assert folder.best().position == (1, 0)
+
+
+def test_the_best_replaces_a_copy_of_itself_that_was_damaged(folder):
+    folder.write(state_of(1), Position(1), score=0.5)
+    (best,) = folder.path.glob("best_*")
+    truncate(best)
+    with pytest.warns(UserWarning, match="best_.*damaged"):
+        assert folder.best() is None
+    folder.write(state_of(1), Position(1), score=0.5)
+    assert folder.best().position == (1, 0)
+
+
+def test_nothing_is_removed_before_what_replaces_it_is_on_the_disk(
+    folder, monkeypatch
+):
+    folder.write(state_of(1), Position(0, 1), score=0.25)
+    folder.write(state_of(1), Position(0, 2))
+    done = []
+    fsync, replace = os.fsync, os.replace
+    unlink = type(folder.path).unlink
+
+    def name_of(descriptor):
+        opened = os.fstat(descriptor)
+        for path in (folder.path, *folder.path.iterdir()):
+            if os.path.samestat(path.stat(), opened):
+                return path.name
+        raise AssertionError("Something else was flushed.")
+
+    def note(kind, function, name):
+        def noted(first, *arguments):
+            done.append((kind, name(first)))
+            return function(first, *arguments)
+
+        return noted
+
+    monkeypatch.setattr(os, "fsync", note("flush", fsync, name_of))
+    monkeypatch.setattr(
+        os, "replace", note("rename", replace, os.path.basename)
+    )
+    monkeypatch.setattr(
+        type(folder.path), "unlink", note("remove", unlink, lambda path: "")
+    )
+    folder.write(state_of(2), Position(0, 3), score=0.5)
+    copy, new, whole = ".unfinished.npz.copy", ".unfinished.npz", "checkpoints"
+    assert done == [
+        *(("flush", copy), ("rename", copy), ("flush", whole)),
+        ("remove", ""),  # The best before.
+        *(("flush", new), ("rename", new), ("flush", whole)),
+        ("remove", ""),  # The oldest.
+    ]
+
+
 def test_writing_the_same_position_again_replaces_it(folder):
     folder.write(state_of(1), Position(3))
     folder.write(state_of(1), Position(3))
@@ -90,6 +152,45 @@ def test_a_damaged_checkpoint_is_passed_over(folder, damage):
     # It is out of the way of what is written next.
     folder.write(state_of(3), Position(0, 2))
     assert folder.newest().position == (0, 2)
+
+
+def fail(error):
+    def failing(*arguments, **named):
+        raise error
+
+    return failing
+
+
+def test_one_that_cannot_be_read_is_an_error_and_left_as_it_is(
+    folder, monkeypatch
+):
+    folder.write(state_of(1), Position(0, 1))
+    folder.write(state_of(2), Position(0, 2))
+    before = names(folder)
+    with monkeypatch.context() as patch:
+        error = OSError(errno.EIO, "Input/output error")
+        patch.setattr(checkpoints, "open", fail(error), raising=False)
+        with pytest.raises(OSError, match="000002.*cannot be read.*output err"):
+            folder.newest()
+    assert names(folder) == before
+    assert folder.newest().position == (0, 2)
+
+
+def test_a_damaged_one_that_cannot_be_renamed_is_passed_over(
+    tmp_path, monkeypatch
+):
+    folder = CheckpointFolder(tmp_path, num_kept=1)
+    folder.write(state_of(2), Position(0, 2))
+    (damaged,) = folder.path.iterdir()
+    truncate(damaged)
+    error = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(type(folder.path), "rename", fail(error))
+    with pytest.warns(UserWarning, match="000002.*damaged"):
+        assert folder.newest() is None
+    # It does not count as a newer one in place of what is written next.
+    folder.write(state_of(1), Position(0, 1))
+    with pytest.warns(UserWarning, match="000002.*damaged"):
+        assert folder.newest().position == (0, 1)
 
 
 def test_where_all_are_damaged_there_is_none(folder):
@@ -187,6 +288,7 @@ def test_the_state_of_another_model_is_refused_and_changes_nothing():
     model = trained()
     other = tiny.compiled(tiny.dense_model(norm=False), optimizer=tiny.sgd())
     before = tiny.fresh(other)
-    with pytest.raises(ValueError, match=r"(?s)of another model.*model/0000"):
+    names = r"model/0000\d \(dense_\d+/(kernel|bias)\)"
+    with pytest.raises(ValueError, match=rf"(?s)of another model.*{names}"):
         checkpoints.restore(other, checkpoints.training_state(model))
     tiny.assert_equal_states(tiny.snapshot(other), before)

@@ -1,8 +1,11 @@
 """Runs that are stopped within an epoch, diverge, or run out of disk."""
 
 import errno
+import io
 import os
+import pathlib
 import signal
+import sys
 
 import keras
 import numpy as np
@@ -95,7 +98,7 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
-    whole, number, tmp_path, monkeypatch, capsys
+    whole, number, tmp_path, monkeypatch, capfd
 ):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
@@ -105,12 +108,49 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
             training.train(config_of(checkpoint_seconds=1e6), tmp_path)
     assert stopped.value.code == checkpointing.STOPPED_STATUS == 75
     assert signal.getsignal(number) is before
-    captured = capsys.readouterr()
-    assert number.name in captured.out
-    assert "goes on in epoch 2 after 2 batches" in captured.err
+    said = capfd.readouterr().err
+    assert number.name in said
+    assert "goes on in epoch 2 after 2 batches" in said
     newest = checkpoints.CheckpointFolder(tmp_path / "checkpoints").newest()
     assert newest.position == (1, 2)
     assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+class Interrupted(io.RawIOBase):
+    """An output; while epoch 2 is printed, a signal comes."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        if b"Epoch 2" in bytes(data):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return len(data)
+
+
+def test_a_signal_in_the_middle_of_a_print_is_heard(tmp_path, monkeypatch):
+    """There, Python refuses to print anything else."""
+    output = io.TextIOWrapper(
+        io.BufferedWriter(Interrupted()), line_buffering=True
+    )
+    monkeypatch.setattr(sys, "stdout", output)
+    with pytest.raises(SystemExit) as stopped:
+        training.train(config_of(), tmp_path)
+    assert stopped.value.code == 75
+    newest = checkpoints.CheckpointFolder(tmp_path / "checkpoints").newest()
+    assert newest.position == (1, 1)
+
+
+def test_ctrl_c_twice_ends_at_once(tmp_path, monkeypatch):
+    """Also where apps.sweep has passed the first one on as a SIGTERM."""
+
+    def interrupt():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
+            os.kill(os.getpid(), number)
+
+    at_batch(monkeypatch, 0, 0, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(config_of(), tmp_path)
 
 
 def test_a_signal_in_the_last_batch_is_heard_after_the_epoch(
@@ -142,29 +182,45 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
-def test_a_full_disk_does_not_end_training(
-    whole, tmp_path, monkeypatch, capsys
-):
-    write = checkpoints._write
-
+def fill_the_disk(patch):
     def full(path, content):
         path.write_bytes(b"what there was room for")
         raise OSError(errno.ENOSPC, "No space left on device")
 
+    patch.setattr(checkpoints, "_write", full)
+    patch.setattr(workdir, "write_text", full)
+
+
+def make_read_only(patch):
+    """As a file system that the system no longer trusts."""
+
+    def read_only(path, *arguments):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    patch.setattr(checkpoints, "open", read_only, raising=False)
+    patch.setattr(pathlib.Path, "write_text", read_only)
+
+
+REASONS = {
+    fill_the_disk: "No space left on device",
+    make_read_only: "Read-only file system",
+}
+
+
+@pytest.mark.parametrize("fault", REASONS)
+def test_a_folder_that_takes_no_more_does_not_end_training(
+    whole, fault, tmp_path, monkeypatch, capsys
+):
+    write = checkpoints._write
     with monkeypatch.context() as patch:
-
-        def fill():
-            patch.setattr(checkpoints, "_write", full)
-            patch.setattr(workdir, "write_text", full)
-
-        at_batch(patch, 0, 1, fill)
+        at_batch(patch, 0, 1, lambda: fault(patch))
         patch.setattr(training, "_finish", lambda *arguments: kill())
         with pytest.raises(Killed):
             training.train(config_of(), tmp_path)
     printed = capsys.readouterr().out
     assert "no checkpoint could be written" in printed
     assert "the history could not be written" in printed
-    assert "No space left on device" in printed
+    assert REASONS[fault] in printed
     assert checkpoints._write is write
     folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
     assert folder.newest().position == (0, 2)
@@ -235,6 +291,29 @@ def test_divergence_stops_and_keeps_the_good_checkpoint(
         row["epoch"] for row in workdir.Workdir(tmp_path).read_history()
     ] == [0]
     assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
+    tmp_path, monkeypatch
+):
+    """A statistic, say, that training does not use."""
+    original = checkpoints.training_state
+
+    def state_of(model, with_metrics):
+        state = original(model, with_metrics)
+        (name,) = [
+            name
+            for name, path in checkpoints.variable_paths(model).items()
+            if path == "exit_2/bias"
+        ]
+        return {**state, name: state[name] * np.nan}
+
+    monkeypatch.setattr(checkpoints, "training_state", state_of)
+    with pytest.raises(
+        Diverged, match=r"variable exit_2/bias \(model/000\d\d\)"
+    ):
+        training.train(config_of(), tmp_path)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_rolling_back_goes_on_at_half_the_rate(tmp_path, monkeypatch, capsys):

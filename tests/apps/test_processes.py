@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 
+from apps import locking
 from apps.workdir import Workdir
 from tests.apps.test_checkpointing import assert_same_end
 from tests.apps.test_checkpointing import without_time
@@ -164,6 +165,15 @@ def test_processes_that_were_started_differently_are_refused(tmp_path):
         assert f"train.seed, here {seed}" in said
         assert "same command" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_all_are_refused_where_another_run_trains(tmp_path):
+    with locking.alone_in(tmp_path):
+        results = finish(start(tmp_path))
+    for status, said in results:
+        assert status == 1
+        assert "Another process is training in" in said
+    assert not Workdir(tmp_path).config.exists()
 
 
 def test_processes_that_do_not_share_a_folder_are_refused(whole, tmp_path):

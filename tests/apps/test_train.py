@@ -2,7 +2,9 @@
 
 import csv
 import dataclasses
+import errno
 import json
+import os
 
 import keras
 import numpy as np
@@ -145,6 +147,50 @@ def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_a_run_whose_history_could_not_be_written_ends_with_its_model(
+    finished, tmp_path, monkeypatch, capsys
+):
+    config, whole = finished
+    write_text = workdir.write_text
+
+    def full(path, text):
+        if path.name.startswith("history"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write_text(path, text)
+
+    monkeypatch.setattr(workdir, "write_text", full)
+    run = training.train(config, tmp_path)
+    printed = capsys.readouterr().out
+    assert "the history could not be written" in printed
+    assert "Trained for" in printed
+    assert run.read_history() == []
+    for ours, theirs in zip(weights(run), weights(whole), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_checkpoints_are_removed_when_the_model_is_on_the_disk(
+    finished, tmp_path, monkeypatch
+):
+    config, _ = finished
+    run = workdir.Workdir(tmp_path)
+    flushed = []
+
+    def fsync(descriptor):
+        for path in (run.path, *run.path.glob(".unfinished.keras")):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                there = {each.name for each in run.path.glob("*.keras")}
+                flushed.append((path.name, run.checkpoints.exists(), there))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    training.train(config, tmp_path)
+    done, written = {"best.keras", "model.keras"}, ".unfinished.keras"
+    assert flushed[-2:] == [
+        (written, True, {"best.keras", written}),
+        (run.path.name, True, done),
+    ]
+    assert (written, True, {written}) in flushed
+
+
 def test_a_kill_after_the_last_epoch_costs_nothing(
     finished, tmp_path, monkeypatch, capsys
 ):
@@ -242,6 +288,37 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Cannot write to .*is not a folder"):
         training.train(tiny_config(), tmp_path / "file" / "run")
+
+
+def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
+    """Root may write anywhere, so that modes would show nothing."""
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != tmp_path or not mode & os.W_OK
+    )
+    with pytest.raises(PermissionError) as error:
+        training.train(tiny_config(), tmp_path / "run")
+    assert f"no permission to write in {tmp_path}. Give" in str(error.value)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("checkpoint_seconds", -1.0, "needs a finite number >= 0"),
+        ("checkpoint_seconds", float("nan"), "needs a finite number >= 0"),
+        ("checkpoints_kept", 0, "needs an integer >= 1"),
+        ("max_rollbacks", -1, "needs an integer >= 0"),
+        ("on_divergence", "rollback", "expected one of .*'roll_back'"),
+    ],
+)
+def test_settings_for_bad_days_are_checked_at_the_start(
+    name, value, message, tmp_path
+):
+    config = tiny_config()
+    config.train[name] = value
+    with pytest.raises(ValueError, match=f"`train.{name}`.*{message}"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_missing_data_leave_no_folder_behind(tmp_path):

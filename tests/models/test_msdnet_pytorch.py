@@ -304,6 +304,26 @@ def test_other_arguments_are_refused(tiny, tmp_path):
         models.load_msdnet_pytorch(other, tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize("version", ["2.5.1+cpu", "1.13.0"])
+def test_a_pytorch_that_files_can_deceive_is_refused(
+    tiny, version, tmp_path, monkeypatch
+):
+    model, state = tiny
+    torch.save(state, tmp_path / "weights.pth")
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("read"))
+    with pytest.raises(ImportError, match=f"2.6 or newer, found {version[:5]}"):
+        models.load_msdnet_pytorch(model, tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("version", ["2.6.0", "2.10.1", "2.7.0a0+git"])
+def test_newer_pytorch_is_not(tiny, version, tmp_path, monkeypatch):
+    model, state = tiny
+    torch.save(state, tmp_path / "weights.pth")
+    monkeypatch.setattr(torch, "__version__", version)
+    models.load_msdnet_pytorch(model, tmp_path / "weights.pth")
+
+
 @pytest.mark.parametrize("is_new", [True, False], ids=["zip", "old"])
 def test_objects_of_python_are_refused(tiny, is_new, tmp_path):
     model, state = tiny

@@ -24,6 +24,9 @@ from keras_neokd.models.msdnet.torch_names import units
 
 # DataParallel puts it in front of every name.
 _PARALLEL = "module."
+# Before it, files could run code in spite of `weights_only=True`
+# (CVE-2025-32434).
+_OLDEST_TORCH = (2, 6)
 # PyTorch counts the batches that a batch norm has seen; Keras does not.
 _COUNTER = ".num_batches_tracked"
 # What torch.load raises on a file that is damaged or of another kind.
@@ -61,7 +64,7 @@ def load_msdnet_pytorch(model, path):
         are not in the model.
 
     Raises:
-        ImportError: If PyTorch is not installed.
+        ImportError: If PyTorch is not installed, or older than 2.6.
         FileNotFoundError: If there is no such file.
         TypeError: If the model is no `MSDNet`.
         ValueError: If the file holds more than tensors, is damaged, or is of
@@ -101,6 +104,12 @@ def _read(path):
             'not installed: pip install "keras-neokd[torch]". The imported '
             "weights need it no more."
         ) from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST_TORCH:
+        raise ImportError(
+            "A state file is read with PyTorch 2.6 or newer, found "
+            f"{torch.__version__}: a file could make older ones run its "
+            'code. pip install --upgrade "keras-neokd[torch]"'
+        )
     if not path.is_file():
         raise FileNotFoundError(f"There is no state file {str(path)!r}.")
     try:

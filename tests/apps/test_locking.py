@@ -1,0 +1,81 @@
+"""One run at a time in a folder."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from apps import locking
+from apps import training
+from tests.apps.tiny import tiny_config
+
+fcntl = pytest.importorskip("fcntl", reason="nothing is locked here")
+
+# A process in the folder, without the code under test.
+HOLDER = """
+import fcntl, sys, time
+
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the lock of the folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / ".lock")],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_run_is_refused_until_the_first_one_ends(holder, tmp_path):
+    with pytest.raises(ValueError) as error:
+        training.train(tiny_config(), tmp_path)
+    assert f"Another process is training in {tmp_path}" in str(error.value)
+    assert "give another folder" in str(error.value)
+    assert os.listdir(tmp_path) == [".lock"]
+    # Even where it ends without a chance to clean up.
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    assert training.train(tiny_config(), tmp_path).is_finished
+
+
+def test_a_folder_is_locked_while_a_run_trains_and_finishes(
+    tmp_path, monkeypatch
+):
+    refused = []
+
+    def check(*arguments):
+        with pytest.raises(ValueError, match="Another process"):
+            with locking.alone_in(tmp_path):
+                pass
+        refused.append(True)
+
+    for module, name in ((training, "_fit_from"), (training, "_save")):
+        monkeypatch.setattr(module, name, check)
+    training.train(tiny_config(), tmp_path)
+    assert len(refused) == 2
+    with locking.alone_in(tmp_path):
+        pass
+
+
+def test_where_nothing_can_be_locked_a_warning_says_so(
+    tmp_path, monkeypatch, capsys
+):
+    def unsupported(*arguments):
+        raise OSError("Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    with locking.alone_in(tmp_path):
+        pass
+    assert "could not be locked (Function not imp" in capsys.readouterr().out
