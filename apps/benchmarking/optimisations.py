@@ -130,6 +130,36 @@ def _plain_image_convolution():
     return [(tensorflow, "convolve_image", convolve_image)]
 
 
+def _keras_convolution():
+    from keras import ops
+
+    from keras_neokd import backend
+
+    def convolution(images, kernel, strides, padding, dilation):
+        return ops.conv(
+            images,
+            kernel,
+            strides,
+            padding,
+            data_format="channels_last",
+            dilation_rate=dilation,
+        )
+
+    return [(backend, "convolution", convolution)]
+
+
+def _keras_pooling():
+    from keras import ops
+
+    from keras_neokd import backend
+
+    def pool(images, size, strides, mode):
+        pool = {"max": ops.max_pool, "average": ops.average_pool}[mode]
+        return pool(images, size, strides, data_format="channels_last")
+
+    return [(backend, "pool", pool)]
+
+
 def _plain_convolution():
     from jax import lax
 
@@ -185,6 +215,20 @@ OPTIMISATIONS = {
         _plain_image_convolution,
         backends=("tensorflow", "torch"),
         models=("small_cnn",),
+    ),
+    "pooling": Optimisation(
+        "Keras' pooling in the attack, which copies images",
+        "PyTorch's pooling of channels-last images",
+        _keras_pooling,
+        backends=("torch",),
+    ),
+    "training_convolution": Optimisation(
+        "Keras' `Conv2D` in the training pass",
+        "`Convolution`: no copies under PyTorch, matrix products for 1 x 1 "
+        "kernels under JAX",
+        _keras_convolution,
+        backends=("jax", "torch"),
+        models=("msdnet_cifar10", "msdnet_cifar100"),
     ),
     "no_xla": Optimisation(
         "`jit_compile=True` (XLA)",

@@ -16,6 +16,7 @@ Each module offers the same names; adding a backend means adding one module.
 - `compile_function(function, variables)`: compiled function of arrays;
 - `compile_per_example(function, variables)`: the same on all devices, for
   arrays with one row per example;
+- `convolution(images, kernel, ...)`: for layers, trained ones too;
 - `convolve(images, kernel, bias, ...)`: for passes without training;
 - `pool(images, size, strides, mode)`: the same for poolings;
 - `convolve_image(image, kernel)`: with a fast gradient for the image;
@@ -29,6 +30,7 @@ if keras.backend.backend() == "tensorflow":
     from keras_neokd.backend.tensorflow import call_with_factors
     from keras_neokd.backend.tensorflow import compile_function
     from keras_neokd.backend.tensorflow import compile_per_example
+    from keras_neokd.backend.tensorflow import convolution
     from keras_neokd.backend.tensorflow import convolve
     from keras_neokd.backend.tensorflow import convolve_image
     from keras_neokd.backend.tensorflow import differentiable_input_gradient
@@ -45,6 +47,7 @@ elif keras.backend.backend() == "jax":
     from keras_neokd.backend.jax import call_with_factors
     from keras_neokd.backend.jax import compile_function
     from keras_neokd.backend.jax import compile_per_example
+    from keras_neokd.backend.jax import convolution
     from keras_neokd.backend.jax import convolve
     from keras_neokd.backend.jax import convolve_image
     from keras_neokd.backend.jax import differentiable_input_gradient
@@ -61,6 +64,7 @@ elif keras.backend.backend() == "torch":
     from keras_neokd.backend.torch import call_with_factors
     from keras_neokd.backend.torch import compile_function
     from keras_neokd.backend.torch import compile_per_example
+    from keras_neokd.backend.torch import convolution
     from keras_neokd.backend.torch import convolve
     from keras_neokd.backend.torch import convolve_image
     from keras_neokd.backend.torch import differentiable_input_gradient
@@ -83,6 +87,7 @@ __all__ = [
     "call_with_factors",
     "compile_function",
     "compile_per_example",
+    "convolution",
     "convolve",
     "convolve_image",
     "differentiable_input_gradient",

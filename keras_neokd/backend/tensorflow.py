@@ -295,6 +295,29 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
     return tf.nn.relu(outputs) if relu else outputs
 
 
+def convolution(images, kernel, strides, padding, dilation):
+    """Convolve images with weights that are trained.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        kernel: `(rows, columns, channels / groups, filters)`.
+        strides: pair of integers.
+        padding: `"valid"` or `"same"`.
+        dilation: pair of integers.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    return keras.ops.conv(
+        images,
+        kernel,
+        strides,
+        padding,
+        data_format="channels_last",
+        dilation_rate=dilation,
+    )
+
+
 def pool(images, size, strides, mode):
     """Pool images over windows, without padding.
 

@@ -11,6 +11,7 @@ from keras_neokd import checks
 from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import share
+from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.image_conv import ImageConv2D
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.initializers import TorchDefault
@@ -133,7 +134,7 @@ def _main_head(x, num_classes, dropout, name):
 
 def _convolution(x, filters, name, strides=1, activation=None):
     """Convolve 3 x 3 without padding."""
-    layer = ImageConv2D if x.shape[-1] == 1 else layers.Conv2D
+    layer = ImageConv2D if x.shape[-1] == 1 else Convolution
     return layer(
         filters,
         3,

@@ -231,6 +231,55 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
     Returns:
         `(batch, new height, new width, filters)`.
     """
+    images, kernel, padding = _channels_first(
+        images, kernel, strides, padding, dilation
+    )
+    groups = images.shape[1] // kernel.shape[1]
+    if (
+        images.shape[1] <= _FEW_CHANNELS
+        and images.device.type == "cpu"
+        and (groups, *dilation) == (1, 1, 1)
+    ):
+        outputs = cpu_convolution.ImageConvolution.apply(
+            images, kernel, bias, strides, padding
+        )
+    else:
+        outputs = functional.conv2d(
+            images, kernel, bias, strides, padding, dilation, groups
+        )
+    if relu:
+        # In place, for large results: asking for memory takes longer.
+        outputs = functional.relu_(outputs)
+    return outputs.permute(0, 2, 3, 1)
+
+
+def convolution(images, kernel, strides, padding, dilation):
+    """Convolve images with weights that are trained.
+
+    Args:
+        images: `(batch, height, width, channels)`.
+        kernel: `(rows, columns, channels / groups, filters)`.
+        strides: pair of integers.
+        padding: `"valid"` or `"same"`.
+        dilation: pair of integers.
+
+    Returns:
+        `(batch, new height, new width, filters)`.
+    """
+    images, kernel, padding = _channels_first(
+        images, kernel, strides, padding, dilation
+    )
+    groups = images.shape[1] // kernel.shape[1]
+    # Keras' layers before may have brought them into another order.
+    images = images.contiguous(memory_format=torch.channels_last)
+    outputs = functional.conv2d(
+        images, kernel, None, strides, padding, dilation, groups
+    )
+    return outputs.permute(0, 2, 3, 1)
+
+
+def _channels_first(images, kernel, strides, padding, dilation):
+    """Return views of images and kernel, and zeros to add on both sides."""
     images = images.permute(0, 3, 1, 2)
     if padding == "same":
         padding = tuple(
@@ -249,25 +298,7 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
         (top, bottom), (left, right) = padding
         images = functional.pad(images, (left, right, top, bottom))
         padding = ((0, 0), (0, 0))
-    padding = tuple(before for before, _ in padding)
-    groups = images.shape[1] // kernel.shape[2]
-    kernel = kernel.permute(3, 2, 0, 1)
-    if (
-        images.shape[1] <= _FEW_CHANNELS
-        and images.device.type == "cpu"
-        and (groups, *dilation) == (1, 1, 1)
-    ):
-        outputs = cpu_convolution.ImageConvolution.apply(
-            images, kernel, bias, strides, padding
-        )
-    else:
-        outputs = functional.conv2d(
-            images, kernel, bias, strides, padding, dilation, groups
-        )
-    if relu:
-        # In place, for large results: asking for memory takes longer.
-        outputs = functional.relu_(outputs)
-    return outputs.permute(0, 2, 3, 1)
+    return images, kernel.permute(3, 2, 0, 1), [each for each, _ in padding]
 
 
 def _same_padding(size, taps, stride, dilation):
@@ -307,9 +338,8 @@ def convolve_image(image, kernel):
     Returns:
         `(batch, height - rows + 1, width - columns + 1, filters)`.
     """
-    return keras.ops.conv(
-        image, kernel, padding="valid", data_format="channels_last"
-    )
+    kernel = keras.ops.convert_to_tensor(kernel)
+    return convolution(image, kernel, (1, 1), "valid", (1, 1))
 
 
 class TrainStep:

@@ -2,6 +2,7 @@
 
 from keras import layers
 
+from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.initializers import KaimingNormal
 
 _CHANNELS_LAST = {"data_format": "channels_last"}
@@ -76,7 +77,7 @@ def _unit(x, filters, size, name, activation=None, strides=1):
                 size // 2, name=f"{name}_pad", **_CHANNELS_LAST
             )(x)
         padding = "valid"
-    x = layers.Conv2D(
+    x = Convolution(
         filters,
         size,
         strides=strides,
@@ -84,7 +85,6 @@ def _unit(x, filters, size, name, activation=None, strides=1):
         use_bias=False,
         kernel_initializer=KaimingNormal(size * size * filters),
         name=f"{name}_conv",
-        **_CHANNELS_LAST,
     )(x)
     x = layers.BatchNormalization(
         axis=-1, momentum=0.9, epsilon=1e-5, name=f"{name}_batch_norm"

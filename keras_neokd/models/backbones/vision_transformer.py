@@ -16,6 +16,7 @@ from keras_neokd import checks
 from keras_neokd.models import arguments
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
+from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.pixels import normalize
 from keras_neokd.multi_exit import MultiExitModel
@@ -207,11 +208,10 @@ def _tokens(x, settings):
     """Project every patch to a token, and say where it is."""
     size, width = settings["patch_size"], settings["width"]
     fan_in = size * size * x.shape[-1]
-    x = layers.Conv2D(
+    x = Convolution(
         width,
         size,
         strides=size,
-        data_format="channels_last",
         kernel_initializer=TorchDefault(fan_in),
         bias_initializer=TorchDefault(fan_in),
         name="patches",

@@ -7,6 +7,7 @@ pruned scales are no longer in it.
 import keras
 from keras import layers
 
+from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.msdnet.plan import plan_layers
@@ -149,7 +150,7 @@ class _Parts:
             # Keras' "same" would pad even sizes on one side only.
             x = _padding(x, size // 2, name)
             padding = "valid"
-        x = layers.Conv2D(
+        x = Convolution(
             filters,
             size,
             strides=strides,
@@ -158,7 +159,6 @@ class _Parts:
             kernel_initializer=kernel_initializer,
             bias_initializer=self._bias_initializer(fan_in),
             name=name + "_conv",
-            **_CHANNELS_LAST,
         )(x)
         x = layers.BatchNormalization(
             axis=-1, momentum=0.9, epsilon=1e-5, name=name + "_batch_norm"

@@ -1,0 +1,39 @@
+"""The convolution of the library's models."""
+
+import keras
+
+from keras_neokd import backend
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class Convolution(keras.layers.Conv2D):
+    """`Conv2D` of channels-last images in the form that a backend runs fast.
+
+    Weights, configuration and results are those of `keras.layers.Conv2D`.
+    Keras copies images into another order of axes for PyTorch, which takes a
+    good part of a training step; JAX on processors is slow at the gradient of
+    a kernel of one pixel.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: integer or pair.
+        **kwargs: other arguments of `keras.layers.Conv2D`; `data_format` is
+            always `"channels_last"`.
+    """
+
+    # Attacks may compute it as they compute `Conv2D`.
+    is_plain_conv2d = True
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        kwargs["data_format"] = "channels_last"
+        super().__init__(filters, kernel_size, **kwargs)
+
+    def convolution_op(self, inputs, kernel):
+        """Convolve; the hook that `Conv2D.call` calls."""
+        return backend.convolution(
+            inputs,
+            keras.ops.convert_to_tensor(kernel),
+            self.strides,
+            self.padding,
+            self.dilation_rate,
+        )

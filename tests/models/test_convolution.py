@@ -1,0 +1,59 @@
+"""Convolution gives what keras.layers.Conv2D gives, forward and backward."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd.models.convolution import Convolution
+
+SHAPE = (9, 8, 4)
+CASES = [
+    {"kernel_size": 3},
+    {"kernel_size": 3, "padding": "same"},
+    {"kernel_size": (2, 3), "padding": "same", "strides": (2, 1)},
+    {"kernel_size": 1},
+    {"kernel_size": 1, "strides": (2, 3), "use_bias": False},
+    {"kernel_size": 1, "groups": 2},
+    {"kernel_size": 3, "padding": "same", "dilation_rate": 2, "groups": 2},
+]
+
+
+@pytest.mark.parametrize("arguments", CASES, ids=str)
+def test_training_moves_the_weights_as_conv2d_does(arguments):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, *SHAPE)).astype("float32")
+    weights, after, results = None, [], []
+    for layer in (Convolution, keras.layers.Conv2D):
+        model = keras.Sequential(
+            [
+                keras.Input(SHAPE),
+                # So that the gradient of its images counts, too.
+                keras.layers.Dense(4),
+                layer(6, activation="relu", **arguments),
+            ]
+        )
+        weights = weights or [
+            rng.normal(size=each.shape) for each in model.get_weights()
+        ]
+        model.set_weights(weights)
+        results.append(model.predict(images, verbose=0))
+        model.compile("sgd", "mse")
+        model.train_on_batch(images, np.ones_like(results[0]))
+        after.append(model.get_weights())
+    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
+    for ours, reference in zip(*after, strict=True):
+        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-5)
+
+
+def test_a_file_holds_its_arguments(tmp_path):
+    model = keras.Sequential(
+        [keras.Input(SHAPE), Convolution(2, 3, strides=2, name="conv")]
+    )
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    layer = loaded.get_layer("conv")
+    assert type(layer) is Convolution and layer.strides == (2, 2)
+    images = np.ones((1, *SHAPE), "float32")
+    np.testing.assert_array_equal(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
