@@ -221,6 +221,7 @@ OPTIMISATIONS = {
         "PyTorch's pooling of channels-last images",
         _keras_pooling,
         backends=("torch",),
+        models=("small_cnn",),
     ),
     "training_convolution": Optimisation(
         "Keras' `Conv2D` in the training pass",
