@@ -17,14 +17,12 @@ from absl import app
 from absl import flags
 
 from apps.benchmarking import optimisation_report
+from apps.benchmarking import optimisation_turns
 from apps.benchmarking import program
-from apps.benchmarking import report
-from apps.benchmarking import summary
 from apps.benchmarking.contestants import BACKENDS
 from apps.benchmarking.contestants import WORKLOADS
 from apps.benchmarking.optimisations import OPTIMISATIONS
 from apps.benchmarking.optimisations import OptimisationSettings
-from apps.benchmarking.rounds import OptimisationComparison
 
 _LISTS = {
     "models": (OptimisationSettings.models, WORKLOADS, "Networks to train."),
@@ -48,34 +46,6 @@ _FLAGS |= program.define_flags()
 _WORKDIR = program.define_workdir()
 
 
-def run(settings, workdir, console):
-    """Measure and write the record.
-
-    Args:
-        settings: `OptimisationSettings`.
-        workdir: existing folder, a `Path`.
-        console: `program.Console` for progress.
-
-    Returns:
-        The record, a dictionary.
-    """
-    record = report.new_record(settings)
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for model in settings.models:
-        for backend in settings.backends:
-            console.say(f"{model}, {backend}")
-            comparison = OptimisationComparison(
-                model, backend, settings, logs, console.say
-            )
-            record["results"].append(
-                summary.summarise_optimisations(comparison.measure())
-            )
-            # After every comparison: an interrupted run keeps the others.
-            report.write_record(record, workdir / "benchmark.json")
-    return record
-
-
 def show(record, workdir, console):
     """Print the table; write it, and a plot, beside the record."""
     program.show(record, workdir, console, optimisation_report)
@@ -84,7 +54,12 @@ def show(record, workdir, console):
 def main(arguments):
     """Run the comparison as the flags say; 1 if a contestant failed."""
     return program.run_app(
-        OptimisationSettings, _FLAGS, _WORKDIR.value, run, show, arguments
+        OptimisationSettings,
+        _FLAGS,
+        _WORKDIR.value,
+        optimisation_turns.run,
+        show,
+        arguments,
     )
 
 

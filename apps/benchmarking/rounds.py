@@ -208,44 +208,6 @@ class Comparison(Turns):
         )
 
 
-class OptimisationComparison(Turns):
-    """The step on one backend, as it is and without each optimisation.
-
-    Args:
-        model: name of the network.
-        backend: a key of `BACKENDS`.
-        settings: `OptimisationSettings`.
-        folder: existing folder for the logs of the processes.
-        say: function that shows a line of text.
-
-    Attributes:
-        runs, left_out: as in `Turns`.
-    """
-
-    def __init__(self, model, backend, settings, folder, say):
-        super().__init__(settings, say)
-        self.model, self.backend, self._folder = model, backend, folder
-
-    def measure(self):
-        """Measure everything; fills `runs` and `left_out`."""
-        program = BACKENDS[self.backend]
-        if not is_installed(program.framework):
-            self._leave_out(program, missing_sentence(program), False)
-            return self
-        self.take(
-            self.settings.contestants(self.model, self.backend),
-            lambda variant: processes.start(
-                variant,
-                self.model,
-                "max_average",
-                self.settings,
-                self._folder,
-                without=variant.without,
-            ),
-        )
-        return self
-
-
 class AttackComparison(Turns):
     """One attack on one model, measured for all who know it.
 

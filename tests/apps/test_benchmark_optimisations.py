@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from apps import benchmark_optimisations
 from apps.benchmarking import optimisation_report
+from apps.benchmarking import optimisation_turns
+from apps.benchmarking import program
 from apps.benchmarking import rounds
 from apps.benchmarking import summary
+from apps.benchmarking.optimisation_turns import OptimisationComparison
 from apps.benchmarking.optimisations import OPTIMISATIONS
 from apps.benchmarking.optimisations import OptimisationSettings
 from apps.benchmarking.optimisations import Variant
-from apps.benchmarking.program import Console as ProgramConsole
-from apps.benchmarking.rounds import OptimisationComparison
 from keras_neokd import attacks
 from keras_neokd.models import MSDNet
 from keras_neokd.models import SmallCNN
@@ -154,9 +154,9 @@ def test_a_tiny_run_leaves_record_table_and_plot(monkeypatch, tmp_path):
     settings = OptimisationSettings(
         ("small_cnn",), (BACKEND,), ("merged",), 1, 0, 2, 1, 1
     )
-    console = ProgramConsole()
-    record = benchmark_optimisations.run(settings, tmp_path, console)
-    benchmark_optimisations.show(record, tmp_path, console)
+    console = program.Console()
+    record = optimisation_turns.run(settings, tmp_path, console)
+    program.show(record, tmp_path, console, optimisation_report)
     (result,) = json.loads((tmp_path / "benchmark.json").read_text())["results"]
     assert result["left_out"] == []
     whole, plainer = result["variants"]

@@ -1,0 +1,75 @@
+"""The step as it is and without each optimisation, measured in turn."""
+
+from apps.benchmarking import processes
+from apps.benchmarking import report
+from apps.benchmarking import summary
+from apps.benchmarking.contestants import BACKENDS
+from apps.benchmarking.contestants import is_installed
+from apps.benchmarking.contestants import missing_sentence
+from apps.benchmarking.rounds import Turns
+
+
+class OptimisationComparison(Turns):
+    """The step on one backend, as it is and without each optimisation.
+
+    Args:
+        model: name of the network.
+        backend: a key of `BACKENDS`.
+        settings: `OptimisationSettings`.
+        folder: existing folder for the logs of the processes.
+        say: function that shows a line of text.
+
+    Attributes:
+        runs, left_out: as in `Turns`.
+    """
+
+    def __init__(self, model, backend, settings, folder, say):
+        super().__init__(settings, say)
+        self.model, self.backend, self._folder = model, backend, folder
+
+    def measure(self):
+        """Measure everything; fills `runs` and `left_out`."""
+        program = BACKENDS[self.backend]
+        if not is_installed(program.framework):
+            self._leave_out(program, missing_sentence(program), False)
+            return self
+        self.take(
+            self.settings.contestants(self.model, self.backend),
+            lambda variant: processes.start(
+                variant,
+                self.model,
+                "max_average",
+                self.settings,
+                self._folder,
+                without=variant.without,
+            ),
+        )
+        return self
+
+
+def run(settings, workdir, console):
+    """Measure and write the record.
+
+    Args:
+        settings: `OptimisationSettings`.
+        workdir: existing folder, a `Path`.
+        console: `program.Console` for progress.
+
+    Returns:
+        The record, a dictionary.
+    """
+    record = report.new_record(settings)
+    logs = workdir / "logs"
+    logs.mkdir(exist_ok=True)
+    for model in settings.models:
+        for backend in settings.backends:
+            console.say(f"{model}, {backend}")
+            comparison = OptimisationComparison(
+                model, backend, settings, logs, console.say
+            )
+            record["results"].append(
+                summary.summarise_optimisations(comparison.measure())
+            )
+            # After every comparison: an interrupted run keeps the others.
+            report.write_record(record, workdir / "benchmark.json")
+    return record
