@@ -158,13 +158,84 @@ def test_relu_hides_what_is_negative():
 
 
 @pytest.mark.parametrize("mode", ["max", "average"])
-def test_poolings(mode):
+@pytest.mark.parametrize("strides", [(3, 2), (2, 3)], ids=str)
+def test_poolings(mode, strides):
+    size = (2, 3)
     images = np.random.default_rng(0).normal(size=(2, 9, 8, 3))
     images = images.astype("float32")
-    found = windows(images, (2, 3), (3, 2), "valid")
-    reduce = {"max": np.max, "average": np.mean}[mode]
-    expected = reduce(found, axis=(3, 4))
-    received = backend.pool(ops.convert_to_tensor(images), (2, 3), (3, 2), mode)
+    # Equal ones: the first of them gets the gradient.
+    images[:, 2:6, 3:6] = 5.0
+    found = windows(images, size, strides, "valid")
+    *shape, rows, columns, channels = found.shape
+    flat = found.reshape(*shape, rows * columns, channels)
+    expected = {"max": flat.max(3), "average": flat.mean(3)}[mode]
+    weights = np.random.default_rng(1).normal(size=expected.shape)
+    expected_gradient = np.zeros(images.shape)
+    for at in np.ndindex(expected.shape):
+        example, row, column, channel = at
+        window = flat[example, row, column, :, channel]
+        shares = np.full(len(window), 1 / len(window))
+        if mode == "max":
+            shares = np.eye(len(window))[window.argmax()]
+        expected_gradient[
+            example,
+            row * strides[0] : row * strides[0] + rows,
+            column * strides[1] : column * strides[1] + columns,
+            channel,
+        ] += weights[at] * shares.reshape(rows, columns)
+    weights = ops.convert_to_tensor(weights.astype("float32"))
+
+    def weighted_sum(x):
+        pooled = backend.pool(x, size, strides, mode)
+        return ops.sum(pooled * weights, axis=(1, 2, 3))
+
+    images = ops.convert_to_tensor(images)
+    received = backend.pool(images, size, strides, mode)
+    _, gradient = backend.value_and_input_gradient(weighted_sum, images)
     np.testing.assert_allclose(
         ops.convert_to_numpy(received), expected, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(gradient), expected_gradient, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("batch", [30, 31])
+def test_large_batches(batch):
+    # 31 has no divisors, so that parts of it are not equal.
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(batch, 18, 17, 33)).astype("float32")
+    kernel = rng.normal(size=(3, 3, 33, 5)).astype("float32")
+    weights = rng.normal(size=(batch, 16, 15, 5)).astype("float32")
+    expected = convolved(images, kernel, (1, 1), "valid")
+    images, kernel, weights = map(
+        ops.convert_to_tensor, (images, kernel, weights)
+    )
+
+    def outputs(images):
+        return backend.convolve(
+            images, kernel, ops.zeros(5), (1, 1), "valid", (1, 1)
+        )
+
+    def gradient(images, weights):
+        return ops.convert_to_numpy(
+            backend.value_and_input_gradient(
+                lambda x: ops.sum(outputs(x) * weights, axis=(1, 2, 3)), images
+            )[1]
+        )
+
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(outputs(images)), expected, rtol=1e-4, atol=1e-3
+    )
+    np.testing.assert_allclose(
+        gradient(images, weights),
+        # As examples do not see each other, also in a small batch.
+        np.concatenate(
+            [
+                gradient(images[i : i + 1], weights[i : i + 1])
+                for i in range(batch)
+            ]
+        ),
+        rtol=1e-4,
+        atol=1e-4,
     )

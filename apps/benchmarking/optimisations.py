@@ -217,10 +217,11 @@ OPTIMISATIONS = {
         models=("small_cnn",),
     ),
     "pooling": Optimisation(
-        "Keras' pooling in the attack, which copies images",
-        "PyTorch's pooling of channels-last images",
+        "Keras' max pooling",
+        "no copies under PyTorch; comparisons instead of XLA's gradient under "
+        "JAX",
         _keras_pooling,
-        backends=("torch",),
+        backends=("jax", "torch"),
         models=("small_cnn",),
     ),
     "training_convolution": Optimisation(

@@ -15,6 +15,7 @@ from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.image_conv import ImageConv2D
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.initializers import TorchDefault
+from keras_neokd.models.pooling import MaxPooling
 from keras_neokd.multi_exit import MultiExitModel
 
 _MINIMUM_SIZE = 16
@@ -150,7 +151,7 @@ def _convolution(x, filters, name, strides=1, activation=None):
 
 def _pooling(x, name):
     """Halve height and width by the maximum."""
-    return layers.MaxPooling2D(2, data_format="channels_last", name=name)(x)
+    return MaxPooling(2, name=name)(x)
 
 
 def _dense(x, units, name, activation=None, dtype=None):

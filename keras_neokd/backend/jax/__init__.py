@@ -9,6 +9,7 @@ import keras
 
 from keras_neokd import randomness
 from keras_neokd.backend.jax import cpu_convolution
+from keras_neokd.backend.jax import cpu_pooling
 from keras_neokd.backend.jax import devices
 from keras_neokd.backend.jax.devices import gather_processes as gather_processes
 
@@ -277,6 +278,9 @@ def pool(images, size, strides, mode):
     Returns:
         `(batch, new height, new width, channels)`.
     """
+    can_be_fast = mode == "max" and tuple(size) == tuple(strides)
+    if can_be_fast and not has_accelerator():
+        return cpu_pooling.max_pool(images, tuple(size))
     pool = {"max": keras.ops.max_pool, "average": keras.ops.average_pool}[mode]
     return pool(images, size, strides, data_format="channels_last")
 

@@ -9,9 +9,15 @@ import functools
 import itertools
 
 import jax
+import keras
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
+
+# Those of images.
+_FEW_CHANNELS = 3
+# From here on, parts of a batch are faster than the whole; bytes of windows.
+_MANY_CHANNELS, _LARGE, _PART, _FEWEST = 32, 8e6, 5e6, 4
 
 
 def convolve(images, kernel, strides, padding):
@@ -35,13 +41,46 @@ def _convolve(images, kernel, sizes, strides, padding):
     window = (*kernel.shape[:2], *strides, *itertools.chain(*padding))
     if window == (1, 1, 1, 1, 0, 0, 0, 0):
         return images @ kernel[0, 0]
-    return lax.conv_general_dilated(
-        images,
-        kernel,
-        strides,
-        padding,
+    convolve = functools.partial(
+        lax.conv_general_dilated,
+        rhs=kernel,
+        window_strides=strides,
+        padding=padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
+    size = _images_at_once(images, kernel, strides, padding)
+    if size == len(images):
+        return convolve(images)
+    parts = images.reshape(-1, size, *images.shape[1:])
+    outputs = lax.map(convolve, parts)
+    return outputs.reshape(-1, *outputs.shape[2:])
+
+
+def _images_at_once(images, kernel, strides, padding):
+    """Return how many images to convolve at once: a divisor of the batch.
+
+    XLA writes down the windows of all images before it multiplies, and asks
+    the system for that memory each time: large ones take several times as long
+    as several small ones. Images of few channels gain nothing.
+    """
+    batch, *sizes, channels = images.shape
+    outputs = [
+        (size + sum(zeros) - taps) // stride + 1
+        for size, zeros, taps, stride in zip(
+            sizes, padding, kernel.shape[:2], strides, strict=True
+        )
+    ]
+    window = 4 * np.prod([*outputs, *kernel.shape[:3]])
+    is_spread = keras.distribution.distribution() is not None
+    if is_spread or channels < _MANY_CHANNELS or batch * window <= _LARGE:
+        return batch
+    fitting = [
+        size
+        for size in range(1, batch + 1)
+        if batch % size == 0 and size * window <= _PART
+    ]
+    # Batches with hardly a divisor stay whole.
+    return fitting[-1] if fitting and fitting[-1] >= _FEWEST else batch
 
 
 def _forward(images, kernel, sizes, strides, padding):
@@ -64,6 +103,8 @@ def _image_gradient(gradient, kernel, sizes, strides, padding):
     is a convolution over `d` of its own; all phases are computed as channels
     of one, and then put in their places.
     """
+    if kernel.shape[2] <= _FEW_CHANNELS:
+        return _gradient_of_few(gradient, kernel, sizes, strides, padding)
     axes = [
         _Axis(*each)
         for each in zip(
@@ -95,6 +136,36 @@ def _image_gradient(gradient, kernel, sizes, strides, padding):
         batch, height * strides[0], width * strides[1], channels
     )
     return images[:, : sizes[0], : sizes[1]]
+
+
+def _gradient_of_few(gradient, kernel, sizes, strides, padding):
+    """Return the gradient of images with few channels.
+
+    A matrix product gives what each output adds to each place of its window;
+    the results of each tap are then moved there.
+    """
+    rows, columns, channels, filters = kernel.shape
+    taps = gradient.reshape(-1, filters) @ kernel.reshape(-1, filters).T
+    taps = taps.reshape(*gradient.shape[:3], rows, columns, channels)
+    whole = [
+        size + sum(zeros) for size, zeros in zip(sizes, padding, strict=True)
+    ]
+
+    def along(axis, tap):
+        end = whole[axis] - tap - strides[axis] * (taps.shape[axis + 1] - 1) - 1
+        return tap, end, strides[axis] - 1
+
+    images = sum(
+        lax.pad(
+            taps[:, :, :, row, column],
+            jnp.zeros((), taps.dtype),
+            ((0, 0, 0), along(0, row), along(1, column), (0, 0, 0)),
+        )
+        for row in range(rows)
+        for column in range(columns)
+    )
+    (top, _), (left, _) = padding
+    return images[:, top : top + sizes[0], left : left + sizes[1]]
 
 
 class _Axis:

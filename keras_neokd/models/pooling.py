@@ -1,0 +1,36 @@
+"""The max pooling of the library's models."""
+
+import keras
+
+from keras_neokd import backend
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class MaxPooling(keras.layers.MaxPooling2D):
+    """`MaxPooling2D` of channels-last images in the form that runs fast.
+
+    Configuration and results are those of `keras.layers.MaxPooling2D` without
+    padding. Keras copies images into another order of axes for PyTorch; XLA
+    is slow at the gradient on processors.
+
+    Args:
+        pool_size: integer or pair.
+        **kwargs: other arguments of `keras.layers.MaxPooling2D`;
+            `data_format` is always `"channels_last"`.
+
+    Raises:
+        ValueError: if `padding` is not `"valid"`.
+    """
+
+    def __init__(self, pool_size, **kwargs):
+        kwargs["data_format"] = "channels_last"
+        super().__init__(pool_size, **kwargs)
+        if self.padding != "valid":
+            raise ValueError(
+                "MaxPooling does not pad; use keras.layers.MaxPooling2D for "
+                f"padding={self.padding!r}."
+            )
+
+    def call(self, inputs):
+        """Pool."""
+        return backend.pool(inputs, self.pool_size, self.strides, "max")
