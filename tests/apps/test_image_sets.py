@@ -20,9 +20,10 @@ from tests.data import folders
 pytest.importorskip("tensorflow_datasets")
 
 
-def slow_on_jax(test):
-    """Mark a test: JAX takes minutes to compile what others run at once."""
-    return pytest.mark.slow(test) if keras.config.backend() == "jax" else test
+def slow_where_compiled(test):
+    """Mark a test: PyTorch runs at once what others take minutes to compile."""
+    is_quick = keras.config.backend() == "torch"
+    return test if is_quick else pytest.mark.slow(test)
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +63,7 @@ def train_and_evaluate(config, folder):
     assert json.loads((folder / "results.json").read_text())
 
 
-@slow_on_jax
+@slow_where_compiled
 def test_tiny_imagenet_at_64_pixels(tmp_path, capsys):
     folders.write_tiny_imagenet(tmp_path / "files", num_validation=4)
     data_dir = tmp_path / "data"
@@ -76,7 +77,7 @@ def test_tiny_imagenet_at_64_pixels(tmp_path, capsys):
     train_and_evaluate(config, tmp_path)
 
 
-@slow_on_jax
+@slow_where_compiled
 def test_imagenet_at_224_pixels(tmp_path):
     folders.write_imagenet(tmp_path / "files")
     data_dir = tmp_path / "data"

@@ -300,9 +300,8 @@ def test_an_unfit_tiny_imagenet_is_refused_and_nothing_is_left(
     assert prepared.find("tiny_imagenet", tmp_path / "data") is None
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("cifar10", marks=slow_but_on_tensorflow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["cifar10"])
 def test_real_files_come_back_equal_to_our_own_reader(
     real_data_dir, tmp_path, name
 ):
