@@ -7,7 +7,13 @@ from apps.benchmarking import report
 from apps.benchmarking.contestants import FRAMEWORK_NAMES
 from apps.benchmarking.optimisations import OPTIMISATIONS
 
-_COLUMNS = ("before, ms", "after, ms", "before / after")
+_COLUMNS = (
+    "before, ms",
+    "after, ms",
+    "before / after",
+    "first step before, s",
+    "first step after, s",
+)
 
 
 def build_table(record, markdown=False):
@@ -61,6 +67,8 @@ def _row(plainer, whole):
         f"{plainer['milliseconds']['median']:,.0f}",
         f"{whole['milliseconds']['median']:,.0f}",
         f"{gain['median']:.2f} ({gain['min']:.2f} to {gain['max']:.2f})",
+        f"{plainer['first_step_seconds']:.1f}",
+        f"{whole['first_step_seconds']:.1f}",
     )
 
 

@@ -62,6 +62,25 @@ def _one_pass():
     return [(backend, "has_accelerator", lambda: True)]
 
 
+def _slices():
+    from keras import ops
+
+    from keras_neokd.attacks.attack import ExitLogits
+
+    def staggered(self, exits):
+        def function(images, _, **named):
+            size = ops.shape(images)[0] // len(exits)
+            logits = [
+                self(images[i * size : (i + 1) * size], (index,), **named)[0]
+                for i, index in enumerate(exits)
+            ]
+            return (ops.concatenate(logits, axis=0),)
+
+        return ExitLogits(function, 1)
+
+    return [(ExitLogits, "staggered", staggered)]
+
+
 def _layer_by_layer():
     from keras_neokd.graphs import frozen
     from keras_neokd.graphs import steps
@@ -74,6 +93,12 @@ def _layer_by_layer():
         }
 
     return [(frozen, "merged_steps", unmerged_steps)]
+
+
+def _relu_before_pooling():
+    from keras_neokd.graphs import steps
+
+    return [(steps, "_is_plain_max_pooling", lambda layer: False)]
 
 
 def _padding_in_convolution():
@@ -160,6 +185,18 @@ def _keras_pooling():
     return [(backend, "pool", pool)]
 
 
+def _optimizer_built_in_step():
+    import keras
+
+    from keras_neokd.backend import tensorflow
+
+    def make_train_function(self, force=False):
+        return keras.Model.make_train_function(self, force)
+
+    owner = tensorflow.TrainStep
+    return [(owner, "make_train_function", make_train_function)]
+
+
 def _plain_convolution():
     from jax import lax
 
@@ -189,11 +226,23 @@ OPTIMISATIONS = {
         "on processors a pass per exit, whose batch fits better into caches",
         _one_pass,
     ),
+    "split": Optimisation(
+        "slices of the candidates, whose gradients are filled up and added",
+        "a split, whose gradient is a concatenation",
+        _slices,
+        backends=("tensorflow",),
+    ),
     "merged": Optimisation(
         "layer by layer",
         "padding, batch norm and ReLU merged into convolutions, weights "
         "prepared once per attack",
         _layer_by_layer,
+    ),
+    "relu_after_pooling": Optimisation(
+        "ReLU before max pooling",
+        "ReLU after it, on a quarter of the numbers",
+        _relu_before_pooling,
+        models=("small_cnn",),
     ),
     "padding_apart": Optimisation(
         "convolutions that pad by themselves",
@@ -231,6 +280,12 @@ OPTIMISATIONS = {
         _keras_convolution,
         backends=("jax", "torch"),
         models=("msdnet_cifar10", "msdnet_cifar100"),
+    ),
+    "built_optimizer": Optimisation(
+        "the optimizer built within the first step, which is traced twice",
+        "the optimizer built before it",
+        _optimizer_built_in_step,
+        backends=("tensorflow",),
     ),
     "no_xla": Optimisation(
         "`jit_compile=True` (XLA)",

@@ -75,10 +75,11 @@ class ExitLogits:
         """
 
         def function(images, _, **named):
-            batch = ops.shape(images)[0] // len(exits)
+            # Not slices: TensorFlow fills up the gradient of each.
+            parts = ops.split(images, len(exits))
             logits = [
-                self(images[i * batch : (i + 1) * batch], (index,), **named)[0]
-                for i, index in enumerate(exits)
+                self(part, (index,), **named)[0]
+                for index, part in zip(exits, parts, strict=True)
             ]
             return (ops.concatenate(logits, axis=0),)
 

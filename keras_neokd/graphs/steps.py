@@ -32,12 +32,13 @@ def merged_steps(graph, exit_names):
         if _is_plain_convolution(graph.operation(call))
     ]
     merged = {call for step in convolutions for call in step.merged}
-    others = [
-        (_Pooling if _is_pooling(graph.operation(call)) else Call)(graph, call)
-        for call in calls
-        if call not in merged
-    ]
+    others = [_step(graph, call) for call in calls if call not in merged]
     return {step.call: step for step in (*convolutions, *others)}
+
+
+def _step(graph, call):
+    is_pooling = _is_plain_pooling(graph.operation(call))
+    return (_Pooling if is_pooling else Call)(graph, call)
 
 
 class _Uses:
@@ -94,17 +95,18 @@ class _Pooling(Call):
 
     def __call__(self, prepared, values):
         """Return the result by name."""
-        layer, (source,) = self._operation, self.sources
-        result = backend.pool(
-            ops.cast(values[source], layer.compute_dtype),
-            layer.pool_size,
-            layer.strides,
-            _POOLINGS[type(layer)],
-        )
-        return named_results(self.call, result)
+        (source,) = self.sources
+        return named_results(self.call, _pool(self._operation, values[source]))
 
 
-_POOLINGS = {layers.MaxPooling2D: "max", layers.AveragePooling2D: "average"}
+def _pool(layer, images):
+    return backend.pool(
+        # As Keras does: layers before may compute in 16 bits.
+        ops.cast(images, layer.compute_dtype),
+        layer.pool_size,
+        layer.strides,
+        "average" if type(layer) is layers.AveragePooling2D else "max",
+    )
 
 
 class _Convolution:
@@ -134,6 +136,13 @@ class _Convolution:
             if following and _is_relu(graph.operation(following)):
                 self._has_relu = True
                 merged.append(following)
+        # Pooling first leaves fewer numbers for ReLU; the results are equal.
+        self._pooling = None
+        following = uses.only_taker(merged[-1])
+        if following and self._has_relu:
+            if _is_plain_max_pooling(graph.operation(following)):
+                self._pooling = graph.operation(following)
+                merged.append(following)
         self.call, self.merged = merged[-1], tuple(merged)
         self.sources = {source}
         self._source = source
@@ -159,8 +168,10 @@ class _Convolution:
             strides=self._layer.strides,
             padding=self._padding,
             dilation=self._layer.dilation_rate,
-            relu=self._has_relu,
+            relu=self._has_relu and self._pooling is None,
         )
+        if self._pooling is not None:
+            x = ops.relu(_pool(self._pooling, x))
         return {self._result: x}
 
 
@@ -196,10 +207,22 @@ def _is_plain_convolution(layer):
     )
 
 
-def _is_pooling(layer):
+def _is_plain_pooling(layer):
+    return _is_plain_max_pooling(layer) or (
+        type(layer) is layers.AveragePooling2D and _pools_without_padding(layer)
+    )
+
+
+def _is_plain_max_pooling(layer):
     return (
-        type(layer) in _POOLINGS
-        and layer.data_format == "channels_last"
+        type(layer) is layers.MaxPooling2D
+        or hasattr(layer, "is_plain_max_pooling2d")
+    ) and _pools_without_padding(layer)
+
+
+def _pools_without_padding(layer):
+    return (
+        layer.data_format == "channels_last"
         and layer.padding == "valid"
         and layer.compute_dtype == "float32"
     )

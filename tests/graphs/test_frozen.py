@@ -38,7 +38,12 @@ def convolutions():
     x = layers.BatchNormalization()(x)
     shared = layers.Conv2D(4, (3, 2), padding="same", groups=2)
     x = layers.ReLU()(shared(x))
-    first = layers.Dense(8)(layers.Flatten()(x))
+    pooled = layers.Conv2D(4, 1, activation="relu")(x)
+    pooled = layers.MaxPooling2D(2)(pooled)
+    pooled = layers.Conv2D(4, 1)(layers.ReLU()(layers.Conv2D(4, 1)(pooled)))
+    pooled = layers.AveragePooling2D((2, 1))(pooled)
+    pooled = layers.MaxPooling2D(1)(layers.Conv2D(4, 1)(pooled))
+    first = layers.Dense(8)(layers.Flatten()(pooled))
     y = layers.Conv2D(6, 2, strides=(2, 1), padding="same")(shared(x))
     # Two take what the convolution gives, so its batch norm stays.
     x = layers.BatchNormalization(scale=False)(y)
@@ -218,6 +223,12 @@ def test_what_cannot_be_merged_stays():
     assert kinds == [
         ["ZeroPadding2D", "Conv2D", "BatchNormalization"],
         ["Conv2D", "ReLU"],
+        ["Conv2D", "MaxPooling2D"],
+        ["Conv2D", "ReLU"],
+        ["Conv2D"],
+        ["AveragePooling2D"],
+        ["Conv2D"],
+        ["MaxPooling2D"],
         ["Flatten"],
         ["Dense"],
         ["Conv2D"],

@@ -57,6 +57,15 @@ def test_later_epochs_and_fits_trace_nothing(jit_compile):
     assert counts == counts[:1] * 5
 
 
+def test_the_first_step_is_traced_once():
+    attack = CountingPGD(0.1, 0.05, 1)
+    model = tiny.compiled(
+        tiny.dense_model(), method="adversarial_training", attack=attack
+    )
+    model.fit(IMAGES, LABELS, batch_size=5, verbose=0)
+    assert len(attack.traces) == 1
+
+
 def step(jit_compile, **arguments):
     model = tiny.compiled(
         tiny.dense_model(),
