@@ -16,6 +16,8 @@ at a time in turn; ratios are of steps in the same round. All run on the
 processor, on random images that are already in memory.
 """
 
+import functools
+
 from absl import app
 from absl import flags
 
@@ -58,7 +60,7 @@ _WORKDIR = program.define_workdir()
 
 
 def run(settings, workdir, console):
-    """Measure, print the table, write the results.
+    """Measure and write the record.
 
     Args:
         settings: `Settings`.
@@ -68,34 +70,20 @@ def run(settings, workdir, console):
     Returns:
         The record, a dictionary.
     """
-    record = report.new_record(settings)
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for model in settings.models:
-        for attack in settings.attacks:
-            console.say(f"{model}, {attack}")
-            comparison = Comparison(model, attack, settings, logs, console.say)
-            record["results"].append(summary.summarise(comparison.measure()))
-            # After every comparison: an interrupted run keeps the others.
-            report.write_record(record, workdir / "benchmark.json")
-    return record
-
-
-def show(record, workdir, console):
-    """Print the table; write it, and a plot, beside the record.
-
-    Args:
-        record: what `run` returned.
-        workdir: existing folder, a `Path`.
-        console: `program.Console`.
-    """
-    program.show(record, workdir, console, report)
+    comparisons = {
+        f"{model}, {attack}": functools.partial(Comparison, model, attack)
+        for model in settings.models
+        for attack in settings.attacks
+    }
+    return program.measure(
+        settings, workdir, console, comparisons, summary.summarise
+    )
 
 
 def main(arguments):
     """Run the benchmark as the flags say; 1 if a contestant failed."""
     return program.run_app(
-        Settings, _FLAGS, _WORKDIR.value, run, show, arguments
+        Settings, _FLAGS, _WORKDIR.value, run, report, arguments
     )
 
 

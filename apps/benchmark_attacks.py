@@ -19,13 +19,13 @@ docs/adapters.md says how to install the tools.
 """
 
 import dataclasses
+import functools
 
 from absl import app
 from absl import flags
 
 from apps.benchmarking import attack_report
 from apps.benchmarking import program
-from apps.benchmarking import report
 from apps.benchmarking import summary
 from apps.benchmarking.attackers import ATTACKERS
 from apps.benchmarking.attackers import ATTACKS
@@ -85,40 +85,19 @@ def run(settings, workdir, console):
     Returns:
         The record, a dictionary.
     """
-    record = report.new_record(settings)
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for attack in settings.attacks:
-        console.say(attack)
-        comparison = AttackComparison(attack, settings, logs, console.say)
-        record["results"].append(
-            summary.summarise_attacks(comparison.measure())
-        )
-        # After every attack: an interrupted run keeps the others.
-        report.write_record(record, workdir / "benchmark.json")
-    return record
-
-
-def show(record, workdir, console):
-    """Print the table; write it beside the record.
-
-    Args:
-        record: what `run` returned.
-        workdir: existing folder, a `Path`.
-        console: `program.Console`.
-    """
-    console.print(attack_report.build_table(record))
-    for sentence in attack_report.notes(record):
-        console.say(sentence)
-    table = attack_report.build_table(record, markdown=True)
-    report.write_tables([table], workdir / "benchmark.md")
-    console.say(f"Results are in {workdir}.")
+    comparisons = {
+        attack: functools.partial(AttackComparison, attack)
+        for attack in settings.attacks
+    }
+    return program.measure(
+        settings, workdir, console, comparisons, summary.summarise_attacks
+    )
 
 
 def main(arguments):
     """Run the comparison as the flags say; 1 if an attacker failed."""
     return program.run_app(
-        AttackSettings, _FLAGS, _WORKDIR.value, run, show, arguments
+        AttackSettings, _FLAGS, _WORKDIR.value, run, attack_report, arguments
     )
 
 

@@ -40,15 +40,10 @@ _FLAGS |= program.define_flags(("steps", "warmup", "threads"))
 _WORKDIR = program.define_workdir()
 
 
-def show(record, workdir, console):
-    """Print the table; write it, and a plot, beside the record."""
-    program.show(record, workdir, console, exit_report)
-
-
 def main(arguments):
     """Run the comparison as the flags say; 1 if a network failed."""
     return program.run_app(
-        ExitSettings, _FLAGS, _WORKDIR.value, exits.run, show, arguments
+        ExitSettings, _FLAGS, _WORKDIR.value, exits.run, exit_report, arguments
     )
 
 

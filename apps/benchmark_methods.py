@@ -16,12 +16,13 @@ processor. KDIGA's teacher is an untrained network of the same architecture:
 the time of a step does not depend on what a network has learned.
 """
 
+import functools
+
 from absl import app
 from absl import flags
 
 from apps.benchmarking import method_report
 from apps.benchmarking import program
-from apps.benchmarking import report
 from apps.benchmarking import summary
 from apps.benchmarking.contestants import ATTACKS
 from apps.benchmarking.contestants import BACKENDS
@@ -73,45 +74,25 @@ def run(settings, workdir, console):
     Returns:
         The record, a dictionary.
     """
-    record = report.new_record(
+    comparisons = {
+        backend: functools.partial(MethodComparison, backend)
+        for backend in settings.backends
+    }
+    return program.measure(
         settings,
+        workdir,
+        console,
+        comparisons,
+        summary.summarise_methods,
         unit=UNIT,
         teacher=f"an untrained network of the same kind, {settings.model}",
     )
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for backend in settings.backends:
-        console.say(backend)
-        comparison = MethodComparison(backend, settings, logs, console.say)
-        record["results"].append(
-            summary.summarise_methods(comparison.measure())
-        )
-        # After every backend: an interrupted run keeps the others.
-        report.write_record(record, workdir / "benchmark.json")
-    return record
-
-
-def show(record, workdir, console):
-    """Print the tables; write them beside the record.
-
-    Args:
-        record: what `run` returned.
-        workdir: existing folder, a `Path`.
-        console: `program.Console`.
-    """
-    for table in method_report.build_tables(record):
-        console.print(table)
-    for sentence in method_report.notes(record):
-        console.say(sentence)
-    tables = method_report.build_tables(record, markdown=True)
-    report.write_tables(tables, workdir / "benchmark.md")
-    console.say(f"Results are in {workdir}.")
 
 
 def main(arguments):
     """Run the comparison as the flags say; 1 if a method failed."""
     return program.run_app(
-        MethodSettings, _FLAGS, _WORKDIR.value, run, show, arguments
+        MethodSettings, _FLAGS, _WORKDIR.value, run, method_report, arguments
     )
 
 

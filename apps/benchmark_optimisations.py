@@ -46,11 +46,6 @@ _FLAGS |= program.define_flags()
 _WORKDIR = program.define_workdir()
 
 
-def show(record, workdir, console):
-    """Print the table; write it, and a plot, beside the record."""
-    program.show(record, workdir, console, optimisation_report)
-
-
 def main(arguments):
     """Run the comparison as the flags say; 1 if a contestant failed."""
     return program.run_app(
@@ -58,7 +53,7 @@ def main(arguments):
         _FLAGS,
         _WORKDIR.value,
         optimisation_turns.run,
-        show,
+        optimisation_report,
         arguments,
     )
 

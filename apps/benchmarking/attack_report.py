@@ -1,8 +1,5 @@
 """The table of a comparison of attacks."""
 
-from rich import box
-from rich.table import Table
-
 from apps.benchmarking import report
 from apps.benchmarking.attackers import ATTACKERS
 from apps.benchmarking.attackers import REFERENCES
@@ -20,8 +17,8 @@ _COLUMNS = (
 )
 
 
-def build_table(record, markdown=False):
-    """Return a rich table of all results.
+def build_tables(record, markdown=False):
+    """Return a list of one rich table of all results.
 
     Args:
         record: dictionary of `apps.benchmark_attacks`.
@@ -34,10 +31,7 @@ def build_table(record, markdown=False):
         f"{record['environment']['threads']} threads, "
         f"median of {settings['steps']}"
     )
-    table = Table(
-        title=None if markdown else title,
-        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
-    )
+    table = report.new_table(title, markdown)
     table.add_column("attack")
     table.add_column("attacker", no_wrap=True)
     for column in _COLUMNS:
@@ -48,7 +42,7 @@ def build_table(record, markdown=False):
             table.add_row(heading, *_row(attacker))
             heading = heading if markdown else ""
         table.add_section()
-    return table
+    return [table]
 
 
 def _row(attacker):

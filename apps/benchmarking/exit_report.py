@@ -1,8 +1,5 @@
 """Table and plot of what exits cost, with what was to be expected."""
 
-from rich import box
-from rich.table import Table
-
 from apps.benchmarking import report
 from apps.benchmarking.contestants import FRAMEWORK_NAMES
 from apps.benchmarking.exits import SERIES
@@ -18,8 +15,8 @@ _COLUMNS = (
 )
 
 
-def build_table(record, markdown=False):
-    """Return a rich table of all networks.
+def build_tables(record, markdown=False):
+    """Return a list of one rich table of all networks.
 
     Args:
         record: dictionary of `apps.benchmark_exits`.
@@ -30,10 +27,7 @@ def build_table(record, markdown=False):
         f"{record['environment']['threads']} threads, "
         f"median of {record['settings']['steps']}"
     )
-    table = Table(
-        title=None if markdown else title,
-        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
-    )
+    table = report.new_table(title, markdown)
     table.add_column("series")
     table.add_column("backend")
     for column in _COLUMNS:
@@ -48,7 +42,7 @@ def build_table(record, markdown=False):
             backend = FRAMEWORK_NAMES[result["backend"]]
             table.add_row(heading, backend, *_row(network))
         table.add_section()
-    return table
+    return [table]
 
 
 def _row(network):
@@ -89,25 +83,22 @@ def plot(record, path):
     Returns:
         Whether the plot was drawn; it needs Matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
     results = [each for each in record["results"] if each["networks"]]
     names = list(dict.fromkeys(each["series"] for each in results))
     if not names:
         return False
-    figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
-    for panel, name in zip(panels, names, strict=True):
-        _draw(panel, [each for each in results if each["series"] == name])
-        series = SERIES[name]
-        panel.set_title(
-            f"base {series.base}, step {series.step}, batch "
-            f"{series.batch_size}, PGD-{series.attack_steps}"
-        )
-    figure.savefig(path, dpi=150)
-    return True
+
+    def draw(figure):
+        panels = figure.subplots(1, len(names), squeeze=False)[0]
+        for panel, name in zip(panels, names, strict=True):
+            _draw(panel, [each for each in results if each["series"] == name])
+            series = SERIES[name]
+            panel.set_title(
+                f"base {series.base}, step {series.step}, batch "
+                f"{series.batch_size}, PGD-{series.attack_steps}"
+            )
+
+    return report.save_figure(path, (5 * len(names), 4), draw)
 
 
 def _draw(panel, results):

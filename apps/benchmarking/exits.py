@@ -1,16 +1,15 @@
 """How the cost of a step grows with the number of exits."""
 
 import dataclasses
+import functools
 
 from apps.benchmarking import processes
-from apps.benchmarking import report
+from apps.benchmarking import program
 from apps.benchmarking import summary
 from apps.benchmarking.contestants import BACKENDS
 from apps.benchmarking.contestants import FRAMEWORK_NAMES
 from apps.benchmarking.contestants import MINIMA
 from apps.benchmarking.contestants import BaseSettings
-from apps.benchmarking.contestants import is_installed
-from apps.benchmarking.contestants import missing_sentence
 from apps.benchmarking.rounds import Turns
 
 MODEL, ATTACK = "msdnet_cifar10", "max_average"
@@ -123,9 +122,7 @@ class ExitComparison(Turns):
 
     def measure(self):
         """Measure everything; fills `runs` and `left_out`."""
-        program = BACKENDS[self.backend]
-        if not is_installed(program.framework):
-            self._leave_out(program, missing_sentence(program), False)
+        if not self._has_framework(self.backend):
             return self
         networks = [
             Network(self.backend, count) for count in SERIES[self.series].exits
@@ -177,18 +174,13 @@ def run(settings, workdir, console):
     Returns:
         The record, a dictionary.
     """
-    record = report.new_record(settings)
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for series in settings.series:
-        for backend in settings.backends:
-            console.say(f"{series}, {backend}")
-            comparison = ExitComparison(
-                series, backend, settings, logs, console.say
-            )
-            record["results"].append(
-                summary.summarise_exits(comparison.measure())
-            )
-            # After every comparison: an interrupted run keeps the others.
-            report.write_record(record, workdir / "benchmark.json")
-    return record
+    comparisons = {
+        f"{series}, {backend}": functools.partial(
+            ExitComparison, series, backend
+        )
+        for series in settings.series
+        for backend in settings.backends
+    }
+    return program.measure(
+        settings, workdir, console, comparisons, summary.summarise_exits
+    )

@@ -1,8 +1,5 @@
 """The tables of a comparison of training methods."""
 
-from rich import box
-from rich.table import Table
-
 from apps.benchmarking import report
 from apps.benchmarking.contestants import FRAMEWORK_NAMES
 from apps.benchmarking.methods import UNIT
@@ -31,10 +28,7 @@ def _table(record, markdown):
         f"{record['environment']['threads']} threads, "
         f"median of {settings['steps']}"
     )
-    return Table(
-        title=None if markdown else title,
-        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
-    )
+    return report.new_table(title, markdown)
 
 
 def _fill_costs(table, record):

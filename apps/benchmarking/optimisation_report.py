@@ -1,8 +1,5 @@
 """Table and plot of what each optimisation brings."""
 
-from rich import box
-from rich.table import Table
-
 from apps.benchmarking import report
 from apps.benchmarking.contestants import FRAMEWORK_NAMES
 from apps.benchmarking.optimisations import OPTIMISATIONS
@@ -16,8 +13,8 @@ _COLUMNS = (
 )
 
 
-def build_table(record, markdown=False):
-    """Return a rich table: a row per optimisation, backend and network.
+def build_tables(record, markdown=False):
+    """Return a list of one table: a row per optimisation, backend, model.
 
     Args:
         record: dictionary of `apps.benchmark_optimisations`.
@@ -30,10 +27,7 @@ def build_table(record, markdown=False):
         f"{record['environment']['threads']} threads, "
         f"median of {settings['steps']}"
     )
-    table = Table(
-        title=None if markdown else title,
-        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
-    )
+    table = report.new_table(title, markdown)
     for heading in ("model", "backend", "before", "after"):
         table.add_column(heading)
     for column in _COLUMNS:
@@ -46,7 +40,7 @@ def build_table(record, markdown=False):
                 *_row(plainer, result["variants"][0]),
             )
         table.add_section()
-    return table
+    return [table]
 
 
 def _plainer(result):
@@ -93,25 +87,26 @@ def plot(record, path):
     Returns:
         Whether the plot was drawn; it needs Matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
     results = [each for each in record["results"] if _plainer(each)]
     if not results:
         return False
-    figure = Figure(figsize=(8, 1.8 * len(results)), layout="constrained")
-    panels = figure.subplots(len(results), sharex=True, squeeze=False)[:, 0]
-    for panel, result in zip(panels, results, strict=True):
-        # The first one goes to the top.
-        plainer = _plainer(result)[::-1]
-        panel.barh(
-            [each["without"] for each in plainer],
-            [each["gain"]["median"] for each in plainer],
-        )
-        panel.axvline(1, color="black", linewidth=0.8)
-        backend = FRAMEWORK_NAMES[result["backend"]]
-        panel.set_title(f"{result['model']}, {backend}", fontsize=10)
-    panels[-1].set_xlabel("time without it, relative to time with it")
-    figure.savefig(path, dpi=150)
-    return True
+
+    def draw(figure):
+        panels = figure.subplots(len(results), sharex=True, squeeze=False)[:, 0]
+        for panel, result in zip(panels, results, strict=True):
+            _draw(panel, result)
+        panels[-1].set_xlabel("time without it, relative to time with it")
+
+    return report.save_figure(path, (8, 1.8 * len(results)), draw)
+
+
+def _draw(panel, result):
+    # The first one goes to the top.
+    plainer = _plainer(result)[::-1]
+    panel.barh(
+        [each["without"] for each in plainer],
+        [each["gain"]["median"] for each in plainer],
+    )
+    panel.axvline(1, color="black", linewidth=0.8)
+    backend = FRAMEWORK_NAMES[result["backend"]]
+    panel.set_title(f"{result['model']}, {backend}", fontsize=10)

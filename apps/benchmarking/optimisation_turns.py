@@ -1,11 +1,10 @@
 """The step as it is and without each optimisation, measured in turn."""
 
+import functools
+
 from apps.benchmarking import processes
-from apps.benchmarking import report
+from apps.benchmarking import program
 from apps.benchmarking import summary
-from apps.benchmarking.contestants import BACKENDS
-from apps.benchmarking.contestants import is_installed
-from apps.benchmarking.contestants import missing_sentence
 from apps.benchmarking.rounds import Turns
 
 
@@ -29,9 +28,7 @@ class OptimisationComparison(Turns):
 
     def measure(self):
         """Measure everything; fills `runs` and `left_out`."""
-        program = BACKENDS[self.backend]
-        if not is_installed(program.framework):
-            self._leave_out(program, missing_sentence(program), False)
+        if not self._has_framework(self.backend):
             return self
         self.take(
             self.settings.contestants(self.model, self.backend),
@@ -58,18 +55,17 @@ def run(settings, workdir, console):
     Returns:
         The record, a dictionary.
     """
-    record = report.new_record(settings)
-    logs = workdir / "logs"
-    logs.mkdir(exist_ok=True)
-    for model in settings.models:
-        for backend in settings.backends:
-            console.say(f"{model}, {backend}")
-            comparison = OptimisationComparison(
-                model, backend, settings, logs, console.say
-            )
-            record["results"].append(
-                summary.summarise_optimisations(comparison.measure())
-            )
-            # After every comparison: an interrupted run keeps the others.
-            report.write_record(record, workdir / "benchmark.json")
-    return record
+    comparisons = {
+        f"{model}, {backend}": functools.partial(
+            OptimisationComparison, model, backend
+        )
+        for model in settings.models
+        for backend in settings.backends
+    }
+    return program.measure(
+        settings,
+        workdir,
+        console,
+        comparisons,
+        summary.summarise_optimisations,
+    )

@@ -156,33 +156,17 @@ def _plain_image_convolution():
 
 
 def _keras_convolution():
-    from keras import ops
-
     from keras_neokd import backend
+    from keras_neokd.backend import plain
 
-    def convolution(images, kernel, strides, padding, dilation):
-        return ops.conv(
-            images,
-            kernel,
-            strides,
-            padding,
-            data_format="channels_last",
-            dilation_rate=dilation,
-        )
-
-    return [(backend, "convolution", convolution)]
+    return [(backend, "convolution", plain.convolution)]
 
 
 def _keras_pooling():
-    from keras import ops
-
     from keras_neokd import backend
+    from keras_neokd.backend import plain
 
-    def pool(images, size, strides, mode):
-        pool = {"max": ops.max_pool, "average": ops.average_pool}[mode]
-        return pool(images, size, strides, data_format="channels_last")
-
-    return [(backend, "pool", pool)]
+    return [(backend, "pool", plain.pool)]
 
 
 def _optimizer_built_in_step():

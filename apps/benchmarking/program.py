@@ -1,4 +1,4 @@
-"""What both benchmarks do around their work: flags, folder, console."""
+"""What all benchmarks do around their work: flags, folder, console."""
 
 from pathlib import Path
 
@@ -115,40 +115,70 @@ class Console(rich.console.Console):
         self.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def run_app(settings_class, holders, workdir, run, show, arguments):
+def run_app(settings_class, holders, workdir, run, module, arguments):
     """Measure and show as the flags say; 1 if a contestant failed.
 
     Args:
         settings_class, holders, arguments: as in `read_settings`.
         workdir: name of the folder for the results.
         run: function of settings, folder and console that returns a record.
-        show: function of record, folder and console.
+        module: as in `show`.
     """
     settings = read_settings(settings_class, holders, arguments)
     folder = make_workdir(workdir)
     console = Console()
     record = run(settings, folder, console)
-    show(record, folder, console)
+    show(record, folder, console, module)
     return exit_status(record)
 
 
+def measure(settings, workdir, console, comparisons, summarise, **more):
+    """Measure one comparison after the other and write the record.
+
+    Args:
+        settings: of the benchmark.
+        workdir: existing folder, a `Path`.
+        console: `Console` for progress.
+        comparisons: dict from a title to a function of settings, folder for
+            logs and `say`, that returns a `rounds.Turns`.
+        summarise: function from a measured comparison to a dictionary.
+        **more: further entries of the record.
+
+    Returns:
+        The record, a dictionary.
+    """
+    record = report.new_record(settings, **more)
+    logs = workdir / "logs"
+    logs.mkdir(exist_ok=True)
+    for title, compare in comparisons.items():
+        console.say(title)
+        comparison = compare(settings, logs, console.say)
+        record["results"].append(summarise(comparison.measure()))
+        # After every comparison: an interrupted run keeps the others.
+        report.write_record(record, workdir / "benchmark.json")
+    return record
+
+
 def show(record, workdir, console, module):
-    """Print a table; write it, and a plot, beside the record.
+    """Print the tables; write them, and a plot, beside the record.
 
     Args:
         record: what was measured.
         workdir: existing folder, a `Path`.
         console: `Console`.
-        module: its `build_table`, `notes` and `plot` know the record.
+        module: its `build_tables` and `notes`, and `plot` where there is one,
+            know the record.
     """
-    console.print(module.build_table(record))
+    for table in module.build_tables(record):
+        console.print(table)
     for sentence in module.notes(record):
         console.say(sentence)
-    table = module.build_table(record, markdown=True)
-    report.write_tables([table], workdir / "benchmark.md")
-    drawn = module.plot(record, workdir / "benchmark.png")
-    if not drawn:
-        console.say("No plot: Matplotlib is not installed.")
+    tables = module.build_tables(record, markdown=True)
+    report.write_tables(tables, workdir / "benchmark.md")
+    if hasattr(module, "plot"):
+        drawn = module.plot(record, workdir / "benchmark.png")
+        if not drawn:
+            console.say("No plot: Matplotlib is not installed.")
     console.say(f"Results are in {workdir}.")
 
 

@@ -48,6 +48,40 @@ def new_record(settings, **more):
     }
 
 
+def new_table(title, markdown):
+    """Return a rich table without columns.
+
+    Args:
+        title: what stands above it; Markdown has no place for it.
+        markdown: whether to draw the table as Markdown.
+    """
+    return Table(
+        title=None if markdown else title,
+        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
+    )
+
+
+def save_figure(path, size, draw):
+    """Draw a figure into a file.
+
+    Args:
+        path: PNG file to write.
+        size: width and height in inches.
+        draw: function that draws into a `matplotlib.figure.Figure`.
+
+    Returns:
+        Whether it was drawn; that needs Matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
+    figure.savefig(path, dpi=150)
+    return True
+
+
 def write_tables(tables, path):
     """Write tables that are drawn as Markdown."""
     wide, texts = Console(width=200), []
@@ -79,8 +113,8 @@ _COLUMNS = (
 )
 
 
-def build_table(record, markdown=False):
-    """Return a rich table of all results.
+def build_tables(record, markdown=False):
+    """Return a list of one rich table of all results.
 
     Args:
         record: dictionary of `apps.benchmark`.
@@ -93,10 +127,7 @@ def build_table(record, markdown=False):
         f"{record['environment']['threads']} threads, "
         f"median of {settings['steps']}"
     )
-    table = Table(
-        title=None if markdown else title,
-        box=box.MARKDOWN if markdown else box.SIMPLE_HEAD,
-    )
+    table = new_table(title, markdown)
     table.add_column("model, attack")
     table.add_column("contestant", no_wrap=True)
     for column in _COLUMNS:
@@ -108,7 +139,7 @@ def build_table(record, markdown=False):
             table.add_row(heading, *_row(contestant, is_baseline))
             heading = heading if markdown else ""
         table.add_section()
-    return table
+    return [table]
 
 
 def _row(contestant, is_baseline):
@@ -213,21 +244,18 @@ def plot(record, path):
     Returns:
         Whether the plot was drawn; it needs Matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
     results = [each for each in record["results"] if each["contestants"]]
     if not results:
         return False
-    figure = Figure(figsize=(8, 2.6 * len(results)), layout="constrained")
-    axes = figure.subplots(len(results), squeeze=False)[:, 0]
-    batch_size = record["settings"]["batch_size"]
-    for axis, result in zip(axes, results, strict=True):
-        _draw(axis, result, batch_size)
-    axes[-1].set_xlabel("images per second (line: slowest to fastest step)")
-    figure.savefig(path, dpi=150)
-    return True
+
+    def draw(figure):
+        axes = figure.subplots(len(results), squeeze=False)[:, 0]
+        batch_size = record["settings"]["batch_size"]
+        for axis, result in zip(axes, results, strict=True):
+            _draw(axis, result, batch_size)
+        axes[-1].set_xlabel("images per second (line: slowest to fastest step)")
+
+    return save_figure(path, (8, 2.6 * len(results)), draw)
 
 
 def _draw(axis, result, batch_size):

@@ -98,6 +98,14 @@ class Turns:
         )
         self._say(f"  {sentence}")
 
+    def _has_framework(self, backend):
+        """Say whether a backend's framework is there; else leave it out."""
+        program = BACKENDS[backend]
+        if is_installed(program.framework):
+            return True
+        self._leave_out(program, missing_sentence(program), False)
+        return False
+
     def _attempt(self, action, run, *arguments):
         try:
             action(run, *arguments)
@@ -259,13 +267,11 @@ class MethodComparison(Turns):
 
     def measure(self):
         """Measure everything; fills `runs` and `left_out`."""
-        program = BACKENDS[self.backend]
-        if not is_installed(program.framework):
-            self._leave_out(program, missing_sentence(program), False)
+        if not self._has_framework(self.backend):
             return self
         settings = self.settings
         with processes.start(
-            program,
+            BACKENDS[self.backend],
             settings.model,
             settings.attack,
             settings,

@@ -1,6 +1,7 @@
 """The only framework code of the library: one module per Keras backend.
 
-Each module offers the same names; adding a backend means adding one module.
+Each offers the same names; adding a backend means adding one module. What Keras
+does well enough is in `plain`.
 
 - `value_and_input_gradient(function, x)`: gradient of per-example values;
 - `value_gradient_and_outputs(function, x)`: the same, with other outputs;

@@ -4,6 +4,8 @@ import keras
 import tensorflow as tf
 
 from keras_neokd import randomness
+from keras_neokd.backend.plain import convolution as convolution
+from keras_neokd.backend.plain import pool as pool
 
 
 def value_and_input_gradient(function, x):
@@ -293,45 +295,6 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
         )
     outputs = tf.nn.bias_add(outputs, bias)
     return tf.nn.relu(outputs) if relu else outputs
-
-
-def convolution(images, kernel, strides, padding, dilation):
-    """Convolve images with weights that are trained.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        kernel: `(rows, columns, channels / groups, filters)`.
-        strides: pair of integers.
-        padding: `"valid"` or `"same"`.
-        dilation: pair of integers.
-
-    Returns:
-        `(batch, new height, new width, filters)`.
-    """
-    return keras.ops.conv(
-        images,
-        kernel,
-        strides,
-        padding,
-        data_format="channels_last",
-        dilation_rate=dilation,
-    )
-
-
-def pool(images, size, strides, mode):
-    """Pool images over windows, without padding.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        size: rows and columns of a window.
-        strides: pair of integers.
-        mode: `"max"` or `"average"`.
-
-    Returns:
-        `(batch, new height, new width, channels)`.
-    """
-    pool = {"max": keras.ops.max_pool, "average": keras.ops.average_pool}[mode]
-    return pool(images, size, strides, data_format="channels_last")
 
 
 def convolve_image(image, kernel):

@@ -115,7 +115,7 @@ def drawn(table):
 
 
 def test_the_table_holds_the_record(record):
-    text = drawn(attack_report.build_table(record, markdown=True))
+    text = drawn(attack_report.build_tables(record, markdown=True)[0])
     assert "keras_neokd on TensorFlow" in text
     assert "2.00 (1.00 to 3.00)" in text
     assert "1 (unit)" in text
@@ -125,7 +125,7 @@ def test_the_table_holds_the_record(record):
 def test_without_a_reference_there_is_no_ratio(record):
     for each in record["results"][0]["attackers"]:
         each["speedup"] = {}
-    assert " to " not in drawn(attack_report.build_table(record))
+    assert " to " not in drawn(attack_report.build_tables(record)[0])
 
 
 # Who takes part.

@@ -18,6 +18,7 @@ from apps import workdir
 from apps.divergence import Diverged
 from keras_neokd import checkpoints
 from tests.apps.tiny import tiny_config
+from tests.apps.tiny import without_time
 
 
 def config_of(**train):
@@ -68,11 +69,6 @@ def assert_same_end(run, whole):
     assert [without_time(row) for row in run.read_history()] == [
         without_time(row) for row in whole.read_history()
     ]
-
-
-def without_time(row):
-    times = ("seconds", "images_per_second", "data_share")
-    return {name: row[name] for name in row if name not in times}
 
 
 @pytest.fixture(scope="module")

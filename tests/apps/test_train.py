@@ -15,6 +15,7 @@ from apps import callbacks
 from apps import training
 from apps import workdir
 from tests.apps.tiny import tiny_config
+from tests.apps.tiny import without_time
 
 
 class Killed(Exception):
@@ -96,11 +97,6 @@ def test_an_interrupted_run_ends_with_the_same_weights(
     assert [without_time(row) for row in run.read_history()] == [
         without_time(row) for row in whole.read_history()
     ]
-
-
-def without_time(row):
-    times = ("seconds", "images_per_second", "data_share")
-    return {name: row[name] for name in row if name not in times}
 
 
 def test_averages_of_every_example_survive_an_interruption(

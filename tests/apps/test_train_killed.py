@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from apps.workdir import Workdir
+from tests.apps.tiny import without_time
 
 pytestmark = pytest.mark.slow
 
@@ -110,8 +111,7 @@ def arrays(run):
 
 def history(run):
     rows = map(json.loads, run.history.read_text().splitlines())
-    times = ("seconds", "images_per_second", "data_share")
-    return [{key: row[key] for key in row if key not in times} for row in rows]
+    return [without_time(row) for row in rows]
 
 
 def test_twenty_kills_change_nothing(tmp_path):

@@ -17,6 +17,12 @@ def tiny_config(variant="neo_kd"):
     return config
 
 
+def without_time(row):
+    """Return an epoch's row of the history but for what no two runs share."""
+    times = ("seconds", "images_per_second", "data_share")
+    return {name: row[name] for name in row if name not in times}
+
+
 def untrained_run(path):
     """Make the folder of a run; its model is right about some images."""
     run = Workdir(path)

@@ -8,6 +8,7 @@ import jax
 import keras
 
 from keras_neokd import randomness
+from keras_neokd.backend import plain
 from keras_neokd.backend.jax import cpu_convolution
 from keras_neokd.backend.jax import cpu_pooling
 from keras_neokd.backend.jax import devices
@@ -256,14 +257,7 @@ def convolution(images, kernel, strides, padding, dilation):
         # On processors XLA's gradient of the kernel is slower than that of a
         # matrix product by several times; elsewhere they are the same.
         return images[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    return keras.ops.conv(
-        images,
-        kernel,
-        strides,
-        padding,
-        data_format="channels_last",
-        dilation_rate=dilation,
-    )
+    return plain.convolution(images, kernel, strides, padding, dilation)
 
 
 def pool(images, size, strides, mode):
@@ -281,8 +275,7 @@ def pool(images, size, strides, mode):
     can_be_fast = mode == "max" and tuple(size) == tuple(strides)
     if can_be_fast and not has_accelerator():
         return cpu_pooling.max_pool(images, tuple(size))
-    pool = {"max": keras.ops.max_pool, "average": keras.ops.average_pool}[mode]
-    return pool(images, size, strides, data_format="channels_last")
+    return plain.pool(images, size, strides, mode)
 
 
 def convolve_image(image, kernel):
