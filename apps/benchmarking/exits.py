@@ -12,7 +12,7 @@ from apps.benchmarking.contestants import MINIMA
 from apps.benchmarking.contestants import BaseSettings
 from apps.benchmarking.rounds import Turns
 
-MODEL, ATTACK = "msdnet_cifar10", "max_average"
+ATTACK = "max_average"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Series:
     """Networks that differ in their number of exits, and how to train them.
 
     Attributes:
+        model: a key of `WORKLOADS`, with more classes than exits, as EOKD
+            needs.
         exits: numbers of exits.
         base: layers before the first exit.
         step: layers between exits.
@@ -27,6 +29,7 @@ class Series:
         attack_steps: PGD steps.
     """
 
+    model: str
     exits: tuple
     base: int
     step: int
@@ -35,8 +38,8 @@ class Series:
 
 
 SERIES = {
-    "paper": Series((3, 5, 7), 4, 2, 128, 7),
-    "many": Series((5, 10, 20), 1, 1, 16, 2),
+    "paper": Series("msdnet_cifar10", (3, 5, 7), 4, 2, 128, 7),
+    "many": Series("msdnet_cifar100", (5, 10, 20), 1, 1, 16, 2),
 }
 
 
@@ -134,7 +137,7 @@ class ExitComparison(Turns):
         series = SERIES[self.series]
         return processes.start(
             network,
-            MODEL,
+            series.model,
             ATTACK,
             _Workload(
                 series.batch_size,

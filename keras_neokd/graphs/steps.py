@@ -125,24 +125,23 @@ class _Convolution:
             self._padding = graph.operation(before).padding
             (source,) = graph.tensors_into(before)
             merged.insert(0, before)
-        self._batch_norm = None
+
+        def taken_up(test):
+            """Merge what follows, if it is of this kind, and return it."""
+            following = uses.only_taker(merged[-1])
+            if following is None or not test(graph.operation(following)):
+                return None
+            merged.append(following)
+            return graph.operation(following)
+
         self._has_relu = self._layer.activation is keras.activations.relu
-        following = uses.only_taker(call)
-        if following and not self._has_relu:
-            if _is_batch_norm(graph.operation(following)):
-                self._batch_norm = graph.operation(following)
-                merged.append(following)
-                following = uses.only_taker(following)
-            if following and _is_relu(graph.operation(following)):
-                self._has_relu = True
-                merged.append(following)
-        # Pooling first leaves fewer numbers for ReLU; the results are equal.
-        self._pooling = None
-        following = uses.only_taker(merged[-1])
-        if following and self._has_relu:
-            if _is_plain_max_pooling(graph.operation(following)):
-                self._pooling = graph.operation(following)
-                merged.append(following)
+        self._batch_norm = self._pooling = None
+        if not self._has_relu:
+            self._batch_norm = taken_up(_is_batch_norm)
+            self._has_relu = taken_up(_is_relu) is not None
+        if self._has_relu:
+            # Pooling first leaves fewer numbers for ReLU, and equal results.
+            self._pooling = taken_up(_is_plain_max_pooling)
         self.call, self.merged = merged[-1], tuple(merged)
         self.sources = {source}
         self._source = source

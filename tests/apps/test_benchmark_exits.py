@@ -13,6 +13,7 @@ from apps.benchmarking import exits
 from apps.benchmarking import program
 from apps.benchmarking import rounds
 from apps.benchmarking import summary
+from apps.benchmarking.contestants import WORKLOADS
 from apps.benchmarking.exits import ExitComparison
 from apps.benchmarking.exits import ExitSettings
 from apps.benchmarking.exits import Network
@@ -24,7 +25,7 @@ from tests.marks import slow_but_on_tensorflow
 
 pytestmark = slow_but_on_tensorflow
 
-TINY = {"tiny": Series((2, 3), base=1, step=1, batch_size=2, attack_steps=1)}
+TINY = {"tiny": Series("msdnet_cifar100", (2, 3), 1, 1, 2, 1)}
 
 
 def test_the_arithmetic_of_a_step_of_small_cnn():
@@ -42,6 +43,11 @@ def test_the_arithmetic_of_a_step_of_small_cnn():
 def test_the_arithmetic_of_a_step_of_msdnet():
     needed = arithmetic.multiply_adds(MSDNet.cifar10(), "max_average", 7)
     assert needed == pytest.approx(800e6, rel=0.02)
+
+
+def test_every_exit_of_a_series_has_a_class_of_its_own():
+    for series in exits.SERIES.values():
+        assert max(series.exits) < WORKLOADS[series.model].num_classes
 
 
 @pytest.fixture
