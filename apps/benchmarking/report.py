@@ -84,7 +84,8 @@ def save_figure(path, size, draw):
 
 def write_tables(tables, path):
     """Write tables that are drawn as Markdown."""
-    wide, texts = Console(width=200), []
+    # Wider than any table: Markdown has no cells of several lines.
+    wide, texts = Console(width=1000), []
     for table in tables:
         with wide.capture() as capture:
             wide.print(table)

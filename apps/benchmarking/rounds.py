@@ -4,14 +4,16 @@ Each takes its own process through the same stages:
 
     import and build -> first step -> warm-up -> one timed step per round
 
-Timed steps alternate, A B C A B C and so on, so that whatever else the
-computer does slows all of them alike. Training methods on one backend share a
-process: a dozen of their own would not fit into memory.
+Timed steps alternate, so that whatever else the computer does slows all of them
+alike. Every round has an order of its own, so that none always follows the same
+other, whose heat and memory it would inherit. Training methods on one backend
+share a process: a dozen of their own would not fit into memory.
 """
 
 import contextlib
 import dataclasses
 import functools
+import random
 import time
 import types
 
@@ -126,8 +128,11 @@ class Turns:
         )
 
     def _take_turns(self, workers):
+        generator = random.Random(0)
         for number in range(1, self.settings.steps + 1):
-            for run, worker in list(workers.items()):
+            for run, worker in generator.sample(
+                [*workers.items()], len(workers)
+            ):
                 time.sleep(_PAUSE_SECONDS)
                 if not self._attempt(self._timed_step, run, worker):
                     del workers[run]
