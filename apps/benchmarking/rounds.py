@@ -130,9 +130,9 @@ class Turns:
     def _take_turns(self, workers):
         generator = random.Random(0)
         for number in range(1, self.settings.steps + 1):
-            for run, worker in generator.sample(
-                [*workers.items()], len(workers)
-            ):
+            order = list(workers.items())
+            generator.shuffle(order)
+            for run, worker in order:
                 time.sleep(_PAUSE_SECONDS)
                 if not self._attempt(self._timed_step, run, worker):
                     del workers[run]

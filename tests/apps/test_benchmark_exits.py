@@ -25,7 +25,16 @@ from tests.marks import slow_but_on_tensorflow
 
 pytestmark = slow_but_on_tensorflow
 
-TINY = {"tiny": Series("msdnet_cifar100", (2, 3), 1, 1, 2, 1)}
+TINY = {
+    "tiny": Series(
+        "msdnet_cifar100",
+        (2, 3),
+        base=1,
+        step=1,
+        batch_size=2,
+        attack_steps=1,
+    )
+}
 
 
 def test_the_arithmetic_of_a_step_of_small_cnn():
