@@ -110,6 +110,25 @@ def evaluate(
     _check_entries(planned, record)
     results_path.parent.mkdir(parents=True, exist_ok=True)
     _look_for_signs(model, images, labels, record)
+    _measure_missing_attacks(
+        planned, record, model, images, labels, config, results_path
+    )
+    for entry in diagnosing.missing_entries(
+        diagnostics, record, model, images, labels
+    ):
+        record["diagnostics"].append(entry)
+        workdir.write_json(results_path, record)
+        if entry["name"] == "early_exit":
+            _write_policy(entry, results_path)
+    plots.robustness({record["method"]: record}, plot_path)
+    tables.print_record(record)
+    return record
+
+
+def _measure_missing_attacks(
+    planned, record, model, images, labels, config, results_path
+):
+    """Add an entry for every attack that has none, and write each down."""
     done = {each["name"] for each in record["attacks"]}
     for name, attack in planned.items():
         if name in done:
@@ -127,16 +146,6 @@ def evaluate(
         workdir.write_json(results_path, record)
         for number in range(config.evaluate.num_seeds):
             state_file(number).unlink(missing_ok=True)
-    for entry in diagnosing.missing_entries(
-        diagnostics, record, model, images, labels
-    ):
-        record["diagnostics"].append(entry)
-        workdir.write_json(results_path, record)
-        if entry["name"] == "early_exit":
-            _write_policy(entry, results_path)
-    plots.robustness({record["method"]: record}, plot_path)
-    tables.print_record(record)
-    return record
 
 
 def _write_policy(entry, results_path):

@@ -44,42 +44,17 @@ def plan_attacked(config, model, validation):
 
     def measure(model, images, labels):
         policy = policy_of(model)
-        known = policy.thresholds, policy.ensemble
-        wrong = attacks.EarlyExit(*known, loss="margin")
-        objectives = (
-            wrong,
-            attacks.EarlyExit(*known),
-            attacks.AverageExits(),
-            *(attacks.SingleExit(exit_) for exit_ in range(model.num_exits)),
-        )
-        worst = attacks.WorstCase(
-            [pgd.with_objective(each) for each in objectives], wrong
-        )
-        slow = pgd.with_objective(attacks.SlowDown(policy.thresholds))
         rows = []
-        for name, attack in (
-            ("none", None),
-            ("average attack", pgd),
-            ("wrong answer", worst),
-            ("slow down", slow),
-        ):
+        for name, attack in _attacks_on(policy, pgd).items():
             attacked = images
             if attack is not None:
                 attacked = evaluation.craft(
                     model, images, labels, attack, **shared.options(config)
                 )
-            rows.append(
-                {
-                    "attack": name,
-                    **_what_the_policy_does(
-                        model,
-                        policy,
-                        attacked,
-                        labels,
-                        config.evaluate.batch_size,
-                    ),
-                }
+            does = _what_the_policy_does(
+                model, policy, attacked, labels, config.evaluate.batch_size
             )
+            rows.append({"attack": name, **does})
         return {}, {"rows": rows, "thresholds": shared.plain(policy.thresholds)}
 
     settings = {
@@ -88,6 +63,26 @@ def plan_attacked(config, model, validation):
         "attack_settings": shared.described(pgd),
     }
     return Diagnostic(settings, measure)
+
+
+def _attacks_on(policy, pgd):
+    """Return the attacks on a policy by name; `None` for no attack."""
+    known = policy.thresholds, policy.ensemble
+    wrong = attacks.EarlyExit(*known, loss="margin")
+    objectives = (
+        wrong,
+        attacks.EarlyExit(*known),
+        attacks.AverageExits(),
+        *(attacks.SingleExit(exit_) for exit_ in range(policy.num_exits)),
+    )
+    return {
+        "none": None,
+        "average attack": pgd,
+        "wrong answer": attacks.WorstCase(
+            [pgd.with_objective(each) for each in objectives], wrong
+        ),
+        "slow down": pgd.with_objective(attacks.SlowDown(policy.thresholds)),
+    }
 
 
 def _policy_planner(config, model, validation, name):
@@ -122,8 +117,7 @@ def _run_for_real(model, policy, images, labels, config):
     early, full = evaluation.throughput(
         model, policy, images, min(section.batch_size, len(images))
     )
-    shares = np.bincount(decision.exit_index, minlength=len(costs))
-    shares = shares / len(images)
+    shares = _exit_shares(decision, model.num_exits)
     rows = [
         {
             "exit": name,
@@ -163,6 +157,12 @@ def _decide_in_batches(predictor, images, size):
     return Decision(*map(np.concatenate, zip(*decisions, strict=True)))
 
 
+def _exit_shares(decision, num_exits):
+    """Return the share of images that leave at each exit."""
+    counts = np.bincount(decision.exit_index, minlength=num_exits)
+    return counts / counts.sum()
+
+
 def _costs(model):
     """Return the multiply-adds up to each exit."""
     return np.array(
@@ -176,8 +176,7 @@ def _what_the_policy_does(model, policy, images, labels, size):
     decision = policy.decide(
         evaluation.exit_probabilities(model, images, labels, size)
     )
-    shares = np.bincount(decision.exit_index, minlength=len(costs))
-    shares = shares / len(images)
+    shares = _exit_shares(decision, model.num_exits)
     return {
         "accuracy": float((decision.label == labels).mean()),
         "multiply-adds": float(shares @ costs),

@@ -6,6 +6,7 @@ returns what it was given, or the same stream with a check built in.
 """
 
 import copy
+import functools
 import sys
 
 import keras
@@ -70,25 +71,13 @@ def checked(
         ValueError: as `checks.images_and_labels`.
     """
 
-    def check(batch):
-        images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
-        labels, index = split_labels(labels)
-        images, labels, weights, index = (
-            None if each is None else _to_numpy(each)
-            for each in (images, labels, weights, index)
-        )
-        if labels is None and labelled:
-            raise ValueError(
-                "Labels are needed, received images alone. Give (images, "
-                "labels), or batches of them."
-            )
-        checks.images_and_labels(images, labels, image_shape, num_classes)
-        if weights is not None:
-            checks.sample_weights(weights, len(images))
-        if num_examples is not None:
-            checks.example_indices(index, len(images), num_examples)
-        return batch
-
+    check = functools.partial(
+        _check_batch,
+        image_shape=image_shape,
+        num_classes=num_classes,
+        labelled=labelled,
+        num_examples=num_examples,
+    )
     if isinstance(x, keras.utils.PyDataset):
         return _CheckedPyDataset(x, check), y
     if _is_instance(x, "tensorflow", "data.Dataset"):
@@ -106,13 +95,42 @@ def checked(
             "`validation_size` asks for them."
         )
     check((x, y, sample_weight))
-    # One form for all calls: a compiled step would have to cope with each.
+    return x, _class_indices(y)
+
+
+def _check_batch(batch, *, image_shape, num_classes, labelled, num_examples):
+    """Raise `ValueError` if a batch is not possible, else return it."""
+    images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    labels, index = split_labels(labels)
+    images, labels, weights, index = (
+        None if each is None else _to_numpy(each)
+        for each in (images, labels, weights, index)
+    )
+    if labels is None and labelled:
+        raise ValueError(
+            "Labels are needed, received images alone. Give (images, "
+            "labels), or batches of them."
+        )
+    checks.images_and_labels(images, labels, image_shape, num_classes)
+    if weights is not None:
+        checks.sample_weights(weights, len(images))
+    if num_examples is not None:
+        checks.example_indices(index, len(images), num_examples)
+    return batch
+
+
+def _class_indices(y):
+    """Return labels in one form: a compiled step would have to cope with each.
+
+    Args:
+        y: labels that were checked, as in `split_labels`, or `None`.
+    """
     labels, index = split_labels(y)
     if labels is not None:
         labels = _to_numpy(checks.class_indices(ops.convert_to_tensor(labels)))
     if index is None:
-        return x, labels
-    return x, {"label": labels, "index": _to_numpy(index).astype("int32")}
+        return labels
+    return {"label": labels, "index": _to_numpy(index).astype("int32")}
 
 
 def _to_numpy(value):
