@@ -95,12 +95,6 @@ def _layer_by_layer():
     return [(frozen, "merged_steps", unmerged_steps)]
 
 
-def _relu_before_pooling():
-    from keras_neokd.graphs import steps
-
-    return [(steps, "_is_plain_max_pooling", lambda layer: False)]
-
-
 def _padding_in_convolution():
     import tensorflow as tf
 
@@ -221,12 +215,6 @@ OPTIMISATIONS = {
         "padding, batch norm and ReLU merged into convolutions, weights "
         "prepared once per attack",
         _layer_by_layer,
-    ),
-    "relu_after_pooling": Optimisation(
-        "ReLU before max pooling",
-        "ReLU after it, on a quarter of the numbers",
-        _relu_before_pooling,
-        models=("small_cnn",),
     ),
     "padding_apart": Optimisation(
         "convolutions that pad by themselves",

@@ -7,9 +7,9 @@
 
 An attack runs the same weights forward and backward dozens of times, in
 inference mode, and needs no gradient of the weights. So padding, batch norm
-and ReLU become part of the convolution between them, ReLU moves behind a max
-pooling, and what depends on weights alone is computed once, outside the
-attack's loop. The logits are those of the model up to rounding.
+and ReLU become part of the convolution between them, and what depends on
+weights alone is computed once, outside the attack's loop. The logits are those
+of the model up to rounding.
 """
 
 import functools

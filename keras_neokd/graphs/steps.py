@@ -96,17 +96,15 @@ class _Pooling(Call):
     def __call__(self, prepared, values):
         """Return the result by name."""
         (source,) = self.sources
-        return named_results(self.call, _pool(self._operation, values[source]))
-
-
-def _pool(layer, images):
-    return backend.pool(
-        # As Keras does: layers before may compute in 16 bits.
-        ops.cast(images, layer.compute_dtype),
-        layer.pool_size,
-        layer.strides,
-        "average" if type(layer) is layers.AveragePooling2D else "max",
-    )
+        layer = self._operation
+        result = backend.pool(
+            # As Keras does: layers before may compute in 16 bits.
+            ops.cast(values[source], layer.compute_dtype),
+            layer.pool_size,
+            layer.strides,
+            "average" if type(layer) is layers.AveragePooling2D else "max",
+        )
+        return named_results(self.call, result)
 
 
 class _Convolution:
@@ -135,13 +133,10 @@ class _Convolution:
             return graph.operation(following)
 
         self._has_relu = self._layer.activation is keras.activations.relu
-        self._batch_norm = self._pooling = None
+        self._batch_norm = None
         if not self._has_relu:
             self._batch_norm = taken_up(_is_batch_norm)
             self._has_relu = taken_up(_is_relu) is not None
-        if self._has_relu:
-            # Pooling first leaves fewer numbers for ReLU, and equal results.
-            self._pooling = taken_up(_is_plain_max_pooling)
         self.call, self.merged = merged[-1], tuple(merged)
         self.sources = {source}
         self._source = source
@@ -160,18 +155,16 @@ class _Convolution:
 
     def __call__(self, prepared, values):
         """Return the result by name."""
-        x = backend.convolve(
+        result = backend.convolve(
             # As Keras does: layers before may compute in 16 bits.
             ops.cast(values[self._source], self._layer.compute_dtype),
             *prepared,
             strides=self._layer.strides,
             padding=self._padding,
             dilation=self._layer.dilation_rate,
-            relu=self._has_relu and self._pooling is None,
+            relu=self._has_relu,
         )
-        if self._pooling is not None:
-            x = ops.relu(_pool(self._pooling, x))
-        return {self._result: x}
+        return {self._result: result}
 
 
 def _scale_and_shift(batch_norm):
@@ -207,21 +200,9 @@ def _is_plain_convolution(layer):
 
 
 def _is_plain_pooling(layer):
-    return _is_plain_max_pooling(layer) or (
-        type(layer) is layers.AveragePooling2D and _pools_without_padding(layer)
-    )
-
-
-def _is_plain_max_pooling(layer):
     return (
-        type(layer) is layers.MaxPooling2D
-        or hasattr(layer, "is_plain_max_pooling2d")
-    ) and _pools_without_padding(layer)
-
-
-def _pools_without_padding(layer):
-    return (
-        layer.data_format == "channels_last"
+        type(layer) in (layers.MaxPooling2D, layers.AveragePooling2D)
+        and layer.data_format == "channels_last"
         and layer.padding == "valid"
         and layer.compute_dtype == "float32"
     )

@@ -22,9 +22,6 @@ class MaxPooling(keras.layers.MaxPooling2D):
         ValueError: if `padding` is not `"valid"`.
     """
 
-    # Attacks may compute it as they compute `MaxPooling2D`.
-    is_plain_max_pooling2d = True
-
     def __init__(self, pool_size, **kwargs):
         kwargs["data_format"] = "channels_last"
         super().__init__(pool_size, **kwargs)

@@ -80,7 +80,7 @@ def test_the_plain_way_takes_the_same_step(name, monkeypatch):
 def test_a_backend_takes_part_in_what_it_is_about():
     settings = OptimisationSettings()
     common = {"own_layers", "pass_per_exit", "merged"}
-    of_small_cnn = {"image_convolution", "pooling", "relu_after_pooling"}
+    of_small_cnn = {"image_convolution", "pooling"}
     for model, backend, names in (
         ("small_cnn", "torch", of_small_cnn),
         ("msdnet_cifar10", "jax", {"cpu_convolution", "training_convolution"}),
