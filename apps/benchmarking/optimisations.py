@@ -62,25 +62,6 @@ def _one_pass():
     return [(backend, "has_accelerator", lambda: True)]
 
 
-def _slices():
-    from keras import ops
-
-    from keras_neokd.attacks.attack import ExitLogits
-
-    def staggered(self, exits):
-        def function(images, _, **named):
-            size = ops.shape(images)[0] // len(exits)
-            logits = [
-                self(images[i * size : (i + 1) * size], (index,), **named)[0]
-                for i, index in enumerate(exits)
-            ]
-            return (ops.concatenate(logits, axis=0),)
-
-        return ExitLogits(function, 1)
-
-    return [(ExitLogits, "staggered", staggered)]
-
-
 def _layer_by_layer():
     from keras_neokd.graphs import frozen
     from keras_neokd.graphs import steps
@@ -203,12 +184,6 @@ OPTIMISATIONS = {
         "accelerators",
         "on processors a pass per exit, whose batch fits better into caches",
         _one_pass,
-    ),
-    "split": Optimisation(
-        "slices of the candidates, whose gradients are filled up and added",
-        "a split, whose gradient is a concatenation",
-        _slices,
-        backends=("tensorflow",),
     ),
     "merged": Optimisation(
         "layer by layer",

@@ -75,7 +75,6 @@ class ExitLogits:
         """
 
         def function(images, _, **named):
-            # Not slices: TensorFlow fills up the gradient of each.
             parts = ops.split(images, len(exits))
             logits = [
                 self(part, (index,), **named)[0]
