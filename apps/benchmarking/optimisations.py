@@ -222,10 +222,9 @@ OPTIMISATIONS = {
     ),
     "training_convolution": Optimisation(
         "Keras' `Conv2D` in the training pass",
-        "`Convolution`: no copies under PyTorch, matrix products for 1 x 1 "
-        "kernels under JAX",
+        "`Convolution`, which makes no copies",
         _keras_convolution,
-        backends=("jax", "torch"),
+        backends=("torch",),
         models=("msdnet_cifar10", "msdnet_cifar100"),
     ),
     "built_optimizer": Optimisation(

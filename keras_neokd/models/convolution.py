@@ -11,8 +11,7 @@ class Convolution(keras.layers.Conv2D):
 
     Weights, configuration and results are those of `keras.layers.Conv2D`.
     Keras copies images into another order of axes for PyTorch, which takes a
-    good part of a training step; JAX on processors is slow at the gradient of
-    a kernel of one pixel.
+    good part of a training step.
 
     Args:
         filters: number of output channels.

@@ -83,7 +83,7 @@ def test_a_backend_takes_part_in_what_it_is_about():
     of_small_cnn = {"image_convolution", "pooling"}
     for model, backend, names in (
         ("small_cnn", "torch", of_small_cnn),
-        ("msdnet_cifar10", "jax", {"cpu_convolution", "training_convolution"}),
+        ("msdnet_cifar10", "jax", {"cpu_convolution"}),
     ):
         whole, *others = settings.contestants(model, backend)
         assert whole.without is None

@@ -13,6 +13,7 @@ from keras_neokd.backend.jax import cpu_convolution
 from keras_neokd.backend.jax import cpu_pooling
 from keras_neokd.backend.jax import devices
 from keras_neokd.backend.jax.devices import gather_processes as gather_processes
+from keras_neokd.backend.plain import convolution as convolution
 
 
 def value_and_input_gradient(function, x):
@@ -238,26 +239,6 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
 
 def _dilated(taps, dilation):
     return [(n - 1) * d + 1 for n, d in zip(taps, dilation, strict=True)]
-
-
-def convolution(images, kernel, strides, padding, dilation):
-    """Convolve images with weights that are trained.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        kernel: `(rows, columns, channels / groups, filters)`.
-        strides: pair of integers.
-        padding: `"valid"` or `"same"`.
-        dilation: pair of integers.
-
-    Returns:
-        `(batch, new height, new width, filters)`.
-    """
-    if kernel.shape[:2] == (1, 1) and kernel.shape[2] == images.shape[-1]:
-        # On processors XLA's gradient of the kernel is slower than that of a
-        # matrix product by several times; elsewhere they are the same.
-        return images[:, :: strides[0], :: strides[1]] @ kernel[0, 0]
-    return plain.convolution(images, kernel, strides, padding, dilation)
 
 
 def pool(images, size, strides, mode):
