@@ -88,6 +88,9 @@ class Checkpointing(keras.callbacks.Callback):
     def roll_back(self, factor):
         """Go back to the newest checkpoint, and learn more slowly from there.
 
+        The checkpoint is written again, so that a run that is killed before
+        the next one does not go on at the rate that made it diverge.
+
         Args:
             factor: to multiply learning rates with, in (0, 1).
 
@@ -97,6 +100,9 @@ class Checkpointing(keras.callbacks.Callback):
         factor *= self.rate_factor
         found = self._rewind()
         self.rate_factor = factor
+        if found and processes.is_first():
+            state = {**self._state, _RATE_FACTOR: np.float64(factor)}
+            self._write(state, score=None)
         return found
 
     @contextlib.contextmanager

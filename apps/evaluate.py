@@ -60,7 +60,7 @@ def main():
     if _WORKDIR.value:
         run = Workdir(_WORKDIR.value)
         config = _config_of_run(run)
-        if not {"data.name", "data.dir"} & set(command.config_changes()):
+        if not _are_other_data(config):
             check_data = run.check_data
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)
@@ -86,6 +86,17 @@ def main():
         title = f"{record['method']} on {record['data']['name']}"
         written = writing.write([results], pathlib.Path(_REPORT.value), title)
         print(f"Wrote {', '.join(str(path) for path in written)}.")
+
+
+def _are_other_data(config):
+    """Return whether the user means other images than those of training.
+
+    A known data set in another folder is the same one, and its validation
+    images must be those that were not trained on.
+    """
+    changes = command.config_changes()
+    is_own = config.data.name in ("image_folder", "npz")
+    return "data.name" in changes or (is_own and "data.dir" in changes)
 
 
 # Validation images set thresholds: those of the run, never ones it has learned.

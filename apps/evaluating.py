@@ -28,18 +28,19 @@ from keras_neokd.exit_policy import ExitPolicy
 SCHEMA_VERSION = 1
 
 
-def with_everything(config, model):
+def with_everything(config, model, num_validation):
     """Return a config with every attack and protocol that is possible.
 
     Args:
         config: a whole config.
         model: the model to evaluate.
+        num_validation: number of validation images.
 
     Returns:
         Tuple of the config and a list of sentences about what is left out.
     """
     searches, too_strong = strong_attacks.possible(config, model)
-    names, left_out = protocols.possible(config, model)
+    names, left_out = protocols.possible(config, model, num_validation)
     config = copy.deepcopy(config)
     config.evaluate.attacks = ("average", "max_average", "single", *searches)
     config.evaluate.protocols = names
@@ -90,18 +91,17 @@ def evaluate(
     workdir.check_writable(results_path.parent)
     planned = _attacks(config)
     model = model_files.load(model_path)
-    if is_full:
-        config, left_out = with_everything(config, model)
-        print("\n".join(left_out), flush=True)
-        planned = _attacks(config)
-    planned = _for_exits(planned, config, model)
     data = building.load_data(config, model)
     if check_data is not None:
         check_data(data_facts.data_facts(data))
-    test = data.test
-    count = min(config.evaluate.num_examples or len(test), len(test))
-    record = _open(results_path, _header(config, model, model_path, count))
-    images, labels = test.arrays(count)
+    if is_full:
+        config, left_out = with_everything(config, model, len(data.validation))
+        print("\n".join(left_out), flush=True)
+        planned = _attacks(config)
+    planned = _for_exits(planned, config, model)
+    images, labels = data.test.arrays(config.evaluate.num_examples)
+    header = _header(config, model, model_path, images, labels)
+    record = _open(results_path, header)
     diagnostics = {
         **protocols.plan(config, model, images, data.validation),
         **diagnosing.plan(config, model, images),
@@ -203,7 +203,7 @@ def _for_exits(names, config, model):
     return attacks
 
 
-def _header(config, model, model_path, count):
+def _header(config, model, model_path, images, labels):
     """Return a record without results: all that they depend on."""
     attack = {
         key: config.attack[key]
@@ -225,8 +225,9 @@ def _header(config, model, model_path, count):
         "data": {
             "name": config.data.name,
             "split": "test",
-            "num_examples": count,
+            "num_examples": len(images),
             "num_classes": model.num_classes,
+            "checksum": data_facts.digest([images, labels]),
         },
         "settings": {
             "attack": attack,
@@ -261,9 +262,11 @@ def _open(path, header):
     if not path.exists():
         return header
     record = workdir.read_json(path)
-    # Version 1 began with a single seed.
+    # Version 1 began with a single seed, and without a checksum.
     settings = {"num_seeds": 1, **(record.get("settings") or {})}
-    record = {**record, "settings": settings}
+    checksum = {"checksum": header["data"]["checksum"]}
+    data = {**checksum, **(record.get("data") or {})}
+    record = {**record, "settings": settings, "data": data}
     keys = ("schema_version", "model_sha256", "data", "settings")
     there, now = (
         workdir.flatten(

@@ -124,6 +124,7 @@ def _agree_on_settings(config, run):
     settings = workdir.flatten(config)
     for key in distributing.PROCESS_KEYS:
         settings.pop(f"distribution.{key}")
+    settings.pop("data.dir")  # A place; the data are compared.
     here = workdir.environment()
     versions = {
         name: here[name]

@@ -21,8 +21,10 @@ import keras_neokd
 from keras_neokd import checkpoints
 
 # Settings that may change when a run goes on: its results do not depend on
-# them, but for what is done about a divergence.
+# them, but for what is done about a divergence. Where the data are may change;
+# `check_data` sees that they are the same.
 _FREE = {
+    "data.dir",
     "distribution.job_addresses",
     "distribution.num_processes",
     "distribution.process_id",

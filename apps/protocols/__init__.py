@@ -26,19 +26,20 @@ _PLANS = {
 _SET_THRESHOLDS = ("budgeted", "early_exit", "early_exit_attacked")
 
 
-def possible(config, model):
+def possible(config, model, num_validation):
     """Return the protocols that there is everything for, and the others.
 
     Args:
         config: a whole config.
         model: the model to measure.
+        num_validation: number of validation images.
 
     Returns:
         Tuple of names, and dict from the other names to what is missing.
     """
     left_out = {}
-    if not config.data.validation_size:
-        needed = "It sets thresholds on images of data.validation_size."
+    if not num_validation:
+        needed = "It sets thresholds on validation images; there are none."
         left_out = dict.fromkeys(_SET_THRESHOLDS, needed)
     if model.num_exits == 1:
         names = (*_SET_THRESHOLDS, "transferability")

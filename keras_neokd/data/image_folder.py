@@ -94,7 +94,8 @@ def list_images(folder, classes, subfolder="."):
 
     Raises:
         FileNotFoundError, ValueError: if there is no folder, one that is no
-            class, one without images, or an image of another format.
+            class, one without images or with further folders, or an image of
+            another format.
         ImportError: if Pillow is not installed.
     """
     names = class_names(folder)
@@ -110,6 +111,7 @@ def list_images(folder, classes, subfolder="."):
         paths = sorted(inside.iterdir()) if inside.is_dir() else []
         images = [path for path in paths if path.suffix.lower() in _SUFFIXES]
         _check_formats(paths)
+        _check_no_folders(paths)
         if not images:
             raise ValueError(
                 f"{inside} holds no images: expected {_WANTED}. Add images, "
@@ -130,6 +132,16 @@ def _check_formats(paths):
                 f"{path} is a file of the format {known[ending]}, which is "
                 f"not read: expected one of {', '.join(_SUFFIXES)}. Convert "
                 "such files, or take them out of the folder."
+            )
+
+
+def _check_no_folders(paths):
+    """Raise for a folder in that of a class, whose images would be missed."""
+    for path in paths:
+        if path.is_dir() and not path.name.startswith("."):
+            raise ValueError(
+                f"{path} is a folder within that of a class: expected "
+                f"{_WANTED}. Move its images up, or take it away."
             )
 
 

@@ -141,6 +141,13 @@ def _imagenet(source):
     train = list_images(source / "train", classes)
     val = source / "val"
     flat = sorted(val.glob("*.JPEG"))
+    inside = sorted(val.glob("n*/"))
+    if flat and inside:
+        raise ValueError(
+            f"{val} holds images ({flat[0].name} for one) and folders of "
+            f"classes ({inside[0].name} for one). Sort all images into "
+            "folders, or none."
+        )
     if flat:
         answers = (folder / "validation_labels.txt").read_text().split()
         validation = [(path, answers[_number(path) - 1]) for path in flat]
@@ -161,6 +168,7 @@ def _number(path):
 
 
 def _of_files(paths_and_classes, size=None):
+    _check_names(paths_and_classes)
     return [
         Example(
             path.name,
@@ -169,6 +177,24 @@ def _of_files(paths_and_classes, size=None):
         )
         for path, wnid in paths_and_classes
     ]
+
+
+def _check_names(paths_and_classes):
+    """Raise where the name of a file says that it is in the wrong place."""
+    seen = {}
+    for path, wnid in paths_and_classes:
+        named = re.match(r"(n\d{8})_", path.name)
+        if named and named[1] != wnid:
+            raise ValueError(
+                f"{path} lies in the folder of class {wnid} and is named as an "
+                f"image of {named[1]}. Move it to the folder of its class."
+            )
+        if path.name in seen:
+            raise ValueError(
+                f"{path} and {seen[path.name]} have the same name, which "
+                "images of one part may not. Take one of them away."
+            )
+        seen[path.name] = path
 
 
 def _lines(path):

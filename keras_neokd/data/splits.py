@@ -124,16 +124,29 @@ def divide(name, source, validation_size, num_train, num_test, seed):
         validation = _split(*source.validation)
     if num_train is not None:
         order = order[: _check_count("num_train", num_train, 1, len(order))]
+    test_order = _test_order(source.test[1])
     if num_test is not None:
-        available = len(source.test[1])
-        num_test = _check_count("num_test", num_test, 1, available)
+        limit = len(test_order)
+        num_test = _check_count("num_test", num_test, 1, limit)
     return Dataset(
         name=name,
         num_classes=source.num_classes,
         train=_split(images, labels, order),
         validation=validation,
-        test=_split(*source.test, slice(num_test)),
+        test=_split(*source.test, test_order[:num_test]),
     )
+
+
+def _test_order(labels):
+    """Return the order of the test images: that of the source.
+
+    Images that come class by class are mixed, the same way whatever the seed:
+    the first n, which many measurements take, would be of the first classes.
+    """
+    order = np.arange(len(labels))
+    # Not a difference: labels may be unsigned.
+    is_sorted = (labels[1:] >= labels[:-1]).all()
+    return stratified_order(labels, seed=0) if is_sorted else order
 
 
 def stratified_order(labels, seed):

@@ -322,6 +322,27 @@ def test_rolling_back_goes_on_at_half_the_rate(tmp_path, monkeypatch, capsys):
     assert "Rolled back to epoch 2, batch 0" in capsys.readouterr().out
 
 
+def test_a_kill_does_not_undo_a_roll_back(tmp_path, monkeypatch):
+    config = config_of(on_divergence="roll_back")
+    original = checkpointing.Checkpointing.roll_back
+
+    def roll_back_and_die(self, factor):
+        original(self, factor)
+        kill()
+
+    with monkeypatch.context() as patch:
+        diverge_in_second_epoch(patch, 1)
+        patch.setattr(
+            checkpointing.Checkpointing, "roll_back", roll_back_and_die
+        )
+        with pytest.raises(Killed):
+            training.train(config, tmp_path)
+    run = training.train(config, tmp_path)
+    rates = [row["learning_rate"] for row in run.read_history()]
+    rate = config.optimizer.learning_rate
+    assert rates == pytest.approx([rate, rate / 2, rate / 2])
+
+
 def test_there_is_an_end_to_rolling_back(tmp_path, monkeypatch):
     diverge_in_second_epoch(monkeypatch, 10)
     config = config_of(on_divergence="roll_back", max_rollbacks=1)

@@ -1,5 +1,6 @@
 """apps.evaluate with attacks that search: entries, signs, going on."""
 
+import dataclasses
 import json
 
 import keras
@@ -58,10 +59,9 @@ def doubts(monkeypatch):
 
 
 def test_everything_is_what_knows_the_norm_and_has_its_data(config):
-    config.data.validation_size = 16
     config.evaluate.transfer.model_files = ("other.keras",)
     model = models.SmallCNN()
-    full, left_out = evaluating.with_everything(config, model)
+    full, left_out = evaluating.with_everything(config, model, 16)
     assert left_out == []
     assert full.evaluate.attacks == (
         *("average", "max_average", "single", "apgd_ce", "apgd_dlr", "apgd_t"),
@@ -77,15 +77,15 @@ def test_everything_is_what_knows_the_norm_and_has_its_data(config):
 
 def test_what_everything_leaves_out_is_said(config):
     config.attack.norm = "l2"
-    full, left_out = evaluating.with_everything(config, models.SmallCNN())
+    full, left_out = evaluating.with_everything(config, models.SmallCNN(), 0)
     assert "cw_linf" not in full.evaluate.attacks
     assert "cw" in full.evaluate.attacks
     assert full.evaluate.protocols == ("transferability", "sensitivity")
     assert left_out[0].startswith("Left out: cw_linf. ")
     assert left_out[1:] == [
         *(
-            f"Left out: {name}. It sets thresholds on images of "
-            "data.validation_size."
+            f"Left out: {name}. It sets thresholds on validation images; "
+            "there are none."
             for name in ("budgeted", "early_exit", "early_exit_attacked")
         ),
         "Left out: transfer. It needs evaluate.transfer.model_files.",
@@ -93,8 +93,7 @@ def test_what_everything_leaves_out_is_said(config):
 
 
 def test_of_few_classes_and_one_exit_everything_is_less(config):
-    config.data.validation_size = 16
-    full, left_out = evaluating.with_everything(config, tiny_classifier())
+    full, left_out = evaluating.with_everything(config, tiny_classifier(), 16)
     assert full.evaluate.attacks == (
         *("average", "max_average", "single", "apgd_ce"),
         *("fab", "fab_t", "square", "cw", "cw_linf"),
@@ -263,6 +262,25 @@ def test_attacks_may_be_asked_for_later(config, model_file, tmp_path, capsys):
     assert names(later) == ["clean", "square_any"]
     assert later["signs"] == []
     assert "Evaluating neo_kd, clean" not in capsys.readouterr().out
+
+
+def test_a_record_of_other_images_is_refused(
+    config, model_file, tmp_path, monkeypatch
+):
+    config.evaluate.attacks = ()
+    evaluate(config, model_file, tmp_path)
+    load = building.load_data
+
+    def load_darker(config, model):
+        dataset = load(config, model)
+        dark = dataclasses.replace(
+            dataset.test, images=dataset.test.images * np.float32(0.5)
+        )
+        return dataclasses.replace(dataset, test=dark)
+
+    monkeypatch.setattr(building, "load_data", load_darker)
+    with pytest.raises(ValueError, match=r"other settings:\n  data.checksum"):
+        evaluate(config, model_file, tmp_path)
 
 
 def test_other_settings_of_a_recorded_attack_are_refused(

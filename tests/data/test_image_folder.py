@@ -18,11 +18,11 @@ def test_classes_are_numbered_in_sorted_order(folder):
     assert (dataset.num_classes, dataset.image_shape) == (3, (32, 32, 3))
     for split in (dataset.train, dataset.validation, dataset.test):
         assert sorted(split.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    images, labels = dataset.test.arrays()
+    images, _ = dataset.test.arrays()
     assert (images.dtype, images.shape) == (np.float32, (9, 32, 32, 3))
     bee = folders.decoded((folder / "test/bee/0.jpg").read_bytes())
     mean = bee.mean(axis=(0, 1)) / 255
-    first = images[labels == 1][0]
+    (first,) = images[dataset.test.indices == 3]
     np.testing.assert_allclose(first.mean(axis=(0, 1)), mean, atol=0.1)
 
 
@@ -77,6 +77,14 @@ def test_images_beside_the_folders_of_classes_are_no_class(tmp_path):
     folders.write_image(tmp_path / "train/0.jpg")
     with pytest.raises(ValueError, match="train holds no folders of classes"):
         data.load("image_folder", tmp_path, image_size=8)
+
+
+def test_a_folder_within_that_of_a_class_is_refused(folder):
+    folders.write_image(folder / "train/ant/red/0.jpg")
+    with pytest.raises(
+        ValueError, match="train/ant/red is a folder within that of a class"
+    ):
+        data.load("image_folder", folder, image_size=8)
 
 
 def test_hidden_folders_and_other_files_are_left_out(folder):

@@ -101,6 +101,36 @@ def test_fewer_test_images_are_the_first(folder):
     np.testing.assert_array_equal(part.test.images, whole.test.images[:7])
 
 
+def write_numbered(path, test_labels):
+    """Every test image shows the place of its label."""
+    test = np.arange(len(test_labels), dtype="uint8").reshape(-1, 1, 1, 1)
+    np.savez(
+        path, x_train=test, y_train=test_labels, x_test=test, y_test=test_labels
+    )
+    return path
+
+
+def test_test_images_that_come_class_by_class_are_mixed(tmp_path):
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    file = write_numbered(tmp_path / "sorted.npz", labels)
+    test = data.load("npz", file).test
+    np.testing.assert_array_equal(test.images[:, 0, 0, 0], test.indices)
+    np.testing.assert_array_equal(test.labels, labels[test.indices])
+    assert sorted(test.indices) == list(range(100))
+    counts = np.bincount(test.labels[:10], minlength=3)
+    assert (np.abs(counts - [6, 3, 1]) <= 1).all()
+    # Others are compared with, so neither the seed nor a part changes that.
+    for arguments in ({"seed": 1}, {"num_test": 10}):
+        again = data.load("npz", file, **arguments).test
+        np.testing.assert_array_equal(again.indices[:10], test.indices[:10])
+
+
+def test_test_images_in_another_order_stay_in_it(tmp_path):
+    file = write_numbered(tmp_path / "data.npz", np.array([0, 1, 0, 1, 2]))
+    test = data.load("npz", file).test
+    np.testing.assert_array_equal(test.indices, range(5))
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "complaint"),
     [

@@ -196,6 +196,25 @@ def test_a_flat_validation_folder_gets_the_official_answers(tmp_path):
         local_files.read_local("imagenet2012", tmp_path)
 
 
+def test_imagenets_validation_images_lie_in_folders_or_do_not(tmp_path):
+    folders.write_imagenet(tmp_path, 1, 1)
+    folders.write_image(tmp_path / "val" / "ILSVRC2012_val_00000007.JPEG")
+    with pytest.raises(ValueError, match="val holds images.*and folders"):
+        local_files.read_local("imagenet2012", tmp_path)
+
+
+def test_two_images_of_one_name_are_refused(tmp_path):
+    folders.write_imagenet(tmp_path, 1, 0)
+    first, second = sorted(folders.IMAGENET_CLASSES)[:2]
+    for wnid in (first, second):
+        folders.write_image(tmp_path / "train" / wnid / "fish.JPEG")
+    folders.write_image(tmp_path / "val" / first / "1.JPEG")
+    with pytest.raises(
+        ValueError, match=rf"{second}.fish.JPEG and .*{first}.fish.JPEG have"
+    ):
+        local_files.read_local("imagenet2012", tmp_path)
+
+
 @pytest.mark.parametrize(
     "tfrecord", [pytest.param(True, marks=slow_but_on_tensorflow)]
 )
@@ -268,6 +287,12 @@ def remove(path):
             lambda path: folders.write_image(path, 0, 60, 64),
             ValueError,
             "has 64 x 60 pixels, expected 64 x 64",
+        ),
+        (
+            "train/n00000005/images/n00000005_0.JPEG",
+            lambda path: path.rename(path.with_name("n00000006_1.JPEG")),
+            ValueError,
+            "of class n00000005 and is named as an image of n00000006",
         ),
         (
             "val/images/val_3.JPEG",
