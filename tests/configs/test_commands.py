@@ -1,7 +1,8 @@
-"""Commands in configs' docstrings, and sweeps, are commands that work."""
+"""Commands in configs' docstrings, sweeps and guides are ones that work."""
 
 import importlib
 import re
+import shlex
 from pathlib import Path
 
 import keras
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:the load_module:DeprecationWarning"
 )
 
-SWEEPS = Path(__file__).resolve().parents[2] / "configs" / "sweeps"
+ROOT = Path(__file__).resolve().parents[2]
+SWEEPS = ROOT / "configs" / "sweeps"
 # A row of a table: flags, then the accuracies that the paper has for them.
 ROW = re.compile(r"^    (:\w+(?: --\S+)*) +((?:\d\d\.\d\d *)+)$", re.MULTILINE)
 ROWS = {"mnist": 5, "cifar10": 17, "cifar100": 17}
@@ -79,6 +81,50 @@ def test_commands_of_kdiga_are_flags_that_exist(name):
         assert folder.startswith("--workdir=")
         assert parse(arguments).data.name == "cifar10"
     assert len(commands) == {KDIGA[0]: 2, KDIGA[1]: 3}[name]
+
+
+def trainings_in(text):
+    """Return the flags of the trainings that a guide or docstring shows."""
+    lines = re.findall(
+        r"python -m apps\.train (.*)$",
+        text.replace("\\\n", " "),
+        re.MULTILINE,
+    )
+    commands = [shlex.split(line, comments=True) for line in lines]
+    # Flags that stand in a variable are those of other commands.
+    return [
+        [each for each in command if each.startswith("--config")]
+        for command in commands
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "count"),
+    [
+        ([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], 20),
+        ((ROOT / "configs").glob("*.py"), 18),
+    ],
+    ids=["guides", "docstrings"],
+)
+def test_trainings_that_are_shown_are_configs_that_build(
+    files, count, monkeypatch
+):
+    monkeypatch.chdir(ROOT)
+    trainings = [
+        arguments
+        for file in files
+        for arguments in trainings_in(file.read_text("utf-8"))
+    ]
+    assert len(trainings) >= count
+    for arguments in trainings:
+        config = parse(arguments)
+        # Building all of the others would take minutes; these have sizes of
+        # their own, which a method may refuse.
+        if config.model.num_classes is not None:
+            model = building.build_model(config)
+            model.compile(
+                **building.compile_arguments(config, model.num_exits, 100)
+            )
 
 
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("[!_]*.py")))

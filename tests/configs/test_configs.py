@@ -20,21 +20,36 @@ EXITS_AND_CLASSES = {
     "imagenet": (5, 1000),
     "kdiga_resnet": (1, 10),
     "kdiga_vision_transformer": (1, 10),
+    "triple_wins_mnist": (3, 10),
+    "triple_wins_cifar10": (3, 10),
+    "msdnet_cifar100": (7, 100),
+    "msdnet_imagenet": (5, 1000),
 }
-LARGE = ("cifar100", "tiny_imagenet", "imagenet")
+LARGE = (
+    *("cifar100", "tiny_imagenet", "imagenet"),
+    *("msdnet_cifar100", "msdnet_imagenet"),
+)
 OF_THE_PAPER = ("adversarial_training", "skd", "ard", "nkd", "eokd", "neo_kd")
 OF_KDIGA = ("adversarial_training", "trades", "clean_training", "kdiga", "kd")
 # Every variant on one small network; on the others those that it is made for.
-STEPS = [("mnist", variant) for variant in default.VARIANTS] + [
+MADE_FOR = {
+    "mnist": tuple(default.VARIANTS),
+    "kdiga_resnet": OF_KDIGA,
+    "kdiga_vision_transformer": OF_KDIGA,
+    "triple_wins_mnist": ("triple_wins",),
+    "triple_wins_cifar10": ("triple_wins",),
+    "msdnet_cifar100": ("clean_training",),
+    "msdnet_imagenet": ("clean_training",),
+}
+STEPS = [
     (name, variant)
     for name in EXITS_AND_CLASSES
-    if name != "mnist"
-    for variant in (OF_KDIGA if name.startswith("kdiga") else OF_THE_PAPER)
+    for variant in MADE_FOR.get(name, OF_THE_PAPER)
 ]
 # Sizes of networks that a test can train; exits stay.
 SMALL = {
     "msdnet": {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2},
-    "resnet": {"stage_filters": (4, 4, 8, 8)},
+    "resnet": {"stage_blocks": (1, 1, 1), "stage_filters": (4, 4, 8)},
     "vision_transformer": {"width": 16, "num_heads": 2, "depth": 2},
 }
 # Epsilon, step size, learning rate, milestones, epochs: the paper's, with
@@ -151,6 +166,48 @@ def test_settings_are_those_of_the_paper(name):
     assert (config.method.nkd_weight, config.method.eokd_weight) == (3, 1)
 
 
+# Batch, rate, weight decay, milestones, epochs, augmentation.
+OTHER_RECIPES = {
+    "triple_wins_mnist": (256, 0.033, 5e-4, (50, 55), 56, None),
+    "triple_wins_cifar10": (128, 0.1, 1e-4, (82, 123), 164, "crop_flip"),
+    "msdnet_cifar100": (64, 0.1, 1e-4, (150, 225), 300, "crop_flip"),
+    "msdnet_imagenet": (256, 0.1, 1e-4, (30, 60), 90, "random_part_flip"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_RECIPES)
+def test_settings_are_those_of_the_published_code(name):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    optimizer = config.optimizer
+    assert (
+        config.data.batch_size,
+        optimizer.learning_rate,
+        optimizer.weight_decay,
+        optimizer.milestones,
+        config.train.epochs,
+        config.data.augment,
+    ) == OTHER_RECIPES[name]
+    assert (optimizer.momentum, optimizer.decay_factor) == (0.9, 0.1)
+    assert config.method.name == "adversarial_training"
+
+
+@pytest.mark.parametrize(
+    ("name", "images", "steps"),
+    [
+        ("triple_wins_mnist", 60_000, (11_700, 12_900, 13_100)),
+        ("triple_wins_cifar10", 50_000, (32_000, 48_000, 64_000)),
+    ],
+)
+def test_epochs_of_triple_wins_are_its_steps(name, images, steps):
+    config = importlib.import_module(f"configs.{name}").get_config()
+    batches = -(-images // config.data.batch_size)
+    epochs = (*config.optimizer.milestones, config.train.epochs)
+    assert epochs == tuple(round(step / batches) for step in steps)
+    weights = (config.method.clean_weight, config.method.adversarial_weight)
+    assert weights == (0.5, 0.5)
+    assert config.attack.training_mode
+
+
 @pytest.mark.parametrize("name", ["kdiga_resnet", "kdiga_vision_transformer"])
 def test_settings_of_kdiga_are_those_of_its_author(name):
     config = get_config(name, "kdiga")
@@ -169,8 +226,8 @@ def test_settings_of_kdiga_are_those_of_its_author(name):
 def test_a_student_of_kdiga_can_have_several_exits():
     config = get_config("kdiga_resnet", "kdiga")
     shrink(config)
-    config.model.options.exits = (2, 3, 4)
-    assert building.build_model(config).num_exits == 3
+    config.model.options.exits = (2, 3)
+    assert building.build_model(config).num_exits == 2
 
 
 def test_epsilon_of_digits_is_the_one_of_the_data_set():

@@ -1,0 +1,56 @@
+r"""MSDNet on CIFAR-100 without attacks, as its PyTorch port trains it.
+
+Huang et al., arXiv 1703.09844. The network for anytime prediction, 7 exits,
+and the one for budgets, 5 exits that lie ever further apart:
+
+    python -m apps.train --config=configs/msdnet_cifar100.py \
+        --workdir=runs/anytime
+    python -m apps.train --config=configs/msdnet_cifar100.py \
+        --config.model.options.num_blocks=5 --config.model.options.base=1 \
+        --config.model.options.step=1 \
+        --config.model.options.step_mode=lin_grow \
+        --config.data.validation_size=5000 --workdir=runs/budgeted
+    python -m apps.evaluate --workdir=runs/budgeted \
+        --config.evaluate.protocols="('budgeted',)" \
+        --config.evaluate.budgeted.threshold_data=clean
+
+Settings of that code: 16 initial channels, batches of 64, 300 epochs, learning
+rate 0.1, a tenth of it from half and from three quarters on, weight decay
+1e-4, random crop and flip, the data set's mean and standard deviation. NEO-KD's
+settings are those of `configs/cifar100.py`.
+
+We have no results of this config yet.
+"""
+
+from configs import default
+
+
+def get_config(variant="clean_training"):
+    return default.derive(
+        variant,
+        {
+            "model": {
+                "name": "msdnet",
+                "constructor": "cifar100",
+                "options": default.msdnet_options(
+                    initial_channels=16,
+                    initialization="torch_default",
+                    normalization=(
+                        (0.5071, 0.4867, 0.4408),
+                        (0.2675, 0.2565, 0.2761),
+                    ),
+                ),
+            },
+            "data": {
+                "name": "cifar100",
+                "batch_size": 64,
+                "augment": "crop_flip",
+            },
+            "optimizer": {
+                "learning_rate": 0.1,
+                "weight_decay": 1e-4,
+                "milestones": (150, 225),
+            },
+            "train": {"epochs": 300},
+        },
+    )
