@@ -7,7 +7,7 @@
 Prints two tables and writes benchmark.json (every single time), benchmark.md
 and the logs of all processes to the workdir.
 
-Methods are named as the variants of configs/default.py, with their default
+Methods are named as the variants of configs/methods.py, with their default
 settings, and `kdiga_each` is `kdiga` with one aligned gradient per exit. On
 each backend they live in one process and take one step at a time in turn;
 the cost is the ratio to the step of plain adversarial training (Eq. 4) in the

@@ -3,8 +3,9 @@
     model = building.build_model(config)
     model.compile(**building.compile_arguments(config, model.num_exits))
 
-Configs hold plain values; this, `network.py` and `building_methods.py` alone
-know which class each of them means. The schema is `configs/default.py`.
+Configs hold plain values; this, `network.py`, `building_methods.py` and
+`strong_attacks.py` alone know which class each of them means. The schema is
+`configs/default.py`.
 """
 
 from apps.building_methods import build_method

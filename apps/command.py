@@ -30,7 +30,8 @@ from ml_collections import config_flags
 def run(main):
     """Run an app; report mistakes of the user in a sentence.
 
-    The exit status is 0, 1 after an error, or 130 after Ctrl-C. With `--v=1`
+    The exit status is 0, 1 after an error, 75 where training was told to stop
+    and can go on, or 130 after Ctrl-C. With `--v=1`
     an error shows where in the code it was found.
 
     Args:

@@ -261,14 +261,14 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         step = methods.Step(
             seed=self._setup.seed,
             epoch=ops.convert_to_tensor(self._setup.epoch),
-            step=ops.cast(self._updates_made(), "int32"),
+            step=ops.cast(self._batches_done(), "int32"),
             index=index,
         )
         return step, randomness.bits(
             step.seed, _TRAIN_STREAM, step.epoch, step.step, index
         )
 
-    def _updates_made(self):
+    def _batches_done(self):
         # `optimizer.iterations` stands still while gradients are accumulated
         # over several batches; the variable behind it does not.
         # Loss scaling wraps an optimizer, and its own count stays 0.

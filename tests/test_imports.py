@@ -1,4 +1,4 @@
-"""The import rules of docs/architecture.md, read from the syntax trees.
+"""Which module may import which, read from the syntax trees.
 
 Every module of keras_neokd falls under the row of `ALLOWED` with the longest
 matching name; the row lists the parts of the package that it may import.
@@ -82,7 +82,7 @@ ALLOWED = {
         "multi_exit",
         "teacher",
     },
-    "export": {"backend", "multi_exit"},
+    "export": {"multi_exit"},
     "exit_policy": set(),
     "graphs": {"backend"},
     "model_logits": {"backend", "attacks.attack", "precision"},
@@ -92,7 +92,7 @@ ALLOWED = {
 }
 
 # What `pip install keras-neokd` brings, and so what may be imported anywhere.
-CORE = {"keras", "numpy", "absl"}
+CORE = {"keras", "numpy"}
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 # Optional packages and who may import them, inside functions only.
 OPTIONAL = {
@@ -101,8 +101,7 @@ OPTIONAL = {
     "PIL": {"data"},
     "sklearn": {"data"},
     # To read state files of PyTorch's own.
-    "torch": {"data", "models.msdnet.pytorch"},
-    "jax": {"data"},
+    "torch": {"models.msdnet.pytorch"},
     "keras_cv": {"models.backbones"},
     "scipy": {"evaluation.smoothing"},
 }

@@ -1,7 +1,5 @@
 """What a training step has to compute, counted in multiply-adds."""
 
-from keras_neokd.models.costs import exit_costs
-
 
 def multiply_adds(model, attack, attack_steps):
     """Return the multiply-adds of one NEO-KD training step, per image.
@@ -21,6 +19,9 @@ def multiply_adds(model, attack, attack_steps):
         attack: `"max_average"` or `"average"`.
         attack_steps: PGD steps.
     """
+    # Here, because a worker sets its threads before it imports Keras.
+    from keras_neokd.models.costs import exit_costs
+
     costs = exit_costs(model)
     whole = costs[-1].cumulative.multiply_adds
     alone = sum(each.own.multiply_adds for each in costs)

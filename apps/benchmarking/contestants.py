@@ -90,7 +90,7 @@ BASELINES = {
 
 
 class BaseSettings:
-    """What the settings of both benchmarks have in common."""
+    """What the settings of all benchmarks have in common."""
 
     def check_names(self, argument, names, known):
         """Raise `ValueError` if a name is unknown or comes twice."""
@@ -128,7 +128,7 @@ class BaseSettings:
         return self.threads or available_cores()
 
 
-# Smallest values of the settings that both benchmarks have.
+# Smallest values of settings that several benchmarks have.
 MINIMA = {
     "steps": 1,
     "warmup": 0,

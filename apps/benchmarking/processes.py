@@ -61,7 +61,7 @@ class WorkerProcess:
         """Send a request of `worker` and wait for the answer.
 
         Args:
-            request: `"build"`, `"step"`, `"trace"` or `"memory"`.
+            request: its name, see `worker`.
             method: which of several training methods in the process is
                 meant. Defaults to the only one.
 

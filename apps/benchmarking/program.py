@@ -59,7 +59,7 @@ def read_settings(settings_class, holders, arguments):
     """Return the settings that the flags describe.
 
     Args:
-        settings_class: `Settings` or `MethodSettings`.
+        settings_class: subclass of `BaseSettings`.
         holders: the flags by name of the setting.
         arguments: what is left of the command line, its program first.
 

@@ -33,7 +33,7 @@ def new_record(settings, **more):
     """Return a record without results.
 
     Args:
-        settings: `Settings` or `MethodSettings`.
+        settings: a `BaseSettings`.
         **more: further entries.
     """
     return {

@@ -5,5 +5,6 @@
 - `writers`: tables as Markdown and LaTeX;
 - `figures`: budget curves, transfer maps, sensitivity;
 - `method_sweeps`: runs that differ in a setting of their method;
-- `page`: one HTML file with all of it.
+- `page`: one HTML file with all of it;
+- `writing`: all of these into a folder.
 """

@@ -20,7 +20,8 @@ does well enough is in `plain`.
 - `convolution(images, kernel, ...)`: for layers, trained ones too;
 - `convolve(images, kernel, bias, ...)`: for passes without training;
 - `pool(images, size, strides, mode)`: the same for poolings;
-- `convolve_image(image, kernel)`: with a fast gradient for the image;
+- `convolve_image(image, kernel)`: with one channel, whose gradient for the
+  image TensorFlow needs a form of its own for;
 - `TrainStep`: mixin with Keras' `train_step` and `test_step`.
 """
 

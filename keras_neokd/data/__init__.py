@@ -4,12 +4,11 @@
     batches = data.TrainingBatches(dataset.train, 128, augment="crop_flip")
     model.fit(
         batches,
-        shuffle=False,
         validation_data=data.EvaluationBatches(dataset.validation),
         callbacks=[data.SetEpoch(batches)],
     )
 
-`TrainingBatches` says why `fit` needs `shuffle=False` and the callback.
+`TrainingBatches` says why `fit` needs the callback.
 """
 
 from keras_neokd.data.batches import EvaluationBatches

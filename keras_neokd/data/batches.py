@@ -1,7 +1,7 @@
 """Batches for `model.fit` and `model.evaluate`, on every backend.
 
     batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
-    model.fit(batches, epochs=3, shuffle=False, callbacks=[SetEpoch(batches)])
+    model.fit(batches, epochs=3, callbacks=[SetEpoch(batches)])
 
 The order of an epoch and the crop of an image are functions of (seed, epoch,
 index of the example): a resumed run sees what the uninterrupted one would
@@ -116,9 +116,6 @@ class TrainingBatches(EvaluationBatches):
 
     What `fit` needs to be told:
 
-    - `shuffle=False`: the examples are shuffled here. Otherwise Keras also
-      shuffles the order of the batches, with Python's global generator, and a
-      resumed run differs from an uninterrupted one.
     - `callbacks=[SetEpoch(batches)]`, to take the epoch from `fit`. Without
       it the epoch counts up from one pass of `fit` to the next, which is
       right as well unless a callback resumes training or the whole split is a
@@ -126,6 +123,9 @@ class TrainingBatches(EvaluationBatches):
     - no `steps_per_epoch`, because Keras prepares batches of the next epoch
       before the epoch changes. Load the data with `num_train` for shorter
       epochs.
+    - `shuffle=False` for a model that is no `MultiExitModel`: Keras would
+      shuffle the order of the batches once more, with Python's global
+      generator, and a resumed run would differ from an uninterrupted one.
 
     Args:
         split: `Split` with at least one example.
@@ -152,9 +152,7 @@ class TrainingBatches(EvaluationBatches):
 
     ```python
     batches = TrainingBatches(dataset.train, 128, augment="crop_flip")
-    model.fit(
-        batches, epochs=30, shuffle=False, callbacks=[SetEpoch(batches)]
-    )
+    model.fit(batches, epochs=30, callbacks=[SetEpoch(batches)])
     ```
     """
 

@@ -9,7 +9,7 @@ class Step(typing.NamedTuple):
     Attributes:
         seed: Python integer given to `compile`.
         epoch: integer tensor, 0-based.
-        step: integer tensor, number of updates made so far.
+        step: integer tensor, number of batches trained on so far.
         index: integers `(batch,)`, positions in the global batch.
         example: integers `(batch,)`, positions in the data set; `None` for
             a method that does not ask for them (`Method.num_examples`).

@@ -5,8 +5,8 @@
     model.predict(images)["exit_7"]  # logits, (batch, 100)
 
 Layers are named after their place: `block_2_layer_5_scale_1_normal_conv`,
-`exit_2_conv_1`. Blocks, layers, scales and exits count from 1, layers through
-the whole network; scale 1 is the finest.
+`exit_2_unit_1_conv`. Blocks, layers, scales and exits count from 1, layers
+through the whole network; scale 1 is the finest.
 """
 
 import dataclasses
