@@ -166,6 +166,24 @@ class Checkpointing(keras.callbacks.Callback):
         if is_told:
             raise Stopped(self._saved)
 
+    def rescue(self):
+        """Write a checkpoint of the batches before one that could not be made.
+
+        Not of several processes, which have not all come as far, nor under
+        TensorFlow, where parts of the step that need no images, such as
+        drawing a dropout seed, may have run already.
+        """
+        is_between_steps = (
+            processes.num_processes() == 1
+            and keras.config.backend() != "tensorflow"
+        )
+        is_within = 0 < self.position.batch < self._num_batches
+        is_new = self.position != self._saved
+        if is_between_steps and is_within and is_new:
+            # What diverged is noticed when the run goes on.
+            with contextlib.suppress(divergence.Diverged):
+                self._save(logs={})
+
     def on_epoch_end(self, epoch, logs=None):
         """Write a checkpoint; called by Keras.
 

@@ -185,18 +185,23 @@ def _fit(model, run, config, dataset, batches, checkpointing):
 
 def _fit_from(model, run, config, dataset, batches, checkpointing):
     def fit(some_batches, first_batch, first_epoch, epochs):
-        model.fit(
-            some_batches,
-            initial_epoch=first_epoch,
-            epochs=epochs,
-            validation_data=_validation(config, dataset),
-            callbacks=[
-                data.SetEpoch(batches),
-                callbacks.SeedSteps(config.train.seed, first_batch),
-                *_callbacks(model, run, config, batches, checkpointing),
-            ],
-            verbose=0,
-        )
+        try:
+            model.fit(
+                some_batches,
+                initial_epoch=first_epoch,
+                epochs=epochs,
+                validation_data=_validation(config, dataset),
+                callbacks=[
+                    data.SetEpoch(batches),
+                    callbacks.SeedSteps(config.train.seed, first_batch),
+                    *_callbacks(model, run, config, batches, checkpointing),
+                ],
+                verbose=0,
+            )
+        except Exception:
+            if batches.error is not None:
+                checkpointing.rescue()
+            raise
 
     epoch, batch = checkpointing.position
     if batch:

@@ -7,6 +7,7 @@ by name has the order of `metrics_names` here, `loss` first.
 import keras
 
 from keras_neokd.data.checks import checked
+from keras_neokd.data.checks import own_errors
 from keras_neokd.data.sharing import share
 
 
@@ -52,21 +53,22 @@ class CheckedLoops:
         callbacks = [] if callbacks is None else callbacks
         if not isinstance(callbacks, (list, tuple)):
             callbacks = [callbacks]
-        return super().fit(
-            x,
-            y,
-            batch_size=batch_size,
-            epochs=epochs,
-            verbose=verbose,
-            callbacks=[_EpochMarker(), *callbacks],
-            validation_split=validation_split,
-            validation_data=validation_data,
-            shuffle=shuffle,
-            class_weight=class_weight,
-            sample_weight=sample_weight,
-            initial_epoch=initial_epoch,
-            **kwargs,
-        )
+        with own_errors(x, validation_data):
+            return super().fit(
+                x,
+                y,
+                batch_size=batch_size,
+                epochs=epochs,
+                verbose=verbose,
+                callbacks=[_EpochMarker(), *callbacks],
+                validation_split=validation_split,
+                validation_data=validation_data,
+                shuffle=shuffle,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                initial_epoch=initial_epoch,
+                **kwargs,
+            )
 
     def evaluate(
         self,
@@ -83,23 +85,25 @@ class CheckedLoops:
         """Evaluate as `keras.Model.evaluate`, after checking the data."""
         x = share(x, batch_size)
         x, y = self._checked(x, y, sample_weight)
-        logs = super().evaluate(
-            x,
-            y,
-            batch_size=batch_size,
-            verbose=verbose,
-            sample_weight=sample_weight,
-            steps=steps,
-            callbacks=callbacks,
-            return_dict=True,
-            **kwargs,
-        )
+        with own_errors(x):
+            logs = super().evaluate(
+                x,
+                y,
+                batch_size=batch_size,
+                verbose=verbose,
+                sample_weight=sample_weight,
+                steps=steps,
+                callbacks=callbacks,
+                return_dict=True,
+                **kwargs,
+            )
         return logs if return_dict else self._in_order(logs)
 
     def predict(self, x, *args, **kwargs):
         """Predict as `keras.Model.predict`, after checking the images."""
         x, _ = self._checked(x, None, labelled=False)
-        return super().predict(x, *args, **kwargs)
+        with own_errors(x):
+            return super().predict(x, *args, **kwargs)
 
     def train_on_batch(
         self,

@@ -143,7 +143,8 @@ class TrainingBatches(EvaluationBatches):
     The attribute `seconds` adds up how long whoever asks for batches has
     waited for them; set it to 0 to begin anew. TensorFlow's pipeline asks in
     a thread of its own, and JAX's devices may still be busy meanwhile, so
-    training waits no longer than that.
+    training waits no longer than that. The attribute `error` is what making a
+    batch has raised, such as that of a damaged image; `None` before.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
@@ -170,6 +171,7 @@ class TrainingBatches(EvaluationBatches):
                 f"{split.images.shape[1:3]}. Use 'crop_flip'."
             )
         self.seconds = 0.0
+        self.error = None
         self._pass_began = False
         self._last_batch_seen = False
         self.set_epoch(0)
@@ -198,7 +200,11 @@ class TrainingBatches(EvaluationBatches):
         start = time.monotonic()
         epoch, order = self._epoch_and_order
         make = functools.partial(self._make_of_epoch, epoch, order, pick)
-        batch = self._made(make, (epoch, pick), index)
+        try:
+            batch = self._made(make, (epoch, pick), index)
+        except Exception as error:
+            self.error = error
+            raise
         self._last_batch_seen |= index == len(self) - 1
         self.seconds += time.monotonic() - start
         return batch

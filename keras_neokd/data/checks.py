@@ -5,6 +5,7 @@
 returns what it was given, or the same stream with a check built in.
 """
 
+import contextlib
 import copy
 import functools
 import sys
@@ -98,6 +99,23 @@ def checked(
     return x, _class_indices(y)
 
 
+@contextlib.contextmanager
+def own_errors(*streams):
+    """Raise what a stream raised, and not what TensorFlow makes of it.
+
+    Args:
+        *streams: what `checked` returned, or anything else.
+    """
+    try:
+        yield
+    except Exception as error:
+        for stream in streams:
+            own = getattr(stream, "error", None)
+            if own is not None and own is not error:
+                raise own from None
+        raise
+
+
 def _check_batch(batch, *, image_shape, num_classes, labelled, num_examples):
     """Raise `ValueError` if a batch is not possible, else return it."""
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
@@ -154,9 +172,14 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         )
         self._dataset = dataset
         self._check = check
+        self.error = None
 
     def __getitem__(self, index):
-        return self._check(self._dataset[index])
+        try:
+            return self._check(self._dataset[index])
+        except Exception as error:
+            self.error = error
+            raise
 
     @property
     def num_batches(self):

@@ -17,6 +17,7 @@ from apps import training
 from apps import workdir
 from apps.divergence import Diverged
 from keras_neokd import checkpoints
+from keras_neokd import data
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 
@@ -240,6 +241,27 @@ def test_stopping_on_a_full_disk_says_where_the_run_goes_on(
         with pytest.raises(SystemExit):
             training.train(config_of(), tmp_path)
     assert "goes on in epoch 2 after 1 batches" in capsys.readouterr().err
+
+
+def test_a_batch_that_cannot_be_made_loses_nothing(
+    whole, tmp_path, monkeypatch
+):
+    """A damaged image, say, which is then mended."""
+    original = data.TrainingBatches._make_of_epoch
+
+    def fail(self, epoch, order, pick, index):
+        if (epoch, index) == (1, 2):
+            raise ValueError("7.png is no image")
+        return original(self, epoch, order, pick, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data.TrainingBatches, "_make_of_epoch", fail)
+        with pytest.raises(ValueError, match="^7.png is no image$"):
+            training.train(config_of(checkpoint_seconds=1e9), tmp_path)
+    folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
+    by_tensorflow = keras.config.backend() == "tensorflow"
+    assert folder.newest().position == ((1, 0) if by_tensorflow else (1, 2))
+    assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
 # Divergence.

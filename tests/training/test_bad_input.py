@@ -289,7 +289,9 @@ def test_a_bad_batch_of_a_stream_stops_training_with_its_message(
     tiny.restore(model, start)
     batch, message = BAD_BATCHES[bad]
     stream = STREAMS[kind]([GOOD, batch])
-    with pytest.raises(Exception, match=message):
+    # TensorFlow reports what its own pipelines meet in its own way.
+    error = ValueError if "py_dataset" in kind else Exception
+    with pytest.raises(error, match=message):
         model.fit(stream, shuffle=False, verbose=0)
     _assert_alive(model)
 
