@@ -20,12 +20,11 @@ from apps import strong_attacks
 from apps import tables
 from apps import workdir
 from apps.protocols import shared
+from apps.reporting.records import SCHEMA_VERSION
 from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation import soundness
 from keras_neokd.exit_policy import ExitPolicy
-
-SCHEMA_VERSION = 1
 
 
 def with_everything(config, model, num_validation):

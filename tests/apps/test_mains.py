@@ -119,6 +119,26 @@ def test_evaluate_cannot_call_a_run_something_else(trained, arguments, message):
     assert message in result.stderr
 
 
+def test_a_known_data_set_in_another_folder_is_that_of_training(
+    trained, tmp_path
+):
+    """Or thresholds could be set on images that were trained on."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained[0], folder)
+    environment = json.loads((folder / "environment.json").read_text())
+    environment["data"]["train labels"] += 1
+    (folder / "environment.json").write_text(json.dumps(environment))
+    result = run(
+        "evaluate",
+        f"--workdir={folder}",
+        *FEW_STEPS,
+        f"--config.data.dir={tmp_path}",
+    )
+    assert result.returncode == 1
+    assert "trained on other data" in result.stderr
+    assert "train labels: there" in result.stderr
+
+
 def test_evaluate_and_export_say_what_they_need():
     result = run("evaluate", "--model=model.keras")
     assert "Give --workdir of a run, or --model, --config" in result.stderr
