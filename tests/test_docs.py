@@ -49,3 +49,15 @@ def test_the_arithmetic_of_the_distribution_guide_prints_what_it_says(capsys):
     said = text.partition(block)[2].split("```")[2].strip("\n")
     exec(compile(block, "docs/distribution.md", "exec"), {})
     assert capsys.readouterr().out.strip("\n") == said
+
+
+@pytest.mark.slow
+def test_the_measurement_of_the_data_guide_runs(capsys):
+    text = (DOCS / "data.md").read_text("utf-8")
+    (block,) = [
+        each for each in BLOCK.findall(text) if "TrainingBatches" in each
+    ]
+    assert "folder, 1024, size" in block
+    block = block.replace("folder, 1024, size", "folder, 16, size")
+    exec(compile(block, "docs/data.md", "exec"), {})
+    assert capsys.readouterr().out.count("images per second") == 2
