@@ -101,8 +101,7 @@ class Checkpointing(keras.callbacks.Callback):
         found = self._rewind()
         self.rate_factor = factor
         if found and processes.is_first():
-            state = {**self._state, _RATE_FACTOR: np.float64(factor)}
-            self._write(state, score=None)
+            self._write(self._state, score=None)
         return found
 
     @contextlib.contextmanager
@@ -218,13 +217,13 @@ class Checkpointing(keras.callbacks.Callback):
         paths = checkpoints.variable_paths(self.model)
         divergence.check_state(state, paths, self.position.epoch)
         if processes.is_first():
-            state[_RATE_FACTOR] = np.float64(self.rate_factor)
             self._write(state, score)
         else:
             self._saved = self.position
         self._saved_at = time.monotonic()
 
     def _write(self, state, score):
+        state = {**state, _RATE_FACTOR: np.float64(self.rate_factor)}
         try:
             self._folder.write(state, self.position, score and float(score))
             self._saved = self.position

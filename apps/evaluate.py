@@ -94,8 +94,10 @@ def _are_other_data(config):
     A known data set in another folder is the same one, and its validation
     images must be those that were not trained on.
     """
+    from keras_neokd import data
+
     changes = command.config_changes()
-    is_own = config.data.name in ("image_folder", "npz")
+    is_own = config.data.name in data.OWN_DATASET_NAMES
     return "data.name" in changes or (is_own and "data.dir" in changes)
 
 

@@ -18,6 +18,7 @@ from keras_neokd.data.batches import TrainingBatches
 from keras_neokd.data.digits import DIGITS_EPSILON
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.loading import DATASET_NAMES
+from keras_neokd.data.loading import OWN_DATASET_NAMES
 from keras_neokd.data.loading import load
 from keras_neokd.data.preparing import prepare
 from keras_neokd.data.splits import Dataset
@@ -29,6 +30,7 @@ __all__ = [
     "Dataset",
     "EncodedImages",
     "EvaluationBatches",
+    "OWN_DATASET_NAMES",
     "RemainingBatches",
     "SetEpoch",
     "Split",

@@ -18,6 +18,7 @@ import numpy as np
 from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.data.ahead import Ahead
+from keras_neokd.data.checks import remembered_errors
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.splits import to_unit_range
 
@@ -200,11 +201,8 @@ class TrainingBatches(EvaluationBatches):
         start = time.monotonic()
         epoch, order = self._epoch_and_order
         make = functools.partial(self._make_of_epoch, epoch, order, pick)
-        try:
+        with remembered_errors(self):
             batch = self._made(make, (epoch, pick), index)
-        except Exception as error:
-            self.error = error
-            raise
         self._last_batch_seen |= index == len(self) - 1
         self.seconds += time.monotonic() - start
         return batch

@@ -116,6 +116,20 @@ def own_errors(*streams):
         raise
 
 
+@contextlib.contextmanager
+def remembered_errors(stream):
+    """Set the attribute `error` of a stream to what is raised within.
+
+    Args:
+        stream: any object.
+    """
+    try:
+        yield
+    except Exception as error:
+        stream.error = error
+        raise
+
+
 def _check_batch(batch, *, image_shape, num_classes, labelled, num_examples):
     """Raise `ValueError` if a batch is not possible, else return it."""
     images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
@@ -175,11 +189,8 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         self.error = None
 
     def __getitem__(self, index):
-        try:
+        with remembered_errors(self):
             return self._check(self._dataset[index])
-        except Exception as error:
-            self.error = error
-            raise
 
     @property
     def num_batches(self):

@@ -221,8 +221,8 @@ def decode(content, name, mode="RGB"):
     # A damaged file can raise anything: OSError, SyntaxError, struct.error.
     except Exception as error:
         # Pillow calls a file that it cannot identify by the buffer's address.
-        known = not isinstance(error, image_module.UnidentifiedImageError)
-        reason = f" ({error})" if known else ""
+        is_unknown = isinstance(error, image_module.UnidentifiedImageError)
+        reason = "" if is_unknown else f" ({error})"
         raise ValueError(
             f"{name} is no image that can be read{reason}; received "
             f"{len(content):,} bytes. Get the file again, or take it out of "

@@ -26,12 +26,18 @@ _READERS = {
     "cifar100": functools.partial(read_cifar, "cifar100"),
 }
 _IMAGE_SIZES = {"tiny_imagenet": 64, "imagenet2012": 224}
-# Sets of the user's own, and sets of encoded images.
-_OWN = ("npz", "image_folder")
+#: Those of `DATASET_NAMES` that are the user's own: any images.
+OWN_DATASET_NAMES = ("npz", "image_folder")
+# Sets of encoded images.
 _ENCODED = (*prepared.ENCODED_NAMES, "image_folder")
 
 #: The names that `load` knows.
-DATASET_NAMES = ("digits", *_READERS, *prepared.ENCODED_NAMES, *_OWN)
+DATASET_NAMES = (
+    "digits",
+    *_READERS,
+    *prepared.ENCODED_NAMES,
+    *OWN_DATASET_NAMES,
+)
 
 
 def load(

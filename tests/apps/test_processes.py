@@ -139,6 +139,7 @@ def test_two_processes_begin_like_one_under_the_papers_attack(whole, tmp_path):
     """Signs of gradients near 0, which it takes, are those of rounding."""
     one = finished(tmp_path, start(tmp_path, count=1)).read_history()
     two = whole.read_history()
+    assert len(one) == len(two) == 3
     assert "val_exit_3_adversarial_accuracy" in one[0]
     assert "exit_1_eokd_loss" in one[0]
     assert_same_curves(two[:1], one[:1])
