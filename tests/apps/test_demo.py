@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import zlib
 
 import keras
 import numpy as np
@@ -66,12 +67,15 @@ def test_the_demo_can_be_run_again(demonstrated, capsys):
 
 def test_the_record_says_what_was_measured(run):
     record = json.loads(run.results.read_text())
+    config, model = demo_configs()["neo_kd"], keras.saving.load_model(run.model)
+    images, labels = building.load_data(config, model).test.arrays()
     assert record["schema_version"] == evaluating.SCHEMA_VERSION
     assert record["data"] == {
         "name": "digits",
         "split": "test",
         "num_examples": 24,
         "num_classes": 10,
+        "checksum": zlib.crc32(images.tobytes() + labels.tobytes()),
     }
     assert record["settings"]["attack"]["epsilon"] == 0.15
     assert record["settings"]["seed"] == 0
