@@ -10,6 +10,8 @@
 #   PYTHON       Python 3.11 or newer that makes the virtual environment
 #   BACKENDS     backends to test, in order
 #   PYTEST_ARGS  more arguments of pytest, e.g. tests/attacks -x
+#   WORKERS      processes that share a backend's tests, file by file; 0 runs
+#                them in one, where -s and --pdb work
 #   TORCH        requirement for PyTorch. On Linux, pip's usual index holds the
 #                build for NVIDIA GPUs, with gigabytes of libraries. Where
 #                there is no GPU, set PIP_EXTRA_INDEX_URL to PyTorch's index of
@@ -19,6 +21,7 @@
 PYTHON ?= python3
 BACKENDS ?= tensorflow jax torch
 PYTEST_ARGS ?=
+WORKERS ?= 2
 TORCH ?= torch==2.13.0
 
 VENV := .venv
@@ -43,7 +46,8 @@ test: $(TEST_STAMP)
 	@failed=""; \
 	for backend in $(BACKENDS); do \
 	    echo "=== tests under KERAS_BACKEND=$$backend"; \
-	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_ARGS) \
+	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest \
+	        -n $(WORKERS) --dist=loadfile $(PYTEST_ARGS) \
 	        || failed="$$failed $$backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "=== FAILED under:$$failed"; exit 1; fi; \

@@ -66,6 +66,7 @@ EXTRAS = {
     "test": [
         "hypothesis>=6",
         "pytest>=8",
+        "pytest-xdist>=3",
         "ruff>=0.17,<0.18",
         "scikit-learn",
         "scipy",
