@@ -4,6 +4,8 @@ import zlib
 
 import numpy as np
 
+from keras_neokd import data
+
 _PARTS = ("train", "validation")
 
 
@@ -27,6 +29,18 @@ def data_facts(dataset):
         facts[f"number of {part} images"] = len(labels)
         facts[f"{part} labels"] = digest([labels])
     return facts
+
+
+def stands_for_its_place(name):
+    """Return whether images in another folder are taken to be other images.
+
+    What is known of a user's own images, their numbers and labels, may well be
+    the same of others. A known data set is the same in every folder.
+
+    Args:
+        name: name of a data set.
+    """
+    return name in data.OWN_DATASET_NAMES
 
 
 def digest(arrays):

@@ -60,7 +60,7 @@ def main():
     if _WORKDIR.value:
         run = Workdir(_WORKDIR.value)
         config = _config_of_run(run)
-        if not _are_other_data(config):
+        if not _are_other_data(config.data, run.read_config().data):
             check_data = run.check_data
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)
@@ -88,17 +88,18 @@ def main():
         print(f"Wrote {', '.join(str(path) for path in written)}.")
 
 
-def _are_other_data(config):
+def _are_other_data(section, trained):
     """Return whether the user means other images than those of training.
 
     A known data set in another folder is the same one, and its validation
     images must be those that were not trained on.
     """
-    from keras_neokd import data
+    from apps import data_facts
 
-    changes = command.config_changes()
-    is_own = config.data.name in data.OWN_DATASET_NAMES
-    return "data.name" in changes or (is_own and "data.dir" in changes)
+    is_moved = section.dir != trained.dir
+    return section.name != trained.name or (
+        is_moved and data_facts.stands_for_its_place(section.name)
+    )
 
 
 # Validation images set thresholds: those of the run, never ones it has learned.

@@ -261,11 +261,9 @@ def _open(path, header):
     if not path.exists():
         return header
     record = workdir.read_json(path)
-    # Version 1 began with a single seed, and without a checksum.
+    # Version 1 began with a single seed.
     settings = {"num_seeds": 1, **(record.get("settings") or {})}
-    checksum = {"checksum": header["data"]["checksum"]}
-    data = {**checksum, **(record.get("data") or {})}
-    record = {**record, "settings": settings, "data": data}
+    record = {**record, "settings": settings}
     keys = ("schema_version", "model_sha256", "data", "settings")
     there, now = (
         workdir.flatten(

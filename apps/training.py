@@ -124,7 +124,8 @@ def _agree_on_settings(config, run):
     settings = workdir.flatten(config)
     for key in distributing.PROCESS_KEYS:
         settings.pop(f"distribution.{key}")
-    settings.pop("data.dir")  # A place; the data are compared.
+    if not data_facts.stands_for_its_place(config.data.name):
+        settings.pop("data.dir")  # The data are compared.
     here = workdir.environment()
     versions = {
         name: here[name]
@@ -198,8 +199,8 @@ def _fit_from(model, run, config, dataset, batches, checkpointing):
                 ],
                 verbose=0,
             )
-        except Exception:
-            if batches.error is not None:
+        except Exception as error:
+            if error is batches.error:
                 checkpointing.rescue()
             raise
 

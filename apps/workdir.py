@@ -18,13 +18,12 @@ import keras
 from ml_collections import config_dict
 
 import keras_neokd
+from apps import data_facts
 from keras_neokd import checkpoints
 
 # Settings that may change when a run goes on: its results do not depend on
-# them, but for what is done about a divergence. Where the data are may change;
-# `check_data` sees that they are the same.
+# them, but for what is done about a divergence.
 _FREE = {
-    "data.dir",
     "distribution.job_addresses",
     "distribution.num_processes",
     "distribution.process_id",
@@ -181,7 +180,11 @@ class Workdir:
 
 
 def _without_free(config):
-    return {key: config[key] for key in config if key not in _FREE}
+    """Return the settings that have to stay, of a flat config."""
+    free = _FREE
+    if not data_facts.stands_for_its_place(config.get("data.name")):
+        free = {*free, "data.dir"}  # `check_data` compares what is there.
+    return {key: config[key] for key in config if key not in free}
 
 
 def _digests_of_files(config):

@@ -11,8 +11,9 @@ and the one for budgets, 5 exits that lie ever further apart:
         --config.model.options.step_mode=lin_grow \
         --config.data.validation_size=5000 --workdir=runs/budgeted
     python -m apps.evaluate --workdir=runs/budgeted \
+        --config.evaluate.attacks="()" \
         --config.evaluate.protocols="('budgeted',)" \
-        --config.evaluate.budgeted.threshold_data=clean
+        --config.evaluate.budgeted.attack=clean
 
 Settings of that code: 16 initial channels, batches of 64, 300 epochs, learning
 rate 0.1, a tenth of it from half and from three quarters on, weight decay

@@ -25,6 +25,7 @@ def get_config(variant="clean_training"):
         {
             "model": fine_tuning.model.to_dict(),
             "data": data,
+            "attack": fine_tuning.attack.to_dict(),
             "optimizer": {
                 "learning_rate": 0.1,
                 "weight_decay": 1e-4,

@@ -280,10 +280,18 @@ class CheckpointFolder:
 
     def _files(self, prefix="epoch_"):
         """Return the files, oldest first (`best_`: worst first)."""
+
+        # A kill can leave two of a position that was rolled back to.
+        def place_and_time(path):
+            return path.name.rpartition("_")[0], path.stat().st_mtime_ns
+
         return sorted(
-            path
-            for path in self.path.glob(f"{prefix}*.npz")
-            if _NAME.fullmatch(path.name)
+            (
+                path
+                for path in self.path.glob(f"{prefix}*.npz")
+                if _NAME.fullmatch(path.name)
+            ),
+            key=place_and_time,
         )
 
 

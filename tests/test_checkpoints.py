@@ -123,6 +123,22 @@ def test_writing_the_same_position_again_replaces_it(folder):
     assert len(names(folder)) == 1
 
 
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 1)])
+def test_of_two_of_one_position_the_later_counts(folder, numbers):
+    """A kill between writing one and removing the other leaves both."""
+    earlier, later = numbers
+    folder.write(state_of(earlier), Position(3))
+    (first,) = folder.path.iterdir()
+    content, written = first.read_bytes(), first.stat().st_mtime_ns
+    folder.write(state_of(later), Position(3))
+    first.write_bytes(content)
+    os.utime(first, ns=(written, written))
+    assert len(names(folder)) == 2
+    np.testing.assert_array_equal(
+        folder.newest().state["model/00000"], state_of(later)["model/00000"]
+    )
+
+
 # Damage.
 
 

@@ -53,7 +53,7 @@ def need(validation, name):
     if validation is None or not len(validation):
         raise ValueError(
             f"evaluate.protocols {name!r} sets thresholds on validation "
-            "images, and this run has none: train with "
-            "--config.data.validation_size, which holds images out of "
-            "training."
+            "images, and this run has none: train on data that bring some, "
+            "or with --config.data.validation_size, which holds images out "
+            "of training."
         )

@@ -58,7 +58,7 @@ def tables(titled):
 
 
 def by_data(titled):
-    """Yield groups that can share a table: same data and exits.
+    """Yield groups that can share a table: same images and exits.
 
     Args:
         titled: dict from titles to records.
@@ -70,12 +70,16 @@ def by_data(titled):
     for title, record in titled.items():
         exits = tuple(each["name"] for each in record["exits"])
         data = record["data"]
-        key = (data["name"], data["num_examples"], exits)
-        groups.setdefault(key, {})[title] = record
-    shared = [key[:2] for key in groups]
-    for (name, count, exits), group in groups.items():
+        # Records of earlier versions have no checksum.
+        images = (data["name"], data["num_examples"], data.get("checksum"))
+        groups.setdefault((images, exits), {})[title] = record
+    for (images, exits), group in groups.items():
+        name, count, checksum = images
+        alike = [key for key in groups if key[0][:2] == (name, count)]
         what = f"{name}, {count:,} test images"
-        if shared.count((name, count)) > 1:
+        if len({each for each, _ in alike}) > 1:
+            what += f" with checksum {checksum or 'unknown'}"
+        if len({each for _, each in alike}) > 1:
             what += f", exits {', '.join(exits)}"
         yield what, group
 

@@ -106,13 +106,17 @@ def own_errors(*streams):
     Args:
         *streams: what `checked` returned, or anything else.
     """
+    streams = [stream for stream in streams if hasattr(stream, "error")]
+    for stream in streams:
+        stream.error = None  # Of an earlier call.
     try:
         yield
     except Exception as error:
-        for stream in streams:
-            own = getattr(stream, "error", None)
-            if own is not None and own is not error:
-                raise own from None
+        # An error of anyone else comes first: a stream is read ahead.
+        if type(error).__module__.startswith("tensorflow"):
+            for stream in streams:
+                if stream.error is not None:
+                    raise stream.error from None
         raise
 
 

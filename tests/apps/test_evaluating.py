@@ -264,6 +264,17 @@ def test_attacks_may_be_asked_for_later(config, model_file, tmp_path, capsys):
     assert "Evaluating neo_kd, clean" not in capsys.readouterr().out
 
 
+def test_a_record_that_does_not_know_its_images_is_not_gone_on_with(
+    config, model_file, tmp_path
+):
+    config.evaluate.attacks = ()
+    record = evaluate(config, model_file, tmp_path)
+    del record["data"]["checksum"]
+    (tmp_path / "results.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="data.checksum: there null, now"):
+        evaluate(config, model_file, tmp_path)
+
+
 def test_a_record_of_other_images_is_refused(
     config, model_file, tmp_path, monkeypatch
 ):

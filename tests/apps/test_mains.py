@@ -119,8 +119,9 @@ def test_evaluate_cannot_call_a_run_something_else(trained, arguments, message):
     assert message in result.stderr
 
 
+@pytest.mark.parametrize("named", [(), ("--config.data.name=digits",)])
 def test_a_known_data_set_in_another_folder_is_that_of_training(
-    trained, tmp_path
+    trained, tmp_path, named
 ):
     """Or thresholds could be set on images that were trained on."""
     folder = tmp_path / "run"
@@ -133,6 +134,7 @@ def test_a_known_data_set_in_another_folder_is_that_of_training(
         f"--workdir={folder}",
         *FEW_STEPS,
         f"--config.data.dir={tmp_path}",
+        *named,
     )
     assert result.returncode == 1
     assert "trained on other data" in result.stderr

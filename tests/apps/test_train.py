@@ -253,6 +253,25 @@ def test_the_same_data_in_another_order_are_refused(tmp_path, monkeypatch):
     assert "validation" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "may_move"), [("digits", True), ("npz", False)]
+)
+def test_known_data_may_move_but_images_of_ones_own_may_not(
+    name, may_move, tmp_path
+):
+    """Others may well have the same number of images and the same labels."""
+    config = tiny_config()
+    config.data.name, config.data.dir = name, "here"
+    run = workdir.Workdir(tmp_path)
+    run.begin(config, None)
+    config.data.dir = "there"
+    if may_move:
+        run.check(config)
+        return
+    with pytest.raises(ValueError, match='data.dir: there "here", now "there"'):
+        run.check(config)
+
+
 def test_another_backend_is_refused(tmp_path):
     config = tiny_config()
     run = workdir.Workdir(tmp_path)

@@ -71,51 +71,62 @@ def test_means_of_published_rows_are_means(name):
 @pytest.mark.parametrize("name", KDIGA)
 def test_commands_of_kdiga_are_flags_that_exist(name):
     docstring = importlib.import_module(f"configs.{name}").__doc__
-    commands = trainings_in(docstring)
+    commands = commands_in(docstring, "train")
     for *arguments, folder in commands:
         assert folder.startswith("--workdir=")
         assert parse(arguments).data.name == "cifar10"
     assert len(commands) == {KDIGA[0]: 2, KDIGA[1]: 3}[name]
 
 
-def trainings_in(text):
-    """Return the arguments of trainings that a guide or docstring shows."""
+def commands_in(text, app):
+    """Return the arguments of an app's commands in a guide or docstring."""
     lines = re.findall(
-        r"python -m apps\.train (.*)$",
+        rf"python -m apps\.{app} (.*)$",
         text.replace("\\\n", " "),
         re.MULTILINE,
     )
     return [shlex.split(line, comments=True) for line in lines]
 
 
+def changes_in(arguments):
+    """Leave out --workdir, variables of the shell, and its `do`."""
+    return [each for each in arguments if each.startswith("--config")]
+
+
+GUIDES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+DOCSTRINGS = [*(ROOT / "configs").glob("*.py")]
+
+
 @pytest.mark.parametrize(
-    ("files", "count"),
-    [
-        ([ROOT / "README.md", *(ROOT / "docs").glob("*.md")], 20),
-        ((ROOT / "configs").glob("*.py"), 18),
-    ],
+    ("files", "num_trainings", "num_evaluations"),
+    [(GUIDES, 20, 15), (DOCSTRINGS, 18, 10)],
     ids=["guides", "docstrings"],
 )
-def test_trainings_that_are_shown_are_configs_that_build(
-    files, count, monkeypatch
+def test_commands_that_are_shown_have_flags_that_exist(
+    files, num_trainings, num_evaluations, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    trainings = [
-        arguments
-        for file in files
-        for arguments in trainings_in(file.read_text("utf-8"))
-    ]
-    assert len(trainings) >= count
+    texts = [file.read_text("utf-8") for file in files]
+    trainings, evaluations = (
+        [each for text in texts for each in commands_in(text, app)]
+        for app in ("train", "evaluate")
+    )
+    assert len(trainings) >= num_trainings
+    assert len(evaluations) >= num_evaluations
     for arguments in trainings:
-        # Among them may be --workdir, variables of the shell, and its `do`.
-        config = parse([x for x in arguments if x.startswith("--config")])
-        # Building all of the others would take minutes; these have sizes of
-        # their own, which a method may refuse.
-        if config.model.num_classes is not None:
+        config = parse(changes_in(arguments))
+        # A network of its own may not be possible, or not for the method.
+        # Building all of the others would take minutes.
+        if config.model.num_classes is not None or any(
+            "model.options" in each for each in arguments
+        ):
             model = building.build_model(config)
             model.compile(
                 **building.compile_arguments(config, model.num_exits, 100)
             )
+    for arguments in evaluations:
+        # Their config is that of a run.
+        parse(["--config=configs/cifar100.py", *changes_in(arguments)])
 
 
 @pytest.mark.parametrize("file", sorted(SWEEPS.glob("[!_]*.py")))

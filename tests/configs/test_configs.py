@@ -197,6 +197,49 @@ def test_settings_are_those_of_the_published_code(name):
     assert config.method.name == "adversarial_training"
 
 
+# Epsilon, step size, steps in training and in evaluation.
+TRIPLE_WINS = {
+    "triple_wins_mnist": (0.3, 0.01, 40, 40),
+    "triple_wins_cifar10": (0.03137, 0.00784, 10, 20),
+}
+
+
+@pytest.mark.parametrize("name", TRIPLE_WINS)
+def test_attacks_are_those_of_triple_wins(name):
+    config = get_config(name)
+    assert (
+        config.attack.epsilon,
+        config.attack.step_size,
+        config.attack.num_steps,
+        config.evaluate.num_steps,
+    ) == TRIPLE_WINS[name]
+
+
+# Initial channels, growth rate, mean of the blue channel in the data set.
+MSDNETS = {
+    "msdnet_cifar100": (16, 6, 0.4408),
+    "msdnet_imagenet": (32, 16, 0.406),
+}
+
+
+@pytest.mark.parametrize("name", MSDNETS)
+def test_msdnets_of_the_published_code_know_no_attack(name):
+    config = get_config(name)
+    assert config.method.adversarial_weight == 0
+    options = config.model.options
+    assert (
+        options.initial_channels,
+        options.growth_rate or 6,
+        options.normalization[0][2],
+    ) == MSDNETS[name]
+    assert options.initialization == "torch_default"
+
+
+def test_imagenet_is_attacked_as_it_is_fine_tuned():
+    attack = get_config("msdnet_imagenet").attack
+    assert attack.to_dict() == get_config("imagenet").attack.to_dict()
+
+
 @pytest.mark.parametrize(
     ("name", "images", "steps"),
     [

@@ -1,11 +1,14 @@
 """Checked streams: the same batches, and an error where one is bad."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_neokd.data.checks import checked
+from keras_neokd.data.checks import own_errors
 
 SHAPE, NUM_CLASSES = (4, 4, 1), 3
 RNG = np.random.default_rng(0)
@@ -250,6 +253,29 @@ def test_the_error_of_python_streams_is_a_value_error(kind):
     batches, message = BAD["nan"]
     with pytest.raises(ValueError, match=message):
         read(check(STREAMS[kind](batches)))
+
+
+def test_an_error_of_anyone_else_is_not_replaced_by_one_read_ahead():
+    batches, _ = BAD["nan"]
+    stream = check(STREAMS["py_dataset"](batches))
+    with pytest.raises(KeyError), own_errors(stream):
+        with contextlib.suppress(ValueError):
+            read(stream)
+        raise KeyError
+
+
+def test_an_error_of_tensorflow_is_replaced_by_one_of_the_same_call():
+    class FromTensorFlow(Exception):
+        __module__ = "tensorflow.python.framework.errors_impl"
+
+    batches, message = BAD["nan"]
+    stream = check(STREAMS["py_dataset"](batches))
+    with pytest.raises(ValueError, match=message), own_errors(stream):
+        with contextlib.suppress(ValueError):
+            read(stream)
+        raise FromTensorFlow
+    with pytest.raises(FromTensorFlow), own_errors(stream):
+        raise FromTensorFlow
 
 
 def test_good_batches_before_a_bad_one_are_delivered():

@@ -83,6 +83,17 @@ def test_other_data_is_another_table():
     assert len(found[f"{start}, 10 test images"].rows) == 1
 
 
+def test_other_images_of_the_same_number_are_another_table():
+    titled = {"a": made.record(), "b": made.record(), "old": made.record()}
+    titled["a"]["data"]["checksum"] = 1
+    titled["b"]["data"]["checksum"] = 2
+    found = tables(**titled)
+    start = "Top-1 accuracy (%): clean; mnist, 1,000 test images with checksum"
+    for title, checksum in {"a": "1", "b": "2", "old": "unknown"}.items():
+        ((name, *_),) = found[f"{start} {checksum}"].rows
+        assert name == title
+
+
 def test_attacks_of_different_strengths_say_so_in_their_rows():
     found = tables(weak=made.record(epsilon=0.1), strong=made.record(epsilon=1))
     table = found["Top-1 accuracy (%): average; mnist, 1,000 test images"]
