@@ -31,7 +31,7 @@ def data_facts(dataset):
     return facts
 
 
-def stands_for_its_place(name):
+def place_matters(name):
     """Return whether images in another folder are taken to be other images.
 
     What is known of a user's own images, their numbers and labels, may well be

@@ -98,7 +98,7 @@ def _are_other_data(section, trained):
 
     is_moved = section.dir != trained.dir
     return section.name != trained.name or (
-        is_moved and data_facts.stands_for_its_place(section.name)
+        is_moved and data_facts.place_matters(section.name)
     )
 
 

@@ -124,7 +124,7 @@ def _agree_on_settings(config, run):
     settings = workdir.flatten(config)
     for key in distributing.PROCESS_KEYS:
         settings.pop(f"distribution.{key}")
-    if not data_facts.stands_for_its_place(config.data.name):
+    if not data_facts.place_matters(config.data.name):
         settings.pop("data.dir")  # The data are compared.
     here = workdir.environment()
     versions = {

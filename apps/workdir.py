@@ -182,7 +182,7 @@ class Workdir:
 def _without_free(config):
     """Return the settings that have to stay, of a flat config."""
     free = _FREE
-    if not data_facts.stands_for_its_place(config.get("data.name")):
+    if not data_facts.place_matters(config.get("data.name")):
         free = {*free, "data.dir"}  # `check_data` compares what is there.
     return {key: config[key] for key in config if key not in free}
 
