@@ -136,7 +136,7 @@ def test_two_processes_train_like_one(tmp_path):
 
 
 def test_two_processes_begin_like_one_under_the_papers_attack(whole, tmp_path):
-    """Signs of gradients near 0, which it takes, are those of rounding."""
+    """Rounding turns a few of the signs of gradients that it takes."""
     one = finished(tmp_path, start(tmp_path, count=1)).read_history()
     two = whole.read_history()
     assert len(one) == len(two) == 3
