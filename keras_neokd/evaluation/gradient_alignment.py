@@ -15,9 +15,9 @@ import numpy as np
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import losses
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.exit_gradient import exit_gradient
 from keras_neokd.teacher import Teacher
 
 
@@ -114,15 +114,9 @@ def _compiled_step(student, teacher):
         images = ops.convert_to_tensor(images)
         labels = ops.convert_to_tensor(labels)
 
-        def gradient(exit_):
-            def loss(x):
-                return losses.cross_entropy(predict(x, (exit_,))[0], labels)
-
-            return backend.value_and_input_gradient(loss, images)[1]
-
         wanted = teacher.input_gradient(images, labels)
         columns = [
-            _compare(gradient(exit_), wanted)
+            _compare(exit_gradient(predict, exit_, images, labels), wanted)
             for exit_ in range(student.num_exits)
         ]
         stacked = {

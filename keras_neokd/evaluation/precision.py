@@ -16,10 +16,10 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import losses
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import anytime
+from keras_neokd.evaluation.exit_gradient import exit_gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _compiled_step(model, twin):
         labels = ops.convert_to_tensor(labels)
         pairs = [
             [
-                _gradient(each.exit_logits(), exit_, images, labels)
+                exit_gradient(each.exit_logits(), exit_, images, labels)
                 for each in (model, twin)
             ]
             for exit_ in range(model.num_exits)
@@ -166,13 +166,6 @@ def _compiled_step(model, twin):
         }
 
     return backend.compile_function(step, [*model.variables, *twin.variables])
-
-
-def _gradient(predict, exit_, images, labels):
-    def loss(x):
-        return losses.cross_entropy(predict(x, (exit_,))[0], labels)
-
-    return backend.value_and_input_gradient(loss, images)[1]
 
 
 def _largest(gradients):

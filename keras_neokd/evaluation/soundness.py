@@ -17,9 +17,9 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import losses
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import anytime
+from keras_neokd.evaluation.exit_gradient import exit_gradient
 
 # Of the images looked at, the share without gradient that is tolerated.
 _LARGEST_SHARE = 0.1
@@ -214,12 +214,8 @@ def _largest_gradients(model, images, labels, exit_):
     predict = model.exit_logits()
 
     def largest(images, labels):
-        def loss(images):
-            return losses.cross_entropy(predict(images, (exit_,))[0], labels)
-
-        _, gradient = backend.value_and_input_gradient(
-            loss, ops.convert_to_tensor(images)
-        )
+        images = ops.convert_to_tensor(images)
+        gradient = exit_gradient(predict, exit_, images, labels)
         return ops.max(ops.abs(gradient), axis=(1, 2, 3))
 
     compiled = backend.compile_per_example(largest, model.variables)

@@ -12,9 +12,9 @@ from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import share
 from keras_neokd.models.convolution import Convolution
+from keras_neokd.models.dense import dense
 from keras_neokd.models.image_conv import ImageConv2D
 from keras_neokd.models.initializers import KaimingNormal
-from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.pooling import MaxPooling
 from keras_neokd.multi_exit import MultiExitModel
 
@@ -112,18 +112,18 @@ def _build_exits(inputs, num_classes, dropout):
 def _side_head(x, num_classes, dropout, name):
     """Classify without any activation function, as published."""
     x = layers.Flatten(data_format="channels_last", name=f"{name}_flatten")(x)
-    x = _dense(x, 200, f"{name}_dense_1")
+    x = dense(x, 200, f"{name}_dense_1")
     x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    x = _dense(x, 200, f"{name}_dense_2")
-    return _dense(x, num_classes, name, dtype="float32")
+    x = dense(x, 200, f"{name}_dense_2")
+    return dense(x, num_classes, name, dtype="float32")
 
 
 def _main_head(x, num_classes, dropout, name):
     """Classify with ReLUs and a last dense layer that starts at zero."""
     x = layers.Flatten(data_format="channels_last", name=f"{name}_flatten")(x)
-    x = _dense(x, 200, f"{name}_dense_1", activation="relu")
+    x = dense(x, 200, f"{name}_dense_1", activation="relu")
     x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    x = _dense(x, 200, f"{name}_dense_2", activation="relu")
+    x = dense(x, 200, f"{name}_dense_2", activation="relu")
     return layers.Dense(
         num_classes,
         kernel_initializer="zeros",
@@ -152,15 +152,3 @@ def _convolution(x, filters, name, strides=1, activation=None):
 def _pooling(x, name):
     """Halve height and width by the maximum."""
     return MaxPooling(2, name=name)(x)
-
-
-def _dense(x, units, name, activation=None, dtype=None):
-    """Apply a dense layer with PyTorch's default initialisation."""
-    return layers.Dense(
-        units,
-        activation=activation,
-        kernel_initializer=TorchDefault(x.shape[-1]),
-        bias_initializer=TorchDefault(x.shape[-1]),
-        dtype=dtype,
-        name=name,
-    )(x)

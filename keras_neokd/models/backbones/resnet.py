@@ -16,7 +16,7 @@ from keras_neokd import checks
 from keras_neokd.models import arguments
 from keras_neokd.models.backbones import cifar_stages
 from keras_neokd.models.backbones import keras_cv_stages
-from keras_neokd.models.initializers import TorchDefault
+from keras_neokd.models.dense import dense
 from keras_neokd.models.pixels import normalize
 from keras_neokd.multi_exit import MultiExitModel
 
@@ -208,10 +208,4 @@ def _head(x, num_classes, name):
     x = layers.GlobalAveragePooling2D(
         data_format="channels_last", name=f"{name}_pool"
     )(x)
-    return layers.Dense(
-        num_classes,
-        kernel_initializer=TorchDefault(x.shape[-1]),
-        bias_initializer=TorchDefault(x.shape[-1]),
-        dtype="float32",
-        name=name,
-    )(x)
+    return dense(x, num_classes, name, dtype="float32")

@@ -17,6 +17,7 @@ from keras_neokd.models import arguments
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
 from keras_neokd.models.convolution import Convolution
+from keras_neokd.models.dense import dense
 from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.pixels import normalize
 from keras_neokd.multi_exit import MultiExitModel
@@ -229,14 +230,14 @@ def _block(x, name, settings):
     y = _dropped(y, f"{name}_attention", settings)
     x = layers.Add(name=f"{name}_attention_add")([x, y])
     y = _layer_norm(x, f"{name}_mlp_norm")
-    y = _dense(
+    y = dense(
         y,
         settings["mlp_width"] or 4 * settings["width"],
         f"{name}_mlp_1",
         settings["activation"],
     )
     y = _dropped(y, f"{name}_mlp_1", settings)
-    y = _dense(y, settings["width"], f"{name}_mlp_2")
+    y = dense(y, settings["width"], f"{name}_mlp_2")
     y = _dropped(y, f"{name}_mlp_2", settings)
     return layers.Add(name=f"{name}_mlp_add")([x, y])
 
@@ -251,7 +252,7 @@ def _head(x, name, settings):
         x = layers.GlobalAveragePooling1D(
             data_format="channels_last", name=f"{name}_pool"
         )(x)
-    return _dense(x, settings["num_classes"], name, dtype="float32")
+    return dense(x, settings["num_classes"], name, dtype="float32")
 
 
 def _layer_norm(x, name):
@@ -263,14 +264,3 @@ def _dropped(x, name, settings):
     if settings["dropout"] == 0:
         return x
     return layers.Dropout(settings["dropout"], name=f"{name}_dropout")(x)
-
-
-def _dense(x, units, name, activation=None, dtype=None):
-    return layers.Dense(
-        units,
-        activation=activation,
-        kernel_initializer=TorchDefault(x.shape[-1]),
-        bias_initializer=TorchDefault(x.shape[-1]),
-        dtype=dtype,
-        name=name,
-    )(x)
