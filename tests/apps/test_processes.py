@@ -111,15 +111,22 @@ def whole(tmp_path_factory):
     return finished(path, start(path))
 
 
-def assert_same_curves(ours, theirs):
+def assert_same_curves(ours, theirs, tolerance=1e-4):
     assert len(ours) == len(theirs)
     for row, reference in zip(ours, theirs, strict=True):
         row, reference = without_time(row), without_time(reference)
         assert set(row) == set(reference)
         for name, value in row.items():
             np.testing.assert_allclose(
-                value, reference[name], rtol=0, atol=1e-4, err_msg=name
+                value, reference[name], rtol=0, atol=tolerance, err_msg=name
             )
+
+
+def losses(rows):
+    return [
+        {name: row[name] for name in row if name.endswith("loss")}
+        for row in rows
+    ]
 
 
 def test_two_processes_train_like_one(tmp_path):
@@ -143,6 +150,8 @@ def test_two_processes_begin_like_one_under_the_papers_attack(whole, tmp_path):
     assert "val_exit_3_adversarial_accuracy" in one[0]
     assert "exit_1_eokd_loss" in one[0]
     assert_same_curves(two[:1], one[:1])
+    # Of the whole run; they were 4e-4 apart where this was first seen.
+    assert_same_curves(losses(two), losses(one), tolerance=4e-3)
     # Only one of them wrote, and all of it.
     names = {each.name for each in whole.path.iterdir()}
     assert names == {each.name for each in tmp_path.iterdir()}
