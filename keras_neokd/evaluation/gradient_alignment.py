@@ -113,7 +113,6 @@ def _compiled_step(student, teacher):
         del index  # Nothing is drawn at random.
         images = ops.convert_to_tensor(images)
         labels = ops.convert_to_tensor(labels)
-
         wanted = teacher.input_gradient(images, labels)
         columns = [
             _compare(exit_gradient(predict, exit_, images, labels), wanted)
