@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_imports import find_imports
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Calls that load what may be of others, and the argument that makes them safe.
@@ -23,6 +25,13 @@ ALLOWED = {
     "extractall": set(),
     "unpack_archive": set(),
 }
+
+
+# Modules whose files are programs, and who may import them: msdnet/pytorch.py
+# names an exception of torch.load.
+PICKLES = {"cPickle", "cloudpickle", "dill", "joblib", "marshal", "pickle"}
+PICKLES |= {"pickletools", "shelve", "_pickle"}
+IMPORTS_PICKLE = {"keras_neokd/models/msdnet/pytorch.py"}
 
 
 def is_safe(call, module):
@@ -43,6 +52,39 @@ def unsafe_calls(source, module=""):
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Call) and not is_safe(node, module)
     ]
+
+
+def pickles_in(source):
+    """Return which of `PICKLES` a module's text imports."""
+    return {
+        each.name.split(".")[0] for each in find_imports(source, "keras_neokd")
+    } & PICKLES
+
+
+@pytest.mark.parametrize("folder", ["keras_neokd", "apps", "configs"])
+def test_nothing_is_unpickled(folder):
+    found = {
+        name: pickles_in(path.read_text("utf-8"))
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for name in [str(path.relative_to(ROOT))]
+        if name not in IMPORTS_PICKLE
+    }
+    assert len(found) > 3
+    assert {name: names for name, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "import pickle as data",
+        "from pickle import Unpickler",
+        "def f():\n    import dill.session",
+        "importlib.import_module('cloudpickle')",
+    ],
+)
+def test_an_import_of_pickle_is_found(source):
+    assert pickles_in(source)
 
 
 @pytest.mark.parametrize("folder", ["keras_neokd", "apps", "configs"])

@@ -1,11 +1,25 @@
-"""What the readers of local files share: looking for files, reading them."""
+"""What the readers of local files share: looking for files, reading them.
 
+Who wrote a file is not known: its sizes are judged before memory is taken.
+"""
+
+import contextlib
 import gzip
+import os
 import tarfile
 import zlib
 
 #: What reading a damaged gzip or tar file can raise.
 DAMAGED = (EOFError, OSError, tarfile.TarError, zlib.error)
+
+#: What deflate, the compression of gzip and zip, makes of a byte at most: two
+#: bits are the shortest sign for a copy, and 258 bytes the longest copy.
+MOST_UNPACKED = 258 * 8 // 2
+
+# So much is read at once: a size that is not true takes no more memory.
+_PIECE = 2**20
+# For the headers of an archive and the files of class names.
+_SMALL = 2**20
 
 
 def not_found(name, paths):
@@ -25,26 +39,75 @@ def not_found(name, paths):
     )
 
 
-def wrong_size(file, expected, received):
-    """Return the error for a file with too few or too many bytes."""
+def wrong_size(file, expected, received, qualifier=""):
+    """Return the error for a file with too few or too many bytes.
+
+    Args:
+        file: path of the file.
+        expected: number of bytes that its content should have.
+        received: number of bytes that it has.
+        qualifier: "at least" or "at most" where that is all that is known.
+    """
+    received = f"{qualifier} {received:,}".strip()
     return ValueError(
         f"{file} is damaged or not the file that its name says: expected "
-        f"{expected:,} bytes of content, received {received:,}. Download "
-        "it again."
+        f"{expected:,} bytes of content, received {received}. Download it "
+        "again."
     )
 
 
-def read_file(path):
-    """Return the content of a file, unpacked where its name ends in .gz.
+@contextlib.contextmanager
+def memory_for(what, num_bytes, remedy=None):
+    """Say what does not fit into memory, before it is taken where possible.
+
+    Args:
+        what: begins the sentence of the error, such as a path.
+        num_bytes: bytes of memory that are taken within.
+        remedy: what to do, as a sentence. Defaults to general advice.
+
+    Raises:
+        MemoryError: if the computer has less memory in all, or if memory
+            runs out within.
+    """
+    has = physical_memory()
+    message = (
+        f"{what} needs {num_bytes:,} bytes of memory, and this computer has "
+        f"{'not enough free' if has is None else f'{has:,} in all'}. "
+    ) + (
+        remedy
+        or "Close other programs, or use a computer with more memory; if you "
+        "expected less, the file is not what it should be: get it again."
+    )
+    if has is not None and num_bytes > has:
+        raise MemoryError(message)
+    try:
+        yield
+    except MemoryError as error:
+        raise MemoryError(message) from error
+
+
+def physical_memory():
+    """Return the bytes of memory of this computer, None where not known."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # On Windows, for one.
+        return None
+
+
+@contextlib.contextmanager
+def opened(path):
+    """Open a file to read, unpacked on the fly where its name ends in .gz.
 
     Raises:
         ValueError: if it is not a complete gzip file.
     """
     if path.suffix != ".gz":
-        return path.read_bytes()
+        with open(path, "rb") as file:
+            yield file
+        return
     try:
         with gzip.open(path) as file:
-            return file.read()
+            yield file
     except DAMAGED as error:
         raise ValueError(
             f"{path} is not a complete gzip file ({error}); received "
@@ -52,38 +115,130 @@ def read_file(path):
         ) from error
 
 
-def read_archive(path, names, optional=()):
+def read_at_most(file, num_bytes):
+    """Return the next bytes of a file, fewer where it ends before."""
+    content = bytearray()
+    while len(content) < num_bytes:
+        piece = file.read(min(num_bytes - len(content), _PIECE))
+        if not piece:
+            break
+        content += piece
+    return content
+
+
+def read_exactly(path, file, num_bytes, already=0):
+    """Return all that is left of a file if it is as large as it should be.
+
+    Args:
+        path: `pathlib.Path` of the file.
+        file: what `opened` gave for it.
+        num_bytes: number of bytes that should be left of it.
+        already: number of bytes that were read of it before.
+
+    Raises:
+        ValueError: if there are fewer or more bytes.
+        MemoryError: if the computer has less memory.
+    """
+    expected = already + num_bytes
+    size = path.stat().st_size
+    if path.suffix != ".gz" and size != expected:
+        raise wrong_size(path, expected, size)
+    if size * MOST_UNPACKED < expected:
+        raise wrong_size(path, expected, size * MOST_UNPACKED, "at most")
+    with memory_for(path, num_bytes):
+        content = read_at_most(file, num_bytes + 1)
+    received = already + len(content)
+    if received > expected:
+        raise wrong_size(path, expected, received, "at least")
+    if received < expected:
+        raise wrong_size(path, expected, received)
+    return content
+
+
+def read_small(path):
+    """Return the content of a small file, such as the names of classes.
+
+    Raises:
+        ValueError: if it is larger than 1 MiB.
+    """
+    size = path.stat().st_size
+    if size > _SMALL:
+        raise wrong_size(path, _SMALL, size)
+    return path.read_bytes()
+
+
+def read_archive(path, sizes, optional=()):
     """Return the contents of members of a .tar.gz; nothing is extracted.
 
     Args:
         path: the archive.
-        names: names of the wanted members.
-        optional: names of members that may be missing.
+        sizes: dictionary from the names of the wanted members to the number
+            of bytes that they have.
+        optional: names of small members that may be missing.
 
     Returns:
-        Dictionary from name to bytes, in the order of `names`.
+        Dictionary from name to bytes, in the order of `sizes`.
 
     Raises:
-        ValueError: if the archive is damaged or a member is not in it.
+        ValueError: if the archive is damaged, a wanted member is not in it or
+            a member has another size.
+        MemoryError: if the computer has less memory.
     """
     contents = {}
+    num_bytes = sum(sizes.values()) + _SMALL
     try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                wanted = member.name in names or member.name in optional
-                if wanted and member.isfile():
-                    contents[member.name] = archive.extractfile(member).read()
+        with (
+            memory_for(path, num_bytes),
+            gzip.open(path) as file,
+            tarfile.open(fileobj=_Metered(file, num_bytes), mode="r:") as tar,
+        ):
+            for member in tar:
+                if member.isfile() and member.name in {*sizes, *optional}:
+                    contents[member.name] = _read_member(
+                        f"{path}/{member.name}",
+                        tar.extractfile(member),
+                        member.size,
+                        sizes.get(member.name),
+                    )
     except DAMAGED as error:
         raise ValueError(
             f"{path} is not a complete .tar.gz archive ({error}); received "
             f"{path.stat().st_size:,} bytes. Download it again."
         ) from error
-    missing = [name for name in names if name not in contents]
+    missing = [name for name in sizes if name not in contents]
     if missing:
         raise ValueError(
             f"{path} is not the archive that its name says: expected the "
-            f"members {', '.join(names)}; missing {', '.join(missing)}."
+            f"members {', '.join(sizes)}; missing {', '.join(missing)}."
         )
     return {
-        name: contents[name] for name in (*names, *optional) if name in contents
+        name: contents[name] for name in (*sizes, *optional) if name in contents
     }
+
+
+def _read_member(name, file, size, expected):
+    if size != (min(size, _SMALL) if expected is None else expected):
+        raise wrong_size(name, _SMALL if expected is None else expected, size)
+    return read_at_most(file, size)
+
+
+class _Metered:
+    """An open file of which so much may be read; skipping is free.
+
+    An archive's headers, which `tarfile` reads by itself, say how long they
+    are, and how many come: neither is believed.
+    """
+
+    def __init__(self, file, num_bytes):
+        self._file = file
+        self._left = num_bytes
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size):
+        """Return the next `size` bytes."""
+        if size > self._left:
+            raise tarfile.ReadError(
+                f"a header claims {size:,} bytes, or there are too many"
+            )
+        self._left -= size
+        return self._file.read(size)

@@ -60,24 +60,26 @@ def read_idx(path):
 
     Raises:
         ValueError: if the header or the size is wrong.
+        MemoryError: if the computer has less memory than the header says.
     """
-    content = files.read_file(path)
-    if len(content) < 4:
-        raise files.wrong_size(path, 4, len(content))
-    zeros, kind, num_axes = struct.unpack(">HBB", content[:4])
-    if zeros != 0 or kind != _UNSIGNED_BYTE:
-        raise ValueError(
-            f"{path} is not an IDX file of unsigned bytes: expected it to "
-            f"begin with the bytes 00 00 08, received {content[:3].hex(' ')}."
-        )
-    start = 4 + 4 * num_axes
-    if len(content) < start:
-        raise files.wrong_size(path, start, len(content))
-    shape = struct.unpack(f">{num_axes}I", content[4:start])
-    expected = start + math.prod(shape)
-    if len(content) != expected:
-        raise files.wrong_size(path, expected, len(content))
-    return np.frombuffer(content, "uint8", offset=start).reshape(shape)
+    with files.opened(path) as file:
+        head = files.read_at_most(file, 4)
+        if len(head) < 4:
+            raise files.wrong_size(path, 4, len(head))
+        zeros, kind, num_axes = struct.unpack(">HBB", head)
+        if zeros != 0 or kind != _UNSIGNED_BYTE:
+            raise ValueError(
+                f"{path} is not an IDX file of unsigned bytes: expected it to "
+                "begin with the bytes 00 00 08, received "
+                f"{head[:3].hex(' ')}."
+            )
+        start = 4 + 4 * num_axes
+        axes = files.read_at_most(file, 4 * num_axes)
+        if len(axes) < 4 * num_axes:
+            raise files.wrong_size(path, start, 4 + len(axes))
+        shape = struct.unpack(f">{num_axes}I", axes)
+        content = files.read_exactly(path, file, math.prod(shape), start)
+    return np.frombuffer(content, "uint8").reshape(shape)
 
 
 def _read_pair(images_path, labels_path):

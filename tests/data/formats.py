@@ -2,7 +2,6 @@
 
 import gzip
 import io
-import pickle
 import struct
 import tarfile
 
@@ -68,37 +67,13 @@ def cifar_binary(images, *label_columns):
     )
 
 
-def cifar100_names(fine, coarse, pickled):
+def cifar100_names(fine, coarse):
     """The files with the names of classes."""
     files = {"fine_label_names": fine, "coarse_label_names": coarse}
-    if pickled:
-        meta = {
-            key.encode(): [name.encode() for name in names]
-            for key, names in files.items()
-        }
-        return {"meta": python2_pickle(meta)}
     return {
         f"{key}.txt": "\n".join([*names, ""]).encode()
         for key, names in files.items()
     }
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes byte strings the way Python 2 wrote `str` in CIFAR's files."""
-
-    dispatch = dict(pickle._Pickler.dispatch)
-
-    def save_bytes(self, value):
-        self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
-
-    dispatch[bytes] = save_bytes
-
-
-def python2_pickle(value):
-    """Pickle with protocol 2 and Python 2 strings."""
-    file = io.BytesIO()
-    Python2Pickler(file, protocol=2).dump(value)
-    return file.getvalue()
 
 
 def write_folder(folder, contents):

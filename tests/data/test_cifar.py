@@ -1,13 +1,14 @@
-"""CIFAR's binary and Python files, as folders and as archives."""
+"""CIFAR's binary files, as folders and as archives."""
 
 import dataclasses
-import os
-import pickle
+import gzip
+import tarfile
 
 import numpy as np
 import pytest
 
 from keras_neokd.data import cifar
+from keras_neokd.data import files
 from keras_neokd.data.cifar import read_cifar
 from tests.data import formats
 
@@ -26,41 +27,26 @@ def small_data_sets(request, monkeypatch):
         monkeypatch.setitem(cifar._FACTS, name, facts)
 
 
-def contents_of(name, pickled):
+def contents_of(name):
     """What the files of a tiny data set hold, and its arrays."""
     contents, parts = {}, []
     is_cifar10 = name == "cifar10"
     names = formats.CIFAR10_PARTS if is_cifar10 else ["train", "test"]
     for seed, part in enumerate(names):
         x, y = formats.random_cifar(SIZE, 10 if is_cifar10 else 100, seed)
-        coarse = [seed] * SIZE
+        columns = (y,) if is_cifar10 else ([seed] * SIZE, y)
+        contents[f"{part}.bin"] = formats.cifar_binary(x, *columns)
         parts.append((x, y))
-        if pickled:
-            batch = {b"data": formats.cifar_planes(x)}
-            key = b"labels" if is_cifar10 else b"fine_labels"
-            batch[key] = y.tolist()
-            batch[b"coarse_labels"] = coarse
-            contents[part] = formats.python2_pickle(batch)
-        else:
-            columns = (y,) if is_cifar10 else (coarse, y)
-            contents[f"{part}.bin"] = formats.cifar_binary(x, *columns)
     train = [np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True)]
     return contents, train, parts[-1]
 
 
-FOLDERS = {
-    ("cifar10", False): "cifar-10-batches-bin",
-    ("cifar10", True): "cifar-10-batches-py",
-    ("cifar100", False): "cifar-100-binary",
-    ("cifar100", True): "cifar-100-python",
-}
+FOLDERS = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
 ARCHIVES = {
-    ("cifar10", False): "cifar-10-binary.tar.gz",
-    ("cifar10", True): "cifar-10-python.tar.gz",
-    ("cifar100", False): "cifar-100-binary.tar.gz",
-    ("cifar100", True): "cifar-100-python.tar.gz",
+    "cifar10": "cifar-10-binary.tar.gz",
+    "cifar100": "cifar-100-binary.tar.gz",
 }
-LAYOUTS = pytest.mark.parametrize(("name", "pickled"), list(FOLDERS))
+NAMES = pytest.mark.parametrize("name", list(FOLDERS))
 
 
 def assert_source(source, train, test):
@@ -72,33 +58,33 @@ def assert_source(source, train, test):
         np.testing.assert_array_equal(y, expected_y)
 
 
-@LAYOUTS
-def test_a_folder_gives_the_arrays_that_were_written(tmp_path, name, pickled):
-    contents, train, test = contents_of(name, pickled)
-    formats.write_folder(tmp_path / FOLDERS[name, pickled], contents)
+@NAMES
+def test_a_folder_gives_the_arrays_that_were_written(tmp_path, name):
+    contents, train, test = contents_of(name)
+    formats.write_folder(tmp_path / FOLDERS[name], contents)
     source = read_cifar(name, tmp_path)
     assert_source(source, train, test)
     assert source.num_classes == (10 if name == "cifar10" else 100)
 
 
-@LAYOUTS
-def test_the_folder_of_the_files_itself_will_do(tmp_path, name, pickled):
-    contents, train, test = contents_of(name, pickled)
+@NAMES
+def test_the_folder_of_the_files_itself_will_do(tmp_path, name):
+    contents, train, test = contents_of(name)
     formats.write_folder(tmp_path, contents)
     assert_source(read_cifar(name, tmp_path), train, test)
 
 
-@LAYOUTS
-def test_an_archive_is_read_without_extracting(tmp_path, name, pickled):
-    contents, train, test = contents_of(name, pickled)
-    archive = tmp_path / ARCHIVES[name, pickled]
-    formats.write_archive(archive, FOLDERS[name, pickled], contents)
+@NAMES
+def test_an_archive_is_read_without_extracting(tmp_path, name):
+    contents, train, test = contents_of(name)
+    archive = tmp_path / ARCHIVES[name]
+    formats.write_archive(archive, FOLDERS[name], contents)
     assert_source(read_cifar(name, tmp_path), train, test)
     assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_a_binary_record_is_label_red_green_blue(tmp_path):
-    contents, _, _ = contents_of("cifar10", pickled=False)
+    contents, _, _ = contents_of("cifar10")
     record = bytes([7]) + b"\x01" * 1024 + b"\x02" * 1024 + b"\x03" * 1024
     contents["data_batch_1.bin"] = record * SIZE
     formats.write_folder(tmp_path, contents)
@@ -107,41 +93,19 @@ def test_a_binary_record_is_label_red_green_blue(tmp_path):
     assert (images[0] == [1, 2, 3]).all()
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
-def test_batches_pickled_anew_are_read_or_refused_but_never_run(
-    tmp_path, protocol
-):
-    contents, train, test = contents_of("cifar10", pickled=True)
-    x, y = formats.random_cifar(SIZE, 10, seed=0)
-    batch = {b"data": formats.cifar_planes(x), b"labels": y.tolist()}
-    contents["data_batch_1"] = pickle.dumps(batch, protocol)
-    formats.write_folder(tmp_path, contents)
-    if protocol in (3, 4):
-        assert_source(read_cifar("cifar10", tmp_path), train, test)
-    else:
-        # These name further functions, which CIFAR's own files do not.
-        with pytest.raises(ValueError, match="data_batch_1 was not loaded"):
-            read_cifar("cifar10", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["cifar10", "cifar100"],
-)
+@NAMES
 def test_missing_files_are_all_named(tmp_path, name):
     with pytest.raises(FileNotFoundError) as caught:
         read_cifar(name, tmp_path)
     message = str(caught.value)
     assert name in message
-    for pickled in (False, True):
-        folder = tmp_path / FOLDERS[name, pickled]
-        for file in contents_of(name, pickled)[0]:
-            assert f"{folder / file}\n" in message
-        assert f"{tmp_path / ARCHIVES[name, pickled]}\n" in message
+    for file in contents_of(name)[0]:
+        assert f"{tmp_path / FOLDERS[name] / file}\n" in message
+    assert f"{tmp_path / ARCHIVES[name]}\n" in message
 
 
 def test_one_missing_batch_is_named(tmp_path):
-    contents, _, _ = contents_of("cifar10", pickled=False)
+    contents, _, _ = contents_of("cifar10")
     del contents["data_batch_3.bin"]
     folder = tmp_path / "cifar-10-batches-bin"
     formats.write_folder(folder, contents)
@@ -153,7 +117,7 @@ def test_one_missing_batch_is_named(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 3073, 2 * 3073 - 1, 3 * 3073])
 def test_a_binary_file_of_another_size_is_refused(tmp_path, size):
-    contents, _, _ = contents_of("cifar10", pickled=False)
+    contents, _, _ = contents_of("cifar10")
     contents["test_batch.bin"] = bytes(size)
     formats.write_folder(tmp_path, contents)
     with pytest.raises(ValueError, match="test_batch.bin") as caught:
@@ -163,107 +127,26 @@ def test_a_binary_file_of_another_size_is_refused(tmp_path, size):
 
 
 def test_a_binary_label_out_of_range_is_refused(tmp_path):
-    contents, _, _ = contents_of("cifar10", pickled=False)
+    contents, _, _ = contents_of("cifar10")
     contents["test_batch.bin"] = b"\x0a" * (2 * 3073)
     formats.write_folder(tmp_path, contents)
     with pytest.raises(ValueError, match="labels from 0 to 9, received 10"):
         read_cifar("cifar10", tmp_path)
 
 
-@pytest.mark.parametrize("keep", [0, 40, 2000])
-def test_a_truncated_pickle_is_refused(tmp_path, keep):
-    contents, _, _ = contents_of("cifar100", pickled=True)
-    contents["train"] = contents["train"][:keep]
-    formats.write_folder(tmp_path, contents)
-    with pytest.raises(ValueError, match=f"reading its {keep:,} bytes"):
-        read_cifar("cifar100", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("batch", "complaint"),
-    [
-        ([1, 2], "TypeError"),
-        ({b"labels": [1, 2]}, "KeyError"),
-        ({b"data": b"abc", b"labels": [1, 2]}, "received bytes"),
-        (
-            {b"data": np.zeros((2, 3072)), b"labels": [1, 2]},
-            "received ndarray",
-        ),
-        (
-            {b"data": np.zeros((1, 3072), "uint8"), b"labels": [1]},
-            r"received \(1, 3072\)",
-        ),
-        (
-            {b"data": np.zeros((2, 3072), "uint8"), b"labels": [1]},
-            r"labels of shape \(1,\)",
-        ),
-        (
-            {b"data": np.zeros((2, 3072), "uint8"), b"labels": [0, -1]},
-            "received -1 to 0",
-        ),
-    ],
-)
-def test_a_pickle_of_something_else_is_refused(tmp_path, batch, complaint):
-    contents, _, _ = contents_of("cifar10", pickled=True)
-    contents["data_batch_2"] = pickle.dumps(batch, protocol=4)
-    formats.write_folder(tmp_path, contents)
-    with pytest.raises(ValueError, match=complaint) as caught:
-        read_cifar("cifar10", tmp_path)
-    assert "data_batch_2" in str(caught.value)
-
-
-class Malicious:
-    """Creates a file when it is unpickled without care."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize("archived", [False, True])
-@pytest.mark.parametrize(
-    "function", [os.mkdir, eval, exec, getattr, np.load, np.save]
-)
-def test_a_malicious_pickle_is_refused_and_does_not_run(
-    tmp_path, function, archived
-):
-    target = tmp_path / "created"
-    argument = str(target)
-    if function in (eval, exec):
-        argument = f"__import__('os').mkdir({argument!r})"
-    contents, _, _ = contents_of("cifar10", pickled=True)
-    contents["data_batch_1"] = formats.python2_pickle(
-        {b"data": Malicious(function, argument), b"labels": []}
-    )
-    if archived:
-        archive = tmp_path / "cifar-10-python.tar.gz"
-        formats.write_archive(archive, "cifar-10-batches-py", contents)
-    else:
-        formats.write_folder(tmp_path, contents)
-    with pytest.raises(ValueError, match="data_batch_1 was not loaded") as e:
-        read_cifar("cifar10", tmp_path)
-    assert function.__name__ in str(e.value)
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("archived", [False, True])
-@pytest.mark.parametrize("pickled", [False, True])
-def test_the_names_of_classes_are_read_where_they_are(
-    tmp_path, pickled, archived
-):
-    contents, *_ = contents_of("cifar100", pickled)
+def test_the_names_of_classes_are_read_where_they_are(tmp_path, archived):
+    contents, *_ = contents_of("cifar100")
     fine = [f"fine {number}" for number in range(100)]
     coarse = [f"coarse {number}" for number in range(20)]
     formats.write_folder(tmp_path, contents)
     assert cifar.read_all_labels("cifar100", tmp_path)[1] == {}
-    contents.update(formats.cifar100_names(fine, coarse, pickled))
+    contents.update(formats.cifar100_names(fine, coarse))
     folder = tmp_path / "with names"
     folder.mkdir()
     if archived:
-        archive = folder / ARCHIVES["cifar100", pickled]
-        formats.write_archive(archive, FOLDERS["cifar100", pickled], contents)
+        archive = folder / ARCHIVES["cifar100"]
+        formats.write_archive(archive, FOLDERS["cifar100"], contents)
     else:
         formats.write_folder(folder, contents)
     assert cifar.read_all_labels("cifar100", folder)[1] == {
@@ -272,20 +155,42 @@ def test_the_names_of_classes_are_read_where_they_are(
     }
 
 
-def test_names_in_a_malicious_pickle_are_refused_and_it_does_not_run(tmp_path):
-    target = tmp_path / "created"
-    contents, *_ = contents_of("cifar10", pickled=True)
-    contents["batches.meta"] = formats.python2_pickle(
-        {b"label_names": Malicious(os.mkdir, str(target))}
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("cifar10", "cifar-10-batches-py/data_batch_1"),
+        ("cifar10", "cifar-10-python.tar.gz"),
+        ("cifar10", "data_batch_1"),
+        ("cifar100", "cifar-100-python/train"),
+        ("cifar100", "cifar-100-python.tar.gz"),
+        ("cifar100", "train"),
+    ],
+)
+def test_the_python_version_is_refused_and_not_opened(
+    tmp_path, monkeypatch, name, found
+):
+    path = tmp_path / found
+    path.parent.mkdir(exist_ok=True)
+    path.touch()
+    monkeypatch.setattr("builtins.open", None)
+    title = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}[name]
+    for place in {tmp_path, path.parent, path}:
+        with pytest.raises(ValueError, match=f'"{title} binary version"') as e:
+            read_cifar(name, place)
+        assert f"{ARCHIVES[name]} in place" in str(e.value)
+
+
+def test_beside_the_python_version_the_binary_one_is_read(tmp_path):
+    contents, train, test = contents_of("cifar10")
+    formats.write_folder(tmp_path / FOLDERS["cifar10"], contents)
+    formats.write_folder(
+        tmp_path / "cifar-10-batches-py", {"data_batch_1": b""}
     )
-    formats.write_folder(tmp_path, contents)
-    with pytest.raises(ValueError, match="batches.meta was not loaded"):
-        read_cifar("cifar10", tmp_path)
-    assert not target.exists()
+    assert_source(read_cifar("cifar10", tmp_path), train, test)
 
 
 def test_a_truncated_archive_is_refused(tmp_path):
-    contents, _, _ = contents_of("cifar10", pickled=False)
+    contents, _, _ = contents_of("cifar10")
     archive = tmp_path / "cifar-10-binary.tar.gz"
     formats.write_archive(archive, "cifar-10-batches-bin", contents)
     size = archive.stat().st_size
@@ -296,13 +201,85 @@ def test_a_truncated_archive_is_refused(tmp_path):
 
 
 def test_an_archive_without_a_batch_is_refused(tmp_path):
-    contents, _, _ = contents_of("cifar10", pickled=False)
+    contents, _, _ = contents_of("cifar10")
     del contents["data_batch_4.bin"]
     archive = tmp_path / "cifar-10-binary.tar.gz"
     formats.write_archive(archive, "cifar-10-batches-bin", contents)
     with pytest.raises(
         ValueError, match="missing cifar-10-batches-bin/data_batch_4.bin"
     ):
+        read_cifar("cifar10", tmp_path)
+
+
+def archive_with(path, *members):
+    """Write a .tar.gz of (header, bytes after it), and nothing else."""
+    content = b"".join(
+        header.tobuf(tarfile.GNU_FORMAT) + after for header, after in members
+    )
+    path.write_bytes(gzip.compress(content + bytes(1024)))
+
+
+def header(name, size, kind=tarfile.REGTYPE):
+    """The header of a member that claims a size."""
+    found = tarfile.TarInfo(name)
+    found.size, found.type = size, kind
+    return found
+
+
+@pytest.mark.parametrize("size", [0, 6145, 6147, 2**40])
+def test_a_member_of_another_size_is_not_unpacked(tmp_path, monkeypatch, size):
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    name = "cifar-10-batches-bin/test_batch.bin"
+    archive_with(archive, (header(name, size), bytes(512)))
+    monkeypatch.setattr(files, "read_at_most", None)
+    with pytest.raises(ValueError, match=f"{name}.*6,146.*received {size:,}"):
+        read_cifar("cifar10", tmp_path)
+
+
+def test_a_member_of_names_that_is_large_is_not_unpacked(tmp_path, monkeypatch):
+    archive = tmp_path / "cifar-10-binary.tar.gz"
+    name = "cifar-10-batches-bin/batches.meta.txt"
+    archive_with(archive, (header(name, 2**20 + 1), b""))
+    monkeypatch.setattr(files, "read_at_most", None)
+    with pytest.raises(ValueError, match=f"{name}.*1,048,576.*1,048,577"):
+        read_cifar("cifar10", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME]
+)
+def test_a_header_of_an_archive_that_claims_too_much_is_refused(tmp_path, kind):
+    archive_with(
+        tmp_path / "cifar-10-binary.tar.gz",
+        (header("a", 512), bytes(512)),
+        (header("b", 2**33, kind), bytes(512)),
+    )
+    with pytest.raises(ValueError, match="claims 8,589,934,592 bytes"):
+        read_cifar("cifar10", tmp_path)
+
+
+def test_an_archive_of_more_headers_than_expected_is_refused(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(files, "_SMALL", 5000)
+    monkeypatch.setitem(
+        cifar._FACTS,
+        "cifar10",
+        dataclasses.replace(cifar._FACTS["cifar10"], num_train=0, num_test=0),
+    )
+    archive_with(
+        tmp_path / "cifar-10-binary.tar.gz", *[(header("a", 0), b"")] * 20
+    )
+    with pytest.raises(ValueError, match="or there are too many"):
+        read_cifar("cifar10", tmp_path)
+
+
+def test_a_file_of_names_that_is_large_is_not_read(tmp_path, monkeypatch):
+    contents, _, _ = contents_of("cifar10")
+    contents["batches.meta.txt"] = b"a" * 2000
+    formats.write_folder(tmp_path, contents)
+    monkeypatch.setattr(files, "_SMALL", 1999)
+    with pytest.raises(ValueError, match="batches.meta.txt.*1,999.*2,000"):
         read_cifar("cifar10", tmp_path)
 
 

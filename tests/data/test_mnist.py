@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 
+from keras_neokd.data import files
 from keras_neokd.data.mnist import read_idx
 from keras_neokd.data.mnist import read_mnist
 from tests.data import formats
@@ -142,3 +143,58 @@ def test_gzip_members_are_joined_as_gzip_does(tmp_path):
         gzip.compress(content[:100]) + gzip.compress(content[100:])
     )
     assert len(read_mnist(tmp_path).train[0]) == 30
+
+
+def idx_gz(path, shape, num_bytes):
+    """A gzipped IDX file whose header may claim more than it holds."""
+    header = struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape)
+    path.write_bytes(gzip.compress(header + bytes(num_bytes)))
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_a_header_that_claims_too_much_takes_no_memory(tmp_path, suffix):
+    path = tmp_path / f"file{suffix}"
+    idx_gz(path, (2**31, 2**9), 100)
+    if not suffix:
+        path.write_bytes(gzip.decompress(path.read_bytes()))
+    with pytest.raises(ValueError, match=f"expected {2**40 + 12:,} bytes") as e:
+        read_idx(path)
+    received = "112" if not suffix else "at most "
+    assert f"received {received}" in str(e.value)
+
+
+def test_no_more_is_unpacked_than_the_header_claims(tmp_path, monkeypatch):
+    path = tmp_path / "file.gz"
+    idx_gz(path, (10, 100), 100_000)
+    read = []
+    original = gzip.GzipFile.read
+    monkeypatch.setattr(
+        gzip.GzipFile,
+        "read",
+        lambda self, size: read.append(size) or original(self, size),
+    )
+    with pytest.raises(ValueError, match="received at least 1,013"):
+        read_idx(path)
+    assert sum(read) == 12 + 1001
+
+
+def test_what_does_not_fit_into_memory_is_told_before(tmp_path, monkeypatch):
+    path = tmp_path / "file.gz"
+    idx_gz(path, (10, 100), 1000)
+    monkeypatch.setattr(files, "physical_memory", lambda: 999)
+    with pytest.raises(
+        MemoryError, match=r"file.gz needs 1,000 bytes.* has 999 in all"
+    ):
+        read_idx(path)
+
+
+def test_running_out_of_memory_is_told_in_bytes(tmp_path, monkeypatch):
+    def no_memory(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(files, "read_at_most", no_memory)
+    with (
+        pytest.raises(MemoryError, match="x needs 5 bytes.*Close other"),
+        files.memory_for("x", 5),
+    ):
+        files.read_at_most()

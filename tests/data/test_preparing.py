@@ -77,7 +77,7 @@ def test_mnist_comes_back_pixel_by_pixel(tmp_path):
 
 @pytest.mark.parametrize("kind", ["folder", "inside", "archive"])
 def test_cifar100_keeps_both_labels_ids_and_names(small_cifar, tmp_path, kind):
-    contents, (x, y), _ = contents_of("cifar100", pickled=False)
+    contents, (x, y), _ = contents_of("cifar100")
     names = [f"fine {number}" for number in range(100)]
     contents["fine_label_names.txt"] = "\n".join([*names, ""]).encode()
     inside, archive = "cifar-100-binary", tmp_path / "cifar-100-binary.tar.gz"
@@ -101,7 +101,7 @@ def test_cifar100_keeps_both_labels_ids_and_names(small_cifar, tmp_path, kind):
 def test_features_and_version_are_those_of_the_official_data_set(
     small_cifar, tmp_path
 ):
-    contents, *_ = contents_of("cifar10", pickled=True)
+    contents, *_ = contents_of("cifar10")
     formats.write_folder(tmp_path / "files", contents)
     folder = data.prepare("cifar10", tmp_path / "files", tmp_path, False)
     official = tfds.builder("cifar10", data_dir=str(tmp_path))
