@@ -50,6 +50,12 @@ def run(main):
         except KeyboardInterrupt:
             print("\nInterrupted. The same command goes on.", file=sys.stderr)
             return 130
+        except MemoryError as error:
+            return _fail(
+                str(error)
+                or "There is not enough memory. Take fewer "
+                "images or smaller batches, or a computer with more memory."
+            )
         except (
             ImportError,
             OSError,

@@ -15,6 +15,8 @@ import zlib
 import h5py
 import keras
 
+from keras_neokd.data import files
+
 _CONFIG = "config.json"
 _WEIGHTS = "model.weights.h5"
 # Objects of Keras whose description is code, or the place of code.
@@ -71,8 +73,8 @@ def read_config(path):
         A dict with at least `class_name` and `config`.
 
     Raises:
-        ValueError: if it is no such file, would leave its folder, or could
-            run code.
+        ValueError: if it is no such file, would leave its folder, unpacks to
+            more than it is, or could run code.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -99,8 +101,8 @@ def check_weights(path):
 
     Raises:
         ValueError: if it is no such file, is damaged, takes arrays from
-            other files, or, as a `.keras` file, is one that `read_config`
-            refuses.
+            other files, claims larger ones than it holds, or, as a `.keras`
+            file, is one that `read_config` refuses.
     """
     try:
         with h5py.File(_hdf5_of(path), "r") as file:
@@ -120,7 +122,8 @@ def _check_is_file(path):
 
 
 def _check_members(path, archive):
-    """Raise unless every member is a plain file below the archive."""
+    """Raise unless every member is a plain file below the archive, unpacked."""
+    files.check_uncompressed(path, archive)
     for member in archive.infolist():
         name = member.filename
         place = pathlib.PurePosixPath(name.replace("\\", "/"))
@@ -179,6 +182,15 @@ def _arrays(path, group):
         elif isinstance(item, h5py.Dataset):
             if item.external or item.is_virtual:
                 raise _reads_elsewhere(path, item.name)
+            claimed = (item.size or 0) * item.dtype.itemsize
+            held = item.id.get_storage_size()
+            if claimed > held:
+                raise ValueError(
+                    f"{path} was not loaded: its array {item.name} claims "
+                    f"{claimed:,} bytes and holds {held:,}. Keras neither "
+                    "compresses arrays nor leaves them out: get the file as "
+                    "Keras wrote it."
+                )
             yield item.name.removeprefix("/"), item.shape
 
 

@@ -16,13 +16,13 @@ import pathlib
 import re
 import shutil
 import warnings
-import zipfile
 from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
 from keras_neokd import checks
+from keras_neokd.data.arrays import read_arrays
 
 _NAME = re.compile(
     r"(?:best_(?P<score>[0-9.]+)_)?"
@@ -313,15 +313,14 @@ def _read_or_warn(path):
             raise ValueError(
                 "its content does not have the SHA-256 of its name"
             )
-        with np.load(path, allow_pickle=False) as arrays:
-            state = dict(arrays)
+        state = read_arrays(path)
     except OSError as error:
         # Out of the network's reach, perhaps, but not damaged.
         raise OSError(
             f"The checkpoint {path} cannot be read: {error}. It was left as "
             "it is; see that it can be read, and try again."
         ) from error
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         warnings.warn(
             f"The checkpoint {path} is damaged ({error}) and passed over; if "
             f"possible, it is renamed to damaged_{path.name}.",

@@ -154,6 +154,34 @@ def soft_link(secret):
     return change
 
 
+def empty_array(group):
+    """Change for `with_weights`: an array that claims more than it holds."""
+    # Of chunks of which none is written, all values are 0.
+    group.create_dataset("0", (2**20, 2**20), "float32", chunks=(1, 2**10))
+
+
+def compressed_array(group):
+    """Change for `with_weights`: an array that is compressed."""
+    values = np.zeros((2, 100), "float32")
+    group.create_dataset("0", data=values, compression="gzip")
+
+
+def compress(path):
+    """Write a zip archive anew, compressed."""
+    members = _members(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def claiming(path, name, size):
+    """Write a `.keras` file that claims a size of a member."""
+    plain_model().save(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.getinfo(name).file_size = size
+        archive._didModify = True
+
+
 def torch_module(marker):
     """Return the description of a layer that holds a pickle."""
     code = base64.b64encode(pickle.dumps(Touch(marker))).decode("ascii")

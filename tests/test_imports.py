@@ -71,12 +71,13 @@ ALLOWED = {
         "graphs",
         "model_logits",
     },
-    "models": {"backend", "multi_exit"},
+    "models": {"backend", "data.files", "multi_exit"},
     "data": set(),
     "evaluation": {
         "backend",
         "losses",
         "attacks",
+        "data.arrays",
         "exit_policy",
         "inference",
         "multi_exit",
@@ -88,7 +89,7 @@ ALLOWED = {
     "model_logits": {"backend", "attacks.attack", "precision"},
     "inference": {"backend", "exit_policy", "multi_exit", "graphs"},
     "adapters": {"multi_exit"},
-    "checkpoints": set(),
+    "checkpoints": {"data.arrays"},
 }
 
 # What `pip install keras-neokd` brings, and so what may be imported anywhere.

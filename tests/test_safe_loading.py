@@ -253,6 +253,57 @@ def test_a_group_that_contains_itself(path):
     refused(path, "or it is damaged")
 
 
+# Files that would take more memory than they are large.
+
+
+def test_an_archive_that_is_compressed(path):
+    malice.plain_model().save(path)
+    malice.compress(path)
+    refused(path, "members claim .* taken of your memory")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_a_member_that_claims_a_size(path, name, monkeypatch):
+    malice.claiming(path, name, 2**31)
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)  # Refused before.
+    refused(path, r"members claim 2,147,\d+,\d+, which")
+
+
+@pytest.mark.parametrize(
+    ("change", "claimed"),
+    [
+        (malice.empty_array, "4,398,046,511,104"),
+        (malice.compressed_array, "800"),
+    ],
+)
+def test_an_array_that_claims_more_than_it_holds(path, change, claimed):
+    malice.with_weights(path, change)
+    refused(path, f"vars/0 claims {claimed} bytes and holds")
+    path = path.with_name("model.weights.h5")
+    malice.with_weights(path, change)
+    with pytest.raises(ValueError, match=f"claims {claimed} bytes"):
+        weights.load(malice.plain_model(), path)
+
+
+def test_models_as_keras_writes_them_are_loaded(path):
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 1)),
+            keras.layers.RandomFlip(seed=1),
+            keras.layers.Conv2D(2, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, use_bias=False),
+        ]
+    )
+    model.compile("adam", "mse")
+    model.fit(np.zeros((2, 4, 4, 1)), np.zeros((2, 3)), verbose=0)
+    model.save(path)
+    loaded = model_files.load(path)
+    for ours, theirs in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 # Other formats under the name of a model.
 
 
@@ -342,6 +393,29 @@ def test_a_cifar_archive_that_leaves_its_folder(marker, tmp_path):
     )
     with pytest.raises(ValueError, match=f"missing {folder}/data_batch_1"):
         data.load("cifar10", tmp_path)
+
+
+def test_a_tensor_that_claims_a_size(tmp_path, monkeypatch):
+    """A single number, seen as often as the shape says."""
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "msdnet.pth.tar"
+    large = torch.zeros(1).expand(2**20, 2**20)
+    torch.save({"state_dict": {"blocks.0.0.layers.0.0.weight": large}}, path)
+    assert path.stat().st_size < 2**20
+    model = models.MSDNet(num_blocks=1, base=1, step=1, growth_rate=2)
+    monkeypatch.setattr(torch.Tensor, "numpy", None)  # Refused before.
+    with pytest.raises(ValueError, match="msdnet.pth.tar is not of an MSDNet"):
+        models.load_msdnet_pytorch(model, path)
+
+
+def test_a_state_file_that_is_compressed(tmp_path):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "msdnet.pth"
+    torch.save({"a": torch.zeros(10_000)}, path)
+    malice.compress(path)
+    model = models.MSDNet(num_blocks=1, base=1, step=1, growth_rate=2)
+    with pytest.raises(ValueError, match="members claim .* of your memory"):
+        models.load_msdnet_pytorch(model, path)
 
 
 @pytest.mark.parametrize("form", ["zip", "old", "tar", "pickle"])

@@ -169,7 +169,7 @@ def _read_folder(folder, sizes, facts):
     for label in facts.labels:
         path = folder / label.names_file
         if path.is_file():
-            contents[path.name] = files.read_small(path)
+            contents[path.name] = files.read_bytes(path)
     return contents
 
 

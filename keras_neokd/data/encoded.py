@@ -19,6 +19,7 @@ import numpy as np
 
 from keras_neokd import checks
 from keras_neokd import randomness
+from keras_neokd.data import files
 
 # What random crops take (Szegedy et al., "Going Deeper with Convolutions",
 # 2015): a share of the image's area, and width to height.
@@ -27,6 +28,10 @@ _RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 # The last words of random numbers, after those of `batches`.
 _BOX, _MIRROR = 4, 5
+# How many times longer than wide an image is resized before it is cut.
+_LONGEST = 16
+#: In bytes: more than an unpacked image of as many pixels as Pillow allows.
+LARGEST_FILE = 2**29
 # Pillow's modes of 16 or 32 bits, also as "I;16B".
 _DEEP_MODES = ("I", "F")
 
@@ -52,11 +57,21 @@ class View:
         """Return the centre of a Pillow image, as uint8 array."""
         scale = self.resize / min(image.size)
         width, height = (round(side * scale) for side in image.size)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        right, bottom = left + self.size, top + self.size
+        if max(width, height) > _LONGEST * self.resize:
+            # The whole would be large: only what is seen is resized.
+            across, down = image.size
+            box = (
+                left * across / width,
+                top * down / height,
+                right * across / width,
+                bottom * down / height,
+            )
+            return self.part(image, box, is_mirrored=False)
         if (width, height) != image.size:
             image = image.resize((width, height), _bilinear())
-        left, top = (width - self.size) // 2, (height - self.size) // 2
-        box = (left, top, left + self.size, top + self.size)
-        return np.asarray(image.crop(box))
+        return np.asarray(image.crop((left, top, right, bottom)))
 
     def part(self, image, box, is_mirrored):
         """Return a part of a Pillow image, as uint8 array."""
@@ -79,7 +94,7 @@ class ImageFiles:
         return len(self._paths)
 
     def __getitem__(self, position):
-        return self._paths[position].read_bytes()
+        return files.read_bytes(self._paths[position], LARGEST_FILE)
 
     def name(self, position):
         """Return what an error calls this image."""
@@ -208,16 +223,23 @@ def decode(content, name, mode="RGB"):
         A Pillow image.
 
     Raises:
-        ValueError: if it is damaged, no image, or has grey values of more
-            than 8 bits, which Pillow would clip.
+        ValueError: if it is damaged, no image, of more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`, or has grey values of more than 8
+            bits, which Pillow would clip.
+        MemoryError: says how much is needed.
         ImportError: if Pillow is not installed.
     """
     image_module = pillow()
     try:
         with image_module.open(io.BytesIO(content)) as image:
+            _check_pixels(image)
             received = image.mode
             if received.partition(";")[0] not in _DEEP_MODES:
-                return image.convert(mode)
+                num_bytes = 8 * image.width * image.height
+                with files.memory_for(name, num_bytes):
+                    return image.convert(mode)
+    except MemoryError:
+        raise
     # A damaged file can raise anything: OSError, SyntaxError, struct.error.
     except Exception as error:
         # Pillow calls a file that it cannot identify by the buffer's address.
@@ -233,6 +255,16 @@ def decode(content, name, mode="RGB"):
         f"{received!r}), and nothing says which range of them to show; "
         "expected 8 bits per channel. Scale it to 0 to 255 and write it anew."
     )
+
+
+def _check_pixels(image):
+    """Raise if decoding an image takes more memory than images should."""
+    most = pillow().MAX_IMAGE_PIXELS
+    if most is not None and image.width * image.height > most:
+        raise ValueError(
+            f"{image.width} x {image.height} pixels, which are more than the "
+            f"{most:,} of PIL.Image.MAX_IMAGE_PIXELS: scale it down"
+        )
 
 
 def random_box(width, height, draws):

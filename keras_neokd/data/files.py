@@ -155,16 +155,25 @@ def read_exactly(path, file, num_bytes, already=0):
     return content
 
 
-def read_small(path):
-    """Return the content of a small file, such as the names of classes.
+def read_bytes(path, most=_SMALL):
+    """Return the content of a file that is not large.
+
+    Args:
+        path: `pathlib.Path`.
+        most: largest number of bytes. Defaults to 1 MiB, for texts.
 
     Raises:
-        ValueError: if it is larger than 1 MiB.
+        ValueError: if it is larger.
+        OSError: if it cannot be read.
     """
     size = path.stat().st_size
-    if size > _SMALL:
-        raise wrong_size(path, _SMALL, size)
-    return path.read_bytes()
+    if size > most:
+        raise ValueError(
+            f"{path} is not what its name says: expected at most {most:,} "
+            f"bytes, received {size:,}. Get the file again, or take it away."
+        )
+    with memory_for(path, size):
+        return path.read_bytes()
 
 
 def read_archive(path, sizes, optional=()):
@@ -216,9 +225,32 @@ def read_archive(path, sizes, optional=()):
     }
 
 
+def check_uncompressed(path, archive):
+    """Raise if the members of a zip archive unpack to more than it is.
+
+    Args:
+        path: `pathlib.Path` of the archive.
+        archive: the open `zipfile.ZipFile`.
+
+    Raises:
+        ValueError: says how much more.
+    """
+    claimed = sum(member.file_size for member in archive.infolist())
+    held = path.stat().st_size
+    if claimed > held:
+        raise ValueError(
+            f"{path} was not loaded: it has {held:,} bytes, and its members "
+            f"claim {claimed:,}, which would be taken of your memory. Neither "
+            "Keras nor PyTorch compresses what it writes: get the file as it "
+            "was written, or pack it again without compression."
+        )
+
+
 def _read_member(name, file, size, expected):
-    if size != (min(size, _SMALL) if expected is None else expected):
-        raise wrong_size(name, _SMALL if expected is None else expected, size)
+    if expected is None and size > _SMALL:
+        raise wrong_size(name, _SMALL, size)
+    if expected not in (None, size):
+        raise wrong_size(name, expected, size)
     return read_at_most(file, size)
 
 

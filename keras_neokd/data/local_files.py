@@ -13,13 +13,17 @@ import functools
 import io
 import re
 
+from keras_neokd.data import files
 from keras_neokd.data.cifar import read_all_labels
+from keras_neokd.data.encoded import LARGEST_FILE
 from keras_neokd.data.encoded import decode
 from keras_neokd.data.encoded import pillow
 from keras_neokd.data.image_folder import list_images
 from keras_neokd.data.mnist import read_mnist
 
 _TINY_SIZE, _TINY_CLASSES = 64, 200
+# In bytes: the official ones have 0.4 MB at most.
+_LARGEST_LIST = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,7 +207,8 @@ def _lines(path):
             f"There is no file {path}. Point --source to the folder that the "
             "official archive unpacks to."
         )
-    return [line for line in path.read_text("utf-8").splitlines() if line]
+    lines = files.read_bytes(path, _LARGEST_LIST).decode("utf-8").splitlines()
+    return [line for line in lines if line]
 
 
 def _png(pixels):
@@ -217,7 +222,7 @@ def _jpeg(path, size):
 
     ImageNet has 22 images in CMYK and one PNG, which not every decoder takes.
     """
-    content = path.read_bytes()
+    content = files.read_bytes(path, LARGEST_FILE)
     image = decode(content, path)
     if size is not None and image.size != (size, size):
         raise ValueError(

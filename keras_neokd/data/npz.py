@@ -1,14 +1,11 @@
 """A data set of the user's own in one NumPy `.npz` file."""
 
-import zipfile
-
 import numpy as np
 
 from keras_neokd.data import files
+from keras_neokd.data.arrays import array_names
+from keras_neokd.data.arrays import read_arrays
 from keras_neokd.data.splits import Source
-
-# A lone .npy array is no context manager, hence the TypeError.
-_UNREADABLE = (*files.DAMAGED, TypeError, ValueError, zipfile.BadZipFile)
 
 
 def read_npz(path):
@@ -25,35 +22,28 @@ def read_npz(path):
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file or one of its arrays is not as described.
+        MemoryError: says how much is needed.
     """
     path = _find(path)
     try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with (
-            open(path, "rb") as file,
-            np.load(file, allow_pickle=False) as archive,
-        ):
-            arrays = {key: archive[key] for key in archive.files}
-    except _UNREADABLE as error:
+        received = array_names(path)
+        parts = ["train", "test"]
+        if "x_val" in received or "y_val" in received:
+            parts.append("val")
+        wanted = [f"{kind}_{part}" for part in parts for kind in "xy"]
+        missing = [name for name in wanted if name not in received]
+        arrays = {} if missing else read_arrays(path, wanted)
+    except (OSError, ValueError) as error:
         raise ValueError(
             f"{path} is not a readable .npz file of plain arrays ({error}); "
             f"received {path.stat().st_size:,} bytes. Write it with "
             "numpy.savez."
         ) from error
-    parts = ["train", "test"]
-    if "x_val" in arrays or "y_val" in arrays:
-        parts.append("val")
-    missing = [
-        f"{kind}_{part}"
-        for part in parts
-        for kind in "xy"
-        if f"{kind}_{part}" not in arrays
-    ]
     if missing:
         raise ValueError(
             f"{path} needs the arrays x_train, y_train, x_test, y_test, and "
             f"x_val, y_val both or neither. Missing: {', '.join(missing)}; "
-            f"received: {', '.join(arrays) or 'none'}."
+            f"received: {', '.join(received) or 'none'}."
         )
     pairs = {part: _check_pair(path, part, arrays) for part in parts}
     shapes = {part: images.shape[1:] for part, (images, _) in pairs.items()}
@@ -92,24 +82,30 @@ def _check_pair(path, part, arrays):
         images = images[..., np.newaxis]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if images.ndim != 4 or labels.shape != images.shape[:1] or not len(images):
+    if images.ndim != 4 or labels.shape != images.shape[:1] or not images.size:
         raise ValueError(
             f"{path}: x_{part} needs the shape (n, height, width[, channels])"
-            f" and y_{part} (n,) with n >= 1, received "
+            f" and y_{part} (n,), all >= 1, received "
             f"{arrays[f'x_{part}'].shape} and {arrays[f'y_{part}'].shape}."
         )
     if labels.dtype.kind not in "iu" or labels.min() < 0:
         raise ValueError(
             f"{path}: y_{part} needs integer classes from 0, received "
-            f"{labels.dtype} from {labels.min()} to {labels.max()}."
+            f"{_described(labels)}."
         )
     if images.dtype == np.uint8:
         return images, labels
     # The comparison is false for NaN too.
     if images.dtype.kind == "f" and (images >= 0).all() and (images <= 1).all():
-        return images.astype("float32"), labels
+        with files.memory_for(f"{path}: x_{part} as float32", 4 * images.size):
+            return images.astype("float32"), labels
     raise ValueError(
         f"{path}: x_{part} needs uint8 in [0, 255] or float in [0, 1] without"
-        f" NaN, received {images.dtype} from {images.min()} to "
-        f"{images.max()}."
+        f" NaN, received {_described(images)}."
     )
+
+
+def _described(array):
+    if array.dtype.kind not in "biuf":  # Not of a kind that has an order.
+        return f"values of type {array.dtype}"
+    return f"{array.dtype} from {array.min()} to {array.max()}"

@@ -6,17 +6,18 @@ tensorflow-datasets, or `apps.prepare_data`, has written NAME/VERSION/ with
 dataset_info.json, features.json and the examples in ArrayRecord files.
 """
 
+import math
 import os
 import pathlib
 import tempfile
-import zipfile
-import zlib
 
 import numpy as np
 
+from keras_neokd.data.arrays import read_arrays
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import decode
 from keras_neokd.data.encoded import in_order
+from keras_neokd.data.files import memory_for
 from keras_neokd.data.splits import Source
 
 #: The sets whose images are decoded when they are used.
@@ -24,7 +25,6 @@ ENCODED_NAMES = ("tiny_imagenet", "imagenet2012")
 
 _INFO = "dataset_info.json"
 _LABELS = "labels_of_keras_neokd.npz"
-_UNREADABLE = (EOFError, OSError, ValueError, zipfile.BadZipFile, zlib.error)
 # The first of these that has labels is what a model is tested on.
 _TEST_PARTS = ("test", "validation")
 
@@ -179,16 +179,12 @@ def read_labels(builder):
     sizes = {
         part: split.num_examples for part, split in builder.info.splits.items()
     }
+    shapes = {part: (size,) for part, size in sizes.items()}
     try:
-        # Opened here, because NumPy leaves a damaged file open.
-        with (
-            open(path, "rb") as file,
-            np.load(file, allow_pickle=False) as archive,
-        ):
-            labels = {part: archive[part] for part in archive.files}
-        if {part: len(each) for part, each in labels.items()} == sizes:
+        labels = read_arrays(path)
+        if {part: each.shape for part, each in labels.items()} == shapes:
             return _with_labels(labels)
-    except _UNREADABLE:
+    except (OSError, ValueError):
         pass  # Read anew, and written over.
     labels = {}
     for part in sizes:
@@ -213,7 +209,7 @@ class Records:
         self._source = builder.as_data_source(
             part, decoders={"image": tfds.decode.SkipDecoding()}
         )
-        self._folder, self._part = builder.data_dir, part
+        self.folder, self._part = builder.data_dir, part
 
     def __len__(self):
         return len(self._source)
@@ -234,19 +230,32 @@ class Records:
 
     def name(self, position):
         """Return what an error calls this image."""
-        return f"Example {position} of the part {self._part} in {self._folder}"
+        return f"Example {position} of the part {self._part} in {self.folder}"
 
 
 def _in_memory(builder, records):
-    *shape, channels = builder.info.features["image"].shape
+    shape = builder.info.features["image"].shape
+    if None in shape:
+        raise ValueError(
+            f"{builder.data_dir} needs images of one size, and its "
+            f"features.json gives the shape {shape}. Prepare it again."
+        )
+    height, width, channels = shape
     mode = "L" if channels == 1 else "RGB"
 
     def pixels(position):
         name = records.name(position)
         image = decode(records[position], name, mode)
-        return np.asarray(image).reshape(*shape, channels)
+        if (image.height, image.width) != (height, width):
+            raise ValueError(
+                f"{name} is damaged: expected {height} x {width} pixels, "
+                f"received {image.height} x {image.width}. Delete the folder "
+                "and prepare the data set again."
+            )
+        return np.asarray(image).reshape(shape)
 
-    return np.stack(list(in_order(pixels, range(len(records)))))
+    with memory_for(records.folder, len(records) * math.prod(shape)):
+        return np.stack(list(in_order(pixels, range(len(records)))))
 
 
 def _with_labels(labels):

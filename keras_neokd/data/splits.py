@@ -8,12 +8,21 @@ where they are used.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 
 from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.files import memory_for
+
+# A label that is larger is none. Memory is taken for each class.
+_MOST_CLASSES = 10**6
+_FEWER = (
+    "Take fewer images, with `count` or --config.evaluate.num_examples, or use "
+    "a computer with more memory."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,8 +75,15 @@ class Split:
             Pair of float32 `(n, height, width, channels)` and int32 `(n,)`.
             A large uint8 split takes four times its memory this way;
             `EvaluationBatches` converts batch by batch.
+
+        Raises:
+            MemoryError: says how much is needed.
         """
-        return to_unit_range(self.images[:count]), self.labels[:count]
+        labels = self.labels[:count]
+        num_bytes = 4 * len(labels) * math.prod(self.images.shape[1:])
+        what = f"The array of {len(labels):,} images as float32"
+        with memory_for(what, num_bytes, _FEWER):
+            return to_unit_range(self.images[:count]), labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +124,7 @@ def to_unit_range(images):
 def divide(name, source, validation_size, num_train, num_test, seed):
     """Make a `Dataset` of a source; the arguments are those of `load`."""
     seed = randomness.check_seed(seed)
+    _check_labels(name, source)
     images, labels = source.train
     order = stratified_order(labels, seed)
     if source.validation is None:
@@ -135,6 +152,25 @@ def divide(name, source, validation_size, num_train, num_test, seed):
         validation=validation,
         test=_split(*source.test, test_order[:num_test]),
     )
+
+
+def _check_labels(name, source):
+    if source.num_classes > _MOST_CLASSES:
+        raise ValueError(
+            f"The data set {name!r} has {source.num_classes:,} classes, as "
+            "many as its largest label says and one more: expected at most "
+            f"{_MOST_CLASSES:,}. Number the classes from 0, without gaps."
+        )
+    for part in (source.train, source.test, source.validation):
+        labels = np.asarray(() if part is None else part[1])
+        if labels.size and not (
+            labels.min() >= 0 and labels.max() < source.num_classes
+        ):
+            raise ValueError(
+                f"The data set {name!r} is damaged: expected labels from 0 to "
+                f"{source.num_classes - 1}, received {labels.min()} to "
+                f"{labels.max()}. Get it, or prepare it, again."
+            )
 
 
 def _test_order(labels):
@@ -178,7 +214,9 @@ def _split(images, labels, chosen=slice(None)):
     labels = np.asarray(labels[chosen], "int32")
     if isinstance(images, EncodedImages):
         return Split(images.subset(chosen), labels, indices)
-    return Split(images[chosen], labels, indices)
+    num_bytes = len(indices) * math.prod(images.shape[1:]) * images.itemsize
+    with memory_for(f"A part of {len(indices):,} images", num_bytes):
+        return Split(images[chosen], labels, indices)
 
 
 def _check_count(name, value, low, high):

@@ -5,24 +5,16 @@ import json
 import os
 import pathlib
 import time
-import zipfile
 
 import keras
 import numpy as np
 
 from keras_neokd._version import __version__
+from keras_neokd.data.arrays import read_arrays
 
 _SECONDS_BETWEEN_SAVES = 30
 # What reading a file that is no state, or only part of one, raises.
-_BROKEN = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    OSError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-)
+_BROKEN = (AttributeError, KeyError, OSError, TypeError, ValueError)
 
 
 class SearchState:
@@ -180,21 +172,18 @@ class SearchState:
 
     def _read(self, settings):
         try:
-            # Opened here: NumPy leaves a broken file open.
-            with (
-                open(self._path, "rb") as stream,
-                np.load(stream, allow_pickle=False) as file,
-            ):
-                saved = dict(file)
-            before = json.loads(str(saved.pop("fingerprint")))
+            first = read_arrays(self._path, ["fingerprint"])
+            before = json.loads(str(first["fingerprint"]))
+            differing = [
+                key for key in settings if before.get(key) != settings[key]
+            ]
+            # Of another search, the rest is not looked at.
+            saved = {} if differing else self._arrays_of_file()
         except _BROKEN as error:
             raise ValueError(
                 f"{self._path} is not the state of a search ({error}). "
                 "Remove it, or name another file."
             ) from None
-        differing = [
-            key for key in settings if before.get(key) != settings[key]
-        ]
         if differing:
             raise ValueError(
                 f"{self._path} holds the state of another search: it differs "
@@ -208,7 +197,20 @@ class SearchState:
             for name in list(saved)
             if name.startswith(prefix)
         } or None
-        self.arrays = saved
+        self.arrays = {name: saved[name] for name in self.arrays}
+
+    def _arrays_of_file(self):
+        """Return all arrays of the file, as a search could have written."""
+        saved = read_arrays(self._path)
+        expected = {name: each.shape for name, each in self.arrays.items()}
+        expected |= {"rows": (saved["rows"].size,), "at": np.shape(self._at)}
+        for name, shape in expected.items():
+            if saved[name].shape != shape:
+                raise ValueError(
+                    f"expected {name!r} of shape {shape}, received "
+                    f"{saved[name].shape}"
+                )
+        return saved
 
 
 def _digest(*arrays):

@@ -274,12 +274,13 @@ def test_an_archive_of_more_headers_than_expected_is_refused(
         read_cifar("cifar10", tmp_path)
 
 
-def test_a_file_of_names_that_is_large_is_not_read(tmp_path, monkeypatch):
+def test_a_file_of_names_that_is_large_is_not_read(tmp_path):
     contents, _, _ = contents_of("cifar10")
-    contents["batches.meta.txt"] = b"a" * 2000
+    contents["batches.meta.txt"] = b"a" * (2**20 + 1)
     formats.write_folder(tmp_path, contents)
-    monkeypatch.setattr(files, "_SMALL", 1999)
-    with pytest.raises(ValueError, match="batches.meta.txt.*1,999.*2,000"):
+    with pytest.raises(
+        ValueError, match="batches.meta.txt.*at most 1,048,576.*1,048,577"
+    ):
         read_cifar("cifar10", tmp_path)
 
 

@@ -56,6 +56,93 @@ def test_the_centre_of_the_resized_image_is_seen():
     np.testing.assert_array_equal(seen, small[5:25, 15:35])
 
 
+def resized_whole(image, size, resize):
+    """The centre of an image as one would compute it with memory to spare."""
+    scale = resize / min(image.size)
+    width, height = (round(side * scale) for side in image.size)
+    whole = np.asarray(image.resize((width, height), Image.BILINEAR))
+    top, left = (height - size) // 2, (width - size) // 2
+    return whole[top : top + size, left : left + size].astype(int)
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+@pytest.mark.parametrize("short", [1, 3, 20])
+@pytest.mark.parametrize(("size", "resize"), [(7, 7), (9, 12)])
+def test_of_a_very_long_image_the_same_centre_is_seen(
+    monkeypatch, is_wide, short, size, resize
+):
+    sizes = []
+    resize_method = Image.Image.resize
+
+    def remember(self, size, *arguments, **named):
+        sizes.append(size)
+        return resize_method(self, size, *arguments, **named)
+
+    random = np.random.default_rng(short)
+    for ratio in (2, 16, 17, 23.5):
+        shape = (short, int(ratio * short) + 1)
+        shape = shape if is_wide else shape[::-1]
+        image = random.integers(0, 256, (*shape, 3), "uint8")
+        image = Image.fromarray(image)
+        expected = resized_whole(image, size, resize)
+        with monkeypatch.context() as patched:
+            patched.setattr(Image.Image, "resize", remember)
+            seen = View(size, resize).centre(image)
+        # Of images that are not that long every bit is the same.
+        most = 0 if ratio <= 15 else 2
+        assert np.abs(seen - expected).max() <= most
+    assert max(map(max, sizes)) <= 17 * resize
+
+
+def test_a_very_long_image_is_not_resized_as_a_whole(monkeypatch):
+    """224 x 1,120,000 pixels would take 0.8 GB."""
+    sizes = []
+    resize_method = Image.Image.resize
+
+    def remember(self, size, *arguments, **named):
+        sizes.append(size)
+        return resize_method(self, size, *arguments, **named)
+
+    image = Image.fromarray(np.full((5000, 1, 3), 7, "uint8"))
+    monkeypatch.setattr(Image.Image, "resize", remember)
+    assert (View(224).centre(image) == np.full((224, 224, 3), 7)).all()
+    assert sizes == [(224, 224)]
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_too_many_pixels_is_not_decoded(paths, monkeypatch):
+    images = EncodedImages(ImageFiles(paths[:1]), View(8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30 * 40 - 1)
+    monkeypatch.setattr(Image.Image, "convert", None)
+    with pytest.raises(ValueError, match=r"0\.png.*40 x 30 pixels.*the 1,199"):
+        images[:]
+
+
+def test_a_file_that_is_too_large_for_an_image_is_not_read(paths, monkeypatch):
+    monkeypatch.setattr(encoded, "LARGEST_FILE", 100)
+    with pytest.raises(ValueError, match=r"0\.png is not.*at most 100 bytes"):
+        EncodedImages(ImageFiles(paths[:1]), View(8))[:]
+
+
+def test_memory_that_an_image_needs_is_told(paths, monkeypatch):
+    def no_memory(*arguments, **named):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", no_memory)
+    with pytest.raises(MemoryError, match=r"0\.png needs 9,600 bytes of mem"):
+        EncodedImages(ImageFiles(paths[:1]), View(8))[:]
+
+
+def test_an_image_without_pixels_is_refused(tmp_path):
+    path = tmp_path / "empty.bmp"
+    Image.fromarray(np.zeros((1, 1, 3), "uint8")).save(path)
+    content = bytearray(path.read_bytes())
+    content[18:26] = bytes(8)  # Width and height.
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="empty.bmp is no image"):
+        EncodedImages(ImageFiles([path]), View(8))[:]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [

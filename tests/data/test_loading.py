@@ -1,9 +1,13 @@
 """`load`: names, folders, and how a data set is divided."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from keras_neokd import data
+from keras_neokd.data import files
+from keras_neokd.data import splits
 from keras_neokd.data.splits import stratified_order
 from tests.data import formats
 
@@ -108,6 +112,47 @@ def write_numbered(path, test_labels):
         path, x_train=test, y_train=test_labels, x_test=test, y_test=test_labels
     )
     return path
+
+
+@pytest.mark.parametrize("label", [2**40, 10**6])
+def test_a_label_that_no_data_set_has_is_refused(tmp_path, label):
+    """Memory would be taken for each class."""
+    file = write_numbered(tmp_path / "a.npz", np.array([0, label]))
+    with pytest.raises(ValueError, match=f"'npz' has {label + 1:,} classes"):
+        data.load("npz", file)
+
+
+def test_the_largest_label_that_is_taken(tmp_path):
+    file = write_numbered(tmp_path / "a.npz", np.array([0, 999_999]))
+    assert data.load("npz", file).num_classes == 10**6
+
+
+def test_what_does_not_fit_into_memory_is_told(tmp_path, monkeypatch):
+    file = write_numbered(tmp_path / "a.npz", np.arange(200) % 3)
+    dataset = data.load("npz", file)
+    monkeypatch.setattr(files, "physical_memory", lambda: 500)
+    with pytest.raises(MemoryError, match=r"200 images as float32 needs 800"):
+        dataset.test.arrays()
+    assert len(dataset.test.arrays(count=100)[0]) == 100
+    monkeypatch.setattr(files, "physical_memory", lambda: 199)
+    with pytest.raises(MemoryError, match="200 images needs 200 bytes"):
+        splits.divide("x", source_of(200), 0, None, None, seed=0)
+
+
+def source_of(size):
+    part = np.zeros((size, 1, 1, 1), "uint8"), np.arange(size) % 3
+    return splits.Source(train=part, test=part, num_classes=3)
+
+
+@pytest.mark.parametrize("label", [-1, 3, 2**40])
+@pytest.mark.parametrize("part", ["train", "test", "validation"])
+def test_labels_out_of_range_are_refused(part, label):
+    images, labels = source_of(4).train
+    labels = labels.copy()
+    labels[-1] = label
+    source = dataclasses.replace(source_of(4), **{part: (images, labels)})
+    with pytest.raises(ValueError, match="'x' is damaged.*0 to 2, received"):
+        splits.divide("x", source, 0, None, None, seed=0)
 
 
 @pytest.mark.parametrize("classes", [(0, 1, 2), (2, 0, 1)])

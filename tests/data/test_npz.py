@@ -89,8 +89,13 @@ BAD_PIXEL[0, 0, 0, 0] = np.nan
         ({"x_test": np.zeros((4, 6, 4, 3), "uint8")}, "images of one shape"),
         (
             {"x_train": np.zeros((0, 5, 4, 3)), "y_train": np.zeros(0, int)},
-            "n >= 1",
+            r"all >= 1, received \(0,",
         ),
+        ({"x_train": np.zeros((6, 0, 0, 3))}, r"all >= 1, received \(6, 0, 0"),
+        ({"x_train": np.zeros((6, 0, 4), "uint8")}, r"all >= 1.*\(6, 0, 4\)"),
+        ({"x_train": np.full((6, 5, 4, 3), 0.5 + 2j)}, "type complex128"),
+        ({"x_train": np.full((6, 5, 4, 3), "0")}, "type <U1"),
+        ({"y_train": np.array([0, 1, 2, 0, 1, 2j])}, "type complex128"),
         ({"x_train": np.array([None, "text"])}, "of plain arrays"),
     ],
 )
@@ -101,6 +106,12 @@ def test_a_file_that_is_not_as_described_is_refused(
     with pytest.raises(ValueError, match=complaint) as caught:
         read_npz(tmp_path)
     assert str(tmp_path / "a.npz") in str(caught.value)
+
+
+def test_arrays_that_nobody_asked_for_are_not_looked_at(tmp_path):
+    written = save(tmp_path / "a.npz", notes=np.array([None, "text"]))
+    source = read_npz(tmp_path)
+    np.testing.assert_array_equal(source.train[0], written["x_train"])
 
 
 @pytest.mark.parametrize("keep", [0, 10, 500])

@@ -1,14 +1,18 @@
 """Data sets in the folders of tensorflow-datasets are read, or refused."""
 
+import io
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
 
 from keras_neokd import data
+from keras_neokd.data import arrays
 from keras_neokd.data import prepared
 from tests.data import folders
+from tests.data import formats
 from tests.isolation import hidden_packages
 from tests.isolation import run_without
 
@@ -105,6 +109,68 @@ def test_the_newest_version_is_taken(folder):
     assert found == version(folder)
     shutil.copytree(version(folder), version(folder).with_name("1.10.0"))
     assert prepared.find("tiny_imagenet", folder).name == "1.10.0"
+
+
+def claims(path, key, value):
+    """Write another value into a description, at a path of keys."""
+    content = json.loads(path.read_text())
+    inner = content
+    for each in key[:-1]:
+        inner = inner[each]
+    inner[key[-1]] = value
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def small_mnist(tmp_path):
+    """The folder of a version, with 3 training and 2 test images."""
+    formats.write_mnist(tmp_path / "files", 3, 2)
+    return data.prepare("mnist", tmp_path / "files", tmp_path, False)
+
+
+def test_a_description_of_too_many_examples_is_refused(small_mnist):
+    path = small_mnist / "dataset_info.json"
+    claims(path, ("splits", 0, "shardLengths"), [str(2**40)])
+    with pytest.raises(ValueError, match="Example 3 of .*cannot be read"):
+        data.load("mnist", small_mnist.parents[1])
+
+
+SHAPE = ("featuresDict", "features", "image", "image", "shape", "dimensions")
+
+
+@pytest.mark.parametrize(
+    ("shape", "error", "message"),
+    [
+        ((2**20, 2**20, 1), MemoryError, "needs 3,298,534,883,328 bytes"),
+        ((-1, -1, 1), ValueError, r"one size.*\(None, None, 1\)"),
+        ((28, 29, 1), ValueError, "expected 28 x 29 pixels, received 28 x 28"),
+    ],
+)
+def test_a_description_of_other_images_is_refused(
+    small_mnist, shape, error, message
+):
+    claims(small_mnist / "features.json", SHAPE, [str(each) for each in shape])
+    with pytest.raises(error, match=message):
+        data.load("mnist", small_mnist.parents[1])
+
+
+def test_a_description_of_too_many_classes_is_refused(small_mnist):
+    label = ("featuresDict", "features", "label", "classLabel", "numClasses")
+    claims(small_mnist / "features.json", label, str(2**40))
+    with pytest.raises(ValueError, match="'mnist' has 1,099,511,627,776 class"):
+        data.load("mnist", small_mnist.parents[1])
+
+
+def test_a_file_of_labels_that_claims_too_much_is_written_anew(small_mnist):
+    path = small_mnist / "labels_of_keras_neokd.npz"
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<i8", "fortran_order": False, "shape": (2**40,)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train.npy", head.getvalue())
+    assert len(data.load("mnist", small_mnist.parents[1]).train) == 3
+    assert arrays.read_arrays(path)["train"].shape == (3,)
 
 
 @pytest.mark.parametrize("damage", ["missing", "broken", "of fewer examples"])

@@ -15,9 +15,11 @@ import pathlib
 import pickle
 import re
 import warnings
+import zipfile
 
 import numpy as np
 
+from keras_neokd.data import files
 from keras_neokd.models.msdnet.model import MSDNet
 from keras_neokd.models.msdnet.plan import Settings
 from keras_neokd.models.msdnet.torch_names import units
@@ -75,12 +77,13 @@ def load_msdnet_pytorch(model, path):
             f"`model` needs a keras_neokd.models.MSDNet, received {model!r}."
         )
     path = pathlib.Path(path).expanduser()
-    state = _arrays(path, _state_of(path, _read(path)))
+    tensors = _tensors(path, _state_of(path, _read(path)))
     arguments = model.get_config()
     for other in ("name", "trainable", "precision"):
         arguments.pop(other, None)
     wanted = list(units(Settings(**arguments)))
-    _check(path, state, wanted)
+    _check(path, tensors, wanted)
+    state = _arrays(path, tensors)
     layers = {layer.name: layer for layer in model.layers}
     unused = []
     for unit in wanted:
@@ -112,6 +115,9 @@ def _read(path):
         )
     if not path.is_file():
         raise FileNotFoundError(f"There is no state file {str(path)!r}.")
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            files.check_uncompressed(path, archive)
     try:
         with warnings.catch_warnings():
             # Old pickles: what it cannot read, it refuses.
@@ -155,12 +161,12 @@ def _state_of(path, content):
     return content
 
 
-def _arrays(path, state):
-    """Return the state as float32 arrays, without prefix and counters."""
+def _tensors(path, state):
+    """Return the tensors of a state, without prefix and counters."""
     names = [str(name) for name in state]
     if all(name.startswith(_PARALLEL) for name in names):
         names = [name.removeprefix(_PARALLEL) for name in names]
-    arrays = {}
+    tensors = {}
     for name, value in zip(names, state.values(), strict=True):
         if name.endswith(_COUNTER):
             continue
@@ -169,7 +175,19 @@ def _arrays(path, state):
                 f"{path} holds {_kind(value)} under {name!r}, expected a "
                 "tensor. It is no state dictionary."
             )
-        arrays[name] = value.detach().float().numpy()
+        tensors[name] = value
+    return tensors
+
+
+def _arrays(path, tensors):
+    """Return tensors as float32 arrays.
+
+    Their shapes are those of the model: a tensor may claim any, whatever its
+    file holds.
+    """
+    arrays = {}
+    for name, tensor in tensors.items():
+        arrays[name] = tensor.detach().float().numpy()
         if not np.isfinite(arrays[name]).all():
             raise ValueError(
                 f"{path}: {name} has values that are not finite. The network "
@@ -178,22 +196,22 @@ def _arrays(path, state):
     return arrays
 
 
-def _check(path, state, wanted):
+def _check(path, tensors, wanted):
     """Raise `ValueError` unless names and shapes are exactly the wanted."""
     expected = {
         name: shape for unit in wanted for name, shape in unit.shapes.items()
     }
     problems = []
     for what, names in (
-        ("missing", expected.keys() - state.keys()),
-        ("not known", state.keys() - expected.keys()),
+        ("missing", expected.keys() - tensors.keys()),
+        ("not known", tensors.keys() - expected.keys()),
     ):
         if names:
             problems.append(f"{what}: {_listed(sorted(names))}")
     shapes = [
-        f"{name} has {state[name].shape}, expected {shape}"
+        f"{name} has {tuple(tensors[name].shape)}, expected {shape}"
         for name, shape in expected.items()
-        if name in state and state[name].shape != shape
+        if name in tensors and tuple(tensors[name].shape) != shape
     ]
     if shapes:
         problems.append(f"shapes: {_listed(shapes)}")
