@@ -113,6 +113,30 @@ def class_indices(labels):
     return ops.cast(labels, "int32")
 
 
+def real_numbers(name, values):
+    """Raise unless values are real numbers, before they become float32.
+
+    Args:
+        name: what the values are, in the plural, for the message.
+        values: array or tensor, or what NumPy makes an array of.
+
+    Raises:
+        TypeError: if they are complex (imaginary parts would be dropped), or
+            texts, times or other objects.
+    """
+    dtype = getattr(values, "dtype", None)
+    if dtype is None:
+        dtype = np.asarray(values).dtype
+    is_other = isinstance(dtype, np.dtype) and dtype.kind in "OSUMm"
+    # As every backend writes it.
+    if is_other or "complex" in str(dtype):
+        raise TypeError(
+            f"{name} need real numbers, received values of type {dtype}. "
+            "Convert them: of complex numbers take the real part, or the "
+            "absolute value."
+        )
+
+
 def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
     """Check arrays before they are used.
 
@@ -124,9 +148,10 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
         num_classes: number of classes, or `None` if unknown.
 
     Raises:
-        TypeError: if labels are not numbers.
+        TypeError: if images or labels are not real numbers.
         ValueError: if anything else is not as described.
     """
+    real_numbers("Images", images)
     images = np.asarray(images)
     _check_image_shape(images.shape, image_shape)
     if images.size:
@@ -159,8 +184,10 @@ def sample_weights(weights, num_examples):
         num_examples: number of examples in the batch.
 
     Raises:
+        TypeError: if they are not real numbers.
         ValueError: if there is not one finite number per example.
     """
+    real_numbers("Sample weights", weights)
     weights = np.asarray(weights)
     if weights.size != num_examples:
         raise ValueError(
@@ -228,6 +255,11 @@ def _check_image_shape(shape, image_shape):
         )
         raise ValueError(
             f"Images need shape (batch, {wanted}), received {tuple(shape)}."
+        )
+    if 0 in shape[1:]:
+        raise ValueError(
+            "Images need at least one pixel and one channel, received shape "
+            f"{tuple(shape)}."
         )
 
 

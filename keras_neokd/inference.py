@@ -69,9 +69,11 @@ class EarlyExitPredictor:
             A `Decision` of NumPy arrays.
 
         Raises:
+            TypeError: if the images are not real numbers.
             ValueError: if the images are not as described, or the model
                 returns NaN.
         """
+        checks.real_numbers("Images", images)
         images = np.asarray(images, "float32")
         if len(images):
             checks.images_and_labels(images, image_shape=self._shape)

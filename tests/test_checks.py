@@ -8,6 +8,10 @@ import pytest
 from keras import ops
 
 from keras_neokd import checks
+from keras_neokd import evaluation
+from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.inference import EarlyExitPredictor
+from tests.training import tiny
 
 # Numbers.
 
@@ -201,6 +205,9 @@ def with_pixel(value):
             r"from 0.5 to 255.0. Divide 8-bit images by 255",
         ),
         (with_pixel(1.5), None, "keras.layers.Normalization"),
+        (images(2, 0, 0, 3), None, r"one pixel .* received shape \(2, 0, 0, 3"),
+        (images(0, 0, 0, 3), (None, None, 3), "at least one pixel"),
+        (images(2, 4, 5, 0), None, "one channel"),
     ],
 )
 def test_bad_images_are_refused(pixels, image_shape, message):
@@ -240,3 +247,60 @@ def test_one_label_without_a_batch_axis_is_refused():
 def test_names_in_place_of_class_indices_are_refused():
     with pytest.raises((TypeError, ValueError), match="Labels need class"):
         checks.images_and_labels(images(2, 4, 5, 3), np.array(["cat", "dog"]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((2, 4, 5, 3), 0.5 + 2j),
+        np.full((2, 4, 5, 3), 0.5, "complex64"),
+        np.full((2, 4, 5, 3), None),
+        np.full((2, 4, 5, 3), "0.5"),
+    ],
+)
+def test_what_is_no_real_number_is_refused_as_images(values):
+    with pytest.raises(TypeError, match="^Images need real numbers, rec.*type"):
+        checks.images_and_labels(values)
+
+
+def test_complex_labels_and_weights_are_refused():
+    labels = np.array([0, 1 + 1j])
+    with pytest.raises(TypeError, match="Labels need .* type complex128"):
+        checks.images_and_labels(images(2, 4, 5, 3), labels)
+    with pytest.raises(TypeError, match="weights need real .* type complex128"):
+        checks.sample_weights(labels, 2)
+
+
+def test_complex_tensors_are_refused():
+    values = ops.convert_to_tensor(np.ones((2, 4, 5, 3), "complex64"))
+    with pytest.raises(TypeError, match="real numbers, .*complex64"):
+        checks.real_numbers("Images", values)
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = tiny.dense_model()
+    model.compile(tiny.sgd(), method=tiny.neo_kd(), attack=tiny.pgd())
+    return model
+
+
+ENTRANCES = {
+    "fit": lambda model, x, y: model.fit(x, y, verbose=0),
+    "evaluate": lambda model, x, y: model.evaluate(x, y, verbose=0),
+    "attack": lambda model, x, y: tiny.pgd()(model.exit_logits(), x, y),
+    "measurement": evaluation.anytime,
+    "early exit": lambda model, x, y: EarlyExitPredictor(
+        model, ExitPolicy((0.5, 0.5))
+    )(x),
+}
+
+
+@pytest.mark.parametrize("entrance", list(ENTRANCES))
+def test_no_entrance_drops_an_imaginary_part(model, entrance):
+    x, y = tiny.data(2)
+    enter = ENTRANCES[entrance]
+    with pytest.raises(TypeError, match="Images need real numbers"):
+        enter(model, x + 2j, y)
+    if entrance != "early exit":
+        with pytest.raises(TypeError, match="Labels need .* complex128"):
+            enter(model, x, y + 2j)

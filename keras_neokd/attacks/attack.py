@@ -176,7 +176,8 @@ class Attack(Configurable):
             Tensor of the shape of `images`.
 
         Raises:
-            TypeError: if `predict` is not an `ExitLogits`.
+            TypeError: if `predict` is not an `ExitLogits`, or images or labels
+                are not real numbers.
             ValueError: if images or labels are not as described.
         """
         if not isinstance(predict, ExitLogits):
@@ -191,6 +192,7 @@ class Attack(Configurable):
                 "An attack needs the true `labels` of the images, received "
                 "None."
             )
+        checks.real_numbers("Images", images)
         images = ops.convert_to_tensor(images, "float32")
         labels = ops.convert_to_tensor(labels)
         host_images = ops.convert_to_numpy(images)

@@ -28,12 +28,14 @@ def check(model, images, labels, batch_size):
         Tuple of float32 images and int32 labels `(examples,)`, in NumPy.
 
     Raises:
-        TypeError: if `model` is something else.
+        TypeError: if `model` is something else, or the data are not real
+            numbers.
         ValueError: if the data is not as described.
     """
     check_model(model)
     if labels is None:
         raise ValueError("Labels are needed to score exits, received None.")
+    checks.real_numbers("Images", images)
     images = np.asarray(images, "float32")
     checks.images_and_labels(
         images, labels, model.input_shape[1:], model.num_classes

@@ -12,8 +12,12 @@ TRAIN = ("apps.train", "--config=configs/digits.py:nkd")
 
 
 def run(*arguments):
+    return start("-m", *arguments)
+
+
+def start(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ},
         capture_output=True,
@@ -64,4 +68,25 @@ def test_a_missing_config_file_is_named(tmp_path):
     result = run("apps.train", "--config=nowhere.py", f"--workdir={tmp_path}")
     assert result.returncode == 1
     assert "there is no file nowhere.py" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+SHORT = """
+from apps import command
+
+def main():
+    raise MemoryError({message!r})
+
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [("x needs 5 bytes.", "x needs 5 bytes."), ("", "smaller batches")],
+)
+def test_a_lack_of_memory_is_a_sentence_and_a_status(message, said):
+    result = start("-c", SHORT.format(message=message))
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ") and said in result.stderr
     assert "Traceback" not in result.stderr
