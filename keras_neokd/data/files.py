@@ -69,21 +69,20 @@ def memory_for(what, num_bytes, remedy=None):
         MemoryError: if the computer has less memory in all, or if memory
             runs out within.
     """
-    has = physical_memory()
-    message = (
-        f"{what} needs {num_bytes:,} bytes of memory, and this computer has "
-        f"{'not enough free' if has is None else f'{has:,} in all'}. "
-    ) + (
-        remedy
-        or "Close other programs, or use a computer with more memory; if you "
+    remedy = remedy or (
+        "Close other programs, or use a computer with more memory; if you "
         "expected less, the file is not what it should be: get it again."
     )
+    needed = f"{what} needs {num_bytes:,} bytes of memory, and"
+    has = physical_memory()
     if has is not None and num_bytes > has:
-        raise MemoryError(message)
+        raise MemoryError(
+            f"{needed} this computer has {has:,} in all. {remedy}"
+        )
     try:
         yield
     except MemoryError as error:
-        raise MemoryError(message) from error
+        raise MemoryError(f"{needed} not so much is free. {remedy}") from error
 
 
 def physical_memory():
