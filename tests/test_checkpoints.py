@@ -1,7 +1,9 @@
 """Checkpoints: whole or not there, verified, the last few and the best."""
 
 import errno
+import io
 import os
+import zipfile
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from keras_neokd import checkpoints
 from keras_neokd.checkpoints import CheckpointFolder
 from keras_neokd.checkpoints import Position
+from keras_neokd.data import files
 from tests.training import tiny
 
 
@@ -232,6 +235,34 @@ def test_nothing_in_a_file_is_executed(folder):
     with pytest.warns(UserWarning, match="damaged.*allow_pickle"):
         assert folder.newest() is None
     assert not (folder.path / "pwned").exists()
+
+
+def test_what_does_not_fit_into_memory_is_not_taken_as_damaged(
+    folder, monkeypatch
+):
+    folder.write(state_of(1), Position(0, 1))
+    before = names(folder)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "physical_memory", lambda: 23)
+        with pytest.raises(MemoryError, match=r"000001_.*needs 24 bytes"):
+            folder.newest()
+    assert names(folder) == before
+    assert folder.newest().position == (0, 1)
+
+
+def test_an_array_that_claims_more_than_is_there_is_damage(folder):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
+    )
+    folder.path.mkdir()
+    made = folder.path / "made_elsewhere.npz"
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("model/00000.npy", head.getvalue())
+    digest = checkpoints._digest(made)
+    made.rename(folder.path / f"epoch_00001_batch_000000_{digest}.npz")
+    with pytest.warns(UserWarning, match="damaged.*claims an array of 4,398,0"):
+        assert folder.newest() is None
 
 
 @pytest.mark.parametrize("moment", ["write", "rename"])

@@ -1,5 +1,8 @@
 """Searches that are stopped, at any point, and go on with the same result."""
 
+import io
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -224,6 +227,54 @@ def test_the_state_of_another_model_or_other_data_is_refused(
         evaluation.search(
             model, IMAGES[::-1], labels, Walk(0.1), 3, 5, state_file=saved
         )
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("adversarial", np.zeros((2, 4, 4, 1)), r"\(24, 4, 4, 1\), received"),
+        ("fooled_by", np.zeros((24, 24), int), r"shape \(24,\), received"),
+        ("rows", np.zeros((2, 2), int), r"received \(2, 2\)"),
+        ("at", np.zeros(3, int), r"'at' of shape \(4,\)"),
+        ("at", None, "'at'"),
+    ],
+)
+def test_a_state_of_other_arrays_is_refused(
+    model, labels, saved, tmp_path, name, values, message
+):
+    with np.load(saved) as file:
+        changed = {**file, name: values}
+    if values is None:
+        del changed[name]
+    np.savez(tmp_path / "state.npz", **changed)
+    with pytest.raises(ValueError, match=f"not the state of.*{message}"):
+        run(model, labels, Walk(0.1), tmp_path / "state.npz")
+
+
+def test_of_another_search_only_the_settings_are_read(
+    model, labels, saved, tmp_path
+):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": "<f4", "fortran_order": False, "shape": (2**40,)}
+    )
+    with np.load(saved) as file:
+        fingerprint = file["fingerprint"]
+    path = tmp_path / "state.npz"
+    np.savez(path, fingerprint=fingerprint)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("adversarial.npy", head.getvalue())
+    with pytest.raises(ValueError, match="differs in seed"):
+        run(model, labels, Walk(0.1), path, seed=6)
+    with pytest.raises(ValueError, match="claims an array of 4,398,046,511"):
+        run(model, labels, Walk(0.1), path)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '"text"', "{}"])
+def test_settings_that_are_none_are_refused(model, labels, tmp_path, text):
+    np.savez(tmp_path / "state.npz", fingerprint=np.array(text))
+    with pytest.raises(ValueError, match="the state of a|of another search"):
+        run(model, labels, Walk(0.1), tmp_path / "state.npz")
 
 
 def broken_files(saved):
