@@ -157,9 +157,9 @@ def divide(name, source, validation_size, num_train, num_test, seed):
 def _check_labels(name, source):
     if source.num_classes > _MOST_CLASSES:
         raise ValueError(
-            f"The data set {name!r} has {source.num_classes:,} classes, as "
-            "many as its largest label says and one more: expected at most "
-            f"{_MOST_CLASSES:,}. Number the classes from 0, without gaps."
+            f"The data set {name!r} has {source.num_classes:,} classes, its "
+            f"largest label plus one: expected at most {_MOST_CLASSES:,}. "
+            "Number the classes from 0, without gaps."
         )
     for part in (source.train, source.test, source.validation):
         labels = np.asarray(() if part is None else part[1])
