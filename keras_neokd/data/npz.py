@@ -4,6 +4,7 @@ import zipfile
 
 import numpy as np
 
+from keras_neokd import checks
 from keras_neokd.data import files
 from keras_neokd.data.splits import Source
 
@@ -108,8 +109,11 @@ def _check_pair(path, part, arrays):
     # The comparison is false for NaN too.
     if images.dtype.kind == "f" and (images >= 0).all() and (images <= 1).all():
         return images.astype("float32"), labels
+    low, high = images.min(), images.max()
+    remedy = "Replace what is no number, and write one of these types."
+    if images.dtype.kind == "f" and np.isfinite((low, high)).all():
+        remedy = checks.remedy_of_pixels(low, high)
     raise ValueError(
         f"{path}: x_{part} needs uint8 in [0, 255] or float in [0, 1] without"
-        f" NaN, received {images.dtype} from {images.min()} to "
-        f"{images.max()}."
+        f" NaN, received {images.dtype} from {low} to {high}. {remedy}"
     )

@@ -15,8 +15,8 @@ import zlib
 import numpy as np
 
 from keras_neokd.data.encoded import EncodedImages
-from keras_neokd.data.encoded import decode
 from keras_neokd.data.encoded import in_order
+from keras_neokd.data.image_files import decode
 from keras_neokd.data.splits import Source
 
 #: The sets whose images are decoded when they are used.
