@@ -8,6 +8,7 @@ Configs hold plain values; this, `network.py`, `building_methods.py` and
 `configs/default.py`.
 """
 
+from apps import processes
 from apps.building_methods import build_method
 from apps.network import build_model as build_model
 from keras_neokd import attacks
@@ -146,6 +147,9 @@ def load_data(config, model):
         num_test=section.num_test,
         image_size=section.image_size,
         resize=section.resize,
+        # A run of an earlier version has no values for these.
+        channels=section.get("channels"),
+        title=section.get("title"),
     )
     expected = model.input_shape[1:], model.num_classes
     received = tuple(dataset.image_shape), dataset.num_classes
@@ -154,8 +158,8 @@ def load_data(config, model):
             f"The model takes images {expected[0]} of {expected[1]} classes, "
             f"the data set {section.name!r} has images {received[0]} of "
             f"{received[1]}. Set --config.model.input_shape and "
-            "--config.model.num_classes (or --config.data.image_size), or use "
-            "another model."
+            "--config.model.num_classes (or --config.data.image_size and "
+            "--config.data.channels), or use another model."
         )
     if config.train.validation != "none" and not len(dataset.validation):
         raise ValueError(
@@ -163,3 +167,30 @@ def load_data(config, model):
             "no images to validate on: set --config.data.validation_size."
         )
     return dataset
+
+
+def check_held_out(config, dataset):
+    """Decode the user's own images that nothing reads before training ends.
+
+    A damaged one is then found now. Other data sets were decoded when they
+    were prepared.
+
+    Args:
+        config: a whole config.
+        dataset: what `load_data` returned.
+
+    Raises:
+        ValueError: names the image.
+    """
+    if config.data.name != "image_folder":
+        return
+    evaluated = slice(config.evaluate.num_examples)
+    parts = dataset.validation.images, dataset.test.images.subset(evaluated)
+    if processes.is_first():
+        print(
+            f"Decoding the {sum(map(len, parts)):,} images of validation and "
+            "evaluation once, to find damaged ones.",
+            flush=True,
+        )
+    for images in parts:
+        images.check()

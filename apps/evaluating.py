@@ -99,7 +99,7 @@ def evaluate(
         planned = _attacks(config)
     planned = _for_exits(planned, config, model)
     images, labels = data.test.arrays(config.evaluate.num_examples)
-    header = _header(config, model, model_path, images, labels)
+    header = _header(config, model, model_path, data.name, images, labels)
     record = _open(results_path, header)
     diagnostics = {
         **protocols.plan(config, model, images, data.validation),
@@ -202,7 +202,7 @@ def _for_exits(names, config, model):
     return attacks
 
 
-def _header(config, model, model_path, images, labels):
+def _header(config, model, model_path, data_name, images, labels):
     """Return a record without results: all that they depend on."""
     attack = {
         key: config.attack[key]
@@ -222,7 +222,7 @@ def _header(config, model, model_path, images, labels):
         "method": config.method.name,
         "method_settings": _method_settings(config),
         "data": {
-            "name": config.data.name,
+            "name": data_name,
             "split": "test",
             "num_examples": len(images),
             "num_classes": model.num_classes,

@@ -171,5 +171,6 @@ def _percent(values):
 def _print(title, table):
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
     console = rich.console.Console(width=width, highlight=False)
-    console.print(title)
+    # A name with brackets is no markup.
+    console.print(title, markup=False)
     console.print(table)

@@ -88,6 +88,8 @@ def _train(config, run):
     )
     facts = data_facts.data_facts(dataset)
     run.check_data(facts)
+    if not run.config.exists():
+        building.check_held_out(config, dataset)
     _agree_on_start(model, facts)
     with locking.alone_in(run.path):
         if processes.is_first():
@@ -217,7 +219,7 @@ def _fit_from(model, run, config, dataset, batches, checkpointing):
 def _describe(config, model, dataset):
     print(
         f"Training {config.model.name} ({model.num_exits} exits) with "
-        f"{config.method.name} on {config.data.name}: "
+        f"{config.method.name} on {dataset.name}: "
         f"{len(dataset.train)} images, {config.train.epochs} epochs, "
         f"{_attack_of(config, model)}, backend {keras.config.backend()}."
     )

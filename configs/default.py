@@ -177,11 +177,15 @@ def _data():
         "name": "digits",
         # Folder with the files; None: $KERAS_NEOKD_DATA, else a download.
         "dir": config_dict.placeholder(str),
+        # What results call the data set; None: its name.
+        "title": config_dict.placeholder(str),
         # Height and width of the images of tiny_imagenet (None: 64),
         # imagenet2012 (None: 224) and image_folder; their shorter side before
         # the centre is cut out (None: image_size).
         "image_size": config_dict.placeholder(int),
         "resize": config_dict.placeholder(int),
+        # Of the same data sets: 3, colour, or 1, grey. None: 3.
+        "channels": config_dict.placeholder(int),
         # Training images set apart for validation.
         "validation_size": 0,
         "batch_size": 128,

@@ -10,6 +10,9 @@ import numbers
 import numpy as np
 from keras import ops
 
+# How far rounding and resizing take pixels out of [0, 1].
+_ROUNDING = 0.01
+
 
 def number(name, value, minimum=None, above=None, maximum=None):
     """Return `value` as a float.
@@ -274,10 +277,30 @@ def _check_pixels(images):
     if low < 0 or high > 1:
         raise ValueError(
             "Images need pixels in [0, 1], because epsilon is measured in "
-            f"these units; received values from {low} to {high}. Divide "
-            "8-bit images by 255, and move any mean or standard deviation "
-            "into the model as a keras.layers.Normalization."
+            f"these units; received values from {low} to {high}. "
+            f"{remedy_of_pixels(low, high)}"
         )
+
+
+def remedy_of_pixels(low, high):
+    """Return the sentence on what to do about pixels outside of [0, 1].
+
+    Args:
+        low: the smallest value.
+        high: the largest value.
+    """
+    if low >= -_ROUNDING and high <= 1 + _ROUNDING:
+        return (
+            "So little outside comes from rounding or resizing: clip the "
+            "images, for example with numpy.clip(images, 0, 1)."
+        )
+    if low >= 0 and high > 2:
+        return "Divide 8-bit images by 255."
+    return (
+        "Move any mean or standard deviation into the model as a "
+        "keras.layers.Normalization, and clip what resizing or augmentation "
+        "has taken out of the range."
+    )
 
 
 def _check_labels(labels, num_classes):

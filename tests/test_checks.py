@@ -208,6 +208,15 @@ def with_pixel(value):
         (images(2, 0, 0, 3), None, r"one pixel .* received shape \(2, 0, 0, 3"),
         (images(0, 0, 0, 3), (None, None, 3), "at least one pixel"),
         (images(2, 4, 5, 0), None, "one channel"),
+        (with_pixel(-1), None, "from -1.0 to 0.5. Move any mean"),
+        # What rounding or resizing leaves.
+        (
+            with_pixel(1 + 1e-6),
+            None,
+            r"rounding or resizing: clip the images.*clip\(images, 0, 1\)\.$",
+        ),
+        (with_pixel(1.01), None, "from 0.5 to 1.0099.*clip the images"),
+        (with_pixel(-0.01), None, "from -0.0099.*clip the images"),
     ],
 )
 def test_bad_images_are_refused(pixels, image_shape, message):

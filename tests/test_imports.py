@@ -99,6 +99,8 @@ FRAMEWORKS = {"tensorflow", "jax", "torch"}
 OPTIONAL = {
     "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
+    # A dependency of it.
+    "requests": {"data"},
     "PIL": {"data"},
     "sklearn": {"data"},
     # To read state files of PyTorch's own.

@@ -11,7 +11,6 @@ What comes out does not depend on the threads.
 import collections
 import concurrent.futures
 import functools
-import io
 import math
 import os
 
@@ -19,7 +18,9 @@ import numpy as np
 
 from keras_neokd import checks
 from keras_neokd import randomness
-from keras_neokd.data import files
+from keras_neokd.data.image_files import decode
+from keras_neokd.data.image_files import pillow
+from keras_neokd.data.image_files import read_image_file
 
 # What random crops take (Szegedy et al., "Going Deeper with Convolutions",
 # 2015): a share of the image's area, and width to height.
@@ -30,10 +31,8 @@ _ATTEMPTS = 10
 _BOX, _MIRROR = 4, 5
 # How many times longer than wide an image is resized before it is cut.
 _LONGEST = 16
-#: In bytes: more than an unpacked image of as many pixels as Pillow allows.
-LARGEST_FILE = 2**29
-# Pillow's modes of 16 or 32 bits, also as "I;16B".
-_DEEP_MODES = ("I", "F")
+# Pillow's name of the channels, by their number.
+_MODES = {1: "L", 3: "RGB"}
 
 
 class View:
@@ -43,15 +42,20 @@ class View:
         size: height and width of the result, in pixels, at least 1.
         resize: pixels that the shorter side is resized to before the centre
             is cut out, at least `size`; None (default) for `size`.
+        channels: 3 (default) for colour, 1 for grey. Grey images become
+            colour with three equal channels; colour becomes grey by its luma,
+            0.299 red + 0.587 green + 0.114 blue.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
     """
 
-    def __init__(self, size, resize=None):
+    def __init__(self, size, resize=None, channels=3):
         self.size = checks.integer("image_size", size, minimum=1)
         resize = self.size if resize is None else resize
         self.resize = checks.integer("resize", resize, minimum=self.size)
+        self.channels = checks.integer("channels", channels, minimum=1)
+        self.mode = _MODES[checks.choice("channels", self.channels, _MODES)]
 
     def centre(self, image):
         """Return the centre of a Pillow image, as uint8 array."""
@@ -94,7 +98,7 @@ class ImageFiles:
         return len(self._paths)
 
     def __getitem__(self, position):
-        return files.read_bytes(self._paths[position], LARGEST_FILE)
+        return read_image_file(self._paths[position])
 
     def name(self, position):
         """Return what an error calls this image."""
@@ -127,7 +131,8 @@ class EncodedImages:
     @property
     def shape(self):
         """Shape of the array that this stands for."""
-        return len(self), self._view.size, self._view.size, 3
+        view = self._view
+        return len(self), view.size, view.size, view.channels
 
     def subset(self, chosen):
         """Return some of the images, without decoding them.
@@ -139,6 +144,19 @@ class EncodedImages:
             self._contents, self._view, self._positions[chosen]
         )
 
+    def check(self):
+        """Decode every image once and keep none, to find a damaged one.
+
+        Raises:
+            ValueError: names the first image that cannot be decoded.
+        """
+
+        def check_one(position):
+            self._decoded(position)
+
+        for _ in in_order(check_one, self._positions):
+            pass
+
     def __getitem__(self, chosen):
         """Return the centres of images.
 
@@ -146,7 +164,7 @@ class EncodedImages:
             chosen: slice or integers `(k,)`.
 
         Returns:
-            uint8 `(k, size, size, 3)`.
+            uint8 `(k, size, size, channels)`.
 
         Raises:
             ValueError: names the image that cannot be decoded.
@@ -171,8 +189,8 @@ class EncodedImages:
             epoch: integer, at least 0.
 
         Returns:
-            uint8 `(k, size, size, 3)`. What is done to an image depends on
-            (seed, epoch, index) and on nothing else.
+            uint8 `(k, size, size, channels)`. What is done to an image
+            depends on (seed, epoch, index) and on nothing else.
 
         Raises:
             ValueError: names the image that cannot be decoded.
@@ -199,62 +217,14 @@ class EncodedImages:
         return self._stacked(part, tasks)
 
     def _stacked(self, function, tasks):
-        images = list(in_order(function, tasks))
-        return np.stack(images) if images else self._none()
-
-    def _none(self):
-        return np.empty((0, *self.shape[1:]), self.dtype)
+        images = [*in_order(function, tasks)]
+        # Pillow leaves the axis of a single channel out.
+        return np.array(images, self.dtype).reshape(-1, *self.shape[1:])
 
     def _decoded(self, position):
         content = self._contents[position]
-        return decode(content, self._contents.name(position))
-
-
-def decode(content, name, mode="RGB"):
-    """Return an image.
-
-    Args:
-        content: bytes of an image file.
-        name: what an error calls it.
-        mode: Pillow's name of the wanted channels. Defaults to "RGB"; "L" is
-            grey.
-
-    Returns:
-        A Pillow image.
-
-    Raises:
-        ValueError: if it is damaged, no image, of more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`, or has grey values of more than 8
-            bits, which Pillow would clip.
-        MemoryError: says how much is needed.
-        ImportError: if Pillow is not installed.
-    """
-    image_module = pillow()
-    try:
-        with image_module.open(io.BytesIO(content)) as image:
-            _check_pixels(image)
-            received = image.mode
-            if received.partition(";")[0] not in _DEEP_MODES:
-                num_bytes = 8 * image.width * image.height
-                with files.memory_for(name, num_bytes):
-                    return image.convert(mode)
-    except MemoryError:
-        raise
-    # A damaged file can raise anything: OSError, SyntaxError, struct.error.
-    except Exception as error:
-        # Pillow calls a file that it cannot identify by the buffer's address.
-        is_unknown = isinstance(error, image_module.UnidentifiedImageError)
-        reason = "" if is_unknown else f" ({error})"
-        raise ValueError(
-            f"{name} is no image that can be read{reason}; received "
-            f"{len(content):,} bytes. Get the file again, or take it out of "
-            "the data set."
-        ) from error
-    raise ValueError(
-        f"{name} has grey values of more than 8 bits (Pillow's mode "
-        f"{received!r}), and nothing says which range of them to show; "
-        "expected 8 bits per channel. Scale it to 0 to 255 and write it anew."
-    )
+        name = self._contents.name(position)
+        return decode(content, name, self._view.mode)
 
 
 def _check_pixels(image):
@@ -310,22 +280,6 @@ def in_order(function, items):
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def pillow():
-    """Return the module `PIL.Image`.
-
-    Raises:
-        ImportError: says what to install.
-    """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError(
-            "Images are decoded by Pillow, which is not installed. Run: pip "
-            'install "keras-neokd[data]"'
-        ) from error
-    return Image
 
 
 def _bilinear():

@@ -4,7 +4,9 @@ import numpy as np
 
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import ImageFiles
-from keras_neokd.data.encoded import pillow
+from keras_neokd.data.encoded import in_order
+from keras_neokd.data.image_files import check_header
+from keras_neokd.data.image_files import pillow
 from keras_neokd.data.splits import Source
 
 _SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp")
@@ -15,7 +17,10 @@ def read_image_folder(folder, view):
     """Return a folder of images as a `Source`.
 
     Classes are the folders in `train`, numbered in the order of their sorted
-    names. Images are decoded when they are used.
+    names. The header of every image is read now: what is no image is found
+    before training. Images are decoded when they are used, and a damaged one
+    is found then; `EncodedImages.check` looks for them. Links are followed,
+    also out of the folder; names that begin with a dot are left out.
 
     Args:
         folder: `pathlib.Path` that holds `train/CLASS/IMAGE` and, in the same
@@ -26,8 +31,8 @@ def read_image_folder(folder, view):
     Raises:
         FileNotFoundError: names the folders that are missing.
         ValueError: if a class has no images, a class of `val` or `test` is
-            not in `train`, or an image is of another format. A damaged one
-            is found when it is decoded: indexing then raises it.
+            not in `train`, an image is of another format or begins as none,
+            or something named as an image is no regular file.
         ImportError: if Pillow is not installed.
     """
     parts = [
@@ -48,8 +53,10 @@ def read_image_folder(folder, view):
     for part in parts:
         found = list_images(folder / part, classes)
         labels = np.array([numbers[name] for _, name in found])
-        files = ImageFiles([path for path, _ in found])
-        read[part] = EncodedImages(files, view), labels
+        paths = [path for path, _ in found]
+        for _ in in_order(check_header, paths):
+            pass
+        read[part] = EncodedImages(ImageFiles(paths), view), labels
     return Source(
         train=read["train"],
         test=read.get("test") or read["val"],
@@ -66,12 +73,19 @@ def class_names(folder):
 
     Raises:
         FileNotFoundError: if it is not there.
-        ValueError: if there are none.
+        ValueError: if there are none, or one is a link to nothing.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
-    folders = (each.name for each in folder.iterdir() if each.is_dir())
-    names = sorted(name for name in folders if not name.startswith("."))
+    inside = _visible(folder)
+    for path in inside:
+        if path.is_symlink() and not path.exists():
+            raise ValueError(
+                f"{path} is a link to a folder that is not there: its class "
+                "would be missing. Bring the folder back, or take the link "
+                "away."
+            )
+    names = [path.name for path in inside if path.is_dir()]
     if not names:
         raise ValueError(
             f"{folder} holds no folders of classes: expected {_WANTED}."
@@ -82,7 +96,8 @@ def class_names(folder):
 def list_images(folder, classes, subfolder="."):
     """Return the images in the folders of classes.
 
-    Files whose endings Pillow does not know, such as .txt, are left out.
+    Files whose endings Pillow does not know, such as .txt, and names that
+    begin with a dot are left out.
 
     Args:
         folder: `pathlib.Path` that holds a folder per class.
@@ -108,10 +123,10 @@ def list_images(folder, classes, subfolder="."):
     found = []
     for name in names:
         inside = folder / name / subfolder
-        paths = sorted(inside.iterdir()) if inside.is_dir() else []
+        paths = _visible(inside) if inside.is_dir() else []
         images = [path for path in paths if path.suffix.lower() in _SUFFIXES]
-        _check_formats(paths)
         _check_no_folders(paths)
+        _check_formats(paths)
         if not images:
             raise ValueError(
                 f"{inside} holds no images: expected {_WANTED}. Add images, "
@@ -119,6 +134,12 @@ def list_images(folder, classes, subfolder="."):
             )
         found.extend((path, name) for path in images)
     return found
+
+
+def _visible(folder):
+    return sorted(
+        path for path in folder.iterdir() if not path.name.startswith(".")
+    )
 
 
 def _check_formats(paths):
@@ -138,7 +159,7 @@ def _check_formats(paths):
 def _check_no_folders(paths):
     """Raise for a folder in that of a class, whose images would be missed."""
     for path in paths:
-        if path.is_dir() and not path.name.startswith("."):
+        if path.is_dir():
             raise ValueError(
                 f"{path} is a folder within that of a class: expected "
                 f"{_WANTED}. Move its images up, or take it away."

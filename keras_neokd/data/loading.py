@@ -49,6 +49,8 @@ def load(
     seed=0,
     image_size=None,
     resize=None,
+    channels=None,
+    title=None,
 ):
     """Load a data set and divide it into train, validation and test.
 
@@ -84,6 +86,11 @@ def load(
         resize: pixels of the shorter side of these images before the centre
             of `image_size` is cut out, at least that; None (default) for
             `image_size`. Of ImageNet, 256 is usual.
+        channels: 3 for colour or 1 for grey, what the images of these data
+            sets are brought to; None (default) for 3. See `View`.
+        title: what the data set is called in results, a text of one line;
+            None (default) for `name`. For other images in the files of a
+            known data set, such as Fashion-MNIST in those of MNIST.
 
     Returns:
         `Dataset`.
@@ -91,7 +98,8 @@ def load(
     Raises:
         ValueError: for an unknown name, a size that is larger than what is
             there, or a damaged file.
-        TypeError: for a size that is not an integer.
+        TypeError: for a size that is not an integer or a title that is no
+            text.
         FileNotFoundError: names every path that was looked for.
         ImportError: names the extra to install.
         RuntimeError: if tensorflow-datasets cannot provide the data.
@@ -101,12 +109,28 @@ def load(
             f"`name` needs one of {', '.join(DATASET_NAMES)}; received "
             f"{name!r}."
         )
-    view = _view(name, image_size, resize)
+    title = _check_title(name if title is None else title)
+    view = _view(name, image_size, resize, channels)
     source = _read(name, data_dir or os.environ.get("KERAS_NEOKD_DATA"), view)
-    return divide(name, source, validation_size, num_train, num_test, seed)
+    return divide(title, source, validation_size, num_train, num_test, seed)
 
 
-def _view(name, image_size, resize):
+def _check_title(title):
+    if not isinstance(title, str):
+        raise TypeError(
+            "`title` (--config.data.title) needs a text, received "
+            f"{title!r} of type {type(title).__name__}."
+        )
+    if not title.strip() or not title.isprintable():
+        raise ValueError(
+            "`title` (--config.data.title) needs a text of one line that is "
+            f"not empty, received {title!r}. Leave it out for the name of the "
+            "data set."
+        )
+    return title
+
+
+def _view(name, image_size, resize, channels):
     if name in _ENCODED:
         if image_size is None:
             image_size = _IMAGE_SIZES.get(name)
@@ -116,12 +140,12 @@ def _view(name, image_size, resize):
                 "(--config.data.image_size), the height and width in pixels "
                 "that its images are brought to; received None."
             )
-        return View(image_size, resize)
-    if image_size is not None or resize is not None:
+        return View(image_size, resize, 3 if channels is None else channels)
+    if (image_size, resize, channels) != (None, None, None):
         raise ValueError(
-            f"`image_size` and `resize` are for {', '.join(_ENCODED)}; the "
-            f"images of {name!r} have a size. Received {image_size} and "
-            f"{resize}."
+            "`image_size`, `resize` and `channels` are for "
+            f"{', '.join(_ENCODED)}; the images of {name!r} have a size and "
+            f"channels. Received {image_size}, {resize} and {channels}."
         )
     return None
 

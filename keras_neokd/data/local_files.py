@@ -15,9 +15,9 @@ import re
 
 from keras_neokd.data import files
 from keras_neokd.data.cifar import read_all_labels
-from keras_neokd.data.encoded import LARGEST_FILE
-from keras_neokd.data.encoded import decode
-from keras_neokd.data.encoded import pillow
+from keras_neokd.data.image_files import decode
+from keras_neokd.data.image_files import pillow
+from keras_neokd.data.image_files import read_image_file
 from keras_neokd.data.image_folder import list_images
 from keras_neokd.data.mnist import read_mnist
 
@@ -222,7 +222,7 @@ def _jpeg(path, size):
 
     ImageNet has 22 images in CMYK and one PNG, which not every decoder takes.
     """
-    content = files.read_bytes(path, LARGEST_FILE)
+    content = read_image_file(path)
     image = decode(content, path)
     if size is not None and image.size != (size, size):
         raise ValueError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_neokd import checks
 from keras_neokd.data import files
 from keras_neokd.data.arrays import array_names
 from keras_neokd.data.arrays import read_arrays
@@ -99,9 +100,12 @@ def _check_pair(path, part, arrays):
     if images.dtype.kind == "f" and (images >= 0).all() and (images <= 1).all():
         with files.memory_for(f"{path}: x_{part} as float32", 4 * images.size):
             return images.astype("float32"), labels
+    remedy = "Replace what is no number, and write one of these types."
+    if images.dtype.kind == "f" and np.isfinite(images).all():
+        remedy = checks.remedy_of_pixels(images.min(), images.max())
     raise ValueError(
         f"{path}: x_{part} needs uint8 in [0, 255] or float in [0, 1] without"
-        f" NaN, received {_described(images)}."
+        f" NaN, received {_described(images)}. {remedy}"
     )
 
 

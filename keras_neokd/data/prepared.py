@@ -15,9 +15,9 @@ import numpy as np
 
 from keras_neokd.data.arrays import read_arrays
 from keras_neokd.data.encoded import EncodedImages
-from keras_neokd.data.encoded import decode
 from keras_neokd.data.encoded import in_order
 from keras_neokd.data.files import memory_for
+from keras_neokd.data.image_files import decode
 from keras_neokd.data.splits import Source
 
 #: The sets whose images are decoded when they are used.

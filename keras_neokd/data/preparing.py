@@ -15,6 +15,7 @@ import tempfile
 
 from keras_neokd import checks
 from keras_neokd.data import prepared
+from keras_neokd.data import unfinished
 from keras_neokd.data.encoded import in_order
 from keras_neokd.data.local_files import LOCAL_NAMES
 from keras_neokd.data.local_files import read_local
@@ -35,6 +36,9 @@ def prepare(name, source, data_dir, tfrecord=None):
     where those are missing. Every image is decoded, so that a damaged one is
     found here.
 
+    The new folder appears when it is complete. What an interrupted
+    preparation leaves is removed: at once, or, after a kill, by the next one.
+
     Files are written as ArrayRecord, which is read without TensorFlow, and
     also as TFRecord, which `tfds.load` needs.
 
@@ -54,6 +58,7 @@ def prepare(name, source, data_dir, tfrecord=None):
             TensorFlow is not installed.
         FileExistsError: if the data set has been prepared.
         FileNotFoundError, ValueError: name what is wrong with the files.
+        OSError: if the disk is full, or `data_dir` cannot be written.
     """
     checks.choice("name", name, LOCAL_NAMES)
     tfds = prepared.tensorflow_datasets(name)
@@ -70,17 +75,19 @@ def prepare(name, source, data_dir, tfrecord=None):
     if not source.exists():
         raise FileNotFoundError(f"There is no file or folder {source}.")
     parts, class_names = read_local(name, source)
-    builder = _builder_class(tfds, name, parts, class_names, tfrecord)(
-        data_dir=str(data_dir)
-    )
-    folder = pathlib.Path(builder.data_dir)
+    builder_class = _builder_class(tfds, name, parts, class_names, tfrecord)
+    folder = pathlib.Path(builder_class(data_dir=str(data_dir)).data_dir)
     if folder.exists():
         raise FileExistsError(
             f"{folder} exists: {name} has been prepared. Delete it to "
             "prepare the data set anew."
         )
-    _write(tfds, builder, tfrecord)
-    prepared.read_labels(prepared.open_folder(folder))
+    with unfinished.folder_in(folder.parent) as place:
+        builder = builder_class(data_dir=str(place))
+        written = pathlib.Path(builder.data_dir)
+        _write(tfds, builder, tfrecord)
+        prepared.read_labels(prepared.open_folder(written))
+        written.rename(folder)
     return folder
 
 

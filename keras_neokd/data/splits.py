@@ -91,7 +91,7 @@ class Dataset:
     """A data set divided into train, validation and test splits.
 
     Args:
-        name: the name it was loaded by.
+        name: what results call it: the title, or the name it was loaded by.
         num_classes: number of classes.
         train: `Split` to learn from.
         validation: `Split` taken from the training data, may be empty.

@@ -18,6 +18,7 @@ from keras_neokd.inference import EarlyExitPredictor
 
 # The first calls compile, and fill caches.
 _WARM_UP = 5
+_BATCH_SIZE = 64
 
 
 def exit_latency(model, images, num_calls=100):
@@ -38,8 +39,7 @@ def exit_latency(model, images, num_calls=100):
         ValueError: if the images are not as described.
     """
     num_calls = checks.integer("num_calls", num_calls, minimum=1)
-    if not len(images):
-        raise ValueError("There are no images to time: received 0.")
+    _check_any(images)
     predictors = [
         EarlyExitPredictor(model, _leave_at(exit_, model.num_exits))
         for exit_ in range(model.num_exits)
@@ -54,14 +54,15 @@ def exit_latency(model, images, num_calls=100):
     return seconds[:, _WARM_UP:]
 
 
-def throughput(model, policy, images, batch_size=64, num_rounds=5):
+def throughput(model, policy, images, batch_size=None, num_rounds=5):
     """Compare a policy with the whole network, in images per second.
 
     Args:
         model: a `MultiExitModel`.
         policy: an `ExitPolicy`.
         images: array `(examples, height, width, channels)` in [0, 1].
-        batch_size: images per call. Defaults to 64.
+        batch_size: images per call, at most those that there are. None
+            (default) for 64, or for all where there are fewer.
         num_rounds: times that both go through all images, in turns; the
             medians are returned. Defaults to 5.
 
@@ -70,9 +71,12 @@ def throughput(model, policy, images, batch_size=64, num_rounds=5):
         alone for every image.
 
     Raises:
-        ValueError: if there are fewer images than a batch.
+        ValueError: if there are no images, or fewer than a batch.
     """
     checks.integer("num_rounds", num_rounds, minimum=1)
+    _check_any(images)
+    if batch_size is None:
+        batch_size = min(_BATCH_SIZE, len(images))
     if not 1 <= batch_size <= len(images):
         raise ValueError(
             f"`batch_size` needs at least 1 and at most the {len(images)} "
@@ -90,6 +94,11 @@ def throughput(model, policy, images, batch_size=64, num_rounds=5):
             seconds[number, round_] = time.perf_counter() - start
     # The first round compiles.
     return tuple(count / np.median(seconds[:, 1:], axis=1))
+
+
+def _check_any(images):
+    if not len(images):
+        raise ValueError("There are no images to time: received 0.")
 
 
 def _last_exit(model):

@@ -9,13 +9,18 @@ import json
 import keras
 import pytest
 
+from apps import building
 from apps import preparing
 from apps import training
 from apps.evaluating import evaluate
+from apps.reporting import writing
 from configs import imagenet
 from configs import tiny_imagenet
+from keras_neokd import MultiExitModel
 from keras_neokd.evaluation import soundness
+from tests.apps.tiny import tiny_config
 from tests.data import folders
+from tests.data import formats
 
 pytest.importorskip("tensorflow_datasets")
 
@@ -97,3 +102,85 @@ def test_tiny_imagenet_resized_to_224_pixels(tmp_path):
     config.model.options.option = "A"
     config.data.update({"image_size": 224, "augment": "random_part_flip"})
     train_and_evaluate(config, tmp_path)
+
+
+def folder_config(folder, **changes):
+    config = tiny_config("nkd")
+    config.model.update({"input_shape": (28, 28, 1), "num_classes": 3})
+    config.data.update(
+        {
+            **{"name": "image_folder", "dir": str(folder), "image_size": 28},
+            **{"channels": 1, "num_train": 4, "num_test": None},
+            **changes,
+        }
+    )
+    return config
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_damaged_image_is_found_before_training(tmp_path, part, capsys):
+    folders.write_image_folder(tmp_path / "images")
+    path = tmp_path / "images" / part / "bee" / "1.png"
+    path.write_bytes(path.read_bytes()[:-200])
+    config = folder_config(tmp_path / "images")
+    with pytest.raises(ValueError, match=rf"{part}/bee/1\.png is no image"):
+        training.train(config, tmp_path / "run")
+    assert "Decoding the 18 images of validation and" in capsys.readouterr().out
+    # Nothing has begun: with the image mended, the same command goes on.
+    assert not (tmp_path / "run").exists()
+
+
+def test_only_images_that_evaluation_reads_are_decoded(tmp_path):
+    folders.write_image_folder(tmp_path / "images")
+    config = folder_config(tmp_path / "images")
+    model = building.build_model(config)
+    dataset = building.load_data(config, model)
+    # Of the test images, the second one is damaged.
+    second = list(dataset.test.indices)[1]
+    paths = sorted((tmp_path / "images/test").glob("*/*"))
+    paths[second].write_bytes(paths[second].read_bytes()[:-200])
+    for count, is_found in ((1, False), (2, True), (None, True)):
+        config.evaluate.num_examples = count
+        try:
+            building.check_held_out(config, dataset)
+        except ValueError as error:
+            assert is_found and str(paths[second]) in str(error)
+        else:
+            assert not is_found
+
+
+def test_grey_images_fit_a_model_for_grey_images(tmp_path):
+    folders.write_image_folder(tmp_path / "images")
+    config = folder_config(tmp_path / "images", channels=None)
+    model = building.build_model(config)
+    with pytest.raises(ValueError, match=r"28, 3\) of 3.*config.data.channels"):
+        building.load_data(config, model)
+    config.data.channels = 1
+    assert building.load_data(config, model).image_shape == (28, 28, 1)
+
+
+def test_results_call_a_data_set_by_its_title(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(soundness, "check_model", lambda *_: [])
+    formats.write_mnist(tmp_path / "files", 12, 5)
+    config = tiny_config()
+    title = "Fashion-MNIST [/28 x 28]"
+    config.data.update(
+        {
+            **{"name": "mnist", "dir": str(tmp_path / "files")},
+            **{"title": title, "num_train": None, "num_test": None},
+        }
+    )
+    config.evaluate.attacks = ()
+    inputs = keras.Input((28, 28, 1))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    MultiExitModel(inputs, [logits]).save(tmp_path / "model.keras")
+    results = tmp_path / "results.json"
+    record = evaluate(
+        config, tmp_path / "model.keras", results, tmp_path / "plot.png"
+    )
+    assert record["data"]["name"] == title
+    assert f"5 test images of {title}; PGD" in capsys.readouterr().out
+    writing.write([results], tmp_path / "report", "report")
+    assert "Fashion-MNIST" in (tmp_path / "report/tables.md").read_text()
+    page = (tmp_path / "report/report.html").read_text()
+    assert title in page and "mnist," not in page

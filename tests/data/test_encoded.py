@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from keras_neokd.data import encoded
+from keras_neokd.data import image_files
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import ImageFiles
 from keras_neokd.data.encoded import View
@@ -119,7 +120,7 @@ def test_an_image_of_too_many_pixels_is_not_decoded(paths, monkeypatch):
 
 
 def test_a_file_that_is_too_large_for_an_image_is_not_read(paths, monkeypatch):
-    monkeypatch.setattr(encoded, "LARGEST_FILE", 100)
+    monkeypatch.setattr(image_files, "_LARGEST_FILE", 100)
     with pytest.raises(ValueError, match=r"0\.png is not.*at most 100 bytes"):
         EncodedImages(ImageFiles(paths[:1]), View(8))[:]
 

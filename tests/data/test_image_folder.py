@@ -1,7 +1,12 @@
 """A user's own images, in a folder per class."""
 
+import contextlib
+import os
+import socket
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_neokd import data
 from tests.data import folders
@@ -90,6 +95,8 @@ def test_a_folder_within_that_of_a_class_is_refused(folder):
 def test_hidden_folders_and_other_files_are_left_out(folder):
     folders.write_image(folder / "train/.cache/0.jpg")
     (folder / "train/ant/notes.txt").write_text("an ant")
+    # What macOS keeps beside a file.
+    (folder / "train/ant/._0.jpg").write_bytes(b"attributes")
     dataset = data.load("image_folder", folder, image_size=8)
     assert (len(dataset.train), dataset.num_classes) == (9, 3)
 
@@ -104,8 +111,148 @@ def test_an_image_of_another_format_is_not_left_out(folder, ending):
         data.load("image_folder", folder, image_size=8)
 
 
-def test_a_damaged_image_is_named_when_it_is_needed(folder):
-    (folder / "test/cow/1.png").write_bytes(b"no image")
+# What is found when, in docs/data.md.
+
+
+@pytest.mark.parametrize("part", ["train", "val", "test"])
+def test_what_is_no_image_is_named_at_loading(folder, part):
+    (folder / part / "cow/1.png").write_bytes(b"no image")
+    with pytest.raises(
+        ValueError, match=rf"{part}/cow/1\.png is no image.*received 8 bytes"
+    ):
+        data.load("image_folder", folder, image_size=8)
+
+
+def test_grey_of_16_bits_is_named_at_loading(folder):
+    path = folder / "test/bee/1.png"
+    Image.fromarray(np.full((9, 9), 1000, "uint16")).save(path)
+    with pytest.raises(ValueError, match=r"test/bee/1\.png has grey values"):
+        data.load("image_folder", folder, image_size=8)
+
+
+def test_damage_behind_the_header_is_named_by_check_and_when_it_is_needed(
+    folder,
+):
+    path = folder / "test/cow/1.png"
+    path.write_bytes(path.read_bytes()[:-200])
     dataset = data.load("image_folder", folder, image_size=8)
-    with pytest.raises(ValueError, match=r"test/cow/1\.png is no image"):
+    for read in (dataset.test.images.check, dataset.test.arrays):
+        with pytest.raises(ValueError, match=r"test/cow/1\.png is no image"):
+            read()
+    dataset.validation.images.check()
+
+
+# What is named as an image and is none.
+
+
+def make_socket(path):
+    # The address of a socket may not be long.
+    with contextlib.chdir(path.parent), socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+
+
+MAKE = {
+    "a named pipe": os.mkfifo,
+    "a socket": make_socket,
+    "a device": lambda path: path.symlink_to("/dev/zero"),
+    "a link to a file that is not there": lambda path: path.symlink_to("gone"),
+}
+
+
+@pytest.mark.parametrize("kind", MAKE)
+def test_what_is_no_regular_file_is_not_read(folder, kind):
+    MAKE[kind](folder / "test/ant/9.png")
+    with pytest.raises(
+        ValueError,
+        match=rf"test/ant/9\.png is named as an image and is {kind}: expected "
+        "a regular file.*Take it out",
+    ):
+        data.load("image_folder", folder, image_size=8)
+
+
+def test_a_folder_that_is_named_as_an_image_is_refused(folder):
+    (folder / "test/ant/9.png").mkdir()
+    with pytest.raises(ValueError, match=r"ant/9\.png is a folder within"):
+        data.load("image_folder", folder, image_size=8)
+
+
+def test_a_pipe_that_takes_the_place_of_an_image_is_not_read(folder):
+    dataset = data.load("image_folder", folder, image_size=8)
+    path = folder / "test/ant/1.png"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"ant/1\.png.*is a named pipe"):
         dataset.test.arrays()
+
+
+def test_links_are_followed_out_of_the_folder(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    expected = data.load("image_folder", folder, image_size=8).test.arrays()[0]
+    for path in ("test/ant/0.jpg", "test/cow"):
+        target = (folder / path).rename(elsewhere / path.replace("/", "_"))
+        (folder / path).symlink_to(target)
+    found = data.load("image_folder", folder, image_size=8).test.arrays()[0]
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_a_class_that_is_a_link_to_nothing_is_not_left_out(folder, part):
+    (folder / part / "dog").symlink_to("gone")
+    with pytest.raises(
+        ValueError, match=f"{part}/dog is a link to a folder that is not there"
+    ):
+        data.load("image_folder", folder, image_size=8)
+
+
+# Colour and grey.
+
+
+def test_images_are_colour_unless_grey_is_asked_for(folder):
+    folders.write_image(folder / "test/ant/1.png", 5, 9, 9, mode="L")
+    path = folder / "test/bee/1.png"
+    for channels in (None, 3, 1):
+        dataset = data.load(
+            "image_folder", folder, image_size=9, channels=channels
+        )
+        assert dataset.image_shape == (9, 9, channels or 3)
+        grey, colour = (
+            dataset.test.images[(dataset.test.indices == index).nonzero()[0]]
+            for index in (1, 4)
+        )
+        # A grey image has equal channels.
+        expected = np.asarray(Image.open(folder / "test/ant/1.png"))
+        np.testing.assert_array_equal(
+            grey[0], np.stack([expected] * (channels or 3), -1)
+        )
+    # The last ones are grey.
+    image = Image.open(path).convert("RGB")
+    red, green, blue = np.moveaxis(np.asarray(image, float), 2, 0)
+    luma = Image.fromarray(np.uint8(0.299 * red + 0.587 * green + 0.114 * blue))
+    side = min(image.size)
+    size = [round(each * 9 / side) for each in image.size]
+    small = np.asarray(luma.resize(size, Image.BILINEAR), float)
+    left, top = (size[0] - 9) // 2, (size[1] - 9) // 2
+    np.testing.assert_allclose(
+        colour[0, ..., 0], small[top : top + 9, left : left + 9], atol=2
+    )
+
+
+@pytest.mark.parametrize("augment", ["crop_flip", "random_part_flip"])
+def test_grey_images_are_augmented(folder, augment):
+    split = data.load("image_folder", folder, image_size=8, channels=1).train
+    images, _ = data.TrainingBatches(split, 4, augment=augment)[0]
+    assert images.shape == (4, 8, 8, 1)
+
+
+@pytest.mark.parametrize(
+    ("channels", "error"),
+    [(0, ValueError), (2, ValueError), (4, ValueError), (True, TypeError)],
+)
+def test_other_numbers_of_channels_are_refused(folder, channels, error):
+    with pytest.raises(error, match=f"`channels`.*{channels}"):
+        data.load("image_folder", folder, image_size=8, channels=channels)
+
+
+def test_channels_are_only_for_images_that_are_decoded():
+    with pytest.raises(ValueError, match="`channels` are for .*image_folder"):
+        data.load("digits", channels=3)

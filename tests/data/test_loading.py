@@ -239,6 +239,20 @@ def test_npz_brings_its_own_validation_images(folder):
         data.load("npz", folder / "own.npz", validation_size=1)
 
 
+def test_a_data_set_is_called_by_its_title():
+    assert data.load("digits").name == "digits"
+    assert data.load("digits", title="Fashion-MNIST").name == "Fashion-MNIST"
+
+
+@pytest.mark.parametrize(
+    ("title", "error"),
+    [("", ValueError), (" ", ValueError), ("a\nb", ValueError), (5, TypeError)],
+)
+def test_a_title_is_a_line_of_text(title, error):
+    with pytest.raises(error, match="`title`.*config.data.title.* needs a te"):
+        data.load("digits", title=title)
+
+
 @pytest.mark.parametrize("name", ["npz", "image_folder", "tiny_imagenet"])
 def test_some_need_a_place(folder, name):
     size = None if name == "npz" else 8

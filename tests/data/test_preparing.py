@@ -1,5 +1,8 @@
 """Original files become data sets of tensorflow-datasets."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ from keras_neokd import data
 from keras_neokd.data import cifar
 from keras_neokd.data import local_files
 from keras_neokd.data import prepared
+from keras_neokd.data import preparing
 from tests.data import folders
 from tests.data import formats
 from tests.data.test_cifar import contents_of
@@ -237,6 +241,28 @@ def test_a_second_preparation_is_refused(tiny):
         data.prepare("tiny_imagenet", source, folder.parents[1], False)
 
 
+def test_a_preparation_goes_the_way_of_unfinished_folders(
+    tmp_path, monkeypatch
+):
+    """After a kill the next one removes what is left; a full disk is told."""
+    left = tmp_path / "data" / "mnist" / "incomplete.keras_neokd" / "mnist"
+    formats.write_mnist(tmp_path / "files", 2, 2)
+    write = preparing._write
+
+    def write_until_full(tfds, builder, tfrecord):
+        write(tfds, builder, tfrecord)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparing, "_write", write_until_full)
+        with pytest.raises(OSError, match="data/mnist could not.*no space is"):
+            data.prepare("mnist", tmp_path / "files", tmp_path / "data", False)
+    assert list((tmp_path / "data" / "mnist").iterdir()) == []
+    left.mkdir(parents=True)
+    folder = data.prepare("mnist", tmp_path / "files", tmp_path / "data", False)
+    assert list((tmp_path / "data" / "mnist").iterdir()) == [folder]
+
+
 def test_a_missing_source_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no file or folder.*nowhere"):
         data.prepare("mnist", tmp_path / "nowhere", tmp_path)
@@ -275,6 +301,12 @@ def remove(path):
             remove,
             ValueError,
             "n00000005/images holds no images",
+        ),
+        (
+            "train/n00000005/images/n00000005_0.JPEG",
+            lambda path: (path.unlink(), os.mkfifo(path)),
+            ValueError,
+            "n00000005_0.JPEG is named as an image and is a named pipe",
         ),
         (
             "train/n00000005/images/n00000005_0.JPEG",

@@ -94,6 +94,13 @@ def test_throughput_by_hand(model, timed):
     assert {len(images) for _, images in timed} == {3}
 
 
+@pytest.mark.parametrize(("count", "size"), [(7, 7), (130, 64)])
+def test_a_batch_is_64_images_or_all_of_fewer(model, timed, count, size):
+    images = np.resize(IMAGES, (count, *IMAGES.shape[1:]))
+    evaluation.throughput(model, ExitPolicy((0.5, 0.5)), images, num_rounds=1)
+    assert {len(batch) for _, batch in timed} == {size}
+
+
 def test_a_model_is_really_run(model):
     seconds = evaluation.exit_latency(model, IMAGES, num_calls=2)
     assert seconds.shape == (3, 2)
@@ -124,6 +131,8 @@ def test_bad_arguments_are_refused_in_words(model):
     with pytest.raises(ValueError, match="no images to time"):
         evaluation.exit_latency(model, IMAGES[:0])
     policy = ExitPolicy((0.5, 0.5))
+    with pytest.raises(ValueError, match="no images to time"):
+        evaluation.throughput(model, policy, IMAGES[:0])
     for size in (0, 8):
         with pytest.raises(ValueError, match="at most the 7 images"):
             evaluation.throughput(model, policy, IMAGES, batch_size=size)
