@@ -30,9 +30,10 @@ def print_record(record):
     """
     table = _table(record)
     for k in (1, 5):
-        if f"top{k}" in record["attacks"][0]:
-            for attack in record["attacks"]:
-                _add_accuracy(table, f"top-{k}, {attack['name']}", attack, k)
+        found = [each for each in record["attacks"] if f"top{k}" in each]
+        for attack in found:
+            _add_accuracy(table, f"top-{k}, {attack['name']}", attack, k)
+        if found:
             table.add_section()
     for attack in record["attacks"]:
         if "selected_share" in attack:
@@ -165,7 +166,10 @@ def _add_accuracy(table, label, attack, k):
 
 
 def _percent(values):
-    return [f"{100 * value:.2f}" for value in values]
+    return [
+        _readable(None) if value is None else f"{100 * value:.2f}"
+        for value in values
+    ]
 
 
 def _print(title, table):
