@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 from apps import ending
+from apps import strong_attacks
 from apps import tables
 from apps import workdir
 from apps.checkpointing import STOPPED_STATUS
@@ -53,8 +54,8 @@ def sweep(sweep_file, path, only=()):
         finished = [each for each in runs if each not in failed]
         rows = _rows(path, finished, evaluations)
         workdir.write_json(path / "summary.json", rows)
-        workdir.write_text(path / "summary.md", tables.markdown(rows))
-    print(tables.markdown(rows))
+        workdir.write_text(path / "summary.md", _summary(rows))
+    print(_summary(rows))
     if failed:
         raise RuntimeError(
             f"{len(failed)} of {len(chosen)} runs failed: "
@@ -76,6 +77,22 @@ def _rows(path, names, evaluations):
                 # The others need not be done again.
                 print(f"WARNING: The summary leaves out {name}: {error}")
     return rows
+
+
+def _summary(rows):
+    """Return the rows as Markdown, with what has to be said of attacks."""
+    columns = (column for row in rows for column in row)
+    # After the name of an attack comes that of the evaluation.
+    names = [column.split(" ")[0] for column in columns]
+    most = max(
+        (value.count("/") + 1 for row in rows for value in _exits(row)),
+        default=0,
+    )
+    return tables.markdown(rows, strong_attacks.note(names, most))
+
+
+def _exits(row):
+    return [row[column] for column in row if column.endswith(" exits")]
 
 
 def read_sweep(sweep_file):

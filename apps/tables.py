@@ -5,6 +5,8 @@ import sys
 import rich.console
 import rich.table
 
+from apps import strong_attacks
+
 _WIDTH_OF_A_FILE = 120
 # Entries of a diagnostic that are not told in its title.
 _PARTS = (
@@ -50,7 +52,7 @@ def print_record(record):
             *(f"{value / 1e6:.3f}" for value in values),
             "",
         )
-    _print(_title(record), table)
+    _print(_title(record), table, _note([record]))
     for entry in record["diagnostics"]:
         _print_diagnostic(record, entry)
 
@@ -73,21 +75,29 @@ def print_comparison(records):
                 1,
             )
         table.add_section()
-    _print(_title(first), table)
+    _print(_title(first), table, _note(records.values()))
 
 
-def markdown(rows):
+def _note(records):
+    names = [each["name"] for record in records for each in record["attacks"]]
+    exits = max(len(record["exits"]) for record in records)
+    return strong_attacks.note(names, exits)
+
+
+def markdown(rows, note=""):
     """Return rows as a Markdown table.
 
     Args:
         rows: list of dicts; the columns are the keys of all of them.
+        note: a line below. Defaults to none.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[row.get(name, "") for name in columns] for row in rows]
-    return "".join(
+    table = "".join(
         "| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines
     )
+    return f"{table}\n{note}\n" if note else table
 
 
 def _title(record):
@@ -137,14 +147,14 @@ def _print_rows(title, rows):
 
 
 def _cell(value):
-    if isinstance(value, (list, tuple)):
-        return " ".join(_cell(each) for each in value)
     return "-" if value is None else _readable(value)
 
 
 def _readable(value):
     if value is None:
         return "undefined"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_cell, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -172,8 +182,10 @@ def _percent(values):
     ]
 
 
-def _print(title, table):
+def _print(title, table, note=""):
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
     console = rich.console.Console(width=width, highlight=False)
     console.print(title)
     console.print(table)
+    if note:
+        console.print(note)

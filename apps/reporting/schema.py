@@ -3,6 +3,8 @@
 import string
 
 SCHEMA_VERSION = 1
+# Column of the rows of the protocol budgeted.
+COST_INTERVAL = "multiply-adds, 95 % interval"
 
 _TEXT, _NUMBER, _LIST, _DICT = str, (int, float), list, dict
 _LARGEST = 1e300
@@ -211,6 +213,10 @@ def _check_rows(place, name, rows):
         for key, value in row.items():
             kind = _TEXT if key in _TEXT_IN_ROWS else _NUMBER
             is_right = _is(value, kind) if key in needed else _is_cell(value)
+            if key == "multiply-adds":
+                is_right = is_right and value > 0
+            if key == COST_INTERVAL and value is not None:
+                is_right = _are_costs(value)
             if key not in rows[0] or not is_right:
                 raise ValueError(
                     f"{place}[{index}]: {key!r} needs "
@@ -283,6 +289,11 @@ def _is_share(value):
 
 def _is_interval(value):
     return _is(value, _LIST) and len(value) == 2 and all(map(_is_share, value))
+
+
+def _are_costs(value):
+    is_pair = _is(value, _LIST) and len(value) == 2
+    return is_pair and all(_is_number(each) and each > 0 for each in value)
 
 
 def _is_cell(value):
