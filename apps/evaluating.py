@@ -24,6 +24,7 @@ from apps.protocols import shared
 from apps.reporting.schema import SCHEMA_VERSION
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd import randomness
 from keras_neokd.evaluation import soundness
 from keras_neokd.exit_policy import ExitPolicy
 
@@ -175,6 +176,8 @@ def _attacks(config):
             shared.attack(config, name)
     checks.integer("evaluate.batch_size", section.batch_size, 1)
     checks.integer("evaluate.num_seeds", section.num_seeds, 1)
+    checks.integer("evaluate.seed", section.seed, 0)
+    randomness.check_seed(section.seed + section.num_seeds - 1)
     if section.num_examples is not None:
         checks.integer("evaluate.num_examples", section.num_examples, 1)
     return list(section.attacks)
