@@ -26,6 +26,8 @@ from absl import logging
 from ml_collections import config_dict
 from ml_collections import config_flags
 
+from apps import ending
+
 
 def run(main):
     """Run an app; report mistakes of the user in a sentence.
@@ -68,6 +70,7 @@ def run(main):
             return _fail(str(error))
         return 0
 
+    ending.end_with_parent()
     app.run(guarded, flags_parser=_parse_flags)
 
 

@@ -2,8 +2,7 @@
 
     planned = plan(config, model, images)         # checked, nothing measured
     check_record(planned, record)                 # may it go on here?
-    for entry in missing_entries(planned, record, model, images, labels):
-        record["diagnostics"].append(entry)
+    entry = measure(name, planned[name], model, images, labels)
 
 Each entry holds the settings that its numbers depend on, and `measures`: a
 dict from what was measured to one number per exit.
@@ -88,37 +87,35 @@ def check_record(planned, record):
             )
 
 
-def missing_entries(planned, record, model, images, labels):
-    """Measure what a record does not have yet.
+def measure(name, diagnostic, model, images, labels):
+    """Measure a diagnostic.
 
     Args:
-        planned: what `plan` returned.
-        record: the record to go on with.
+        name: its name.
+        diagnostic: the `Diagnostic`.
         model: the model to measure.
         images: as for `plan`.
         labels: integers `(examples,)`.
 
-    Yields:
-        One entry after the other, dicts of plain values.
+    Returns:
+        The entry of the record, a dict of plain values.
     """
-    done = {entry["name"] for entry in record["diagnostics"]}
-    for name, each in planned.items():
-        if name in done:
-            continue
-        count = each.settings["num_examples"]
-        print(f"Measuring {name} on {count} images ...", flush=True)
-        start = time.monotonic()
-        measures, numbers = each.measure(model, images[:count], labels[:count])
-        yield {
-            "name": name,
-            "settings": each.settings,
-            "seconds": round(time.monotonic() - start, 2),
-            "measures": {
-                what: by_exit(model.exit_names, values)
-                for what, values in measures.items()
-            },
-            **numbers,
-        }
+    count = diagnostic.settings["num_examples"]
+    print(f"Measuring {name} on {count} images ...", flush=True)
+    start = time.monotonic()
+    measures, numbers = diagnostic.measure(
+        model, images[:count], labels[:count]
+    )
+    return {
+        "name": name,
+        "settings": diagnostic.settings,
+        "seconds": round(time.monotonic() - start, 2),
+        "measures": {
+            what: by_exit(model.exit_names, values)
+            for what, values in measures.items()
+        },
+        **numbers,
+    }
 
 
 def by_exit(names, values):

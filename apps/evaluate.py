@@ -25,6 +25,7 @@ import pathlib
 from absl import flags
 
 from apps import command
+from apps import run_config
 from configs import default
 
 # Its keys can be set without a file, for a run that has a config.
@@ -120,14 +121,8 @@ def _config_of_run(run):
             "With --workdir the config is that of the run: leave "
             "--config=FILE out. --config.KEY=VALUE still works."
         )
-    config = run.read_config()
+    config = run_config.read(run)
     defaults = default.get_config()
-    # A run of an earlier version has no values for newer settings.
-    for section in ("data", "evaluate"):
-        settings = defaults[section]
-        settings.update(config[section])
-        with config.unlocked():
-            config[section] = settings
     with config.unlocked():
         # What it was trained on need not be there now.
         config.distribution = defaults.distribution

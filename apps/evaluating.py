@@ -16,13 +16,15 @@ from apps import diagnosing
 from apps import model_files
 from apps import plots
 from apps import protocols
+from apps import recording
 from apps import strong_attacks
 from apps import tables
 from apps import workdir
 from apps.protocols import shared
-from apps.reporting.records import SCHEMA_VERSION
+from apps.reporting.schema import SCHEMA_VERSION
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd import randomness
 from keras_neokd.evaluation import soundness
 from keras_neokd.exit_policy import ExitPolicy
 
@@ -62,6 +64,7 @@ def evaluate(
     Signs of a weak evaluation come first, diagnostics last. The record is
     written after each of them; the same call goes on with those that are
     still missing, and with an attack that searches where it was stopped.
+    Several evaluations may write one record, see `apps.recording`.
 
     Args:
         config: a whole config, see `configs/default.py`.
@@ -100,49 +103,48 @@ def evaluate(
     planned = _for_exits(planned, config, model)
     images, labels = data.test.arrays(config.evaluate.num_examples)
     header = _header(config, model, model_path, data.name, images, labels)
-    record = _open(results_path, header)
     diagnostics = {
         **protocols.plan(config, model, images, data.validation),
         **diagnosing.plan(config, model, images),
     }
-    diagnosing.check_record(diagnostics, record)
-    _check_entries(planned, record)
+
+    def check_entries(record):
+        diagnosing.check_record(diagnostics, record)
+        _check_attacks(planned, record)
+
+    file = recording.RecordFile(results_path, header, check_entries)
     results_path.parent.mkdir(parents=True, exist_ok=True)
-    _look_for_signs(model, images, labels, record)
+    _look_for_signs(model, images, labels, file.record)
     _measure_missing_attacks(
-        planned, record, model, images, labels, config, results_path
+        planned, file, model, images, labels, config, results_path
     )
-    for entry in diagnosing.missing_entries(
-        diagnostics, record, model, images, labels
-    ):
-        record["diagnostics"].append(entry)
-        workdir.write_json(results_path, record)
-        if entry["name"] == "early_exit":
+    for name in file.missing("diagnostics", diagnostics):
+        entry = diagnosing.measure(
+            name, diagnostics[name], model, images, labels
+        )
+        file.add("diagnostics", entry)
+        if name == "early_exit":
             _write_policy(entry, results_path)
-    plots.robustness({record["method"]: record}, plot_path)
-    tables.print_record(record)
-    return record
+    plots.robustness({file.record["method"]: file.record}, plot_path)
+    tables.print_record(file.record)
+    return file.record
 
 
 def _measure_missing_attacks(
-    planned, record, model, images, labels, config, results_path
+    planned, file, model, images, labels, config, results_path
 ):
     """Add an entry for every attack that has none, and write each down."""
-    done = {each["name"] for each in record["attacks"]}
-    for name, attack in planned.items():
-        if name in done:
-            continue
-        print(f"Evaluating {record['method']}, {name} ...", flush=True)
+    for name in file.missing("attacks", planned):
+        print(f"Evaluating {config.method.name}, {name} ...", flush=True)
         state_file = functools.partial(_state_file, results_path, name)
         entry = _measure(
-            model, images, labels, attack, config.evaluate, state_file
+            model, images, labels, planned[name], config.evaluate, state_file
         )
         print(
             f"  {100 * entry['top1_average']:.2f} % on average over exits "
             f"({entry['seconds']:.0f} s)"
         )
-        record["attacks"].append({"name": name, **entry})
-        workdir.write_json(results_path, record)
+        file.add("attacks", {"name": name, **entry})
         for number in range(config.evaluate.num_seeds):
             state_file(number).unlink(missing_ok=True)
 
@@ -174,6 +176,8 @@ def _attacks(config):
             shared.attack(config, name)
     checks.integer("evaluate.batch_size", section.batch_size, 1)
     checks.integer("evaluate.num_seeds", section.num_seeds, 1)
+    checks.integer("evaluate.seed", section.seed, 0)
+    randomness.check_seed(section.seed + section.num_seeds - 1)
     if section.num_examples is not None:
         checks.integer("evaluate.num_examples", section.num_examples, 1)
     return list(section.attacks)
@@ -256,33 +260,7 @@ def _method_settings(config):
     return json.loads(json.dumps(settings))
 
 
-def _open(path, header):
-    """Return the record to go on with; raise if it is of something else."""
-    if not path.exists():
-        return header
-    record = workdir.read_json(path)
-    # Version 1 began with a single seed.
-    settings = {"num_seeds": 1, **(record.get("settings") or {})}
-    record = {**record, "settings": settings}
-    keys = ("schema_version", "model_sha256", "data", "settings")
-    there, now = (
-        workdir.flatten(
-            {key: each.get(key) for key in keys}
-            | {"backend": each.get("environment", {}).get("backend")}
-        )
-        for each in (record, header)
-    )
-    workdir.refuse_differences(
-        there,
-        now,
-        f"{path} holds results of other settings",
-        "Write to another file with --results, or remove this one.",
-    )
-    # Version 1 began without diagnostics and signs.
-    return {"diagnostics": [], "signs": None, **record}
-
-
-def _check_entries(planned, record):
+def _check_attacks(planned, record):
     """Raise `ValueError` if an attack was recorded with other settings."""
     for entry in record["attacks"]:
         attack = planned.get(entry["name"])

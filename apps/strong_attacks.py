@@ -78,6 +78,31 @@ def objectives(config, exit_names):
     return {success: attacks.AverageExits(success=success)}
 
 
+def note(names, num_exits):
+    """Return what has to be said beside accuracies under some attacks.
+
+    Args:
+        names: names of entries of a record.
+        num_exits: number of exits of the model.
+
+    Returns:
+        A sentence on attacks with the rule `all`; "" where there are none.
+    """
+    found = [
+        name
+        for name in dict.fromkeys(names)
+        if name.endswith("_all") and name.removesuffix("_all") in NAMES
+    ]
+    if not found or num_exits == 1:
+        return ""
+    return (
+        f"{', '.join(found)}: an image is fooled only where all exits are "
+        "wrong at once, and is given back clean otherwise. These accuracies "
+        "are no bound for any single exit and must not be compared with those "
+        "under PGD; --config.evaluate.search.success=each attacks each exit."
+    )
+
+
 def build(config, name, objective):
     """Return an attack that searches.
 

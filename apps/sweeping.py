@@ -7,9 +7,12 @@ import statistics
 import subprocess
 import sys
 
+from apps import ending
+from apps import strong_attacks
 from apps import tables
 from apps import workdir
 from apps.checkpointing import STOPPED_STATUS
+from apps.reporting import records
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -51,8 +54,8 @@ def sweep(sweep_file, path, only=()):
         finished = [each for each in runs if each not in failed]
         rows = _rows(path, finished, evaluations)
         workdir.write_json(path / "summary.json", rows)
-        workdir.write_text(path / "summary.md", tables.markdown(rows))
-    print(tables.markdown(rows))
+        workdir.write_text(path / "summary.md", _summary(rows))
+    print(_summary(rows))
     if failed:
         raise RuntimeError(
             f"{len(failed)} of {len(chosen)} runs failed: "
@@ -64,12 +67,32 @@ def sweep(sweep_file, path, only=()):
 
 def _rows(path, names, evaluations):
     """Return the rows of those runs that have all results."""
-    found = {name: workdir.Workdir(path / name) for name in names}
-    return [
-        {"run": name, **summarize(run, evaluations)}
-        for name, run in found.items()
-        if all(_results(run, each).exists() for each in evaluations)
-    ]
+    rows = []
+    for name in names:
+        run = workdir.Workdir(path / name)
+        if all(_results(run, each).exists() for each in evaluations):
+            try:
+                rows.append({"run": name, **summarize(run, evaluations)})
+            except ValueError as error:
+                # The others need not be done again.
+                print(f"WARNING: The summary leaves out {name}: {error}")
+    return rows
+
+
+def _summary(rows):
+    """Return the rows as Markdown, with what has to be said of attacks."""
+    columns = (column for row in rows for column in row)
+    # After the name of an attack comes that of the evaluation.
+    names = [column.split(" ")[0] for column in columns]
+    most = max(
+        (value.count("/") + 1 for row in rows for value in _exits(row)),
+        default=0,
+    )
+    return tables.markdown(rows, strong_attacks.note(names, most))
+
+
+def _exits(row):
+    return [row[column] for column in row if column.endswith(" exits")]
 
 
 def read_sweep(sweep_file):
@@ -115,7 +138,7 @@ def _train_and_evaluate(run, flags, evaluations):
 
 
 def _run(command):
-    """Run a program, and tell it to stop when this one is told to.
+    """Run a program, and tell it to stop when this one is told to, or ends.
 
     Ctrl-C reaches both at once, and twice means without delay: so the program
     always gets a SIGTERM from here.
@@ -134,10 +157,10 @@ def _run(command):
     process = None
     earlier = {each: signal.signal(each, pass_on) for each in _SIGNALS}
     try:
-        process = subprocess.Popen(command)
-        if told:  # Before there was anything to pass it on to.
-            process.terminate()
-        status = process.wait()
+        with subprocess.Popen(command, **ending.options()) as process:
+            if told:  # Before there was anything to pass it on to.
+                process.terminate()
+            status = process.wait()
     finally:
         for each, handler in earlier.items():
             signal.signal(each, handler)
@@ -162,11 +185,14 @@ def summarize(run, evaluations):
         evaluation (clean images count once); loss of the first and the last
         epoch; seconds of training, and images per second without the first
         epoch, which compiles; without a history, accuracies alone.
+
+    Raises:
+        ValueError: if a record or the history is damaged.
     """
     history = run.read_history()
     row = {}
     for evaluation in evaluations:
-        record = workdir.read_json(_results(run, evaluation))
+        record = records.read_file(_results(run, evaluation))
         row["method"] = record["method"]
         for attack in record["attacks"]:
             name = attack["name"]
@@ -178,12 +204,26 @@ def summarize(run, evaluations):
             )
     if not history:
         return row  # None could be written.
-    for name, number in (("first", 0), ("last", -1)):
-        row[f"loss of {name} epoch"] = round(history[number]["loss"], 4)
-    row["training seconds"] = round(sum(each["seconds"] for each in history))
-    # The first epoch compiles.
-    speed = statistics.median(
-        each["images_per_second"] for each in history[1:] or history
-    )
-    row["images per second"] = round(speed)
-    return row
+    return {**row, **_training(history, run.history)}
+
+
+def _training(history, path):
+    """Return what the rows of a history say of a training."""
+    row = {}
+    try:
+        for name, number in (("first", 0), ("last", -1)):
+            row[f"loss of {name} epoch"] = round(history[number]["loss"], 4)
+        row["training seconds"] = round(
+            sum(each["seconds"] for each in history)
+        )
+        # The first epoch compiles.
+        speed = statistics.median(
+            each["images_per_second"] for each in history[1:] or history
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is damaged: expected the numbers loss, seconds and "
+            f"images_per_second in every row ({error}). Remove it, and the "
+            "summary is made without it."
+        ) from error
+    return {**row, "images per second": round(speed)}

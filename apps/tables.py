@@ -5,6 +5,8 @@ import sys
 import rich.console
 import rich.table
 
+from apps import strong_attacks
+
 _WIDTH_OF_A_FILE = 120
 # Entries of a diagnostic that are not told in its title.
 _PARTS = (
@@ -30,9 +32,10 @@ def print_record(record):
     """
     table = _table(record)
     for k in (1, 5):
-        if f"top{k}" in record["attacks"][0]:
-            for attack in record["attacks"]:
-                _add_accuracy(table, f"top-{k}, {attack['name']}", attack, k)
+        found = [each for each in record["attacks"] if f"top{k}" in each]
+        for attack in found:
+            _add_accuracy(table, f"top-{k}, {attack['name']}", attack, k)
+        if found:
             table.add_section()
     for attack in record["attacks"]:
         if "selected_share" in attack:
@@ -49,7 +52,7 @@ def print_record(record):
             *(f"{value / 1e6:.3f}" for value in values),
             "",
         )
-    _print(_title(record), table)
+    _print(_title(record), table, _note([record]))
     for entry in record["diagnostics"]:
         _print_diagnostic(record, entry)
 
@@ -72,21 +75,29 @@ def print_comparison(records):
                 1,
             )
         table.add_section()
-    _print(_title(first), table)
+    _print(_title(first), table, _note(records.values()))
 
 
-def markdown(rows):
+def _note(records):
+    names = [each["name"] for record in records for each in record["attacks"]]
+    exits = max(len(record["exits"]) for record in records)
+    return strong_attacks.note(names, exits)
+
+
+def markdown(rows, note=""):
     """Return rows as a Markdown table.
 
     Args:
         rows: list of dicts; the columns are the keys of all of them.
+        note: a line below. Defaults to none.
     """
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[row.get(name, "") for name in columns] for row in rows]
-    return "".join(
+    table = "".join(
         "| " + " | ".join(str(cell) for cell in line) + " |\n" for line in lines
     )
+    return f"{table}\n{note}\n" if note else table
 
 
 def _title(record):
@@ -136,14 +147,14 @@ def _print_rows(title, rows):
 
 
 def _cell(value):
-    if isinstance(value, (list, tuple)):
-        return " ".join(_cell(each) for each in value)
     return "-" if value is None else _readable(value)
 
 
 def _readable(value):
     if value is None:
         return "undefined"
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(_cell, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -165,12 +176,17 @@ def _add_accuracy(table, label, attack, k):
 
 
 def _percent(values):
-    return [f"{100 * value:.2f}" for value in values]
+    return [
+        _readable(None) if value is None else f"{100 * value:.2f}"
+        for value in values
+    ]
 
 
-def _print(title, table):
+def _print(title, table, note=""):
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
     console = rich.console.Console(width=width, highlight=False)
     # A name with brackets is no markup.
     console.print(title, markup=False)
     console.print(table)
+    if note:
+        console.print(note)

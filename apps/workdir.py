@@ -172,11 +172,18 @@ class Workdir:
     def _environment(self):
         if not self.environment.exists():
             return {}
-        return read_json(self.environment)
+        recorded = read_json(self.environment)
+        for key in ("data", "files_sha256"):
+            if not isinstance(recorded.get(key), (dict, type(None))):
+                raise ValueError(
+                    f"{self.environment} is damaged: {key} needs an object, "
+                    f"received {recorded[key]!r}. Restore it."
+                )
+        return recorded
 
     def _backend(self):
         recorded = self._environment()
-        return {"backend": recorded["backend"]} if recorded else {}
+        return {"backend": recorded.get("backend")} if recorded else {}
 
 
 def _without_free(config):
@@ -292,18 +299,24 @@ def text_digest(text):
 
 
 def read_json(path):
-    """Return the content of a JSON file.
+    """Return the content of a JSON file that holds an object.
 
     Args:
         path: `pathlib.Path`.
 
     Raises:
-        ValueError: if it is not JSON.
+        ValueError: if it is not JSON in UTF-8, or something else.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON file: {error}.") from error
+    if not isinstance(value, dict):
+        raise ValueError(
+            f"{path} is damaged: expected a JSON object, received "
+            f"{repr(value)[:80]}. Restore it or move it away."
+        )
+    return value
 
 
 def write_json(path, value):

@@ -1,14 +1,17 @@
 """Accuracy within budgets."""
 
+from apps import building
 from apps.diagnosing import Diagnostic
 from apps.protocols import shared
+from apps.reporting.schema import COST_INTERVAL
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd.evaluation.budgeted import exit_costs
+from keras_neokd.evaluation.budgeted import shares_of_budgets
 
 
 def plan(config, model, validation):
     """Plan the accuracy within budgets, see `protocols.plan`."""
-    del model
     section = config.evaluate.budgeted
     shared.need(validation, "budgeted")
     checks.choice(
@@ -16,7 +19,16 @@ def plan(config, model, validation):
         section.threshold_data,
         ("attacked", "clean"),
     )
-    attack = shared.attack(config, section.attack)
+    name = checks.choice(
+        "evaluate.budgeted.attack", section.attack, ("clean", *building.ATTACKS)
+    )
+    attack = shared.attack(config, name)
+    for budget in section.budgets:
+        checks.number("evaluate.budgeted.budgets", budget, above=0)
+    try:
+        shares_of_budgets(exit_costs(model), list(section.budgets) or None)
+    except ValueError as error:
+        raise ValueError(f"evaluate.budgeted.budgets: {error}") from error
     settings = {
         **section.to_dict(),
         "num_validation_examples": len(validation),
@@ -38,6 +50,7 @@ def plan(config, model, validation):
             {
                 "budget": float(nominal),
                 "multiply-adds": float(cost),
+                COST_INTERVAL: list(map(float, interval)),
                 "accuracy": float(accuracy),
                 **{
                     f"share at {name}": float(share)
@@ -47,9 +60,10 @@ def plan(config, model, validation):
                 },
                 "thresholds": shared.plain(policy.thresholds),
             }
-            for nominal, cost, accuracy, shares, policy in zip(
+            for nominal, cost, interval, accuracy, shares, policy in zip(
                 result.nominal_costs,
                 result.costs,
+                result.cost_intervals(),
                 result.accuracy,
                 result.exit_shares,
                 result.policies,

@@ -7,6 +7,7 @@ from apps.protocols import shared
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd.evaluation.budgeted import exit_costs
 from keras_neokd.evaluation.budgeted import shares_for_budget
 from keras_neokd.evaluation.budgeted import thresholds
 from keras_neokd.exit_policy import Decision
@@ -92,8 +93,14 @@ def _policy_planner(config, model, validation, name):
     share = checks.number(
         "evaluate.early_exit.share_of_cost", section.share_of_cost, above=0
     )
-    costs = _costs(model)
-    shares = shares_for_budget(share * costs[-1], costs)
+    costs = exit_costs(model)
+    try:
+        shares = shares_for_budget(share * costs[-1], costs)
+    except ValueError as error:
+        raise ValueError(
+            f"evaluate.early_exit.share_of_cost is {share:g}: {error} Give a "
+            f"share from {costs[0] / costs[-1]:.4g} to 1."
+        ) from error
 
     def policy_of(model):
         confidences = evaluation.exit_probabilities(
@@ -106,7 +113,7 @@ def _policy_planner(config, model, validation, name):
 
 def _run_for_real(model, policy, images, labels, config):
     section, size = config.evaluate.early_exit, config.evaluate.batch_size
-    costs = _costs(model)
+    costs = exit_costs(model)
     decision = _decide_in_batches(
         EarlyExitPredictor(model, policy), images, size
     )
@@ -138,6 +145,7 @@ def _run_for_real(model, policy, images, labels, config):
         "ensemble": policy.ensemble,
         "accuracy": float((decision.label == labels).mean()),
         "share_of_full_cost": float(shares @ costs / costs[-1]),
+        "share_of_full_cost_interval": _interval(shares, costs, len(images)),
         "decisions_unlike_simulation": int(
             (
                 (decision.exit_index != simulated.exit_index)
@@ -163,16 +171,15 @@ def _exit_shares(decision, num_exits):
     return counts / counts.sum()
 
 
-def _costs(model):
-    """Return the multiply-adds up to each exit."""
-    return np.array(
-        [each.cumulative.multiply_adds for each in model.exit_costs()], float
-    )
+def _interval(shares, costs, num_examples):
+    """Return the interval of the mean cost, as shares of the full cost."""
+    ends = evaluation.mean_cost_interval(shares, costs, num_examples)
+    return [float(each / costs[-1]) for each in ends]
 
 
 def _what_the_policy_does(model, policy, images, labels, size):
     """Return accuracy, mean cost and where images leave, as a row."""
-    costs = _costs(model)
+    costs = exit_costs(model)
     decision = policy.decide(
         evaluation.exit_probabilities(model, images, labels, size)
     )
@@ -181,6 +188,9 @@ def _what_the_policy_does(model, policy, images, labels, size):
         "accuracy": float((decision.label == labels).mean()),
         "multiply-adds": float(shares @ costs),
         "share of full cost": float(shares @ costs / costs[-1]),
+        "share of full cost, 95 % interval": _interval(
+            shares, costs, len(images)
+        ),
         **{
             f"share at {name}": float(share)
             for name, share in zip(model.exit_names, shares, strict=True)

@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from apps import building
 from apps.diagnosing import Diagnostic
 from apps.protocols import shared
+from keras_neokd import checks
 from keras_neokd import evaluation
 from keras_neokd.evaluation.sensitivity import changed
 
@@ -14,7 +16,12 @@ def plan(config, model, validation):
     """Plan curves of accuracy, see `protocols.plan`."""
     del model, validation
     section = config.evaluate.sensitivity
-    attack = shared.attack(config, section.attack)
+    name = checks.choice(
+        "evaluate.sensitivity.attack",
+        section.attack,
+        ("clean", *building.ATTACKS),
+    )
+    attack = shared.attack(config, name)
     epsilons = section.epsilons
     if epsilons is None:
         epsilons = () if attack is None else _around(attack)

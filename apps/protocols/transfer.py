@@ -2,6 +2,7 @@
 
 import pathlib
 
+from apps import building
 from apps import model_files
 from apps import workdir
 from apps.diagnosing import Diagnostic
@@ -62,7 +63,12 @@ def plan_between_models(config, model, validation):
     others = {
         file: model_files.load(_existing(file)) for file in section.model_files
     }
-    attack = shared.attack(config, section.attack)
+    # Clean images fool nobody: only images that all classify count.
+    name = checks.choice(
+        "evaluate.transfer.attack", section.attack, building.ATTACKS
+    )
+    attack = shared.attack(config, name)
+    checks.integer("evaluate.transfer.num_starts", section.num_starts, 1)
     for file, other in others.items():
         same = (other.input_shape, other.num_classes) == (
             model.input_shape,

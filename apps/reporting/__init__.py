@@ -1,6 +1,7 @@
 """Tables, figures and a page from the records of `apps.evaluate`.
 
-- `records`: reading records, with their schema checked;
+- `records`: reading records;
+- `schema`: what a record must hold, checked on reading;
 - `layout`: records to tables, as plain rows and columns;
 - `writers`: tables as Markdown and LaTeX;
 - `figures`: budget curves, transfer maps, sensitivity;

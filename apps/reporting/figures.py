@@ -14,6 +14,7 @@ from apps.reporting import layout
 from apps.reporting import method_sweeps
 
 _DOTS_PER_INCH = 110
+_RULE = "fooled: all exits wrong at once"
 _STYLES = ("o-", "s--", "^:", "D-.")
 
 
@@ -79,6 +80,7 @@ def _exits(group):
                     title if same == strength else f"{title}, {strength}"
                 ),
             )
+        name = _with_rule(name, group, entries)
         what = "\n".join([_literally(name), same]).strip()
         panel.set_title(what, fontsize="medium")
         panel.set_xlabel("million multiply-adds")
@@ -186,10 +188,18 @@ def _sweeps(group):
 def _averages(group):
     """Return the mean accuracy of the exits under attacks that all have."""
     return {
-        name: {title: attack["top1_average"] for title, _, attack in entries}
+        _with_rule(name, group, entries): {
+            title: attack["top1_average"] for title, _, attack in entries
+        }
         for name, entries in layout.by_attack(group)
         if len(entries) == len(group) and not name.startswith("single ")
     }
+
+
+def _with_rule(name, group, entries):
+    """Return the name of an attack, with the rule that tables have as note."""
+    is_noted = layout.note(group, [attack for _, _, attack in entries])
+    return f"{name} ({_RULE})" if is_noted else name
 
 
 def _along_settings(swept):

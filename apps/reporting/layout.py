@@ -9,7 +9,10 @@ import json
 
 import numpy as np
 
+from apps import strong_attacks
 from apps import workdir
+from apps.reporting.schema import COST_INTERVAL
+from keras_neokd.evaluation import intervals
 
 # Settings that the strength of an attack names in any case.
 _SAID_ANYWAY = ("epsilon", "norm", "num_steps", "num_queries")
@@ -148,6 +151,25 @@ def common(strengths):
     return strengths[0] if len(set(strengths)) == 1 else ""
 
 
+def note(group, attacks=None):
+    """Return what has to be said beside accuracies under attacks, or "".
+
+    Args:
+        group: dict from titles to records of the same exits.
+        attacks: entries of attacks; `None` (default) for all of the group.
+    """
+    if attacks is None:
+        attacks = [
+            each for record in group.values() for each in record["attacks"]
+        ]
+    names = [each["name"] for each in attacks]
+    return strong_attacks.note(names, len(_exits(group)))
+
+
+def _sentences(*sentences):
+    return " ".join(filter(None, sentences))
+
+
 def _accuracies(titled):
     for data, group in by_data(titled):
         for name, entries in by_attack(group):
@@ -159,7 +181,8 @@ def _accuracies(titled):
                 ]
                 if found:
                     what = f"Top-{k} accuracy (%): {name}"
-                    yield _comparison(what, data, group, found)
+                    said = note(group, [entries[0][2]])
+                    yield _comparison(what, data, group, found, said)
 
 
 def _uncertainties(titled):
@@ -176,8 +199,11 @@ def _uncertainties(titled):
                 f"Uncertainty of top-1 accuracy (%); {data}",
                 ["model", "attack", *_exits(group)],
                 rows,
-                note="95 % interval (Wilson); after ± the standard deviation "
-                "over the seeds of the attack, where there are several.",
+                note=_sentences(
+                    "95 % interval (Wilson); after ± the standard deviation "
+                    "over the seeds of the attack, where there are several.",
+                    note(group),
+                ),
             )
 
 
@@ -211,8 +237,11 @@ def _worst_cases(titled):
                 data,
                 group,
                 found,
-                note="Image by image. Records that do not say which images "
-                "are right give the lowest accuracy of each exit.",
+                note=_sentences(
+                    "Image by image. Records that do not say which images "
+                    "are right give the lowest accuracy of each exit.",
+                    note(group),
+                ),
             )
 
 
@@ -277,6 +306,7 @@ def _searches(titled):
                     f"{title}, {record['data']['name']}",
                     [f"after {each['attack']}" for each in steps],
                     [[100 * each["robust"] for each in steps]],
+                    note=note({title: record}, [attack]),
                 )
 
 
@@ -312,13 +342,21 @@ def _savings(titled):
                 for second in by_title
                 if first != second
             ]
-            rows = [row for row in rows if row[-1] > 0]
+            rows = [row for row in rows if row[3] > 0]
             if rows:
                 yield Table(
                     "Multiply-adds saved (%) at the highest accuracy that "
                     f"both reach; {readable(attack)}, {data}",
-                    ["model", "against", "accuracy (%)", "saved (%)"],
+                    [
+                        *("model", "against", "accuracy (%)", "saved (%)"),
+                        "saved, 95 % interval",
+                    ],
                     rows,
+                    note="The interval covers the choice of the test images "
+                    "for the costs of both models, at the budgets found here. "
+                    "The accuracy is uncertain, too: see the table of "
+                    "uncertainty. A dash: the record has no intervals of "
+                    "costs.",
                 )
 
 
@@ -329,17 +367,26 @@ def _same_policies(settings):
 
 
 def _saving(rows, others):
-    """Return accuracy and saving in %, from the rows of two curves."""
+    """Return accuracy, saving and its interval in %, of two curves."""
     accuracy = min(
         max(row["accuracy"] for row in curve) for curve in (rows, others)
     )
-    cost, other = (
+    row, other = (
         min(
-            row["multiply-adds"] for row in curve if row["accuracy"] >= accuracy
+            (row for row in curve if row["accuracy"] >= accuracy),
+            key=lambda row: row["multiply-adds"],
         )
         for curve in (rows, others)
     )
-    return [100 * accuracy, 100 * (1 - cost / other)]
+    cost, other_cost = row["multiply-adds"], other["multiply-adds"]
+    saved = 100 * (1 - cost / other_cost)
+    interval, other_interval = row.get(COST_INTERVAL), other.get(COST_INTERVAL)
+    if not interval or not other_interval:
+        return [100 * accuracy, saved, "-"]
+    low, high = intervals.saving_interval(
+        cost, interval, other_cost, other_interval
+    )
+    return [100 * accuracy, saved, f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
 def _costs(titled):
@@ -420,12 +467,12 @@ def _strength(record, attack):
         return ""
     own = attack.get("attack", {}).get("config")
     settings = record["settings"]["attack"] if own is None else own
-    if "num_steps" not in settings and settings.get("attacks"):
+    if settings.get("num_steps") is None and settings.get("attacks"):
         settings = settings["attacks"][0]["config"]
     numbers = [
         f"{settings[key]:,} {unit}"
         for key, unit in (("num_steps", "steps"), ("num_queries", "queries"))
-        if key in settings
+        if settings.get(key) is not None
     ]
     return ", ".join([_describe(_ball(record, attack)), *numbers])
 

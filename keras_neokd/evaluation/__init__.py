@@ -8,6 +8,8 @@ from keras_neokd.evaluation.budgeted import BudgetedResult
 from keras_neokd.evaluation.budgeted import budgeted
 from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
+from keras_neokd.evaluation.intervals import mean_cost_interval
+from keras_neokd.evaluation.intervals import saving_interval
 from keras_neokd.evaluation.intervals import wilson_interval
 from keras_neokd.evaluation.latency import exit_latency
 from keras_neokd.evaluation.latency import throughput
@@ -45,7 +47,9 @@ __all__ = [
     "exit_probabilities",
     "gradient_alignment",
     "local_linearity",
+    "mean_cost_interval",
     "precision_agreement",
+    "saving_interval",
     "search",
     "sensitivity",
     "throughput",

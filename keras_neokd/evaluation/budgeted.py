@@ -3,7 +3,9 @@
     result = budgeted(model, validation=(images, labels),
                       test=(test_images, test_labels), attack=pgd_50)
     result.accuracy, result.nominal_costs, result.costs
+    result.cost_intervals()             # 95 %, of the choice of test images
     result.saving_against(other)        # multiply-adds at equal accuracy
+    result.saving_interval_against(other)
 
 A budget is the mean number of multiply-adds per image. It fixes the share of
 images that leave at each exit; the thresholds that give these shares come from
@@ -19,6 +21,8 @@ import numpy as np
 from keras_neokd import checks
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
+from keras_neokd.evaluation.intervals import mean_cost_interval
+from keras_neokd.evaluation.intervals import saving_interval
 from keras_neokd.evaluation.predictions import exit_probabilities
 from keras_neokd.exit_policy import ExitPolicy
 
@@ -40,6 +44,7 @@ class BudgetedResult:
         exit_shares: share of the test images at each exit, `(budgets,
             exits)`.
         exit_costs: multiply-adds up to each exit, `(exits,)`.
+        num_examples: number of test images.
     """
 
     policies: tuple
@@ -48,6 +53,19 @@ class BudgetedResult:
     accuracy: np.ndarray
     exit_shares: np.ndarray
     exit_costs: np.ndarray
+    num_examples: int
+
+    def cost_intervals(self):
+        """Return the ends of the 95 % interval of each cost, `(budgets, 2)`.
+
+        See `evaluation.mean_cost_interval`.
+        """
+        return np.array(
+            [
+                mean_cost_interval(each, self.exit_costs, self.num_examples)
+                for each in self.exit_shares
+            ]
+        )
 
     def cost_of(self, accuracy):
         """Return the smallest real cost that reaches an accuracy.
@@ -73,9 +91,43 @@ class BudgetedResult:
             Share of the other's cost, negative where this model costs more;
             NaN where one of them does not reach the accuracy.
         """
-        if accuracy is None:
-            accuracy = min(self.accuracy.max(), other.accuracy.max())
+        accuracy = self._common_accuracy(other, accuracy)
         return 1.0 - self.cost_of(accuracy) / other.cost_of(accuracy)
+
+    def saving_interval_against(self, other, accuracy=None):
+        """Return the 95 % confidence interval of `saving_against`.
+
+        It covers the choice of the test images for both costs, at the budgets
+        that were found; not that they reach the accuracy on these images,
+        which `evaluation.wilson_interval` says. See
+        `evaluation.saving_interval`.
+
+        Args:
+            other: the `BudgetedResult` of another model.
+            accuracy: as for `saving_against`.
+
+        Returns:
+            Tuple of the lower and the upper end; NaN where one of them does
+            not reach the accuracy.
+        """
+        accuracy = self._common_accuracy(other, accuracy)
+        costs = self._cost_and_interval(accuracy)
+        others = other._cost_and_interval(accuracy)
+        if costs is None or others is None:
+            return math.nan, math.nan
+        return saving_interval(*costs, *others)
+
+    def _common_accuracy(self, other, accuracy):
+        if accuracy is not None:
+            return accuracy
+        return min(self.accuracy.max(), other.accuracy.max())
+
+    def _cost_and_interval(self, accuracy):
+        enough = np.flatnonzero(self.accuracy >= accuracy)
+        if not len(enough):
+            return None
+        cheapest = enough[self.costs[enough].argmin()]
+        return self.costs[cheapest], self.cost_intervals()[cheapest]
 
 
 def budgeted(
@@ -118,10 +170,8 @@ def budgeted(
     """
     checks.choice("threshold_data", threshold_data, _SOURCES)
     _refuse_overlap(validation[0], test[0])
-    costs = np.array(
-        [each.cumulative.multiply_adds for each in model.exit_costs()], float
-    )
-    shares = _shares(costs, budgets)
+    costs = exit_costs(model)
+    shares = shares_of_budgets(costs, budgets)
     # One without an attack gives the images back as they are.
     attacker = Evaluator(model, attack, batch_size)
 
@@ -151,6 +201,18 @@ def budgeted(
         np.array([(each.label == labels).mean() for each in decisions]),
         at_exits,
         costs,
+        len(answers),
+    )
+
+
+def exit_costs(model):
+    """Return the multiply-adds up to each exit, `(exits,)`.
+
+    Args:
+        model: a `MultiExitModel`.
+    """
+    return np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
     )
 
 
@@ -207,6 +269,32 @@ def shares_for_budget(budget, exit_costs):
     return shares
 
 
+def shares_of_budgets(costs, budgets=None):
+    """Return the shares of images at each exit for each of several budgets.
+
+    Args:
+        costs: multiply-adds up to each exit, `(exits,)`.
+        budgets: list of mean multiply-adds per image; `None` (default) for
+            the sweep of `geometric_shares`.
+
+    Returns:
+        Array `(budgets, exits)`, cheapest budget first.
+
+    Raises:
+        ValueError: if a budget is out of reach, or a later exit costs no more
+            than an earlier one.
+    """
+    if (np.diff(costs) <= 0).any():
+        raise ValueError(
+            "A later exit has to cost more than an earlier one, received "
+            f"{[int(each) for each in costs]} multiply-adds."
+        )
+    if budgets is None:
+        return geometric_shares(len(costs))
+    budgets = sorted(set(budgets))
+    return np.stack([shares_for_budget(each, costs) for each in budgets])
+
+
 def thresholds(confidences, shares):
     """Return the thresholds at which images leave in given shares.
 
@@ -243,18 +331,6 @@ def _powers(p, num_exits):
     exponents = np.arange(num_exits) * math.log(p)
     powers = np.exp(exponents - exponents.max())
     return powers / powers.sum()
-
-
-def _shares(costs, budgets):
-    if (np.diff(costs) <= 0).any():
-        raise ValueError(
-            "A later exit has to cost more than an earlier one, received "
-            f"{[int(each) for each in costs]} multiply-adds."
-        )
-    if budgets is None:
-        return geometric_shares(len(costs))
-    budgets = sorted(set(budgets))
-    return np.stack([shares_for_budget(each, costs) for each in budgets])
 
 
 def _refuse_overlap(validation, test):

@@ -1,9 +1,13 @@
-"""How far an accuracy on a sample of images may be from that of all images.
+"""How far what a sample of images gives may be from that of all images.
 
 low, high = wilson_interval(0.86, 1_000)        # 0.837, 0.880
+low, high = mean_cost_interval([0.5, 0.5], [1e6, 3e6], 200)
+saving_interval(2e6, (low, high), 4e6, (3.9e6, 4.1e6))
 """
 
 import math
+
+import numpy as np
 
 from keras_neokd import checks
 
@@ -36,3 +40,70 @@ def wilson_interval(accuracy, num_examples):
         1 + spread
     )
     return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def mean_cost_interval(exit_shares, exit_costs, num_examples):
+    """Return the 95 % confidence interval of the mean cost of an image.
+
+    The interval of Agresti and Coull (1998), for costs in place of 0 and 1:
+    that of a normal distribution after `1.96**2` images were added, half of
+    them at the cheapest and half at the dearest exit. Two exits give their
+    interval exactly. It holds the mean cost always, and is never empty, also
+    where all images leave at one exit. It covers the choice of the images,
+    with the thresholds as they are.
+
+    Args:
+        exit_shares: share of the images that leave at each exit, `(exits,)`;
+            adds up to 1.
+        exit_costs: cost up to each exit, `(exits,)`, increasing.
+        num_examples: number of images, >= 1.
+
+    Returns:
+        Tuple of the lower and the upper end, within the costs of the exits.
+
+    Raises:
+        TypeError, ValueError: if an argument is out of range.
+    """
+    count = checks.integer("num_examples", num_examples, minimum=1)
+    shares = np.array(exit_shares, "float64")
+    costs = np.array(exit_costs, "float64")
+    if shares.shape != costs.shape or not math.isclose(
+        shares.sum(), 1, abs_tol=1e-6
+    ):
+        raise ValueError(
+            "`exit_shares` needs one share for each of the "
+            f"{costs.size} exits, 1 in all, received {exit_shares!r}."
+        )
+    added = np.zeros_like(shares)
+    np.add.at(added, [0, -1], _QUANTILE**2 / 2)
+    total = count + _QUANTILE**2
+    shares = (count * shares + added) / total
+    mean = float(shares @ costs)
+    half = _QUANTILE * math.sqrt(shares @ (costs - mean) ** 2 / total)
+    return max(mean - half, float(costs[0])), min(mean + half, float(costs[-1]))
+
+
+def saving_interval(cost, interval, other, other_interval):
+    """Return the 95 % confidence interval of a saving, `1 - cost / other`.
+
+    It combines the intervals of the two costs on a logarithmic scale (MOVER,
+    Zou and Donner 2008), as if they were measured on different images. On the
+    same images costs mostly rise together, and the interval is too wide
+    rather than too narrow.
+
+    Args:
+        cost: mean cost, > 0.
+        interval: tuple of its lower and upper end.
+        other: mean cost that is saved against, > 0.
+        other_interval: tuple of its lower and upper end.
+
+    Returns:
+        Tuple of the lower and the upper end; negative where more is spent.
+    """
+    low, high = (math.log(each / cost) for each in interval)
+    other_low, other_high = (math.log(each / other) for each in other_interval)
+    ratio = cost / other
+    return (
+        1 - ratio * math.exp(math.hypot(high, other_low)),
+        1 - ratio * math.exp(-math.hypot(low, other_high)),
+    )

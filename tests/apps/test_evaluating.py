@@ -155,10 +155,55 @@ def test_several_seeds_give_a_mean_and_a_deviation(
         assert low <= average["top1"][name] <= high
 
 
-def test_num_seeds_is_checked(config, model_file, tmp_path):
-    config.evaluate.num_seeds = 0
-    with pytest.raises(ValueError, match="evaluate.num_seeds"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_seeds": 0}, "evaluate.num_seeds"),
+        ({"seed": -1}, "evaluate.seed"),
+        # The last of them would be found out of range after the first.
+        ({"seed": 2**31 - 2, "num_seeds": 3}, "received 2147483648"),
+    ],
+)
+def test_seeds_are_checked(config, model_file, tmp_path, changes, message):
+    config.evaluate.update(changes)
+    with pytest.raises(ValueError, match=message):
         evaluate(config, model_file, tmp_path)
+
+
+def test_an_evaluation_keeps_what_another_one_recorded(
+    config, model_file, tmp_path, monkeypatch
+):
+    config.evaluate.attacks = ("average",)
+    others = []
+    measure = evaluating._measure
+
+    def measure_while_another_evaluates(*arguments):
+        if not others:
+            others.append(True)
+            other = tiny_config()
+            other.evaluate.update({"attacks": ("square",), "num_examples": 8})
+            other.evaluate.search.update({"num_queries": 2, "success": "any"})
+            others.append(run_beside(other, model_file, tmp_path))
+        return measure(*arguments)
+
+    def run_beside(other, model_file, folder):
+        # It does not wait for the clean images, which are measured here.
+        monkeypatch.setattr(evaluating, "_for_exits", without_clean)
+        record = evaluate(other, model_file, folder)
+        monkeypatch.setattr(evaluating, "_for_exits", for_exits)
+        return record
+
+    for_exits = evaluating._for_exits
+
+    def without_clean(*arguments):
+        planned = for_exits(*arguments)
+        return {name: planned[name] for name in planned if name != "clean"}
+
+    monkeypatch.setattr(evaluating, "_measure", measure_while_another_evaluates)
+    record = evaluate(config, model_file, tmp_path)
+    assert names(others[1]) == ["square_any"]
+    assert names(record) == ["square_any", "clean", "average"]
+    assert json.loads((tmp_path / "results.json").read_text()) == record
 
 
 def evaluate(config, model_file, folder, name="results.json"):
@@ -220,6 +265,7 @@ def test_the_record_holds_what_the_library_finds(
     assert {each.name for each in tmp_path.iterdir()} == {
         "results.json",
         "plot.png",
+        ".results.json.locks",
     }
     assert "top-1, apgd_ce_any" in capsys.readouterr().out
 

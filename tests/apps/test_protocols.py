@@ -102,6 +102,9 @@ def test_a_budget_is_a_row(config, model, images_and_labels):
     ):
         assert row["budget"] == pytest.approx(nominal)
         assert row["multiply-adds"] == pytest.approx(cost)
+        interval = row["multiply-adds, 95 % interval"]
+        assert interval[0] <= cost <= interval[1]
+        assert interval[0] < interval[1]
         assert row["accuracy"] == pytest.approx(accuracy)
         received = [row[f"share at {name}"] for name in EXITS]
         np.testing.assert_allclose(received, shares)
@@ -165,6 +168,11 @@ def test_an_exit_is_a_row(config, model, images_and_labels):
     costs = [each.cumulative.multiply_adds for each in model.exit_costs()]
     spent = np.mean([costs[exit_] for exit_ in decision.exit_index])
     assert numbers["share_of_full_cost"] == pytest.approx(spent / costs[-1])
+    shares = [row["share"] for row in numbers["rows"]]
+    ends = evaluation.mean_cost_interval(shares, costs, COUNT)
+    assert numbers["share_of_full_cost_interval"] == pytest.approx(
+        [each / costs[-1] for each in ends]
+    )
 
 
 def test_an_attack_on_the_policy_is_a_row(config, model, images_and_labels):
@@ -188,6 +196,8 @@ def test_an_attack_on_the_policy_is_a_row(config, model, images_and_labels):
     assert known["accuracy"] <= unknown["accuracy"]
     assert rows["slow down"]["multiply-adds"] >= rows["none"]["multiply-adds"]
     for row in rows.values():
+        low, high = row["share of full cost, 95 % interval"]
+        assert low <= row["share of full cost"] <= high
         assert sum(row[f"share at {name}"] for name in EXITS) == pytest.approx(
             1
         )
@@ -227,6 +237,25 @@ def test_models_to_transfer_to_are_checked(config, model, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attack": ""}, "evaluate.transfer.attack.*''"),
+        ({"attack": "clean"}, "evaluate.transfer.attack.*'clean'"),
+        ({"num_starts": 0}, "evaluate.transfer.num_starts"),
+    ],
+)
+def test_attacks_between_models_are_checked_when_planned(
+    config, model, tmp_path, changes, message
+):
+    file = str(tmp_path / "other.keras")
+    model.save(file)
+    config.evaluate.update({"protocols": ("transfer",), "transfer": changes})
+    config.evaluate.transfer.model_files = (file,)
+    with pytest.raises(ValueError, match=message):
+        planned(config, model)
+
+
+@pytest.mark.parametrize(
     "name", ["budgeted", "early_exit", "early_exit_attacked"]
 )
 def test_thresholds_need_validation_images(config, model, name):
@@ -241,6 +270,19 @@ def test_thresholds_need_validation_images(config, model, name):
     [
         ({"protocols": ("budget",)}, "evaluate.protocols"),
         ({"budgeted": {"threshold_data": "test"}}, "threshold_data"),
+        ({"budgeted": {"attack": ""}}, "evaluate.budgeted.attack.*''"),
+        (
+            {"budgeted": {"budgets": (2e6, 1e12)}},
+            r"evaluate.budgeted.budgets: A budget of 1,000,000,000,000 mult.*"
+            "out of reach: the first exit costs",
+        ),
+        ({"budgeted": {"budgets": (-1.0,)}}, "evaluate.budgeted.budgets"),
+        ({"budgeted": {"budgets": (float("nan"),)}}, "evaluate.budgeted.bud"),
+        ({"sensitivity": {"attack": ""}}, "evaluate.sensitivity.attack.*''"),
+        (
+            {"early_exit": {"share_of_cost": 0.0001}},
+            "evaluate.early_exit.share_of_cost is 0.0001: .* Give a share from",
+        ),
         ({"transferability": {"num_starts": 0}}, "num_starts"),
         ({"transferability": {"subset": -1}}, "subset"),
         ({"sensitivity": {"epsilons": (), "num_steps": ()}}, "both are empty"),

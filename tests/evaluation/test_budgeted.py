@@ -9,6 +9,7 @@ import pytest
 
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
+from keras_neokd import evaluation
 from keras_neokd.evaluation.budgeted import BudgetedResult
 from keras_neokd.evaluation.budgeted import budgeted
 from keras_neokd.evaluation.budgeted import geometric_shares
@@ -152,7 +153,7 @@ def result(accuracy, costs):
     costs = np.array(costs, float)
     accuracy = np.array(accuracy, float)
     shares = np.ones((len(costs), 1))
-    return BudgetedResult((), costs, costs, accuracy, shares, costs[:1])
+    return BudgetedResult((), costs, costs, accuracy, shares, costs[:1], 100)
 
 
 def test_the_cost_of_an_accuracy_is_the_smallest_that_reaches_it():
@@ -188,6 +189,31 @@ def test_no_saving_at_an_accuracy_that_one_does_not_reach():
     assert math.isnan(better.saving_against(worse, 0.45))
     assert math.isnan(worse.saving_against(better, 0.45))
     assert better.saving_against(worse) == 0
+
+
+def spread(accuracy, shares):
+    """Return a result of 100 images at exits that cost 1 and 3."""
+    shares, exit_costs = np.array(shares), np.array([1.0, 3.0])
+    costs = shares @ exit_costs
+    return BudgetedResult(
+        (), costs, costs, np.array(accuracy), shares, exit_costs, 100
+    )
+
+
+def test_costs_and_savings_have_intervals():
+    ours = spread([0.3, 0.5], [[0.9, 0.1], [0.5, 0.5]])
+    theirs = spread([0.5], [[0.2, 0.8]])
+    expected = [
+        evaluation.mean_cost_interval(shares, [1.0, 3.0], 100)
+        for shares in ([0.9, 0.1], [0.5, 0.5])
+    ]
+    np.testing.assert_allclose(ours.cost_intervals(), expected)
+    low, high = ours.saving_interval_against(theirs)
+    assert low < ours.saving_against(theirs) < high
+    assert (low, high) == evaluation.saving_interval(
+        2.0, expected[1], 2.6, theirs.cost_intervals()[0]
+    )
+    assert np.isnan(ours.saving_interval_against(theirs, 0.6)).all()
 
 
 # A whole run.

@@ -196,14 +196,63 @@ def test_without_an_attack_there_is_no_worst_case():
     assert not any(title.startswith(LOWEST) for title in tables(a=clean))
 
 
+# What searches under the rule `all` may not be compared with.
+
+RULE = "auto_attack_all: an image is fooled only where all exits are wrong"
+
+
+def with_auto_attack(**more):
+    attacks = [
+        made.attack(
+            "clean", 0.9, 0.9, top1_interval=made.by_exit([0, 1], [0, 1])
+        ),
+        made.attack("average", 0.25, 0.25),
+        made.searched("auto_attack_all", 0.5, 0.5, kind="AutoAttack"),
+    ]
+    steps = [{"attack": "clean", "robust": 0.9}]
+    attacks[-1]["robust_after_each"] = steps
+    return made.record(attacks=attacks, **more)
+
+
+def test_tables_with_a_search_under_the_rule_all_say_so():
+    found = tables(a=with_auto_attack())
+    noted = {
+        title.split(";")[0] for title in found if RULE in found[title].note
+    }
+    assert noted == {
+        "Top-1 accuracy (%): auto attack all, epsilon 0.1 (linf), 20 steps",
+        "Uncertainty of top-1 accuracy (%)",
+        "Top-1 accuracy (%) on images that withstand all attacks, epsilon 0.1 "
+        "(linf)",
+        "Images that resist (%): auto attack all",
+    }
+
+
+def test_attacks_on_each_exit_and_on_one_exit_need_no_note():
+    attacks = [made.searched("auto_attack_exit_1", 0.5, 0.5)]
+    found = tables(a=made.record(attacks=attacks))
+    assert not any("all exits" in table.note for table in found.values())
+    record = with_auto_attack()
+    record["exits"] = record["exits"][:1]
+    for attack in record["attacks"]:
+        for key in ("top1", "top1_interval"):
+            attack.get(key, {}).pop("exit_2", None)
+    found = tables(a=record)
+    assert not any("all exits" in table.note for table in found.values())
+
+
 # Budgets of two models.
 
 
-def curve(*points):
+def curve(*points, spread=None):
     rows = [
         {"multiply-adds": cost, "accuracy": accuracy}
         for cost, accuracy in points
     ]
+    for row in rows if spread else ():
+        cost = row["multiply-adds"]
+        ends = [cost / spread, cost * spread]
+        row["multiply-adds, 95 % interval"] = ends
     settings = {"attack": "average"}
     return {"name": "budgeted", "settings": settings, "rows": rows}
 
@@ -218,8 +267,25 @@ def test_a_model_saves_what_another_costs_more_at_equal_accuracy():
     )
     (table,) = (table for title, table in found.items() if "saved" in title)
     assert table.rows == [
-        ["ours", "theirs", pytest.approx(41.21), pytest.approx(48.24, abs=0.01)]
+        [
+            *("ours", "theirs", pytest.approx(41.21)),
+            *(pytest.approx(48.24, abs=0.01), "-"),
+        ]
     ]
+
+
+def test_a_saving_has_an_interval_where_costs_have_one():
+    ours, theirs = curve((2e6, 0.5), spread=1.2), curve((4e6, 0.5), spread=1.1)
+    found = tables(
+        ours=made.record("a", diagnostics=[ours]),
+        theirs=made.record("b", diagnostics=[theirs]),
+    )
+    (table,) = (table for title, table in found.items() if "saved" in title)
+    # hypot(ln 1.2, ln 1.1) = 0.20573; 0.5 * exp(0.20573) = 0.6142, and
+    # 0.5 * exp(-0.20573) = 0.4070.
+    assert table.columns[-1] == "saved, 95 % interval"
+    assert table.rows == [["ours", "theirs", 50, 50, "38.6 to 59.3"]]
+    assert "the choice of the test images for the costs" in table.note
 
 
 def test_a_single_model_saves_nothing():
@@ -286,7 +352,7 @@ def test_a_curve_saves_against_one_that_was_measured_alike():
         a=made.record(diagnostics=cheaper(budgets())),
         b=made.record(diagnostics=budgets()),
     )
-    assert found[SAVED].rows == [["a", "b", 75, 50]]
+    assert found[SAVED].rows == [["a", "b", 75, 50, "-"]]
 
 
 @pytest.mark.parametrize(

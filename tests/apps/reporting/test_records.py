@@ -3,8 +3,10 @@
 import copy
 import pathlib
 
+import numpy as np
 import pytest
 
+from apps import tables
 from apps.reporting import layout
 from apps.reporting import records
 from tests.apps.reporting import made
@@ -100,6 +102,57 @@ def test_records_of_the_first_days_of_version_1_are_read(missing):
         ),
         (["attacks", 0, "attack"], {}, r"attacks\[0\].attack.class_name needs"),
         (["signs"], [{"code": "x"}], r"signs\[0\].message needs str"),
+        (["signs"], [None], r"signs\[0\] needs dict, received None"),
+        (["exits"], [[]], r"exits\[0\] needs dict, received \[\]"),
+        (["attacks", 1], "x", r"attacks\[1\] needs dict, received 'x'"),
+        (
+            ["attacks", 0, "seconds"],
+            float("nan"),
+            r"attacks\[0\].seconds needs",
+        ),
+        (["exits", 0, "multiply_adds"], 10**400, r"exits\[0\].multiply_adds n"),
+        (["data", "checksum"], {}, "data.checksum needs int, received {}"),
+        (
+            ["attacks", 0, "top1_interval"],
+            {"exit_1": [0.1, 0.2], "exit_2": [0.1]},
+            r"attacks\[0\].top1_interval.exit_2 needs two numbers from 0 to 1",
+        ),
+        (
+            ["attacks", 0, "selected_share"],
+            [],
+            r"attacks\[0\].selected_share needs dict, received \[\]",
+        ),
+        (
+            ["attacks", 0, "robust_after_each"],
+            [],
+            ".*robust_after_each is empty",
+        ),
+        (["attacks", 0, "robust_after_each"], [1], r".*each\[0\] needs dict"),
+        (["diagnostics", 1], [], r"diagnostics\[1\] needs dict"),
+        (["diagnostics", 0, "seconds"], "2", r"diagnostics\[0\].seconds needs"),
+        (["diagnostics", 0, "settings"], {}, r"diagnostics\[0\].settings.att"),
+        (["diagnostics", 0, "rows"], [], r"diagnostics\[0\].rows is empty"),
+        (["diagnostics", 0, "rows"], del_, r"diagnostics\[0\] has no rows and"),
+        (
+            ["diagnostics", 0, "rows", 0],
+            3,
+            r"diagnostics\[0\].rows\[0\] needs di",
+        ),
+        (
+            ["diagnostics", 0, "rows", 1, "accuracy"],
+            "0.5",
+            r"diagnostics\[0\].rows\[1\]: 'accuracy' needs int or float",
+        ),
+        (
+            ["diagnostics", 0, "rows", 1, "multiply-adds"],
+            0,
+            r"diagnostics\[0\].rows\[1\]: 'multiply-adds' needs",
+        ),
+        (
+            ["diagnostics", 0, "measures"],
+            {"norm": {"exit_1": 1.0, "exit_2": "x"}},
+            r"diagnostics\[0\].measures.norm.exit_2 needs a number",
+        ),
         (["diagnostics", 0, "rows"], 1, r"diagnostics\[0\].rows needs list"),
     ],
 )
@@ -185,3 +238,54 @@ def test_bits_of_correct_images_are_checked(text):
     message = r"attacks\[0\].correct.exit_2 needs 250 hexadecimal digits"
     with pytest.raises(ValueError, match=message):
         records.check(made.record(attacks=[attack]), FILE)
+
+
+WRONG = (del_, None, [], {}, "x", -1, 1.5, [[]], 10**400)
+
+
+def places(node, place=()):
+    """Yield the place of every value in a record."""
+    keys = node if isinstance(node, dict) else range(len(node))
+    for key in keys:
+        yield (*place, key)
+        if isinstance(node[key], (dict, list)):
+            yield from places(node[key], (*place, key))
+
+
+def replaced(given, place, value):
+    given = copy.deepcopy(given)
+    parent = given
+    for key in place[:-1]:
+        parent = parent[key]
+    if value is del_:
+        del parent[place[-1]]
+    else:
+        parent[place[-1]] = value
+    return given
+
+
+def test_what_passes_the_check_can_be_shown(monkeypatch):
+    monkeypatch.setattr(tables.rich.console.Console, "print", lambda *_: None)
+    attacks = [
+        made.attack("clean", 0.9, 0.9, selected_share=made.by_exit(0.5, 0.5)),
+        made.searched("auto_attack_all", 0.5, 0.5),
+    ]
+    whole = made.record(attacks=attacks, diagnostics=made.protocols())
+    random = np.random.default_rng(0)
+    found = list(places(whole))
+    refused = shown = 0
+    for index in random.choice(len(found), 60, replace=False):
+        for value in WRONG:
+            given = replaced(whole, found[index], value)
+            try:
+                record = records.check(given, FILE)
+            except ValueError as error:
+                assert str(error).startswith(str(FILE))
+                refused += 1
+                continue
+            layout.tables({"a": record, "b": whole})
+            diagnostics = record.get("diagnostics") or []
+            tables.print_record({**record, "diagnostics": diagnostics})
+            shown += 1
+    assert refused > 100
+    assert shown > 50

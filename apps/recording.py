@@ -1,0 +1,191 @@
+"""The record of an evaluation, in a file that several evaluations may write.
+
+    file = RecordFile(path, header, check)
+    for name in file.missing("attacks", names):
+        file.add("attacks", {"name": name, **measure(name)})
+    file.record
+
+Every entry is measured by one evaluation at a time. It is added under a lock:
+the file is read, merged and written.
+"""
+
+import contextlib
+import shutil
+import time
+
+from apps import locking
+from apps import workdir
+from apps.reporting import records
+
+_SECONDS_BETWEEN_TRIES = 0.2
+_SAME = ("schema_version", "model_sha256", "data", "settings")
+
+
+class RecordFile:
+    """A record that this evaluation goes on with.
+
+    Attributes:
+        record: what the file held when it was last read or written.
+
+    Args:
+        path: the JSON file, existing or not.
+        header: a record without results, for a new file.
+        check: function of a record that raises `ValueError` if this
+            evaluation cannot go on with its entries.
+
+    Raises:
+        ValueError: if the file is damaged, or holds results of other
+            settings. It is left as it is.
+    """
+
+    def __init__(self, path, header, check):
+        self._path, self._header, self._check = path, header, check
+        self._locks = path.with_name(f".{path.name}.locks")
+        self.record = self._read()
+
+    def missing(self, key, names):
+        """Yield the names of the entries that this evaluation has to measure.
+
+        Nobody else measures an entry while its name is yielded. Those that
+        another evaluation is measuring come last: where that one recorded
+        them in the meantime they are left out, and where it ended without
+        doing so they are measured here.
+
+        Args:
+            key: attacks or diagnostics.
+            names: names of entries.
+        """
+        taken = []
+        for name in names:
+            with contextlib.ExitStack() as stack:
+                folder = self._locks / f"{key}.{name}"
+                if not _enter(stack, folder):
+                    taken.append((name, folder))
+                elif self._lacks(key, name):
+                    yield name
+                    self._forget(key, name, folder)
+        for name, folder in taken:
+            said = (
+                f"Another evaluation is measuring {name} for {self._path}: "
+                "waiting until it ends."
+            )
+            with _alone_in(folder, said):
+                if self._lacks(key, name):
+                    yield name
+                self._forget(key, name, folder)
+
+    def add(self, key, entry):
+        """Add an entry to what the file holds by now, and write it.
+
+        Args:
+            key: attacks or diagnostics.
+            entry: dict of plain values with a `name`.
+
+        Raises:
+            ValueError: if the file was damaged or replaced in the meantime;
+                this record is then written to another file.
+        """
+        self.record[key].append(entry)
+        with _alone_in(self._locks):
+            try:
+                self.record = _merged(self._read(), self.record)
+            except ValueError as error:
+                raise ValueError(f"{error} {self._rescued()}") from None
+            workdir.write_json(self._path, self.record)
+
+    def _lacks(self, key, name):
+        if name not in _names(self.record, key):
+            self.record = _merged(self._read(), self.record)
+        return name not in _names(self.record, key)
+
+    def _forget(self, key, name, folder):
+        """Remove the lock of an entry, which nobody measures any more."""
+        if name in _names(self.record, key):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _read(self):
+        if not self._path.exists():
+            return {**self._header, "attacks": [], "diagnostics": []}
+        try:
+            record = records.read_file(self._path)
+        except ValueError as error:
+            raise ValueError(
+                f"{error} The file was left as it is: restore it or move it "
+                "away, or write to another one with --results."
+            ) from None
+        record = _of_this_version(record)
+        self._refuse_other_settings(record)
+        self._check(record)
+        return record
+
+    def _refuse_other_settings(self, record):
+        there, now = (
+            workdir.flatten(
+                {key: each.get(key) for key in _SAME}
+                | {"backend": each["environment"]["backend"]}
+            )
+            for each in (record, self._header)
+        )
+        workdir.refuse_differences(
+            there,
+            now,
+            f"{self._path} holds results of other settings",
+            "Write to another file with --results, or remove this one.",
+        )
+
+    def _rescued(self):
+        number = 1
+        while (file := self._numbered(number)).exists():
+            number += 1
+        workdir.write_json(file, self.record)
+        return f"What this evaluation has measured is in {file}."
+
+    def _numbered(self, number):
+        return self._path.with_name(f"{self._path.stem}.rescued_{number}.json")
+
+
+def _of_this_version(record):
+    """Return a record with what version 1 began without."""
+    return {
+        **record,
+        "settings": {"num_seeds": 1, **record["settings"]},
+        "signs": record.get("signs"),
+        "diagnostics": record.get("diagnostics") or [],
+    }
+
+
+def _merged(there, ours):
+    """Return a record with the entries of two; the first one's come first."""
+    merged = {**there}
+    if there["signs"] is None:
+        merged["signs"] = ours["signs"]
+    for key in ("attacks", "diagnostics"):
+        known = _names(there, key)
+        new = [each for each in ours[key] if each["name"] not in known]
+        merged[key] = [*there[key], *new]
+    return merged
+
+
+def _names(record, key):
+    return {each["name"] for each in record[key]}
+
+
+@contextlib.contextmanager
+def _alone_in(folder, said=None):
+    """Wait until nobody else is in a folder, and keep others out."""
+    with contextlib.ExitStack() as stack:
+        while not _enter(stack, folder):
+            if said is not None:
+                print(said, flush=True)
+            said = None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        yield
+
+
+def _enter(stack, folder):
+    """Enter a folder, if nobody else is in it; return whether that worked."""
+    try:
+        stack.enter_context(locking.alone_in(folder))
+    except (FileNotFoundError, ValueError):  # Removed, or taken.
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Read the config of a run, to evaluate it."""
+
+from ml_collections import config_dict
+
+from configs import default
+
+# What numbers depend on and was there from the first version on.
+_NEEDED = (
+    "attack.epsilon",
+    "attack.norm",
+    "attack.num_restarts",
+    "attack.num_steps",
+    "attack.random_start",
+    "attack.step_size",
+    "data.name",
+    "method.name",
+    "optimizer.learning_rate",
+)
+
+
+def read(run):
+    """Return the config of a run; settings of later versions are added.
+
+    Args:
+        run: a `workdir.Workdir`.
+
+    Raises:
+        FileNotFoundError: if the folder holds no run.
+        ValueError: if the config is damaged.
+    """
+    merged = default.get_config()
+    try:
+        config = run.read_config()
+        for section in ("attack", "data", "evaluate", "method", "optimizer"):
+            _put(config.get(section), section, merged)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{run.config} is damaged: {error} Expected what apps.train "
+            "wrote. Restore it, or evaluate with --model, --config and "
+            "--results instead of --workdir."
+        ) from error
+    with config.unlocked():
+        # A run of an earlier version has no values for newer settings.
+        for section in ("data", "evaluate"):
+            config[section] = merged[section]
+    return config
+
+
+def _put(value, key, config, place=""):
+    """Put a value into a config that knows its type.
+
+    Raises:
+        ValueError, TypeError: if it is of another type, or needed and missing.
+    """
+    place = f"{place}{key}"
+    if isinstance(config[key], config_dict.ConfigDict):
+        if not isinstance(value, config_dict.ConfigDict):
+            raise ValueError(f"{place} needs an object, received {value!r}.")
+        for each in config[key]:
+            if each in value or f"{place}.{each}" in _NEEDED:
+                _put(value.get(each), each, config[key], f"{place}.")
+    elif value is None and place in _NEEDED:
+        raise ValueError(f"{place} is missing.")
+    else:
+        try:
+            config[key] = value
+        except TypeError as error:
+            raise TypeError(f"{place}: {error}.") from None

@@ -1,0 +1,111 @@
+"""Reading config.json: damage is named, and the file stays as it is."""
+
+import json
+
+import pytest
+
+from apps import run_config
+from apps import workdir
+from configs import default
+
+DAMAGES = {
+    "a list": "[]",
+    "a number": "3",
+    "null": "null",
+    "empty": "",
+    "cut off": '{"data": {"name": "dig',
+    "deep": "[" * 5_000,
+}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run whose config is the default one, as JSON gives it back."""
+    run = workdir.Workdir(tmp_path)
+    workdir.write_json(run.config, default.get_config().to_dict())
+    return run
+
+
+def damage(run, place, value):
+    """Replace a value of the config by its dotted key; `...` removes it."""
+    config = json.loads(run.config.read_text())
+    # A key with a dot in it is no section.
+    *parents, last = place.split(".") if place != "a.b" else [place]
+    section = config
+    for key in parents:
+        section = section[key]
+    if value is ...:
+        del section[last]
+    else:
+        section[last] = value
+    run.config.write_text(json.dumps(config))
+
+
+def refused(run):
+    """Return what is said of the config, which has to name the file."""
+    before = run.config.read_bytes()
+    with pytest.raises(ValueError) as error:
+        run_config.read(run)
+    assert str(run.config) in str(error.value)
+    assert run.config.read_bytes() == before
+    return str(error.value)
+
+
+def test_a_whole_config_is_taken_as_it_is(run):
+    config = run_config.read(run)
+    assert workdir.flatten(config) == workdir.flatten(default.get_config())
+
+
+@pytest.mark.parametrize("text", DAMAGES.values(), ids=DAMAGES)
+def test_a_config_that_is_no_object_is_named(run, text):
+    run.config.write_text(text)
+    assert "JSON" in refused(run)
+
+
+def test_a_config_that_is_not_in_utf_8_is_named(run):
+    run.config.write_bytes(b'{"data": "\xff"}')
+    assert "is not a JSON file: 'utf-8' codec" in refused(run)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("attack", ..., "attack needs an object, received None."),
+        ("data", [], "data needs an object, received []."),
+        ("evaluate", "x", "evaluate needs an object, received 'x'."),
+        ("evaluate.search", 3, "evaluate.search needs an object, received 3."),
+        ("method", None, "method needs an object, received None."),
+        ("method.name", ..., "method.name is missing."),
+        ("data.name", None, "data.name is missing."),
+        ("attack.epsilon", ..., "attack.epsilon is missing."),
+        ("attack.norm", 2, "attack.norm: Could not override field 'norm'"),
+        ("evaluate.num_steps", "x", "evaluate.num_steps: Could not override"),
+        ("evaluate.num_steps", {}, "evaluate.num_steps: Could not override"),
+        ("optimizer.learning_rate", [], "optimizer.learning_rate: Could not"),
+        ("a.b", 1, "does not accept dots in field names"),
+    ],
+)
+def test_what_a_config_lacks_or_has_wrong_is_named(run, place, value, message):
+    damage(run, place, value)
+    said = refused(run)
+    assert f"{run.config} is damaged: " in said
+    assert message in said
+    assert "Restore it, or evaluate with --model, --config" in said
+
+
+def test_settings_of_later_versions_are_added_and_others_left(run):
+    damage(run, "evaluate.diagnostics", ...)
+    damage(run, "evaluate.search.cw_c", ...)
+    damage(run, "evaluate.seed", 7)
+    damage(run, "evaluate.of_another_version", 1)
+    config = run_config.read(run)
+    assert config.evaluate.diagnostics == ()
+    assert config.evaluate.search.cw_c == 1.0
+    assert config.evaluate.seed == 7
+
+
+@pytest.mark.parametrize("key", ["data", "files_sha256"])
+def test_a_damaged_environment_is_named(run, key):
+    workdir.write_json(run.environment, {key: [1]})
+    with pytest.raises(ValueError, match=f"environment.json is damaged: {key}"):
+        run.check_data({"checksum": 1})
