@@ -10,6 +10,7 @@ import sys
 from apps import tables
 from apps import workdir
 from apps.checkpointing import STOPPED_STATUS
+from keras_neokd import files
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -51,7 +52,7 @@ def sweep(sweep_file, path, only=()):
         finished = [each for each in runs if each not in failed]
         rows = _rows(path, finished, evaluations)
         workdir.write_json(path / "summary.json", rows)
-        workdir.write_text(path / "summary.md", tables.markdown(rows))
+        files.write_text(path / "summary.md", tables.markdown(rows))
     print(tables.markdown(rows))
     if failed:
         raise RuntimeError(

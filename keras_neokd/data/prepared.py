@@ -6,14 +6,13 @@ tensorflow-datasets, or `apps.prepare_data`, has written NAME/VERSION/ with
 dataset_info.json, features.json and the examples in ArrayRecord files.
 """
 
-import os
 import pathlib
-import tempfile
 import zipfile
 import zlib
 
 import numpy as np
 
+from keras_neokd import files
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import decode
 from keras_neokd.data.encoded import in_order
@@ -257,10 +256,8 @@ def _with_labels(labels):
 def _keep(path, labels):
     """Write labels to a file at once, or not where that is not allowed."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            unfinished = pathlib.Path(folder) / path.name
+        with files.replacing(path) as unfinished:
             np.savez(unfinished, **labels)
-            os.replace(unfinished, path)
     except OSError:
         pass
 

@@ -65,3 +65,19 @@ def test_a_missing_config_file_is_named(tmp_path):
     assert result.returncode == 1
     assert "there is no file nowhere.py" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "shown"),
+    [
+        ("--help", "--workdir: Folder of the run"),
+        ("--helpshort", "--workdir: Folder of the run"),
+        ("--helpfull", "--workdir: Folder of the run"),
+        ("--helpxml", "<name>workdir</name>"),
+    ],
+)
+def test_help_that_was_asked_for_is_no_error(flag, shown):
+    result = run("apps.train", flag)
+    assert result.returncode == 0
+    assert shown in result.stdout
+    assert result.stderr == ""
