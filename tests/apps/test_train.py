@@ -18,7 +18,6 @@ from keras_neokd import files
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 
-
 LEFT_OVER = ".unfinished.0123456789abcdef"
 
 
