@@ -184,7 +184,7 @@ class Checkpointing(keras.callbacks.Callback):
         due = time.monotonic() - self._saved_at >= self._seconds
         is_due, is_told = self._wishes.any(due, self._received)
         if is_due or is_told:
-            self._save(logs)
+            self._save(self.position.epoch, logs)
         if is_told:
             raise Stopped(self._saved)
 
@@ -204,7 +204,7 @@ class Checkpointing(keras.callbacks.Callback):
         if is_between_steps and is_within and is_new:
             # What diverged is noticed when the run goes on.
             with contextlib.suppress(divergence.Diverged):
-                self._save(logs={})
+                self._save(self.position.epoch, logs={})
 
     def on_epoch_end(self, epoch, logs=None):
         """Write a checkpoint; called by Keras.
@@ -213,7 +213,7 @@ class Checkpointing(keras.callbacks.Callback):
             Stopped, divergence.Diverged: as `on_train_batch_end`.
         """
         self.position = checkpoints.Position(epoch + 1)
-        self._save(logs, score=logs.get(self._monitor))
+        self._save(epoch, logs, score=logs.get(self._monitor))
         (is_told,) = self._wishes.any_now(self._received)
         if is_told:
             raise Stopped(self._saved)
@@ -231,14 +231,14 @@ class Checkpointing(keras.callbacks.Callback):
         )
         os.write(2, said.encode())
 
-    def _save(self, logs, score=None):
+    def _save(self, epoch, logs, score=None):
         # The metrics of a finished epoch begin anew anyway.
         state = checkpoints.training_state(
             self.model, with_metrics=self.position.batch > 0
         )
-        divergence.check_logs(logs, self.position.epoch)
+        divergence.check_logs(logs, epoch)
         paths = checkpoints.variable_paths(self.model)
-        divergence.check_state(state, paths, self.position.epoch)
+        divergence.check_state(state, paths, epoch)
         if processes.is_first():
             self._write(state, score)
         else:
