@@ -308,7 +308,7 @@ def make_read_only(patch):
 REASONS = {
     fill_the_disk: [
         "There is no room for ",
-        "epoch_00000_batch_000003.npz: No space left on device; ",
+        "epoch_00001_batch_000000.npz: No space left on device; ",
         "history.jsonl: No space left on device; ",
     ],
     make_read_only: ["Read-only file system"],
