@@ -9,8 +9,8 @@ import time
 import keras
 
 from apps import divergence
-from apps import workdir
 from keras_neokd import randomness
+from keras_neokd import writing
 
 # Keeps these seeds apart from other uses of the same seed.
 _SEED_STREAM = 0x5EED
@@ -21,12 +21,25 @@ class Progress(keras.callbacks.Callback):
     """Keras' progress bar with averages over exits instead of every number.
 
     Where the output is not a terminal, one line per epoch.
+
+    Args:
+        num_epochs: epochs of the whole run; an epoch that is gone on with in
+            its middle is a `fit` of its own, which knows of no more.
+        num_batches: batches of a whole epoch.
     """
+
+    def __init__(self, num_epochs, num_batches):
+        super().__init__()
+        self._num_epochs, self._num_batches = num_epochs, num_batches
 
     def on_epoch_begin(self, epoch, logs=None):
         """Start a new bar; called by Keras."""
         del logs
-        print(f"Epoch {epoch + 1}/{self.params['epochs']}")
+        left = self.params["steps"]
+        within = ""
+        if left < self._num_batches:
+            within = f", the last {left} of {self._num_batches} batches"
+        print(f"Epoch {epoch + 1}/{self._num_epochs}{within}")
         self._is_live = sys.stdout.isatty()
         self._bar = keras.utils.Progbar(
             self.params["steps"],
@@ -115,8 +128,8 @@ class History(keras.callbacks.Callback):
 
     def _write(self):
         lines = [json.dumps(row) + "\n" for row in self._rows]
-        workdir.write_text(self._run.history, "".join(lines))
-        workdir.write_text(self._run.history_table, _table(self._rows))
+        writing.write_text(self._run.history, "".join(lines))
+        writing.write_text(self._run.history_table, _table(self._rows))
 
 
 def _table(rows):

@@ -7,6 +7,7 @@ told to.
 """
 
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -18,12 +19,14 @@ import numpy as np
 
 from apps import divergence
 from apps import processes
+from apps import workdir
 from keras_neokd import checkpoints
 
 # Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
 # sysexits.h, "try again later".
 STOPPED_STATUS = 75
 _RATE_FACTOR = "run/rate_factor"
+_IDENTITY = "run/identity"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -53,22 +56,42 @@ class Checkpointing(keras.callbacks.Callback):
         seconds: seconds between two checkpoints within an epoch.
         monitor: name of the logged number in [0, 1] to judge checkpoints by,
             the higher the better; where it is not logged, none is best.
+        identity: what `Workdir.identity` says of the run.
+
+    Raises:
+        ValueError: if a checkpoint in the folder is of another run.
     """
 
-    def __init__(self, folder, num_batches, seconds, monitor):
+    def __init__(self, folder, num_batches, seconds, monitor, identity):
         super().__init__()
         self._folder = folder
         self._num_batches = num_batches
         self._seconds = seconds
         self._monitor = monitor
+        self._identity = identity
         self._received = set()
         self._wishes = processes.Wishes()
         self.rate_factor = 1.0
+        self.best()  # Of another run, it is refused now and not at the end.
         self._rewind()
 
-    def _rewind(self):
+    def best(self):
+        """Return the best `checkpoints.Checkpoint`, or `None` without one.
+
+        Raises:
+            ValueError: if it is of another run.
+        """
+        return self._read(self._folder.best)
+
+    def _read(self, read):
         # One after the other: the first one renames what is damaged.
-        checkpoint = processes.first_alone(self._folder.newest)
+        checkpoint = processes.first_alone(read)
+        if checkpoint is not None:
+            _check_identity(checkpoint, self._identity)
+        return checkpoint
+
+    def _rewind(self):
+        checkpoint = self._read(self._folder.newest)
         self._state, self.position = None, checkpoints.Position(0)
         if checkpoint is not None:
             self._state, self.position = checkpoint.state, checkpoint.position
@@ -161,7 +184,7 @@ class Checkpointing(keras.callbacks.Callback):
         due = time.monotonic() - self._saved_at >= self._seconds
         is_due, is_told = self._wishes.any(due, self._received)
         if is_due or is_told:
-            self._save(logs)
+            self._save(self.position.epoch, logs)
         if is_told:
             raise Stopped(self._saved)
 
@@ -181,7 +204,7 @@ class Checkpointing(keras.callbacks.Callback):
         if is_between_steps and is_within and is_new:
             # What diverged is noticed when the run goes on.
             with contextlib.suppress(divergence.Diverged):
-                self._save(logs={})
+                self._save(self.position.epoch, logs={})
 
     def on_epoch_end(self, epoch, logs=None):
         """Write a checkpoint; called by Keras.
@@ -190,7 +213,7 @@ class Checkpointing(keras.callbacks.Callback):
             Stopped, divergence.Diverged: as `on_train_batch_end`.
         """
         self.position = checkpoints.Position(epoch + 1)
-        self._save(logs, score=logs.get(self._monitor))
+        self._save(epoch, logs, score=logs.get(self._monitor))
         (is_told,) = self._wishes.any_now(self._received)
         if is_told:
             raise Stopped(self._saved)
@@ -208,14 +231,14 @@ class Checkpointing(keras.callbacks.Callback):
         )
         os.write(2, said.encode())
 
-    def _save(self, logs, score=None):
+    def _save(self, epoch, logs, score=None):
         # The metrics of a finished epoch begin anew anyway.
         state = checkpoints.training_state(
             self.model, with_metrics=self.position.batch > 0
         )
-        divergence.check_logs(logs, self.position.epoch)
+        divergence.check_logs(logs, epoch)
         paths = checkpoints.variable_paths(self.model)
-        divergence.check_state(state, paths, self.position.epoch)
+        divergence.check_state(state, paths, epoch)
         if processes.is_first():
             self._write(state, score)
         else:
@@ -223,7 +246,11 @@ class Checkpointing(keras.callbacks.Callback):
         self._saved_at = time.monotonic()
 
     def _write(self, state, score):
-        state = {**state, _RATE_FACTOR: np.float64(self.rate_factor)}
+        state = {
+            **state,
+            _RATE_FACTOR: np.float64(self.rate_factor),
+            _IDENTITY: np.array(json.dumps(self._identity)),
+        }
         try:
             self._folder.write(state, self.position, score and float(score))
             self._saved = self.position
@@ -233,3 +260,24 @@ class Checkpointing(keras.callbacks.Callback):
                 f"WARNING: no checkpoint could be written ({error}). Training "
                 "goes on, and the earlier ones are left."
             )
+
+
+def _check_identity(checkpoint, identity):
+    """Raise `ValueError` if a checkpoint is of another run."""
+    try:
+        theirs = json.loads(str(checkpoint.state.get(_IDENTITY)))
+    except json.JSONDecodeError:
+        theirs = None
+    if not isinstance(theirs, dict):
+        raise ValueError(
+            f"The checkpoint {checkpoint.path} does not say of which run it "
+            "is: an earlier version of keras_neokd wrote it, or another "
+            "program. Finish the run with that version, or begin anew in "
+            "another folder."
+        )
+    workdir.refuse_differences(
+        theirs,
+        identity,
+        f"The checkpoint {checkpoint.path} is of another run",
+        "Move it back to its own run, or give another folder with --workdir.",
+    )

@@ -137,6 +137,9 @@ def prepare_keras():
 def _parse_flags(argv):
     try:
         return flags.FLAGS(argv)
+    except SystemExit as end:
+        # absl has shown the help that was asked for, and calls that an error.
+        sys.exit(0 if end.code == 1 else end.code)
     except flags.Error as error:
         message = str(error)
         if "Traceback" in message:  # An error that a config file raised.

@@ -13,6 +13,7 @@ from apps import workdir
 from keras_neokd import attacks
 from keras_neokd import checks
 from keras_neokd import evaluation
+from keras_neokd import writing
 from keras_neokd.adapters import as_single_output
 
 
@@ -98,7 +99,7 @@ def compare(run_path, output, settings, names, theirs_path=None):
             "answers": answers,
         }
         workdir.write_json(output / "parity.json", record)
-        workdir.write_text(output / "parity.md", tables.markdown(rows))
+        writing.write_text(output / "parity.md", tables.markdown(rows))
 
 
 def _compare_one(name, model, images, labels, settings, known):

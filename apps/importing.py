@@ -5,6 +5,7 @@ import pathlib
 from apps import building
 from apps import workdir
 from keras_neokd import models
+from keras_neokd import writing
 
 
 def import_weights(config, file, output):
@@ -38,10 +39,8 @@ def import_weights(config, file, output):
     model = building.build_model(config)
     unused = models.load_msdnet_pytorch(model, file)
     output.parent.mkdir(parents=True, exist_ok=True)
-    # A kill leaves no half-written file under the name.
-    unfinished = output.with_name(f"unfinished.{output.name}")
-    model.save(unfinished)
-    unfinished.replace(output)
+    with writing.replacing(output) as unfinished:
+        model.save(unfinished)
     print(
         f"{output} holds {model.name} with {model.num_exits} exits and the "
         f"weights of {file}. Left out are {len(unused)} tensors that no exit "

@@ -1,6 +1,7 @@
 """One run at a time in a folder: the lock that its first process holds."""
 
 import contextlib
+import os
 
 from apps import processes
 
@@ -24,14 +25,14 @@ def alone_in(folder):
 
     Raises:
         ValueError: if another run is in it; on all processes.
-        OSError: if the folder cannot be written.
+        OSError: if the folder cannot be written, or its lock file is a link
+            or something else that no run makes.
     """
     with contextlib.ExitStack() as stack:
         is_free = True
         if processes.is_first():
             folder.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(open(folder / _NAME, "w"))
-            is_free = _lock(file)
+            is_free = _lock(folder / _NAME, stack)
         if any(processes.Wishes.any_now(not is_free)):
             raise ValueError(
                 f"Another process is training in {folder}: two would mix "
@@ -41,17 +42,30 @@ def alone_in(folder):
         yield
 
 
-def _lock(file):
-    """Lock a file until it is closed; return whether nobody else has."""
+def _lock(path, stack):
+    """Lock a file until the stack ends; return whether nobody else has."""
     if fcntl is None:
         return True
+    descriptor = _open(path)
+    stack.callback(os.close, descriptor)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:
         print(
-            f"WARNING: {file.name} could not be locked ({error}). Start no "
+            f"WARNING: {path} could not be locked ({error}). Start no "
             "second run in this folder."
         )
     return True
+
+
+def _open(path):
+    """Open a file as it is or make it, and follow no link."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+    if path.is_symlink() or path.exists() and not path.is_file():
+        raise OSError(
+            f"{path} is a link or no file: a run makes a file of that name. "
+            "Remove it if you trust the folder, or give another folder."
+        )
+    return os.open(path, flags, 0o666)

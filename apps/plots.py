@@ -8,6 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from keras_neokd import writing
+
 _ATTACK_STYLES = {"clean": "-", "max_average": "--", "average": ":"}
 _DOTS_PER_INCH = 130
 
@@ -41,7 +43,7 @@ def learning_curves(histories, path):
             _draw_lines(panel, rows, names, _exit_colors(len(exit_names)), 100)
             panel.set_title(f"{kind} accuracy in training (%)")
             panel.set_ylim(0, 100)
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    _save(figure, path)
 
 
 def robustness(records, path):
@@ -67,7 +69,12 @@ def robustness(records, path):
     _draw_exits(axes[0], records)
     for panel, (title, attacks) in zip(axes[1:], matrices.items(), strict=True):
         _draw_matrix(panel, title, attacks)
-    figure.savefig(path, dpi=_DOTS_PER_INCH)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    with writing.replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=_DOTS_PER_INCH)
 
 
 def _term_names(rows, exit_names):

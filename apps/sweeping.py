@@ -13,6 +13,7 @@ from apps import tables
 from apps import workdir
 from apps.checkpointing import STOPPED_STATUS
 from apps.reporting import records
+from keras_neokd import writing
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -54,7 +55,7 @@ def sweep(sweep_file, path, only=()):
         finished = [each for each in runs if each not in failed]
         rows = _rows(path, finished, evaluations)
         workdir.write_json(path / "summary.json", rows)
-        workdir.write_text(path / "summary.md", _summary(rows))
+        writing.write_text(path / "summary.md", _summary(rows))
     print(_summary(rows))
     if failed:
         raise RuntimeError(

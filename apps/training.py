@@ -19,6 +19,7 @@ from apps.workdir import Workdir
 from keras_neokd import checkpoints
 from keras_neokd import checks
 from keras_neokd import data
+from keras_neokd import writing
 from keras_neokd.checkpoints import CheckpointFolder
 
 _ON_DIVERGENCE = ("stop", "roll_back")
@@ -96,13 +97,13 @@ def _train(config, run):
             run.begin(config, facts)
             _describe(config, model, dataset)
         start = time.monotonic()
-        checkpointing = _checkpointing(run, config, batches)
+        checkpointing = _checkpointing(run, config, batches, facts)
         with (
             checkpointing.listening(),
             distributing.synchronized(model, config),
         ):
             _fit(model, run, config, dataset, batches, checkpointing)
-        _finish(run, model, config)
+        _finish(run, model, config, checkpointing)
     if processes.is_first():
         _conclude(run, time.monotonic() - start)
     return run
@@ -153,12 +154,13 @@ def _agree_on_start(model, facts):
     )
 
 
-def _checkpointing(run, config, batches):
+def _checkpointing(run, config, batches, facts):
     checkpointing = Checkpointing(
         CheckpointFolder(run.checkpoints, config.train.checkpoints_kept),
         num_batches=len(batches),
         seconds=config.train.checkpoint_seconds,
         monitor="val_adversarial_accuracy",
+        identity=run.identity(config, facts),
     )
     epoch, batch = checkpointing.position
     if epoch or batch:
@@ -244,9 +246,10 @@ def _validation(config, dataset):
 
 
 def _callbacks(model, run, config, batches, checkpointing):
-    writing = []
+    writing, progress = [], []
     if processes.is_first():
         writing = [*_tensorboard(run), callbacks.History(run, batches)]
+        progress = [callbacks.Progress(config.train.epochs, len(batches))]
     return [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, _: checkpointing.begin(model, epoch)
@@ -260,7 +263,7 @@ def _callbacks(model, run, config, batches, checkpointing):
         *writing,
         # After the history: an epoch counts when its checkpoint is written.
         checkpointing,
-        *([callbacks.Progress()] if processes.is_first() else []),
+        *progress,
     ]
 
 
@@ -278,9 +281,8 @@ def _tensorboard(run):
     ]
 
 
-def _finish(run, model, config):
-    # One after the other: the first one renames what is damaged.
-    best = processes.first_alone(CheckpointFolder(run.checkpoints).best)
+def _finish(run, model, config, checkpointing):
+    best = checkpointing.best()
     if best is not None:
         # All processes take part where variables change.
         last = checkpoints.training_state(model)
@@ -301,7 +303,5 @@ def _finish(run, model, config):
 def _save(model, path):
     if not processes.is_first():
         return
-    unfinished = path.with_name(".unfinished.keras")
-    with processes.alone():
+    with writing.replacing(path) as unfinished, processes.alone():
         model.save(unfinished)
-    checkpoints.move_to_disk(unfinished, path)

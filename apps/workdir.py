@@ -19,7 +19,7 @@ from ml_collections import config_dict
 
 import keras_neokd
 from apps import data_facts
-from keras_neokd import checkpoints
+from keras_neokd import writing
 
 # Settings that may change when a run goes on: its results do not depend on
 # them, but for what is done about a divergence.
@@ -121,6 +121,24 @@ class Workdir:
                 "Bring the files of then back (set --config.data.dir or "
                 "KERAS_NEOKD_DATA), or give another folder.",
             )
+
+    def identity(self, config, facts):
+        """Return what makes this run what it is, for its checkpoints.
+
+        Args:
+            config: a whole config.
+            facts: what `data_facts.data_facts` says of the data.
+
+        Returns:
+            Flat dict of plain values: the settings that may not change when
+            the run goes on, the backend, and what is known of files and data.
+        """
+        digests = {
+            f"SHA-256 of {key}": each
+            for key, each in _digests_of_files(config).items()
+        }
+        settings = {**flatten(config), "backend": keras.config.backend()}
+        return {**_without_free(settings), **digests, **facts}
 
     def begin(self, config, facts):
         """Make the folder and write what describes the run.
@@ -326,19 +344,7 @@ def write_json(path, value):
         path: `pathlib.Path`.
         value: nested plain values.
     """
-    write_text(path, json.dumps(value, indent=2) + "\n")
-
-
-def write_text(path, text):
-    """Write a text so that a kill or power cut leaves the old or the new one.
-
-    Args:
-        path: `pathlib.Path`.
-        text: its new content.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, "utf-8")
-    checkpoints.move_to_disk(unfinished, path)
+    writing.write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def _visible(path):

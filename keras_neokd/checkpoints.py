@@ -11,7 +11,6 @@ executed), whose name holds its place in the run and its SHA-256.
 
 import contextlib
 import hashlib
-import os
 import pathlib
 import re
 import shutil
@@ -22,6 +21,7 @@ import numpy as np
 from keras import ops
 
 from keras_neokd import checks
+from keras_neokd import writing
 from keras_neokd.data.arrays import read_arrays
 
 _NAME = re.compile(
@@ -30,7 +30,6 @@ _NAME = re.compile(
 )
 # Other names in a state are the caller's own.
 _GROUPS = ("model/", "optimizer/", "metrics/")
-_UNFINISHED = ".unfinished.npz"
 
 
 class Position(NamedTuple):
@@ -107,35 +106,6 @@ def variable_paths(model):
     """
     variables = _variables(model, with_metrics=True)
     return {name: variable.path for name, variable in variables.items()}
-
-
-def move_to_disk(source, target):
-    """Rename a file so that a power cut leaves the old or the whole new one.
-
-    Once this returns, what the file stands in for may be removed.
-
-    Args:
-        source: the file, whole; in the folder of `target`.
-        target: its new name, of a file or of none.
-
-    Raises:
-        OSError: if that fails.
-    """
-    with open(source, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(source, target)
-    _flush(pathlib.Path(target).parent)
-
-
-def _flush(folder):
-    """See that a rename is on the disk, not only in the system's memory."""
-    if os.name == "nt":
-        return  # Windows opens no folders.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _variables(model, with_metrics):
@@ -215,20 +185,14 @@ class CheckpointFolder:
             OSError: if it cannot be written. Earlier ones are then left.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path / _UNFINISHED
-        try:
+        place = f"epoch_{position.epoch:05d}_batch_{position.batch:06d}"
+        with writing.unfinished(self.path / f"{place}.npz") as unfinished:
             digest = _write(unfinished, state)
-            place = f"epoch_{position.epoch:05d}_batch_{position.batch:06d}"
             name = f"{place}_{digest}.npz"
             # As far as names of files tell scores apart.
             if score is not None and round(score, 6) > self.best_score():
                 self._keep_best(unfinished, f"best_{score:.6f}_{name}")
-            move_to_disk(unfinished, self.path / name)
-        except OSError:
-            # Room for what is still to be written.
-            for path in self.path.glob(f"{_UNFINISHED}*"):
-                path.unlink()
-            raise
+            writing.move_to_disk(unfinished, self.path / name)
         for path in self._files(place):
             if path.name != name:  # What was rolled back.
                 path.unlink()
@@ -271,9 +235,8 @@ class CheckpointFolder:
 
     def _keep_best(self, source, name):
         earlier = self._files("best_")
-        copy = self.path / f"{_UNFINISHED}.copy"
-        shutil.copyfile(source, copy)
-        move_to_disk(copy, self.path / name)
+        with writing.replacing(self.path / name) as copy:
+            shutil.copyfile(source, copy)
         for path in earlier:
             if path.name != name:  # What was done again.
                 path.unlink()

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_neokd import checks
+from keras_neokd import writing
 from keras_neokd.configurable import Configurable
 
 
@@ -118,7 +119,7 @@ class ExitPolicy(Configurable):
             None if math.isinf(each) else each for each in self.thresholds
         ]
         plain = {"thresholds": values, "ensemble": self.ensemble}
-        pathlib.Path(path).write_text(json.dumps(plain, indent=2) + "\n")
+        writing.write_text(path, json.dumps(plain, indent=2) + "\n")
 
     @classmethod
     def load(cls, path):

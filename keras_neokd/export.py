@@ -17,15 +17,14 @@ the same whichever backend trained the model.
 import importlib.util
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
-import tempfile
 
 import keras
 import numpy as np
 
 from keras_neokd import multi_exit
+from keras_neokd import writing
 
 # Largest difference between exported and original logits, relative to the
 # largest logit where that exceeds 1.
@@ -75,10 +74,7 @@ def export_saved_model(model, path, images=None):
         images = np.random.default_rng(0).random(shape, "float32")
     expected = model.predict(np.asarray(images), verbose=0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f"{path.name}.", dir=path.parent
-    ) as folder:
-        folder = pathlib.Path(folder)
+    with writing.unfinished(path, is_folder=True) as folder:
         np.save(folder / "images.npy", images)
         if keras.config.backend() == "tensorflow":
             _write_and_answer(model, folder)
@@ -86,9 +82,7 @@ def export_saved_model(model, path, images=None):
             _write_in_tensorflow(model, folder)
         with np.load(folder / "answers.npz", allow_pickle=False) as answers:
             differences = _compare(expected, answers, model)
-        if path.exists():
-            shutil.rmtree(path)
-        (folder / "saved_model").rename(path)
+        writing.move_folder(folder / "saved_model", path)
     return differences
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from keras_neokd import checkpoints
+from keras_neokd import writing
 from keras_neokd.checkpoints import CheckpointFolder
 from keras_neokd.checkpoints import Position
 from keras_neokd.data import files
@@ -93,29 +94,36 @@ def test_nothing_is_removed_before_what_replaces_it_is_on_the_disk(
         opened = os.fstat(descriptor)
         for path in (folder.path, *folder.path.iterdir()):
             if os.path.samestat(path.stat(), opened):
-                return path.name
+                return kind_of(path)
         raise AssertionError("Something else was flushed.")
 
+    def kind_of(path):
+        name = os.path.basename(path)
+        return "new" if name.startswith(".unfinished.") else name
+
     def note(kind, function, name):
-        def noted(first, *arguments):
-            done.append((kind, name(first)))
-            return function(first, *arguments)
+        def noted(first, *arguments, **options):
+            if isinstance(first, int) or os.path.exists(first):
+                done.append((kind, name(first)))
+            return function(first, *arguments, **options)
 
         return noted
 
     monkeypatch.setattr(os, "fsync", note("flush", fsync, name_of))
-    monkeypatch.setattr(
-        os, "replace", note("rename", replace, os.path.basename)
-    )
+    monkeypatch.setattr(os, "replace", note("rename", replace, kind_of))
     monkeypatch.setattr(
         type(folder.path), "unlink", note("remove", unlink, lambda path: "")
     )
     folder.write(state_of(2), Position(0, 3), score=0.5)
-    copy, new, whole = ".unfinished.npz.copy", ".unfinished.npz", "checkpoints"
+    put_on_disk = [
+        ("flush", "new"),
+        ("rename", "new"),
+        ("flush", "checkpoints"),
+    ]
     assert done == [
-        *(("flush", copy), ("rename", copy), ("flush", whole)),
+        *put_on_disk,
         ("remove", ""),  # The best before.
-        *(("flush", new), ("rename", new), ("flush", whole)),
+        *put_on_disk,
         ("remove", ""),  # The oldest.
     ]
 
@@ -275,10 +283,11 @@ def test_a_full_disk_leaves_what_was_there(folder, moment, monkeypatch):
 
     name = {"write": "savez", "rename": "replace"}[moment]
     monkeypatch.setattr(
-        {"write": checkpoints.np, "rename": checkpoints.os}[moment], name, full
+        {"write": checkpoints.np, "rename": writing.os}[moment], name, full
     )
-    with pytest.raises(OSError, match="No space left"):
-        folder.write(state_of(2), Position(0, 2), score=0.5)
+    message = "no room for .*epoch_00000_batch_000002.npz: No space left.*MB"
+    with pytest.raises(OSError, match=message):
+        folder.write(state_of(2), Position(0, 2))
     assert names(folder) == before
     assert folder.newest().position == (0, 1)
 

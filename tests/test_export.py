@@ -96,6 +96,46 @@ def test_wrong_answers_are_not_exported(tmp_path, monkeypatch):
 
 
 @needs_tensorflow
+def test_a_full_disk_leaves_the_old_saved_model_and_names_the_new_one(
+    tmp_path, monkeypatch
+):
+    """TensorFlow's error is none of the system's, in a process or here."""
+
+    def full(model, folder):
+        (folder / "saved_model").mkdir()
+        raise RuntimeError("Its last words: ... No space left on device")
+
+    path = tmp_path / "saved_model"
+    path.mkdir()
+    (path / "saved_model.pb").write_text("old")
+    monkeypatch.setattr(export, "_write_and_answer", full)
+    monkeypatch.setattr(export, "_write_in_tensorflow", full)
+    with pytest.raises(OSError, match="no room for .*saved_model: No space"):
+        export_saved_model(small_model(), path)
+    assert [each.name for each in tmp_path.iterdir()] == ["saved_model"]
+    assert (path / "saved_model.pb").read_text() == "old"
+
+
+@needs_tensorflow
+def test_what_a_killed_export_left_is_removed_by_the_next(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("fcntl", reason="nothing left over is removed here")
+    left_over = tmp_path / ".unfinished.0123456789abcdef" / "saved_model"
+    left_over.mkdir(parents=True)
+    (left_over / "saved_model.pb").write_text("half")
+    monkeypatch.setattr(export, "_write_in_tensorflow", fail)
+    monkeypatch.setattr(export, "_write_and_answer", fail)
+    with pytest.raises(RuntimeError, match="killed again"):
+        export_saved_model(small_model(), tmp_path / "saved_model")
+    assert not list(tmp_path.iterdir())
+
+
+def fail(model, folder):
+    raise RuntimeError("killed again")
+
+
+@needs_tensorflow
 def test_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ValueError, match="is not a SavedModel"):

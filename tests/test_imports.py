@@ -17,7 +17,7 @@ PACKAGE = "keras_neokd"
 
 # Small helpers at the bottom, which import nothing of the package but each
 # other: every module may use them.
-BASE = {"checks", "configurable", "randomness"}
+BASE = {"checks", "configurable", "randomness", "writing"}
 
 # A row's own folder and `BASE` are always allowed. "*" is the whole package.
 ALLOWED = {
@@ -25,6 +25,7 @@ ALLOWED = {
     "_version": set(),
     "checks": set(),
     "configurable": set(),
+    "writing": set(),
     "randomness": set(),
     "backend": set(),
     "losses": set(),

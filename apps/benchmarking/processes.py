@@ -36,7 +36,8 @@ class WorkerProcess:
     def __init__(self, label, spec, environment, log_path):
         self._label = label
         self._log_path = log_path
-        with open(log_path, "w", encoding="utf-8") as log:
+        log_path.unlink(missing_ok=True)  # It could be a link.
+        with open(log_path, "x", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [
                     sys.executable,

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from apps.benchmarking import computer
 from apps.benchmarking import processes
+from keras_neokd import writing
 
 # Environment variables that decide about speed.
 _RECORDED = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "OMP_WAIT_POLICY")
@@ -78,7 +79,8 @@ def save_figure(path, size, draw):
         return False
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
-    figure.savefig(path, dpi=150)
+    with writing.replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
     return True
 
 
@@ -90,12 +92,12 @@ def write_tables(tables, path):
         with wide.capture() as capture:
             wide.print(table)
         texts.append(capture.get().strip())
-    path.write_text("\n\n".join(texts) + "\n", "utf-8")
+    writing.write_text(path, "\n\n".join(texts) + "\n")
 
 
 def write_record(record, path):
     """Write the record as JSON."""
-    path.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
+    writing.write_text(path, json.dumps(record, indent=2) + "\n")
 
 
 # More of the processor than this, taken by other programs, moves the ratios.

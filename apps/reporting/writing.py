@@ -6,6 +6,7 @@ from apps.reporting import layout
 from apps.reporting import page
 from apps.reporting import records
 from apps.reporting import writers
+from keras_neokd import writing
 
 
 def write(paths, folder, title):
@@ -34,10 +35,11 @@ def write(paths, folder, title):
         "tables.tex": writers.latex(tables),
     }
     for name, text in texts.items():
-        workdir.write_text(folder / name, text)
+        writing.write_text(folder / name, text)
     written = [folder / name for name in texts]
     for number, png in enumerate(drawn.values(), 1):
         path = folder / f"figure_{number}.png"
-        path.write_bytes(png)
+        with writing.replacing(path) as new:
+            new.write_bytes(png)
         written.append(path)
     return written

@@ -7,12 +7,11 @@ dataset_info.json, features.json and the examples in ArrayRecord files.
 """
 
 import math
-import os
 import pathlib
-import tempfile
 
 import numpy as np
 
+from keras_neokd import writing
 from keras_neokd.data.arrays import read_arrays
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import in_order
@@ -266,10 +265,8 @@ def _with_labels(labels):
 def _keep(path, labels):
     """Write labels to a file at once, or not where that is not allowed."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            unfinished = pathlib.Path(folder) / path.name
+        with writing.replacing(path) as unfinished:
             np.savez(unfinished, **labels)
-            os.replace(unfinished, path)
     except OSError:
         pass
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import time
 
 import keras
 import numpy as np
 
+from keras_neokd import writing
 from keras_neokd._version import __version__
 from keras_neokd.data.arrays import read_arrays
 
@@ -151,13 +151,15 @@ class SearchState:
         """Write the file now, if there is one."""
         if self._path is None:
             return
-        partial = self._path.with_name(self._path.name + ".partial")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = {
             f"unfinished/{name}": values
             for name, values in (self._unfinished or {}).items()
         }
-        with open(partial, "wb") as file:
+        with (
+            writing.replacing(self._path) as new,
+            open(new, "wb") as file,
+        ):
             np.savez(
                 file,
                 fingerprint=np.array(self._fingerprint),
@@ -165,9 +167,6 @@ class SearchState:
                 **self.arrays,
                 **unfinished,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, self._path)
         self._saved = time.monotonic()
 
     def _read(self, settings):

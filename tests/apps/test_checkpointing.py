@@ -2,8 +2,10 @@
 
 import errno
 import io
+import json
 import os
 import pathlib
+import shutil
 import signal
 import sys
 
@@ -90,6 +92,10 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
     run = training.train(config_of(), tmp_path)
     printed = capsys.readouterr().out
     assert f"after epoch 1 and {batch + 1} batches of the next" in printed
+    assert [line for line in printed.splitlines() if "Epoch" in line] == [
+        f"Epoch 2/3, the last {2 - batch} of 3 batches",
+        "Epoch 3/3",
+    ]
     assert_same_end(run, whole)
 
 
@@ -179,28 +185,133 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
     assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
+# Checkpoints of another run.
+
+
+def identity_of(path, change):
+    """Return what a run is, and write a checkpoint of a changed one there."""
+    config = config_of()
+    facts = {"number of train images": 48, "train labels": 7}
+    identity = workdir.Workdir(path).identity(config, facts)
+    state = {
+        "run/rate_factor": np.float64(1),
+        "run/identity": np.array(json.dumps({**identity, **change})),
+    }
+    folder = checkpoints.CheckpointFolder(path / "checkpoints")
+    return folder, identity, state
+
+
+def begin(folder, identity):
+    return checkpointing.Checkpointing(
+        folder, num_batches=3, seconds=0, monitor="loss", identity=identity
+    )
+
+
+def test_the_own_checkpoint_is_taken(tmp_path):
+    folder, identity, state = identity_of(tmp_path, {})
+    folder.write(state, checkpoints.Position(1, 2), score=0.5)
+    assert begin(folder, identity).position == (1, 2)
+    assert begin(folder, identity).best().position == (1, 2)
+
+
+@pytest.mark.parametrize("is_best", [False, True])
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        ({"train.seed": 1}, "train.seed: there 1, now 0"),
+        ({"train labels": 8}, "train labels: there 8, now 7"),
+        ({"backend": "other"}, 'backend: there "other", now "'),
+        (
+            {"SHA-256 of model.weights": "ab"},
+            'SHA-256 of model.weights: there "ab", now null',
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
+    change, difference, is_best, tmp_path
+):
+    folder, identity, state = identity_of(tmp_path, change)
+    folder.write(state, checkpoints.Position(1, 2), score=0.5)
+    for path in folder.path.glob("epoch_*" if is_best else "best_*"):
+        path.unlink()
+    (path,) = folder.path.iterdir()
+    with pytest.raises(ValueError) as error:
+        begin(folder, identity)
+    message = str(error.value)
+    assert message.startswith(f"The checkpoint {path} is of another run:")
+    assert difference in message
+    assert "give another folder with --workdir" in message
+    assert message.count(": there ") == 1
+    # It may be somebody's only one.
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "identity", [{}, {"run/identity": np.array("[]")}, {"run/identity": 1}]
+)
+def test_a_checkpoint_that_says_of_no_run_is_refused(identity, tmp_path):
+    folder, ours, state = identity_of(tmp_path, {})
+    del state["run/identity"]
+    folder.write({**state, **identity}, checkpoints.Position(1))
+    message = "does not say of which run.*earlier version.*another folder"
+    with pytest.raises(ValueError, match=message):
+        begin(folder, ours)
+
+
+def test_what_may_change_when_a_run_goes_on_is_not_compared(tmp_path):
+    changed = config_of(
+        checkpoint_seconds=7.0,
+        checkpoints_kept=9,
+        max_rollbacks=9,
+        on_divergence="roll_back",
+    )
+    changed.data.dir = "elsewhere"  # A known data set.
+    run = workdir.Workdir(tmp_path)
+    assert run.identity(changed, {}) == run.identity(config_of(), {})
+
+
+def test_training_refuses_the_checkpoint_of_another_seed(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        at_batch(patch, 0, 0, kill)
+        with pytest.raises(Killed):
+            training.train(config_of(seed=1), tmp_path / "other")
+    workdir.Workdir(tmp_path / "mine").begin(config_of(), None)
+    shutil.move(tmp_path / "other" / "checkpoints", tmp_path / "mine")
+    with pytest.raises(
+        ValueError, match=r"another run:\n  train.seed: there 1"
+    ):
+        training.train(config_of(), tmp_path / "mine")
+    assert not (tmp_path / "mine" / "model.keras").exists()
+
+
+# Bad disks.
+
+
 def fill_the_disk(patch):
-    def full(path, content):
+    def full(path, *arguments):
         path.write_bytes(b"what there was room for")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     patch.setattr(checkpoints, "_write", full)
-    patch.setattr(workdir, "write_text", full)
+    patch.setattr(pathlib.Path, "write_text", full)
 
 
 def make_read_only(patch):
     """As a file system that the system no longer trusts."""
 
-    def read_only(path, *arguments):
+    def read_only(path, **options):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    patch.setattr(checkpoints, "open", read_only, raising=False)
-    patch.setattr(pathlib.Path, "write_text", read_only)
+    patch.setattr(pathlib.Path, "touch", read_only)
 
 
 REASONS = {
-    fill_the_disk: "No space left on device",
-    make_read_only: "Read-only file system",
+    fill_the_disk: [
+        "There is no room for ",
+        "epoch_00001_batch_000000.npz: No space left on device; ",
+        "history.jsonl: No space left on device; ",
+    ],
+    make_read_only: ["Read-only file system"],
 }
 
 
@@ -217,11 +328,11 @@ def test_a_folder_that_takes_no_more_does_not_end_training(
     printed = capsys.readouterr().out
     assert "no checkpoint could be written" in printed
     assert "the history could not be written" in printed
-    assert REASONS[fault] in printed
+    assert all(reason in printed for reason in REASONS[fault])
     assert checkpoints._write is write
     folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
     assert folder.newest().position == (0, 2)
-    assert not list(folder.path.glob(".*"))
+    assert not [*tmp_path.rglob(".unfinished*")]
     assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
@@ -311,8 +422,9 @@ def test_divergence_stops_and_keeps_the_good_checkpoint(
     assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
+@pytest.mark.parametrize("seconds", [0.0, 1e6], ids=["within", "at the end"])
 def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
-    tmp_path, monkeypatch
+    seconds, tmp_path, monkeypatch
 ):
     """A statistic, say, that training does not use."""
     original = checkpoints.training_state
@@ -328,9 +440,9 @@ def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
 
     monkeypatch.setattr(checkpoints, "training_state", state_of)
     with pytest.raises(
-        Diverged, match=r"variable exit_2/bias \(model/000\d\d\)"
+        Diverged, match=r"in epoch 1: the variable exit_2/bias \(model/0"
     ):
-        training.train(config_of(), tmp_path)
+        training.train(config_of(checkpoint_seconds=seconds), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 

@@ -90,3 +90,19 @@ def test_a_lack_of_memory_is_a_sentence_and_a_status(message, said):
     assert result.returncode == 1
     assert result.stderr.startswith("Error: ") and said in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flag", "shown"),
+    [
+        ("--help", "--workdir: Folder of the run"),
+        ("--helpshort", "--workdir: Folder of the run"),
+        ("--helpfull", "--workdir: Folder of the run"),
+        ("--helpxml", "<name>workdir</name>"),
+    ],
+)
+def test_help_that_was_asked_for_is_no_error(flag, shown):
+    result = run("apps.train", flag)
+    assert result.returncode == 0
+    assert shown in result.stdout
+    assert result.stderr == ""

@@ -79,3 +79,26 @@ def test_where_nothing_can_be_locked_a_warning_says_so(
     with locking.alone_in(tmp_path):
         pass
     assert "could not be locked (Function not imp" in capsys.readouterr().out
+
+
+def test_a_lock_that_is_a_link_is_refused_and_empties_nothing(tmp_path):
+    """A folder of others could have one to any file of the user."""
+    precious = tmp_path / "precious.txt"
+    precious.write_text("years of work")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for target in (precious, tmp_path / "made by a link"):
+        (folder / ".lock").symlink_to(target)
+        with pytest.raises(OSError, match=".lock is a link.* Remove it if"):
+            with locking.alone_in(folder):
+                pass
+        (folder / ".lock").unlink()
+    assert precious.read_text() == "years of work"
+    assert not (tmp_path / "made by a link").exists()
+
+
+def test_a_lock_file_of_an_earlier_run_is_taken_as_it_is(tmp_path):
+    (tmp_path / ".lock").write_text("kept")
+    with locking.alone_in(tmp_path):
+        pass
+    assert (tmp_path / ".lock").read_text() == "kept"

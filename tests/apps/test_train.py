@@ -14,8 +14,11 @@ from apps import building
 from apps import callbacks
 from apps import training
 from apps import workdir
+from keras_neokd import writing
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
+
+LEFT_OVER = ".unfinished.0123456789abcdef"
 
 
 class Killed(Exception):
@@ -133,10 +136,12 @@ def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
     # As if the process had ended within the checkpoint of epoch 2 and the row
     # of epoch 3: neither counts.
     (newest,) = run.checkpoints.glob("epoch_00002_*")
-    newest.rename(run.checkpoints / ".unfinished.npz")
+    newest.rename(run.checkpoints / f"{LEFT_OVER}.npz")
+    (tmp_path / f"{LEFT_OVER}.keras").write_text("half a model")
     with run.history.open("a") as file:
         file.write('{"epoch": 2, "lo')
     training.train(config, tmp_path)
+    assert not [*tmp_path.glob(".unfinished*")]
     rows = run.read_history()
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     for ours, theirs in zip(weights(run), weights(whole), strict=True):
@@ -147,14 +152,14 @@ def test_a_run_whose_history_could_not_be_written_ends_with_its_model(
     finished, tmp_path, monkeypatch, capsys
 ):
     config, whole = finished
-    write_text = workdir.write_text
+    write_text = writing.write_text
 
     def full(path, text):
         if path.name.startswith("history"):
             raise OSError(errno.ENOSPC, "No space left on device")
         write_text(path, text)
 
-    monkeypatch.setattr(workdir, "write_text", full)
+    monkeypatch.setattr(writing, "write_text", full)
     run = training.train(config, tmp_path)
     printed = capsys.readouterr().out
     assert "the history could not be written" in printed
@@ -171,15 +176,18 @@ def test_checkpoints_are_removed_when_the_model_is_on_the_disk(
     run = workdir.Workdir(tmp_path)
     flushed = []
 
+    def kind_of(path):
+        return "new" if path.name.startswith(".unfinished.") else path.name
+
     def fsync(descriptor):
-        for path in (run.path, *run.path.glob(".unfinished.keras")):
+        for path in (run.path, *run.path.glob(".unfinished.*.keras")):
             if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                there = {each.name for each in run.path.glob("*.keras")}
-                flushed.append((path.name, run.checkpoints.exists(), there))
+                there = {kind_of(each) for each in run.path.glob("*.keras")}
+                flushed.append((kind_of(path), run.checkpoints.exists(), there))
 
     monkeypatch.setattr(os, "fsync", fsync)
     training.train(config, tmp_path)
-    done, written = {"best.keras", "model.keras"}, ".unfinished.keras"
+    done, written = {"best.keras", "model.keras"}, "new"
     assert flushed[-2:] == [
         (written, True, {"best.keras", written}),
         (run.path.name, True, done),
