@@ -42,7 +42,7 @@ ALLOWED = {
     "batch": {"methods"},
     "crafting": set(),
     "precision": {"backend"},
-    "heads": set(),
+    "heads": {"graphs"},
     "method_state": set(),
     "training_checks": {"attacks", "precision"},
     "teacher": {"backend", "losses", "heads"},
@@ -71,7 +71,7 @@ ALLOWED = {
         "graphs",
         "model_logits",
     },
-    "models": {"backend", "multi_exit"},
+    "models": {"backend", "multi_exit", "graphs"},
     "data": set(),
     "evaluation": {
         "backend",
