@@ -181,12 +181,12 @@ def _count(operation, results=None):
     outputs = getattr(operation, "outputs", None)
     if not isinstance(operation, keras.Model) or not outputs:
         return 1
-    if results is not None:
-        outputs = [outputs[each] for each in results]
-    nested = keras.Model(operation.inputs, outputs)
+    if results and len(results) < len(outputs):
+        wanted = [outputs[each] for each in results]
+        operation = keras.Model(operation.inputs, wanted)
     return sum(
         _count(each)
-        for each in nested.operations
+        for each in getattr(operation, "operations", operation.layers)
         if not isinstance(each, keras.layers.InputLayer)
     )
 
