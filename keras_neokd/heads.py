@@ -1,45 +1,32 @@
 """What an exit ends in: logits, or a softmax that must not be there."""
 
-import warnings
-
 import keras
+
+from keras_neokd.graphs.graph import Graph
 
 _SQUASHING = ("softmax", "log_softmax", "logsoftmax", "sigmoid")
 # They hand on what they are given.
 _TRANSPARENT = ("identity", "flatten", "reshape", "cast", "squeeze")
 
 
-def check_logits(name, model):
+def check_logits(name, graph):
     """See that an exit does not end in a softmax or the like.
 
     Args:
         name: name of the exit.
-        model: functional model of this exit alone.
+        graph: `Graph` of the model, with the exit among its outputs.
 
     Raises:
         ValueError: if it does.
-
-    Warns:
-        UserWarning: if it ends in a model of which some outputs do.
     """
-    heads = _heads(model)
-    squashing = [head for head in heads if _squashes(head)]
-    if not squashing:
-        return
-    head = squashing[0]
-    message = (
-        f"Exit {name!r} ends in {_activation(head) or _kind(head)}, and exits "
-        "need logits: losses and attacks apply the softmax themselves, and "
-        f"through a second one gradients vanish. Build {head.name!r} without "
-        "the activation."
-    )
-    if len(squashing) == len(heads):
-        raise ValueError(message)
-    warnings.warn(
-        f"{message} (It belongs to an output of a nested model, and may be "
-        "another one than the exit's.)",
-        stacklevel=4,
-    )
+    head = _head(graph, name)
+    if _squashes(head):
+        raise ValueError(
+            f"Exit {name!r} ends in {_activation(head) or _kind(head)}, and "
+            "exits need logits: losses and attacks apply the softmax "
+            "themselves, and through a second one gradients vanish. Build "
+            f"{head.name!r} without the activation."
+        )
 
 
 def squashing(model):
@@ -48,53 +35,62 @@ def squashing(model):
     Args:
         model: functional model of one output.
     """
-    for head in _heads(model):
-        if _squashes(head):
-            return _activation(head) or _kind(head)
-    return ""
+    head = _head(Graph(model.inputs, {"": model.outputs[0]}), "")
+    if not _squashes(head):
+        return ""
+    return _activation(head) or _kind(head)
 
 
-def last_dense(name, model):
+def last_dense(name, graph):
     """Return the dense layer that makes the logits of an exit.
 
     Args:
         name: name of the exit.
-        model: functional model of this exit alone.
+        graph: `Graph` of the model, with the exit among its outputs.
 
     Raises:
         ValueError: if the exit does not end in one.
     """
-    heads = _heads(model)
-    if len(heads) != 1 or not isinstance(heads[0], keras.layers.Dense):
+    head = _head(graph, name)
+    if not isinstance(head, keras.layers.Dense):
+        last = getattr(head, "name", "none")
         raise ValueError(
             f"Exit {name!r} does not end in a keras.layers.Dense: its last "
-            f"operations are {[head.name for head in heads]}."
+            f"operation is {last!r}."
         )
-    return heads[0]
+    return head
 
 
-def _heads(model):
-    """Return the operations that decide what the outputs may mean."""
-    is_sequential = isinstance(model, keras.Sequential)
-    # A subclassed model has no graph to look into.
-    names = "layers" if is_sequential else "operations"
-    for operation in reversed(getattr(model, names, ())):
-        if isinstance(operation, keras.Model):
-            return _heads_of_nested(operation)
-        if not _is_transparent(operation):
-            return [operation]
-    return []
+def _head(graph, name):
+    """Return the operation that decides what an output may mean, or `None`."""
+    head = _follow(graph, graph.outputs[name])
+    return head if isinstance(head, keras.Operation) else None
 
 
-def _heads_of_nested(model):
-    outputs = keras.tree.flatten(getattr(model, "outputs", None) or ())
-    if len(outputs) < 2:
-        return _heads(model)
-    return [
-        head
-        for output in outputs
-        for head in _heads(keras.Model(model.inputs, output))
-    ]
+def _follow(graph, tensor):
+    """Go back from a tensor: to such an operation, or to an input's `Tensor`.
+
+    Args:
+        graph: a `Graph`.
+        tensor: a `Tensor` of the graph.
+    """
+    while tensor not in graph.inputs:
+        operation = graph.operation(tensor.call)
+        sources = graph.tensors_into(tensor.call)
+        # A subclassed model has no graph to look into.
+        outputs = getattr(operation, "outputs", None)
+        if isinstance(operation, keras.Model) and outputs:
+            nested = Graph(operation.inputs, {"": outputs[tensor.result]})
+            found = _follow(nested, nested.outputs[""])
+            if isinstance(found, keras.Operation):
+                return found
+            # The nested model hands on what it is given.
+            tensor = sources[nested.inputs.index(found)]
+        elif _is_transparent(operation):
+            tensor = sources[0]
+        else:
+            return operation
+    return tensor
 
 
 def _squashes(operation):

@@ -20,6 +20,7 @@ import keras
 from keras_neokd import heads
 from keras_neokd import training
 from keras_neokd.graphs.frozen import FrozenNetwork
+from keras_neokd.graphs.graph import Graph
 from keras_neokd.model_logits import ModelLogits
 
 
@@ -44,8 +45,9 @@ class MultiExitModel(training.Trainer, keras.Model):
         trainable: whether the weights are. Defaults to True.
 
     Raises:
-        ValueError: if an output is not a logits tensor, the class counts
-            differ, there are several inputs, or the names do not fit.
+        ValueError: if an output is not a logits tensor of two classes or
+            more, the class counts differ, there are several inputs, or the
+            names do not fit.
 
     Warns:
         UserWarning: if the exits do not seem to be in depth order.
@@ -62,6 +64,10 @@ class MultiExitModel(training.Trainer, keras.Model):
         self.exit_names = tuple(outputs)
         self.num_exits = len(outputs)
         self.num_classes = _check_logits(outputs)
+        # Keras makes another input where it is given a tensor within a model.
+        inputs = self.input
+        outputs = {each: self.output[each] for each in outputs}
+        self.call_graph = Graph([inputs], outputs)
         # A plain namespace, so that Keras does not track the sub-models as
         # layers of this model.
         self._exits = types.SimpleNamespace(
@@ -72,7 +78,7 @@ class MultiExitModel(training.Trainer, keras.Model):
             outputs=tuple(outputs.values()),
         )
         for each in self.exit_names:
-            heads.check_logits(each, self.exit_model(each))
+            heads.check_logits(each, self.call_graph)
         self._warn_about_order()
 
     @classmethod
@@ -158,7 +164,7 @@ class MultiExitModel(training.Trainer, keras.Model):
             ValueError: if an exit does not end in a dense layer.
         """
         return [
-            heads.last_dense(name, self.exit_model(name)).kernel
+            heads.last_dense(name, self.call_graph).kernel
             for name in self.exit_names
         ]
 
@@ -177,7 +183,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         if not hasattr(self._exits, "frozen"):
             try:
                 self._exits.frozen = FrozenNetwork(self)
-            except NotImplementedError:  # A layer without a configuration.
+            except NotImplementedError:  # Batches that cannot be divided.
                 self._exits.frozen = None
         return self._exits.frozen
 
@@ -203,9 +209,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         return {**super().get_config(), "exit_names": list(self.exit_names)}
 
     def _warn_about_order(self):
-        sizes = [
-            len(self.exit_model(name).operations) for name in self.exit_names
-        ]
+        sizes = [self.call_graph.count(name) for name in self.exit_names]
         if sizes != sorted(sizes):
             warnings.warn(
                 f"The exits of model {self.name!r} do not seem to be in "
@@ -266,4 +270,11 @@ def _check_logits(outputs):
         raise ValueError(
             f"All exits need the same number of classes, received {counts}."
         )
-    return next(iter(counts.values()))
+    num_classes = next(iter(counts.values()))
+    if num_classes == 1:
+        raise ValueError(
+            "Exits need two logits or more, received one per exit: the softmax "
+            "of a single logit is 1 whatever the image. For two classes, end "
+            "each exit in a keras.layers.Dense(2), and give labels 0 and 1."
+        )
+    return num_classes

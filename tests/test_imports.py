@@ -43,7 +43,7 @@ ALLOWED = {
     "batch": {"methods"},
     "crafting": set(),
     "precision": {"backend"},
-    "heads": set(),
+    "heads": {"graphs"},
     "method_state": set(),
     "training_checks": {"attacks", "precision"},
     "teacher": {"backend", "losses", "heads"},
@@ -72,7 +72,7 @@ ALLOWED = {
         "graphs",
         "model_logits",
     },
-    "models": {"backend", "data.files", "multi_exit"},
+    "models": {"backend", "data.files", "graphs", "multi_exit"},
     "data": set(),
     "evaluation": {
         "backend",

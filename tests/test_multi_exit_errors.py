@@ -57,6 +57,11 @@ def pair(first, second):
             pair(dense(), lambda x: ops.sum(dense()(x), axis=1)),
             r"received shape \(None,\)",
         ),
+        (
+            pair(dense(1), dense(1)),
+            r"two logits or more, received one per exit.*Dense\(2\), and give "
+            "labels 0 and 1",
+        ),
     ],
 )
 def test_outputs_that_are_no_logits_are_refused(outputs, message):
@@ -113,14 +118,31 @@ def test_heads_of_logits_are_fine(head):
     build(lambda x: [head(x), head(x)])
 
 
-def test_a_nested_model_of_which_some_outputs_are_squashed_is_doubtful():
-    # Which output of the nested model the exit is, Keras does not tell.
+def test_of_a_nested_model_the_output_counts_that_the_exit_is():
     inputs = keras.Input((8, 8, 1))
     nested = keras.Model(
         inputs, [dense()(inputs), dense(activation="softmax")(inputs)]
     )
-    with pytest.warns(UserWarning, match="Exit 'exit_1' ends in softmax.*may"):
-        build(pair(lambda x: nested(x)[0], dense()))
+    build(pair(lambda x: nested(x)[0], dense()))
+    with pytest.raises(ValueError, match="Exit 'exit_1' ends in softmax"):
+        build(pair(lambda x: nested(x)[1], dense()))
+
+
+def test_what_a_nested_model_hands_on_is_looked_at_before_it():
+    source = keras.Input((4,))
+    nested = keras.Model(source, [layers.Identity()(source), source])
+    for output in range(2):
+        build(lambda x, i=output: nested(dense()(x))[i])
+        with pytest.raises(ValueError, match="ends in softmax"):
+            build(lambda x, i=output: nested(dense(activation="softmax")(x))[i])
+
+
+def test_a_layer_called_twice_counts_where_the_exit_ends():
+    shared, act = layers.Dense(4), layers.Activation("softmax")
+    gated = build(lambda x: shared(act(shared(layers.Flatten()(x)[:, :4]))))
+    assert gated.head_kernels()[0] is shared.kernel
+    with pytest.raises(ValueError, match="Exit 'exit_1' ends in softmax"):
+        build(lambda x: act(shared(act(dense()(x)))))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32"])
@@ -181,3 +203,49 @@ def test_the_wrong_order_is_warned_about():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         MultiExitModel(inputs, logits)
+
+
+def flat_head(x):
+    x = layers.Flatten()(x)
+    for _ in range(4):
+        x = layers.Dense(4)(x)
+    return x
+
+
+def nested_head(x):
+    source = keras.Input(x.shape[1:])
+    return keras.Model(source, flat_head(source))(x)
+
+
+def sequential_head(x):
+    return keras.Sequential([keras.Sequential([nested_layers()])])(x)
+
+
+def nested_layers():
+    return keras.Sequential(
+        [layers.Flatten(), *(layers.Dense(4) for _ in range(4))]
+    )
+
+
+@pytest.mark.parametrize("head", [flat_head, nested_head, sequential_head])
+@pytest.mark.parametrize("earlier", [flat_head, nested_head, sequential_head])
+def test_a_nested_head_counts_as_its_layers(earlier, head):
+    inputs = keras.Input((8, 8, 1))
+    deeper = layers.Conv2D(2, 3)(inputs)
+    MultiExitModel(inputs, [earlier(inputs), head(deeper)])
+    with pytest.warns(UserWarning, match=r"computed by \[6, 5\] operations"):
+        MultiExitModel(inputs, [earlier(deeper), head(inputs)])
+
+
+def test_of_a_nested_trunk_an_exit_counts_what_it_needs():
+    inputs = keras.Input((8, 8, 1))
+    early = layers.Conv2D(2, 3)(inputs)
+    late = layers.Conv2D(2, 3)(layers.Conv2D(2, 3)(early))
+    trunk = keras.Model(inputs, [early, late])
+    first, second = trunk(inputs)
+    outputs = [flat_head(first), dense()(second)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultiExitModel(inputs, outputs[:1] + [flat_head(second)])
+    with pytest.warns(UserWarning, match=r"computed by \[6, 5\] operations"):
+        MultiExitModel(inputs, outputs)

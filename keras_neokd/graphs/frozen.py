@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_neokd.graphs.graph import Graph
 from keras_neokd.graphs.steps import merged_steps
 
 
@@ -28,15 +27,17 @@ class FrozenNetwork:
         model: a `MultiExitModel`.
 
     Raises:
-        NotImplementedError: if a layer cannot tell its configuration.
+        NotImplementedError: if a batch cannot be divided between exits, see
+            `Graph.check_rows`.
     """
 
     def __init__(self, model):
-        self._graph = Graph(model)
+        self._graph = model.call_graph
+        self._graph.check_rows()
         self._exit_names = model.exit_names
         self._steps = merged_steps(self._graph, model.exit_names)
         self.stages = functools.cache(self._stages)
-        self.input = self._graph.input
+        (self.input,) = self._graph.inputs
         self.outputs = [self._graph.outputs[name] for name in model.exit_names]
 
     def steps(self, exits):

@@ -1,91 +1,48 @@
 """The calls of a functional model, in an order in which they can be made.
 
-    graph = Graph(model)
-    first, second = graph.plan(["exit_1", "exit_2"])   # what each exit adds
-    values = graph.run(first, {graph.input: images})
-    logits = values[graph.outputs["exit_1"]]
-
-Only what Keras documents is used: the configuration of the model, which lists
-the calls, and its operations.
+graph = Graph(model.inputs, {"exit_1": early, "exit_2": late})
+first, second = graph.plan(["exit_1", "exit_2"])   # what each exit adds
+values = graph.run(first, {graph.inputs[0]: images})
+logits = values[graph.outputs["exit_1"]]
 """
 
-from typing import Any
-from typing import NamedTuple
-
 import keras
-import numpy as np
 
+from keras_neokd.graphs.recording import Arguments
+from keras_neokd.graphs.recording import Recording
+from keras_neokd.graphs.recording import Tensor
 
-class Tensor(NamedTuple):
-    """The name of a tensor: which result of which call of a layer.
-
-    Attributes:
-        layer: name of the layer or operation.
-        number: 0-based, among the calls of this layer.
-        result: 0-based, among the results of the call.
-    """
-
-    layer: str
-    number: int
-    result: int
-
-    @property
-    def call(self):
-        """The call `(layer, number)` that gives the tensor."""
-        return self[:2]
-
-
-class Arguments(NamedTuple):
-    """What a call takes; tensors stand as their names.
-
-    Attributes:
-        positional: list.
-        named: dict.
-    """
-
-    positional: Any
-    named: Any
+# No other dimension is likely to have this size, and many numbers divide it.
+_BATCH = 2520
 
 
 class Graph:
-    """The calls of a functional model, as its configuration lists them.
+    """The calls between inputs and outputs of a functional model.
 
     A call is named by the layer's name and its number among the calls of
     this layer.
 
     Args:
-        model: a `MultiExitModel`.
+        inputs: list of Keras tensors.
+        outputs: dict from names, such as those of exits, to Keras tensors.
 
     Attributes:
-        input: the `Tensor` of the images.
-        outputs: dict from the name of each exit to the `Tensor` of its
-            logits.
-
-    Raises:
-        NotImplementedError: if a layer cannot tell its configuration, or an
-            argument cannot be read from it.
+        inputs: list of `Tensor`, one per input.
+        outputs: dict from the same names to `Tensor`.
     """
 
-    def __init__(self, model):
-        outputs = [
-            model.exit_model(name).outputs[0] for name in model.exit_names
-        ]
-        plain = keras.Model(model.input, outputs)
-        config = plain.get_config()
-        self._operations = {each.name: each for each in plain.operations}
-        self._arguments = {
-            (entry["name"], number): _arguments_of(entry["name"], node)
-            for entry in config["layers"]
-            for number, node in enumerate(entry["inbound_nodes"])
-        }
-        (self.input,) = _histories(config["input_layers"])
-        self.outputs = dict(
-            zip(
-                model.exit_names,
-                _histories(config["output_layers"]),
-                strict=True,
-            )
-        )
+    def __init__(self, inputs, outputs):
+        model = keras.Model(list(inputs), list(outputs.values()))
+        try:
+            recording = Recording(model, _BATCH)
+            self._batch = recording.shapes[recording.inputs[0]][0]
+        except Exception:  # Whatever a layer made for one batch size raises.
+            recording, self._batch = Recording(model), -1
+        self._operations = recording.operations
+        self._arguments = recording.arguments
+        self._shapes = recording.shapes
+        self.inputs = recording.inputs
+        self.outputs = dict(zip(outputs, recording.outputs, strict=True))
 
     def operation(self, call):
         """Return the layer, or other operation, of a call."""
@@ -97,7 +54,7 @@ class Graph:
 
     def tensors_into(self, call):
         """Return the tensors that a call takes, as a list."""
-        return _tensors(self._arguments.get(call, ()))
+        return _tensors(self._arguments[call])
 
     def plan(self, exit_names):
         """Return the calls of each exit that no exit before it needs.
@@ -125,6 +82,49 @@ class Graph:
                     ]
             plan.append(calls)
         return plan
+
+    def count(self, name):
+        """Count the calls of an output, those of nested models one by one."""
+        (calls,) = self.plan([name])
+        used = {self.outputs[name]}.union(*map(self.tensors_into, calls))
+        return sum(
+            _count(
+                self.operation(call),
+                [each.result for each in used if each.call == call],
+            )
+            for call in calls
+        )
+
+    def input_shapes(self, call):
+        """Return the shapes of the tensors that a call takes, batch `None`."""
+        shapes = [self._shapes[each] for each in self.tensors_into(call)]
+        return tuple((None, *shape[1:]) if shape else () for shape in shapes)
+
+    def check_rows(self, tensors=None):
+        """See that rows of tensors belong to images, and nothing else does.
+
+        Then a batch can be divided between two calls.
+
+        Args:
+            tensors: iterable of `Tensor`. Defaults to all.
+
+        Raises:
+            NotImplementedError: if a tensor has other rows than the batch, or
+                a layer makes a mask, which calls hand on beside their tensors.
+        """
+        for tensor in self._shapes if tensors is None else tensors:
+            if self._shapes[tensor][:1] != (self._batch,):
+                raise NotImplementedError(
+                    f"The result of {tensor.layer!r} needs one row per image "
+                    "of the batch to be divided between exits, and does not "
+                    "have it."
+                )
+        for name, operation in self._operations.items():
+            if _makes_mask(operation):
+                raise NotImplementedError(
+                    f"{name!r} makes a Keras mask, and a mask is lost where a "
+                    "batch is divided between exits."
+                )
 
     def run(self, calls, inputs):
         """Make calls on other tensors.
@@ -172,46 +172,33 @@ def fill(arguments, values):
     return arguments
 
 
-def _arguments_of(name, node):
-    try:
-        return Arguments(_read(node["args"]), _read(node["kwargs"]))
-    except Exception as error:  # Whatever a class of theirs raises.
-        raise NotImplementedError(
-            f"The arguments of {name!r} cannot be read from the configuration "
-            f"of the model: {error}"
-        ) from error
-
-
-def _read(serialised):
-    """Return serialised arguments with names of tensors, and all else read."""
-    if isinstance(serialised, dict):
-        if serialised.get("class_name") == "__keras_tensor__":
-            return Tensor(*serialised["config"]["keras_history"])
-        if serialised.get("class_name") == "__tensor__":
-            # Not as a tensor: one made while a step is traced belongs to it.
-            config = serialised["config"]
-            return np.array(config["value"], config["dtype"])
-        if "class_name" in serialised:
-            return keras.saving.deserialize_keras_object(serialised)
-        return {name: _read(each) for name, each in serialised.items()}
-    if isinstance(serialised, (list, tuple)):
-        return type(serialised)(_read(each) for each in serialised)
-    return serialised
-
-
 def _tensors(arguments):
-    """Return the names of tensors among arguments."""
-    if isinstance(arguments, Tensor):
-        return [arguments]
-    if isinstance(arguments, dict):
-        arguments = list(arguments.values())
-    if isinstance(arguments, (list, tuple)):
-        return [found for each in arguments for found in _tensors(each)]
-    return []
+    leaves = keras.tree.flatten(arguments)
+    return [each for each in leaves if isinstance(each, Tensor)]
 
 
-def _histories(listed):
-    """Return the tensors in a list of them, or in a single one."""
-    if listed and isinstance(listed[0], str):
-        listed = [listed]
-    return [Tensor(*each) for each in listed]
+def _count(operation, results=None):
+    outputs = getattr(operation, "outputs", None)
+    if not isinstance(operation, keras.Model) or not outputs:
+        return 1
+    if results and len(results) < len(outputs):
+        wanted = [outputs[each] for each in results]
+        operation = keras.Model(operation.inputs, wanted)
+    return sum(
+        _count(each)
+        for each in getattr(operation, "operations", operation.layers)
+        if not isinstance(each, keras.layers.InputLayer)
+    )
+
+
+def _makes_mask(operation):
+    if isinstance(operation, keras.Model):
+        return any(map(_makes_mask, operation.layers))
+    if not isinstance(operation, keras.Layer):
+        return False
+    try:
+        # Layers within a subclassed model have no input to ask for.
+        mask = operation.compute_mask(getattr(operation, "input", None), None)
+    except Exception:  # Whatever a class of theirs raises.
+        return True
+    return any(each is not None for each in keras.tree.flatten(mask))

@@ -12,8 +12,6 @@ computes, once.
 
 import keras
 
-from keras_neokd.graphs.graph import Graph
-
 
 def build_stages(model):
     """Return one functional model per exit; layers are shared.
@@ -26,10 +24,14 @@ def build_stages(model):
         images, any other what the stage before it handed on. Each returns a
         list: the logits of its exit, and then the tensors to hand on; where
         there are none, Keras returns the logits alone.
+
+    Raises:
+        NotImplementedError: if a batch cannot be divided between two stages,
+            see `Graph.check_rows`.
     """
-    graph = Graph(model)
+    graph = model.call_graph
     plan = graph.plan(model.exit_names)
-    known, stages = {graph.input: model.input}, []
+    known, stages = dict(zip(graph.inputs, model.inputs, strict=True)), []
     for index, (name, calls) in enumerate(
         zip(model.exit_names, plan, strict=True)
     ):
@@ -42,6 +44,8 @@ def build_stages(model):
         for later in plan[index + 1 :]:
             needed.update(*map(graph.tensors_into, later))
         known = {each: values[each] for each in sorted(values.keys() & needed)}
+        if known:
+            graph.check_rows(known)
         stages.append(
             keras.Model(
                 list(inputs.values()),

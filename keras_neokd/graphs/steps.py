@@ -1,6 +1,5 @@
 """The steps of a frozen network: one call, or several merged into one."""
 
-import inspect
 from collections import Counter
 
 import keras
@@ -8,9 +7,9 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd.graphs.graph import Tensor
 from keras_neokd.graphs.graph import fill
 from keras_neokd.graphs.graph import named_results
+from keras_neokd.graphs.recording import Tensor
 
 
 def merged_steps(graph, exit_names):
@@ -62,7 +61,7 @@ class _Uses:
     def only_giver(self, call):
         """Return the call that gives something to this one alone."""
         (source,) = self._graph.tensors_into(call)
-        is_input = source == self._graph.input
+        is_input = source in self._graph.inputs
         return None if is_input or self._counts[source] != 1 else source.call
 
 
@@ -74,9 +73,9 @@ class Call:
         self.sources = set(graph.tensors_into(call))
         self._operation = graph.operation(call)
         self._arguments = graph.arguments(call)
-        self._mode = {}
-        if _knows_training(self._operation):
-            self._mode = {"training": False}
+        # Layers within a layer hear of the mode, too.
+        is_layer = isinstance(self._operation, layers.Layer)
+        self._mode = {"training": False} if is_layer else {}
 
     def prepare(self):
         """Nothing depends on weights alone."""
@@ -176,13 +175,6 @@ def _scale_and_shift(batch_norm):
     if batch_norm.center:
         shift = shift + ops.convert_to_tensor(batch_norm.beta)
     return scale, shift
-
-
-def _knows_training(operation):
-    return (
-        isinstance(operation, layers.Layer)
-        and "training" in inspect.signature(operation.call).parameters
-    )
 
 
 # Exact classes below: a subclass may compute something else.

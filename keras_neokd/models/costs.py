@@ -18,6 +18,7 @@ from typing import NamedTuple
 import keras
 from keras import layers
 
+from keras_neokd.graphs.graph import Graph
 from keras_neokd.models.arithmetic import arithmetic
 
 
@@ -96,13 +97,16 @@ def exit_costs(model):
         ValueError: If a layer's input size is unknown.
     """
     stage_layers = getattr(model, "_stage_layers", lambda exit_index: ())
-    outputs = [model.exit_model(name).outputs[0] for name in model.exit_names]
+    graph = Graph(
+        model.inputs,
+        {name: model.exit_model(name).outputs[0] for name in model.exit_names},
+    )
     known = {}
     rows = []
     for index, name in enumerate(model.exit_names):
         extra = stage_layers(index)
-        cumulative = _calls(model.inputs, outputs[: index + 1])
-        own = _calls(model.inputs, outputs[index])
+        cumulative = _calls(graph, model.exit_names[: index + 1])
+        own = _calls(graph, [name])
         rows.append(
             ExitCosts(
                 name,
@@ -113,40 +117,19 @@ def exit_costs(model):
     return rows
 
 
-def _calls(inputs, outputs):
-    """List `(operation, input shapes)` for every call between the tensors."""
-    graph = keras.Model(inputs, outputs)
-    operations = {operation.name: operation for operation in graph.operations}
-    calls = []
-    # `layer.input` knows a layer's first call only, the config knows them all.
-    for entry in graph.get_config()["layers"]:
-        operation = operations[entry["name"]]
-        # An input layer is called by nobody.
-        nodes = entry["inbound_nodes"] or [{"args": (), "kwargs": {}}]
-        calls += [(operation, _shapes(node)) for node in nodes]
-    return calls
-
-
-def _shapes(node):
-    """Return the shapes of the tensors in a serialised call, in order."""
-    shapes = []
-    arguments = [*node["args"], *node["kwargs"].values()]
-    while arguments:
-        argument = arguments.pop(0)
-        if isinstance(argument, (list, tuple)):
-            arguments = [*argument, *arguments]
-        elif isinstance(argument, dict):
-            if argument.get("class_name") == "__keras_tensor__":
-                shapes.append(tuple(argument["config"]["shape"]))
-            else:
-                arguments = [*argument.values(), *arguments]
-    return tuple(shapes)
+def _calls(graph, names):
+    """List `(operation, input shapes)` for every call that outputs need."""
+    return [
+        (graph.operation(call), graph.input_shapes(call))
+        for calls in graph.plan(names)
+        for call in calls
+    ]
 
 
 def _total(calls, extra_layers, known):
     """Add up calls and extra layers, the parameters of each layer once."""
     called = {id(operation) for operation, _ in calls}
-    rows = []
+    rows = [Costs(0, 0, 0)]
     counted = set()
     for operation, shapes in calls:
         key = (id(operation), shapes)
@@ -168,7 +151,8 @@ def _call_costs(operation, shapes):
     if isinstance(operation, keras.Model) and getattr(
         operation, "inputs", None
     ):
-        return _total(_calls(operation.inputs, operation.outputs), (), {})
+        graph = Graph(operation.inputs, dict(enumerate(operation.outputs)))
+        return _total(_calls(graph, list(graph.outputs)), (), {})
     operations, multiply_adds = arithmetic(operation, shapes)
     return Costs(operations, multiply_adds, _parameters(operation))
 

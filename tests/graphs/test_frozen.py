@@ -164,16 +164,6 @@ def test_a_network_read_in_a_compiled_step_is_good_for_later_ones():
     attacked(model)
 
 
-@pytest.mark.filterwarnings("ignore:.*lambda")
-def test_a_model_that_cannot_be_read_is_attacked_as_it_is():
-    inputs = keras.Input((4, 4, 1))
-    x = ops.map(lambda image: image * 2.0, inputs)
-    model = MultiExitModel(inputs, [layers.Dense(8)(layers.Flatten()(x))])
-    assert model._frozen_network() is None
-    images, adversarial = attacked(model)
-    assert abs(tiny.array(adversarial - images)).max() > 0.01
-
-
 @pytest.mark.parametrize("has_accelerator", [False, True])
 def test_accelerators_run_the_batches_of_all_exits_together(
     has_accelerator, monkeypatch
@@ -275,22 +265,4 @@ def test_no_variable_changes():
 
 def test_training_mode_is_not_frozen():
     predict = tiny.dense_model(norm=True).exit_logits(training=True)
-    assert predict.frozen() is predict
-
-
-class Untold(layers.Layer):
-    """Cannot tell its configuration."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def call(self, x):
-        return self.function(x)
-
-
-def test_a_model_that_cannot_be_read_is_run_as_it_is():
-    inputs = keras.Input((4, 4, 1))
-    x = Untold(lambda x: x * 2.0)(layers.Flatten()(inputs))
-    predict = MultiExitModel(inputs, [layers.Dense(8)(x)]).exit_logits()
     assert predict.frozen() is predict
