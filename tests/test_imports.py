@@ -46,7 +46,7 @@ ALLOWED = {
     "method_state": set(),
     "training_checks": {"attacks", "precision"},
     "teacher": {"backend", "losses", "heads"},
-    "loops": {"data.checks", "data.sharing"},
+    "loops": {"data.checks", "data.sharing", "data.streams"},
     "training": {
         "backend",
         "attacks",
@@ -98,6 +98,7 @@ FRAMEWORKS = {"tensorflow", "jax", "torch"}
 OPTIONAL = {
     "tensorflow": {"data", "export"},
     "tensorflow_datasets": {"data"},
+    "grain": {"data.streams"},
     "PIL": {"data"},
     "sklearn": {"data"},
     # To read state files of PyTorch's own.

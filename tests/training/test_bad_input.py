@@ -169,7 +169,7 @@ BAD_LABELS = {
     "few_columns": (np.eye(4), "One-hot labels need 8 columns"),
     "per_exit": (np.zeros((4, 3, 1)), r"received \(4, 3, 1\)"),
     "too_few": (np.zeros(3), "4 images and 3 labels"),
-    "list_per_exit": ([np.zeros(4)] * 3, "4 images and 3 labels"),
+    "list_per_exit": ([np.zeros(4)] * 3, "serves all exits.* a list of 3"),
 }
 
 
