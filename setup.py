@@ -64,6 +64,7 @@ EXTRAS = {
     "export": [TENSORFLOW],
     # ruff is held to one minor version: the next may format differently.
     "test": [
+        "grain",
         "hypothesis>=6",
         "pytest>=8",
         "pytest-xdist>=3",

@@ -203,6 +203,37 @@ def sample_weights(weights, num_examples):
         )
 
 
+def class_weights(weights, num_classes):
+    """Return the weights of all classes as a float32 array, or `None`.
+
+    Args:
+        weights: dict from class indices to finite numbers >= 0, where other
+            classes have the weight 1; or `None`.
+        num_classes: number of classes.
+
+    Raises:
+        TypeError: if it is no such dict.
+        ValueError: if it names a class that does not exist.
+    """
+    if weights is None:
+        return None
+    if not isinstance(weights, dict):
+        raise TypeError(
+            "`class_weight` needs a dict from class indices to weights, "
+            f"received {type(weights).__name__}."
+        )
+    table = np.ones(num_classes, "float32")
+    for label, weight in weights.items():
+        name = f"class_weight[{label!r}]"
+        if label not in range(num_classes):
+            raise ValueError(
+                "`class_weight` needs class indices from 0 to "
+                f"{num_classes - 1} as keys, received {name}."
+            )
+        table[int(label)] = number(name, weight, minimum=0)
+    return table
+
+
 def example_indices(indices, batch_size, num_examples):
     """Check positions in a data set before they are used.
 

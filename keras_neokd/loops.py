@@ -4,11 +4,14 @@ Signatures are those of `keras.Model`. What it would return as a list sorted
 by name has the order of `metrics_names` here, `loss` first.
 """
 
+import math
+
 import keras
 
+from keras_neokd import checks
 from keras_neokd.data.checks import checked
-from keras_neokd.data.checks import own_errors
 from keras_neokd.data.sharing import share
+from keras_neokd.data.streams import own_errors
 
 
 class CheckedLoops:
@@ -33,10 +36,13 @@ class CheckedLoops:
         """Train as `keras.Model.fit`, after checking the data.
 
         Whole arrays are checked before training starts, streams batch by
-        batch on the host. EOKD draws new classes with every epoch, so a loop
-        of calls with `epochs=1` has to pass `initial_epoch`.
+        batch on the host; `data.streams.with_check` lists their kinds. EOKD
+        draws new classes with every epoch, so a loop of calls with `epochs=1`
+        has to pass `initial_epoch`. `class_weight` works with every kind of
+        data and labels.
 
         Raises:
+            TypeError: if `x` is neither an array nor a stream of such a kind.
             ValueError: if images are not in [0, 1] or have another shape
                 than the model's input, labels do not name its classes, or a
                 `keras.distribution` cannot share the data out.
@@ -45,11 +51,17 @@ class CheckedLoops:
         # of its batches shuffled once more by Keras.
         shuffle = shuffle and not hasattr(x, "set_epoch")
         x = share(x, batch_size, shuffle)
-        x, y = self._checked_training(x, y, sample_weight)
+        x, y, sample_weight = self._checked_training(
+            x, y, sample_weight, class_weight
+        )
         if validation_data is not None:
             validation_data = self._checked_validation(
                 validation_data, kwargs.get("validation_batch_size", batch_size)
             )
+        elif validation_split and class_weight and hasattr(x, "shape"):
+            # As in Keras, classes have no weights in validation.
+            first = math.floor(len(x) * (1 - validation_split))
+            sample_weight[first:] = 1
         callbacks = [] if callbacks is None else callbacks
         if not isinstance(callbacks, (list, tuple)):
             callbacks = [callbacks]
@@ -64,7 +76,6 @@ class CheckedLoops:
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
-                class_weight=class_weight,
                 sample_weight=sample_weight,
                 initial_epoch=initial_epoch,
                 **kwargs,
@@ -84,7 +95,7 @@ class CheckedLoops:
     ):
         """Evaluate as `keras.Model.evaluate`, after checking the data."""
         x = share(x, batch_size)
-        x, y = self._checked(x, y, sample_weight)
+        x, y, sample_weight = self._checked(x, y, sample_weight)
         with own_errors(x):
             logs = super().evaluate(
                 x,
@@ -101,7 +112,7 @@ class CheckedLoops:
 
     def predict(self, x, *args, **kwargs):
         """Predict as `keras.Model.predict`, after checking the images."""
-        x, _ = self._checked(x, None, labelled=False)
+        x, _, _ = self._checked(x, None, labelled=False)
         with own_errors(x):
             return super().predict(x, *args, **kwargs)
 
@@ -114,47 +125,51 @@ class CheckedLoops:
         return_dict=False,
     ):
         """Train as `keras.Model.train_on_batch`, after checking the data."""
-        x, y = self._checked_training(share(x, "all"), y, sample_weight)
-        logs = super().train_on_batch(
-            x, y, sample_weight, class_weight, return_dict=True
+        x, y, sample_weight = self._checked_training(
+            share(x, "all"), y, sample_weight, class_weight
         )
+        logs = super().train_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._in_order(logs)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
         """Test as `keras.Model.test_on_batch`, after checking the data."""
-        x, y = self._checked(share(x, "all"), y, sample_weight)
+        x, y, sample_weight = self._checked(share(x, "all"), y, sample_weight)
         logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._in_order(logs)
 
     def predict_on_batch(self, x):
         """Predict as `keras.Model.predict_on_batch`, after checking."""
-        x, _ = self._checked(x, None, labelled=False)
+        x, _, _ = self._checked(x, None, labelled=False)
         return super().predict_on_batch(x)
 
     def _in_order(self, logs):
         return [logs[name] for name in self.metrics_names if name in logs]
 
-    def _checked_training(self, x, y, sample_weight):
+    def _checked_training(self, x, y, sample_weight, class_weight):
         self._prepare_training()
         return self._checked(
-            x, y, sample_weight, num_examples=self._num_examples_needed()
+            x,
+            y,
+            sample_weight,
+            num_examples=self._num_examples_needed(),
+            class_weights=checks.class_weights(class_weight, self.num_classes),
         )
 
-    def _checked(self, x, y, sample_weight=None, **needs):
+    def _checked(self, x, y, sample_weight=None, **requirements):
         return checked(
             x,
             y,
             sample_weight,
             image_shape=self.input_shape[1:],
             num_classes=self.num_classes,
-            **needs,
+            **requirements,
         )
 
     def _checked_validation(self, data, batch_size):
         if isinstance(data, (tuple, list)):
             x, y, weights = keras.utils.unpack_x_y_sample_weight(tuple(data))
             x = share(x, batch_size)
-            return (*self._checked(x, y, weights), *data[2:])
+            return self._checked(x, y, weights)
         return self._checked(share(data), None)[0]
 
 

@@ -34,6 +34,7 @@ from keras_neokd.method_state import MethodState
 from keras_neokd.method_state import make_variable
 from keras_neokd.training_checks import check_attack
 from keras_neokd.training_checks import check_crafting
+from keras_neokd.training_checks import check_jit
 from keras_neokd.training_checks import check_present
 from keras_neokd.training_checks import check_replicas
 from keras_neokd.training_checks import check_term
@@ -96,7 +97,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 attacks and methods. Defaults to 0.
             run_eagerly: as in `keras.Model.compile`.
             steps_per_execution: as in `keras.Model.compile`.
-            jit_compile: as in `keras.Model.compile`.
+            jit_compile: as in `keras.Model.compile`; not True under PyTorch.
 
         Raises:
             TypeError: if an argument has the wrong type.
@@ -113,6 +114,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             validation_attack = attacks.get(validation_attack)
             validation_attack.validate(self.num_exits)
         optimizer = keras.optimizers.get(optimizer)
+        check_jit(jit_compile)
         check_replicas(self, optimizer, jit_compile)
         check_crafting(crafting_batch_size, attack_training_mode)
         # Everything that can be refused comes before the first change.
@@ -176,6 +178,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
 
     def compile_from_config(self, config):
         """Compile with the result of `get_compile_config`."""
+        if keras.config.backend() == "torch":  # See `check_jit`.
+            config = {**config, "jit_compile": "auto"}
         self.compile(**keras.saving.deserialize_keras_object(config))
         if self.built and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)

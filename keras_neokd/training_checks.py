@@ -105,6 +105,20 @@ def check_crafting(crafting_batch_size, attack_training_mode):
         )
 
 
+def check_jit(jit_compile):
+    """Raise `ValueError` if the backend cannot compile the training step.
+
+    Args:
+        jit_compile: argument of `compile`.
+    """
+    if keras.config.backend() == "torch" and jit_compile not in ("auto", False):
+        raise ValueError(
+            f"jit_compile={jit_compile!r} does not work under PyTorch, whose "
+            "compiler cannot trace this training step; use "
+            'jit_compile="auto".'
+        )
+
+
 def check_replicas(model, optimizer, jit_compile):
     """Raise `ValueError` for what several replicas cannot do.
 

@@ -47,7 +47,7 @@ ALLOWED = {
     "method_state": set(),
     "training_checks": {"attacks", "precision"},
     "teacher": {"backend", "losses", "heads"},
-    "loops": {"data.checks", "data.sharing"},
+    "loops": {"data.checks", "data.sharing", "data.streams"},
     "training": {
         "backend",
         "attacks",
@@ -102,6 +102,7 @@ OPTIONAL = {
     "tensorflow_datasets": {"data"},
     # A dependency of it.
     "requests": {"data"},
+    "grain": {"data.streams"},
     "PIL": {"data"},
     "sklearn": {"data"},
     # To read state files of PyTorch's own.

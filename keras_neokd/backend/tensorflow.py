@@ -363,17 +363,30 @@ class TrainStep:
 
     def train_step(self, data):
         """Craft, differentiate, update, log: one batch."""
-        batch = self._batch(data, self._train_index)
-        adversarial, info = self._craft_for_training(batch)
-        with tf.GradientTape() as tape:
-            result = self._objective(batch, adversarial)
-            loss = self.optimizer.scale_loss(result.loss)
-        gradients = tape.gradient(loss, self.trainable_weights)
-        self.optimizer.apply_gradients(
-            zip(gradients, self.trainable_weights, strict=True)
-        )
-        return self._log_training(batch, result, info)
+        with _after(data):
+            batch = self._batch(data, self._train_index)
+            adversarial, info = self._craft_for_training(batch)
+            with tf.GradientTape() as tape:
+                result = self._objective(batch, adversarial)
+                loss = self.optimizer.scale_loss(result.loss)
+            gradients = tape.gradient(loss, self.trainable_weights)
+            self.optimizer.apply_gradients(
+                zip(gradients, self.trainable_weights, strict=True)
+            )
+            return self._log_training(batch, result, info)
 
     def test_step(self, data):
         """Evaluate one batch, clean or under the validation attack."""
-        return self._evaluate(self._batch(data, self._test_index))
+        with _after(data):
+            return self._evaluate(self._batch(data, self._test_index))
+
+
+def _after(data):
+    """Return a scope whose operations run only if there is a batch.
+
+    Keras finds the end of a stream of unknown length by running a step, in
+    which the optimizer's count of steps would otherwise rise by one.
+    """
+    return tf.control_dependencies(
+        [each for each in tf.nest.flatten(data) if each is not None]
+    )

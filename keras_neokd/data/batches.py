@@ -18,9 +18,9 @@ import numpy as np
 from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.data.ahead import Ahead
-from keras_neokd.data.checks import remembered_errors
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.splits import to_unit_range
+from keras_neokd.data.streams import remembered_errors
 
 _AUGMENTATIONS = (None, "crop_flip", "random_part_flip")
 _PADDING = 4

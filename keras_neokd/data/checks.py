@@ -1,20 +1,18 @@
 """Checks of data on the host: whole arrays at once, streams batch by batch.
 
-    x, y = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
+    x, y, sample_weight = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
 
 returns what it was given, or the same stream with a check built in.
 """
 
-import contextlib
-import copy
-import functools
-import sys
+import dataclasses
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_neokd import checks
+from keras_neokd.data import streams
 
 
 def split_labels(y):
@@ -34,125 +32,139 @@ def split_labels(y):
         return y, None
     if "label" not in y or {*y} - {"label", "index", "filling"}:
         raise ValueError(
-            'Labels given as a dict need the keys "label" and "index" (the '
-            f"position of the example in the data set), received {sorted(y)}."
+            "One array of labels serves all exits. Labels given as a dict "
+            'need the keys "label" and "index" (the position of the example '
+            f"in the data set), received {sorted(y, key=str)}."
         )
     return y["label"], y.get("index")
 
 
-def checked(
-    x,
-    y,
-    sample_weight=None,
-    *,
-    image_shape,
-    num_classes,
-    labelled=True,
-    num_examples=None,
-):
+def checked(x, y=None, sample_weight=None, **requirements):
     """Check arrays now, or a stream while it is read.
 
     Args:
-        x: array of images, or a stream of `(x, y)` or `(x, y,
-            sample_weight)` batches: `tf.data.Dataset`,
-            `keras.utils.PyDataset`, `torch.utils.data.DataLoader`, iterator.
+        x: array of images, or a stream of batches `(images, labels)` or
+            `(images, labels, weights)` of a kind that `streams.with_check`
+            knows.
         y: labels if `x` is an array, as in `split_labels`.
         sample_weight: weights `(batch,)` if `x` is an array, or `None`.
-        image_shape: expected shape of one image.
-        num_classes: number of classes.
-        labelled: whether labels are needed. Defaults to True.
-        num_examples: size of the data set if positions in it are needed,
-            else `None` (default).
+        **requirements: the attributes of `BatchCheck`.
 
     Returns:
-        `x`, or a stream of the same kind that checks every batch; and `y`,
-        with class indices `(batch,)` if `x` is an array.
+        `x`, or a stream of the same kind that checks every batch; `y`, with
+        class indices `(batch,)` if `x` is an array; and `sample_weight`, or
+        the weights of the classes if there are any and `x` is an array.
 
     Raises:
-        ValueError: as `checks.images_and_labels`.
+        TypeError: if `x` is neither an array nor such a stream.
+        ValueError: as `BatchCheck`.
     """
-
-    check = functools.partial(
-        _check_batch,
-        image_shape=image_shape,
-        num_classes=num_classes,
-        labelled=labelled,
-        num_examples=num_examples,
-    )
-    if isinstance(x, keras.utils.PyDataset):
-        return _CheckedPyDataset(x, check), y
-    if _is_instance(x, "tensorflow", "data.Dataset"):
-        return _checked_tf_dataset(x, check), y
-    if _is_instance(x, "torch", "utils.data.DataLoader"):
-        return _checked_data_loader(x, check), y
-    if hasattr(x, "__next__"):
-        return (check(batch) for batch in x), y
-    if x is None:
-        return x, y
+    check = BatchCheck(**requirements)
+    if not hasattr(x, "shape"):
+        return streams.with_check(x, check), y, sample_weight
     if tuple(np.shape(x))[:1] == (0,):
         raise ValueError(
             "At least one image is needed, received none. "
             "`keras_neokd.data.load` sets validation images apart only where "
             "`validation_size` asks for them."
         )
-    check((x, y, sample_weight))
-    return x, _class_indices(y)
+    batch = check((x, y, sample_weight))
+    return x, _class_indices(y), batch[2]
 
 
-@contextlib.contextmanager
-def own_errors(*streams):
-    """Raise what a stream raised, and not what TensorFlow makes of it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class BatchCheck:
+    """Check a batch: `check(batch)` returns it.
 
-    Args:
-        *streams: what `checked` returned, or anything else.
+    Attributes:
+        image_shape: expected shape of one image.
+        num_classes: number of classes.
+        labelled: whether labels are needed. Defaults to True.
+        num_examples: size of the data set if positions in it are needed,
+            else `None` (default).
+        class_weights: array `(num_classes,)` of the weights that examples
+            get by their labels, or `None` (default).
     """
-    streams = [stream for stream in streams if hasattr(stream, "error")]
-    for stream in streams:
-        stream.error = None  # Of an earlier call.
-    try:
-        yield
-    except Exception as error:
-        # An error of anyone else comes first: a stream is read ahead.
-        if type(error).__module__.startswith("tensorflow"):
-            for stream in streams:
-                if stream.error is not None:
-                    raise stream.error from None
-        raise
 
+    image_shape: tuple
+    num_classes: int
+    labelled: bool = True
+    num_examples: int | None = None
+    class_weights: np.ndarray | None = None
 
-@contextlib.contextmanager
-def remembered_errors(stream):
-    """Set the attribute `error` of a stream to what is raised within.
+    def __call__(self, batch):
+        """Return a batch, with weights if classes have weights.
 
-    Args:
-        stream: any object.
-    """
-    try:
-        yield
-    except Exception as error:
-        stream.error = error
-        raise
+        Args:
+            batch: images, or a tuple or list of them, labels and weights.
 
-
-def _check_batch(batch, *, image_shape, num_classes, labelled, num_examples):
-    """Raise `ValueError` if a batch is not possible, else return it."""
-    images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
-    labels, index = split_labels(labels)
-    images, labels, weights, index = (
-        None if each is None else _to_numpy(each)
-        for each in (images, labels, weights, index)
-    )
-    if labels is None and labelled:
-        raise ValueError(
-            "Labels are needed, received images alone. Give (images, "
-            "labels), or batches of them."
+        Raises:
+            ValueError: as `checks.images_and_labels`, or as `parts`.
+        """
+        parts = self.parts(batch)
+        images, labels, index, weights = (
+            None if each is None else _to_numpy(each) for each in parts
         )
-    checks.images_and_labels(images, labels, image_shape, num_classes)
-    if weights is not None:
-        checks.sample_weights(weights, len(images))
-    if num_examples is not None:
-        checks.example_indices(index, len(images), num_examples)
-    return batch
+        checks.images_and_labels(
+            images, labels, self.image_shape, self.num_classes
+        )
+        if weights is not None:
+            checks.sample_weights(weights, len(images))
+        if self.num_examples is not None:
+            checks.example_indices(index, len(images), self.num_examples)
+        if self.class_weights is None:
+            return batch
+        if weights is not None:
+            raise ValueError(
+                "Give `class_weight` or weights of the examples, received both."
+            )
+        return *batch[:2], self.class_weights[_class_indices(labels)]
+
+    def parts(self, batch):
+        """Return images, labels, positions and weights of a batch.
+
+        Args:
+            batch: as in a call; also of what only describes arrays.
+
+        Raises:
+            ValueError: if it has another structure, or no labels where they
+                are needed.
+        """
+        if isinstance(batch, (tuple, list)) and not 1 <= len(batch) <= 3:
+            raise ValueError(f"{_FORM} received {len(batch)} parts.")
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+        _check_one_array(_FORM, images)
+        if labels is None and self.labelled:
+            raise ValueError(
+                "Labels are needed, received images alone. Give (images, "
+                "labels), or batches of them."
+            )
+        labels, index = split_labels(labels)
+        _check_one_array("One array of labels serves all exits:", labels)
+        _check_one_array(
+            "`sample_weight` needs one array (batch,), for all exits:", weights
+        )
+        return images, labels, index, weights
+
+
+_FORM = (
+    "A batch needs the form (images, labels) or (images, labels, weights), "
+    "each part one array:"
+)
+
+
+def _check_one_array(wanted, value):
+    """Raise `ValueError` for a dict, and for a list or tuple of arrays."""
+    if isinstance(value, dict):
+        raise ValueError(
+            f"{wanted} received a dict with the keys {sorted(value, key=str)}."
+        )
+    if isinstance(value, (list, tuple)) and any(
+        getattr(each, "shape", ()) != () for each in value
+    ):
+        raise ValueError(
+            f"{wanted} received a {type(value).__name__} of {len(value)}."
+        )
 
 
 def _class_indices(y):
@@ -171,71 +183,3 @@ def _class_indices(y):
 
 def _to_numpy(value):
     return np.asarray(ops.convert_to_numpy(value))
-
-
-def _is_instance(value, module, path):
-    # Only a program that has imported the framework can hold its objects.
-    found = sys.modules.get(module)
-    for name in path.split("."):
-        found = getattr(found, name, None)
-    return found is not None and isinstance(value, found)
-
-
-class _CheckedPyDataset(keras.utils.PyDataset):
-    def __init__(self, dataset, check):
-        super().__init__(
-            workers=dataset.workers,
-            use_multiprocessing=dataset.use_multiprocessing,
-            max_queue_size=dataset.max_queue_size,
-        )
-        self._dataset = dataset
-        self._check = check
-        self.error = None
-
-    def __getitem__(self, index):
-        with remembered_errors(self):
-            return self._check(self._dataset[index])
-
-    @property
-    def num_batches(self):
-        return self._dataset.num_batches
-
-    def on_epoch_begin(self):
-        self._dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._dataset.on_epoch_end()
-
-
-def _checked_data_loader(loader, check):
-    loader = copy.copy(loader)
-    collate = loader.collate_fn
-
-    def collate_and_check(examples):
-        return check(collate(examples))
-
-    loader.collate_fn = collate_and_check
-    return loader
-
-
-def _checked_tf_dataset(dataset, check):
-    import tensorflow as tf
-
-    def check_batch(*batch):
-        def message_about(*parts):
-            values = [part.numpy() for part in parts]
-            try:
-                check(tf.nest.pack_sequence_as(batch, values))
-            except (TypeError, ValueError) as error:
-                return str(error)
-            return ""
-
-        message = tf.py_function(
-            message_about, tf.nest.flatten(batch), tf.string
-        )
-        tf.debugging.assert_equal(message, "", message)
-        with tf.control_dependencies([message]):
-            checked_batch = tf.nest.map_structure(tf.identity, batch)
-        return checked_batch if len(batch) > 1 else checked_batch[0]
-
-    return dataset.map(check_batch)

@@ -1,6 +1,7 @@
 """Checked streams: the same batches, and an error where one is bad."""
 
 import contextlib
+import pickle
 
 import keras
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from keras import ops
 
 from keras_neokd.data.checks import checked
-from keras_neokd.data.checks import own_errors
+from keras_neokd.data.streams import own_errors
 
 SHAPE, NUM_CLASSES = (4, 4, 1), 3
 RNG = np.random.default_rng(0)
@@ -22,10 +23,11 @@ BATCHES = [
 ]
 
 
+REQUIREMENTS = {"image_shape": SHAPE, "num_classes": NUM_CLASSES}
+
+
 def check(x, y=None):
-    return checked(
-        x, y, image_shape=SHAPE, num_classes=NUM_CLASSES, labelled=False
-    )[0]
+    return checked(x, y, **REQUIREMENTS, labelled=False)[0]
 
 
 class Batches(keras.utils.PyDataset):
@@ -91,7 +93,6 @@ def test_arrays_are_returned_as_they_are():
     images, labels, _ = BATCHES[0]
     assert check(images, labels) is images
     assert check(images) is images
-    assert check(None) is None
 
 
 def test_tensors_are_arrays():
@@ -218,7 +219,7 @@ BAD = {
     "negative_label": (spoiled(1, -1), "class indices from 0 to 2"),
     "shape": (
         [(np.zeros((2, 4, 5, 1), "float32"), *each[1:]) for each in BATCHES],
-        r"Images need shape \(batch, 4, 4, 1\), received \(2, 4, 5, 1\)",
+        r"Images need shape \(batch, 4, 4, 1\), received \(\w+, 4, 5, 1\)",
     ),
     "rank": (
         [(each[0][..., 0], *each[1:]) for each in BATCHES],
@@ -243,9 +244,8 @@ BAD = {
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_bad_batch_of_a_stream_is_refused_when_it_is_read(kind, bad):
     batches, message = BAD[bad]
-    stream = check(STREAMS[kind](batches))
     with pytest.raises(Exception, match=message):
-        read(stream)
+        read(check(STREAMS[kind](batches)))
 
 
 @pytest.mark.parametrize("kind", ["py_dataset", "iterator", "data_loader"])
@@ -310,7 +310,156 @@ def test_pixels_exactly_0_and_1_are_fine():
     check(images, np.array([0, 2]))
 
 
-@pytest.mark.parametrize("images", ["images", 3, {"input": BATCHES[0][0]}])
-def test_what_is_no_data_is_refused_in_words(images):
-    with pytest.raises((ValueError, TypeError), match="[Ii]mages"):
-        check(images, BATCHES[0][1])
+class Iterable:
+    """Batches of neither an array nor a kind of stream that Keras reads."""
+
+    def __iter__(self):
+        return iter(BATCHES)
+
+
+NO_DATA = {
+    "str": "images",
+    "int": 3,
+    "NoneType": None,
+    "dict": {"input": BATCHES[0][0]},
+    "list": BATCHES,
+    "tuple": (BATCHES[0][0],),
+    "Iterable": Iterable(),
+}
+
+
+@pytest.mark.parametrize("kind", NO_DATA)
+def test_what_is_no_data_is_refused_by_its_type(kind):
+    expected = f"Images come as one array .*; received {kind}. `numpy.stack`"
+    with pytest.raises(TypeError, match=expected):
+        check(NO_DATA[kind], BATCHES[0][1])
+
+
+def test_a_torch_dataset_is_told_of_the_data_loader():
+    dataset = data_loader().dataset
+    message = r"received TensorDataset.*torch.utils.data.DataLoader\("
+    with pytest.raises(TypeError, match=message):
+        check(dataset)
+
+
+def test_a_distributed_dataset_is_told_of_the_one_before():
+    tf = pytest.importorskip("tensorflow")
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    distributed = strategy.experimental_distribute_dataset(tf_dataset())
+    message = "give the tf.data.Dataset itself.*Received DistributedDataset"
+    with pytest.raises(TypeError, match=message):
+        check(distributed)
+
+
+def test_single_examples_of_a_tf_dataset_are_told_of_batches():
+    message = r"\(batch, 4, 4, 1\), received \(4, 4, 1\) .*Its `batch` makes"
+    with pytest.raises(ValueError, match=message):
+        check(tf_dataset().unbatch())
+
+
+# The structure of a batch.
+
+
+def with_names(batch):
+    return {"image": batch[0], "label": batch[1]}
+
+
+NAMED = {
+    "tf_dataset": lambda: tf_dataset().map(lambda *batch: with_names(batch)),
+    "py_dataset": lambda: Batches([with_names(batch) for batch in BATCHES]),
+    "data_loader": lambda: data_loader(collate_fn=collated_by_name),
+    "iterator": lambda: (with_names(batch) for batch in BATCHES),
+}
+
+
+def collated_by_name(examples):
+    return with_names(list(zip(*examples, strict=True)))
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_batches_that_are_dicts_are_refused_with_their_keys(kind):
+    message = (
+        r"form \(images, labels\).* dict with the keys \['image', 'label'\]"
+    )
+    with pytest.raises(ValueError, match=message):
+        read(check(NAMED[kind]()))
+
+
+@pytest.mark.parametrize("num_parts", [0, 4])
+def test_batches_of_other_lengths_are_refused(num_parts):
+    batch = (*BATCHES[0], None)[:num_parts]
+    with pytest.raises(ValueError, match=f"form .*received {num_parts} parts"):
+        read(check(iter([batch])))
+
+
+PER_EXIT = {
+    "list": (lambda y: [y, y], "received a list of 2"),
+    "tuple": (lambda y: (y, y), "received a tuple of 2"),
+    "dict": (
+        lambda y: {"exit_1": y, "exit_2": y},
+        r"received .*\['exit_1', 'exit_2'\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", PER_EXIT)
+def test_labels_and_weights_per_exit_are_refused(form):
+    per_exit, received = PER_EXIT[form]
+    images, labels, weights = BATCHES[0]
+    for message, batch in (
+        ("One array of labels serves all exits", (images, per_exit(labels))),
+        (
+            r"`sample_weight` needs one array \(batch,\), for all exits",
+            (images, labels, per_exit(weights)),
+        ),
+    ):
+        with pytest.raises(ValueError, match=f"{message}.* {received}"):
+            checked(*batch, **REQUIREMENTS)
+        with pytest.raises(ValueError, match=f"{message}.* {received}"):
+            read(check(iter([batch])))
+
+
+# Weights of classes.
+
+BY_CLASS = np.array([0.5, 2.0, 3.0], "float32")
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_weights_of_classes_become_those_of_examples(kind):
+    batches = [batch[:2] for batch in BATCHES]
+    stream = STREAMS[kind](batches)
+    weighted = checked(stream, **REQUIREMENTS, class_weights=BY_CLASS)[0]
+    for (_, labels), (_, _, weights) in zip(
+        batches, read(weighted), strict=True
+    ):
+        np.testing.assert_array_equal(weights, BY_CLASS[labels])
+
+
+def test_weights_of_classes_and_of_examples_are_refused():
+    images, labels, weights = BATCHES[0]
+    with pytest.raises(ValueError, match="`class_weight` or weights of the"):
+        checked(images, labels, weights, **REQUIREMENTS, class_weights=BY_CLASS)
+
+
+# What workers are sent.
+
+
+def test_what_checks_can_be_sent_to_spawned_workers():
+    torch = pytest.importorskip("torch")
+    loader = check(data_loader())
+    collate = pickle.loads(pickle.dumps(loader.collate_fn))
+    images, labels, _ = (torch.as_tensor(each) for each in BATCHES[0])
+    examples = list(zip(images, labels, strict=True))
+    np.testing.assert_array_equal(collate(examples)[0], BATCHES[0][0])
+    examples[1] = (examples[1][0] + 2, examples[1][1])
+    with pytest.raises(ValueError, match="pixels"):
+        collate(examples)
+    dataset = pickle.loads(pickle.dumps(check(Batches(workers=2))))
+    np.testing.assert_array_equal(dataset[1][0], BATCHES[1][0])
+
+
+@pytest.mark.slow
+def test_spawned_workers_read_what_forked_ones_do():
+    loader = check(data_loader(num_workers=1, multiprocessing_context="spawn"))
+    for batch, expected in zip(read(loader), BATCHES, strict=True):
+        np.testing.assert_array_equal(batch[0], expected[0])

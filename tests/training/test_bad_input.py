@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_neokd import attacks
+from keras_neokd import evaluation
 from keras_neokd import methods
 from tests.training import tiny
 
@@ -17,6 +18,10 @@ def changed(value, where=(2, 3, 3, 0)):
     images[where] = value
     return images
 
+
+under_torch = pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="of PyTorch only"
+)
 
 # Compile.
 
@@ -72,6 +77,11 @@ def test_compile_says_what_is_missing(plain, missing):
             "Exit index -4 does not exist",
         ),
         ({"optimizer": "no_such_optimizer"}, "no_such_optimizer"),
+        pytest.param(
+            {"jit_compile": True},
+            'jit_compile=True does not work under PyTorch.*"auto"',
+            marks=under_torch,
+        ),
     ],
 )
 def test_compile_refuses_values_that_do_not_fit(plain, arguments, message):
@@ -135,6 +145,56 @@ def test_the_paper_has_no_gamma_for_two_exits():
         tiny.compiled(model, method="neo_kd")
 
 
+@under_torch
+def test_a_model_compiled_by_another_backend_is_still_loaded():
+    model = tiny.compiled(tiny.dense_model())
+    config = {**model.get_compile_config(), "jit_compile": True}
+    model.compile_from_config(config)
+    assert model.get_compile_config()["jit_compile"] == "auto"
+
+
+# Inference mode of PyTorch.
+
+
+@under_torch
+def test_evaluation_leaves_inference_mode():
+    import torch
+
+    attack = tiny.pgd(num_steps=2)
+    model = tiny.compiled(tiny.conv_model(), validation_attack=attack)
+
+    def evaluated():
+        images, labels = (torch.as_tensor(each) for each in (IMAGES, LABELS))
+        logs = model.evaluate(images, labels, verbose=0, return_dict=True)
+        result = evaluation.anytime(model, IMAGES, LABELS, attack)
+        return logs, result
+
+    expected, expected_result = evaluated()
+    with torch.inference_mode():
+        logs, result = evaluated()
+        step = model.test_on_batch(IMAGES, LABELS, return_dict=True)
+    assert logs == step == expected
+    assert repr(result) == repr(expected_result)
+    model.train_on_batch(IMAGES, LABELS)  # No trace of it is left.
+
+
+@under_torch
+def test_what_needs_gradients_names_inference_mode(shared):
+    import torch
+
+    model, start = shared
+    tiny.restore(model, start)
+    with torch.inference_mode():
+        for call in (
+            lambda: tiny.pgd()(model.exit_logits(), IMAGES, LABELS),
+            lambda: model.fit(IMAGES, LABELS, verbose=0),
+            lambda: model.train_on_batch(IMAGES, LABELS),
+        ):
+            with pytest.raises(ValueError, match=r"torch.inference_mode\(\)"):
+                call()
+    tiny.assert_equal_states(start[:12], model.get_weights())
+
+
 # Whole arrays.
 
 
@@ -169,7 +229,7 @@ BAD_LABELS = {
     "few_columns": (np.eye(4), "One-hot labels need 8 columns"),
     "per_exit": (np.zeros((4, 3, 1)), r"received \(4, 3, 1\)"),
     "too_few": (np.zeros(3), "4 images and 3 labels"),
-    "list_per_exit": ([np.zeros(4)] * 3, "4 images and 3 labels"),
+    "list_per_exit": ([np.zeros(4)] * 3, "serves all exits.* a list of 3"),
 }
 
 

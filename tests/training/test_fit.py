@@ -110,6 +110,39 @@ def _data_loader(images, labels):
     return torch.utils.data.DataLoader(dataset, batch_size=4)
 
 
+def _tf_dataset_of_unknown_sizes(sizes):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_generator(
+        lambda: zip(IMAGES, LABELS, strict=True),
+        output_signature=(
+            tf.TensorSpec(sizes, "float32"),
+            tf.TensorSpec((), "int32"),
+        ),
+    ).batch(4)
+
+
+def _grain_map_dataset():
+    grain = pytest.importorskip("grain")
+    return grain.MapDataset.source(_Examples()).batch(4)
+
+
+def _grain_loader():
+    grain = pytest.importorskip("grain")
+    return grain.DataLoader(
+        data_source=_Examples(),
+        sampler=grain.samplers.IndexSampler(8, num_epochs=1, seed=0),
+        operations=[grain.transforms.Batch(4)],
+    )
+
+
+class _Examples:
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return IMAGES[index], LABELS[index]
+
+
 def _forever(batches):
     while True:
         yield from batches
@@ -121,9 +154,21 @@ STREAMS = {
     "py_dataset_threads": (lambda: _Batches(workers=2), {}),
     "data_loader": (lambda: _data_loader(IMAGES, LABELS), {}),
     "generator": (lambda: _forever(BATCHES), {"steps_per_epoch": 2}),
+    "iterator": (lambda: iter(2 * BATCHES), {"steps_per_epoch": 2}),
+    "tf_unknown_height_and_width": (
+        lambda: _tf_dataset_of_unknown_sizes((None, None, 1)),
+        {},
+    ),
+    "tf_unknown_rank": (lambda: _tf_dataset_of_unknown_sizes(None), {}),
+    "grain_map_dataset": (_grain_map_dataset, {}),
+    "grain_iter_dataset": (lambda: _grain_map_dataset().to_iter_dataset(), {}),
+    "grain_loader": (_grain_loader, {}),
 }
+# Keras says so at the end of every stream whose length it does not know.
+may_end = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 
 
+@may_end
 @pytest.mark.parametrize("kind", STREAMS)
 def test_streams_train_as_arrays_do(model, of_arrays, kind):
     stream, arguments = STREAMS[kind]
@@ -131,6 +176,7 @@ def test_streams_train_as_arrays_do(model, of_arrays, kind):
     assert_same_training(model, history, of_arrays)
 
 
+@may_end
 @pytest.mark.parametrize("kind", STREAMS)
 def test_streams_are_evaluated_as_arrays_are(model, kind):
     stream, arguments = STREAMS[kind]
@@ -145,6 +191,16 @@ def test_streams_are_evaluated_as_arrays_are(model, kind):
     tiny.assert_equal_logs(results, expected)
 
 
+@may_end
+@pytest.mark.parametrize("kind", STREAMS)
+def test_streams_are_predicted_as_arrays_are(model, kind):
+    if kind == "generator":
+        pytest.skip("it never ends")
+    expected = model.predict(IMAGES, batch_size=4, verbose=0)
+    results = model.predict(STREAMS[kind][0](), steps=2, verbose=0)
+    tiny.assert_equal_logs(results, expected)
+
+
 def test_validation_data_can_be_a_stream(model, of_arrays):
     images, labels = VALIDATION
     validation = _data_loader(images, labels)
@@ -152,6 +208,22 @@ def test_validation_data_can_be_a_stream(model, of_arrays):
         model, IMAGES, LABELS, batch_size=4, validation_data=validation
     )
     assert_same_training(model, history, of_arrays)
+
+
+@may_end
+def test_validation_data_can_come_from_grain(model):
+    history = fit(
+        model,
+        IMAGES,
+        LABELS,
+        batch_size=4,
+        validation_data=_grain_map_dataset(),
+    )
+    expected = model.evaluate(
+        IMAGES, LABELS, batch_size=4, verbose=0, return_dict=True
+    )
+    for name, value in expected.items():
+        assert history[f"val_{name}"][1] == pytest.approx(value, abs=1e-6)
 
 
 def test_tensors_are_arrays_too(model, of_arrays):
@@ -208,6 +280,88 @@ def test_part_of_the_data_can_be_split_off_for_validation(model):
         model, IMAGES, LABELS, batch_size=4, validation_split=0.5, epochs=1
     )
     assert "val_adversarial_accuracy" in history
+
+
+# Weights of classes. `test_logs.py` has the values of one step.
+
+BY_CLASS = np.linspace(0.25, 2.0, tiny.NUM_CLASSES)
+CLASS_WEIGHT = dict(enumerate(BY_CLASS))
+INDEXED = {"label": LABELS, "index": np.arange(8)}
+
+
+class _IndexedBatches(_Batches):
+    def __getitem__(self, index):
+        images, labels = BATCHES[index]
+        return images, {"label": labels, "index": np.arange(4)}
+
+
+INDEXED_DATA = {
+    "arrays": lambda: (IMAGES, INDEXED),
+    "py_dataset": lambda: (_IndexedBatches(),),
+    "tf_dataset": lambda: (_tf_dataset(IMAGES, INDEXED),),
+}
+
+
+@pytest.mark.parametrize("kind", INDEXED_DATA)
+def test_classes_weigh_labels_with_their_positions(shared, kind):
+    # The form of labels that methods such as TEAT need.
+    model, start = shared
+    weighted = []
+    for data, arguments in (
+        ((IMAGES, LABELS), {"sample_weight": BY_CLASS[LABELS]}),
+        (INDEXED_DATA[kind](), {"class_weight": CLASS_WEIGHT}),
+    ):
+        tiny.restore(model, start)
+        size = {"batch_size": 4} if len(data) == 2 else {}
+        weighted.append(fit(model, *data, epochs=1, **size, **arguments))
+    tiny.assert_equal_logs(*weighted)
+
+
+def test_classes_weigh_in_one_batch_with_positions(shared):
+    model, start = shared
+    logs = []
+    for labels, arguments in (
+        (LABELS, {"sample_weight": BY_CLASS[LABELS]}),
+        (INDEXED, {"class_weight": CLASS_WEIGHT}),
+    ):
+        tiny.restore(model, start)
+        step = model.train_on_batch(
+            IMAGES, labels, return_dict=True, **arguments
+        )
+        logs.append(step)
+    tiny.assert_equal_logs(*logs)
+
+
+def test_classes_have_no_weights_in_validation(shared):
+    model, start = shared
+    histories = []
+    for data, arguments in (
+        ((IMAGES, LABELS), {"validation_split": 0.5}),
+        (BATCHES[0], {"validation_data": BATCHES[1]}),
+    ):
+        tiny.restore(model, start)
+        arguments = {"class_weight": CLASS_WEIGHT, **arguments}
+        histories.append(fit(model, *data, batch_size=4, epochs=1, **arguments))
+    tiny.assert_equal_logs(*histories)
+
+
+@pytest.mark.parametrize(
+    ("class_weight", "error", "message"),
+    [
+        ([1.0] * 8, TypeError, "`class_weight` needs a dict .* received list"),
+        ({"0": 1.0}, ValueError, r"from 0 to 7 as keys.*class_weight\['0'\]"),
+        ({8: 1.0}, ValueError, r"from 0 to 7 as keys.*class_weight\[8\]"),
+        ({0: -1.0}, ValueError, r"class_weight\[0\]` needs .*>= 0"),
+        ({0: "1"}, TypeError, r"class_weight\[0\]` needs a number"),
+    ],
+)
+def test_weights_of_no_class_are_refused(model, class_weight, error, message):
+    for call in (
+        lambda: fit(model, IMAGES, LABELS, class_weight=class_weight),
+        lambda: model.train_on_batch(IMAGES, LABELS, class_weight=class_weight),
+    ):
+        with pytest.raises(error, match=message):
+            call()
 
 
 # The same steps in other ways.

@@ -42,6 +42,7 @@ def value_gradient_and_outputs(function, x):
     Raises:
         ValueError: if no gradient reaches the images.
     """
+    _check_gradients()
     # Evaluation runs under no_grad, and backward() would add to the
     # gradients of the weights: hence enable_grad and autograd.grad.
     with torch.enable_grad():
@@ -63,6 +64,27 @@ _NO_GRADIENT = (
 )
 
 
+def _check_gradients():
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "Gradients are needed, and within torch.inference_mode() there "
+            "are none: call this outside of it, or within torch.no_grad(), "
+            "which gives the same numbers. Evaluation leaves it by itself."
+        )
+
+
+def _normal(structure):
+    """Return copies of what torch.inference_mode() made, for gradients."""
+    return keras.tree.map_structure(
+        lambda each: (
+            each.clone()
+            if isinstance(each, torch.Tensor) and each.is_inference()
+            else each
+        ),
+        structure,
+    )
+
+
 def differentiable_input_gradient(function, x):
     """Return the gradient of per-example values, to be differentiated again.
 
@@ -77,6 +99,7 @@ def differentiable_input_gradient(function, x):
     Raises:
         ValueError: if no gradient reaches the images.
     """
+    _check_gradients()
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         values = function(x)
@@ -199,8 +222,8 @@ def compile_function(function, variables):
     del variables
 
     def without_gradients(*arguments):
-        with torch.no_grad():
-            return function(*arguments)
+        with torch.inference_mode(False), torch.no_grad():
+            return function(*_normal(arguments))
 
     return without_gradients
 
@@ -347,6 +370,7 @@ class TrainStep:
 
     def train_step(self, data):
         """Craft, differentiate, update, log: one batch."""
+        _check_gradients()
         batch = self._batch(data, self._train_index)
         with torch.no_grad():
             adversarial, info = self._craft_for_training(batch)
@@ -361,4 +385,5 @@ class TrainStep:
 
     def test_step(self, data):
         """Evaluate one batch, clean or under the validation attack."""
-        return self._evaluate(self._batch(data, self._test_index))
+        with torch.inference_mode(False), torch.no_grad():
+            return self._evaluate(self._batch(_normal(data), self._test_index))
