@@ -116,7 +116,16 @@ def budgeted(
             the validation images, a budget is out of reach, or the exits
             cost the same.
     """
+    batches.check_model(model)
     checks.choice("threshold_data", threshold_data, _SOURCES)
+    checks.boolean("ensemble", ensemble)
+    for name, pair in (("validation", validation), ("test", test)):
+        if len(checks.sequence(name, pair, "images and labels")) != 2:
+            raise ValueError(
+                f"`{name}` needs images and labels, received {len(pair)} "
+                "values."
+            )
+        batches.check(model, *pair, batch_size)
     _refuse_overlap(validation[0], test[0])
     costs = np.array(
         [each.cumulative.multiply_adds for each in model.exit_costs()], float
@@ -253,7 +262,12 @@ def _shares(costs, budgets):
         )
     if budgets is None:
         return geometric_shares(len(costs))
-    budgets = sorted(set(budgets))
+    budgets = sorted(
+        {
+            checks.number("budgets", each, above=0)
+            for each in checks.sequence("budgets", budgets, "multiply-adds")
+        }
+    )
     return np.stack([shares_for_budget(each, costs) for each in budgets])
 
 
