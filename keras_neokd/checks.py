@@ -186,7 +186,8 @@ def thresholds(values):
 
 
 def _threshold(value):
-    if value is None or (isinstance(value, float) and value == math.inf):
+    is_float = isinstance(value, (float, np.floating))
+    if value is None or (is_float and value == math.inf):
         return math.inf
     value = number("thresholds", value, minimum=0)
     if value > _LARGEST_CONFIDENCE:

@@ -13,14 +13,10 @@ import keras
 
 # What other libraries and papers call an argument, and what it is called
 # here; of several the first that a function has.
-_SYNONYMS = {
-    "alpha": ("step_size", "nkd_weight", "weight", "failure_probability"),
-    "area_init": ("area",),
-    "attack_fn": ("attack",),
+SYNONYMS = {
+    "alpha": ("step_size", "nkd_weight", "weight"),
     "beta": ("eokd_weight", "weight"),
-    "bs": ("batch_size",),
     "confidence": ("kappa",),
-    "early_exit_thresholds": ("thresholds",),
     "eot_iter": ("num_draws",),
     "eps": ("epsilon",),
     "eps_iter": ("step_size",),
@@ -50,24 +46,22 @@ _SYNONYMS = {
 }
 
 
-def check_names(name, given, *functions):
-    """Raise if there is no such argument.
+def check_names(name, given, function):
+    """Raise if a function has no such argument.
 
     Args:
-        name: what takes the arguments, for the message.
+        name: what the message calls the function.
         given: names of arguments.
-        *functions: the functions whose named arguments there are.
+        function: the function; what its `**` takes does not count.
 
     Raises:
         TypeError: if one does not exist; the message names the one that was
             probably meant.
     """
     known = [
-        parameter.name
-        for function in functions
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.kind is not parameter.VAR_KEYWORD
-        and parameter.name != "self"
+        each.name
+        for each in inspect.signature(function).parameters.values()
+        if each.kind is not each.VAR_KEYWORD and each.name != "self"
     ]
     advice = [
         f"has no argument `{each}`: {_meant(each, known)}"
@@ -79,7 +73,7 @@ def check_names(name, given, *functions):
 
 
 def _meant(wrong, known):
-    meant = [each for each in _SYNONYMS.get(wrong, ()) if each in known]
+    meant = [each for each in SYNONYMS.get(wrong, ()) if each in known]
     meant = meant or difflib.get_close_matches(wrong, known, n=1)
     if meant:
         return f"it is called `{meant[0]}`"

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_neokd import checks
+from keras_neokd.configurable import SYNONYMS
 from keras_neokd.configurable import check_names
 
 
@@ -55,12 +56,8 @@ class TorchSGD(keras.optimizers.Optimizer):
                 "`coupled_weight_decay`. Received weight_decay="
                 f"{kwargs['weight_decay']}."
             )
-        check_names(
-            "TorchSGD",
-            kwargs,
-            type(self).__init__,
-            keras.optimizers.Optimizer.__init__,
-        )
+        # The rest are Keras' own, which refuses what it does not know.
+        check_names("TorchSGD", SYNONYMS.keys() & kwargs, type(self).__init__)
         # A schedule, or what Keras makes one from.
         if not (callable(learning_rate) or isinstance(learning_rate, dict)):
             checks.number("learning_rate", learning_rate, minimum=0)

@@ -77,7 +77,7 @@ def get(identifier, name="attack"):
                 "(pixel units of images in [0, 1])."
             )
     raise ValueError(
-        f"Unknown `{name}` {identifier!r}: the known ones are "
+        f"Unknown attack {identifier!r}: the known ones are "
         f"{list(_EXAMPLES)}, each written as an object, for example "
         f"{name}=keras_neokd.attacks.{_EXAMPLES['max_average']}."
     )

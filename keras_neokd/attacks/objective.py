@@ -255,6 +255,11 @@ def select_exits(exits, num_exits):
 
 
 def _check_index(index):
+    if isinstance(index, bool) or not hasattr(index, "__index__"):
+        raise TypeError(
+            "An exit needs a 0-based integer index in depth order, received "
+            f"{checks.typed(index)}."
+        )
     return checks.integer("exit", index, minimum=-checks.MOST_EXITS)
 
 
