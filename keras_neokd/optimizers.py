@@ -60,7 +60,9 @@ class TorchSGD(keras.optimizers.Optimizer):
         check_names("TorchSGD", SYNONYMS.keys() & kwargs, type(self).__init__)
         # A schedule, or what Keras makes one from.
         if not (callable(learning_rate) or isinstance(learning_rate, dict)):
-            checks.number("learning_rate", learning_rate, minimum=0)
+            learning_rate = checks.number(
+                "learning_rate", learning_rate, minimum=0
+            )
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = checks.number("momentum", momentum, minimum=0, below=1)
         self.nesterov = checks.boolean("nesterov", nesterov)

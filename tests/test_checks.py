@@ -49,7 +49,10 @@ def test_bounds_of_numbers():
         (np.array(0.1), {}, TypeError, r"a number, received array\(0.1\)"),
         (1, {"below": 1}, ValueError, "a finite number < 1, received 1"),
         (10**400, {}, ValueError, r"a finite number, received 10000.*\.\.\."),
-        (10**5000, {}, ValueError, "an integer of more than 4,300 digits"),
+        pytest.param(
+            *(10**5000, {}, ValueError, "an integer of more than 4,300 dig"),
+            id="unwritable",
+        ),
         (1e39, {}, ValueError, r"a finite number, received 1e\+39"),
         (-1e-39, {}, ValueError, "received -1e-39, which is 0 in float32"),
         ([0.1], {}, TypeError, "of type list"),
@@ -86,7 +89,7 @@ def test_other_integers_are_refused(value, error, message):
         checks.integer("num_steps", value, minimum=1)
 
 
-@pytest.mark.parametrize("value", [2**31, 10**5000])
+@pytest.mark.parametrize("value", [2**31, 10**5000], ids=["large", "huge"])
 def test_integers_are_those_of_int32(value):
     assert checks.integer("seed", 2**31 - 1, minimum=0) == 2**31 - 1
     with pytest.raises(ValueError, match="`seed` needs an integer <= 21474836"):

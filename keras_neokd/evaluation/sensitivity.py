@@ -8,8 +8,8 @@ import dataclasses
 
 import numpy as np
 
-from keras_neokd import attacks
 from keras_neokd import checks
+from keras_neokd.configurable import Configurable
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import anytime
 
@@ -61,9 +61,9 @@ def sensitivity(
         raise ValueError(
             f"A curve over {name!r} needs at least one value, received none."
         )
-    values = tuple(
-        sorted({checks.number("values", each, minimum=0) for each in values})
-    )
+    for each in values:
+        checks.number("values", each, minimum=0)
+    values = tuple(sorted(set(values)))
     stronger = [changed(attack, name, value) for value in values]
     accuracy = np.stack(
         [
@@ -90,12 +90,11 @@ def changed(attack, name, value):
         TypeError, ValueError: if the attack has no such argument, or the
             value is not possible.
     """
-    attack = attacks.get(attack)
-    arguments = attack.arguments()
+    arguments = attack.arguments() if isinstance(attack, Configurable) else {}
     names = [each for each in _NAMES if each in arguments]
     if not isinstance(name, str) or name not in names:
         raise ValueError(
-            f"{attack!r} cannot be made stronger by the `name` "
+            f"The `attack` {attack!r} cannot be made stronger by the `name` "
             f"{checks.shown(name)}: expected one of {names}."
         )
     if name == "epsilon" and value == 0:

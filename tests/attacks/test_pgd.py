@@ -244,9 +244,10 @@ def test_images_stay_in_the_ball_and_in_the_pixel_range(case):
     images[0] = 0
     images[1] = 1
     images[2] = rng.integers(0, 2, size=SHAPE)
+    epsilon = rng.uniform(0, 1 if norm == "linf" else 4)
     attack = attacks.PGD(
-        epsilon=rng.uniform(0, 1 if norm == "linf" else 4),
-        step_size=rng.uniform(0.01, 2),
+        epsilon=epsilon,
+        step_size=epsilon * rng.uniform(0.01, 3),
         num_steps=int(rng.integers(1, 5)),
         norm=norm,
         num_restarts=int(rng.integers(1, 3)),

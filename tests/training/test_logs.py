@@ -1,5 +1,8 @@
 """What training and testing log, against numbers from the predictions."""
 
+import contextlib
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -510,14 +513,22 @@ def test_metrics_that_would_mislead_are_refused(metrics, message):
 
 def break_weights(model, index=0):
     """Make one variable NaN, by default one that all exits depend on."""
-    weights = model.get_weights()
-    weights[index] = np.full_like(weights[index], np.nan)
-    model.set_weights(weights)
+    variable = model.weights[index]
+    variable.assign(np.full(variable.shape, np.nan, "float32"))
+
+
+@contextlib.contextmanager
+def warned(text):
+    """See that there was such a warning, whatever Keras warns of besides."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert any(text in str(each.message) for each in caught)
 
 
 def test_nan_logits_have_no_accuracy(model):
     break_weights(model)
-    with pytest.warns(UserWarning, match="'.*' returned NaN .* no accuracy"):
+    with warned("returned NaN or infinite logits, which have no accuracy"):
         logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
     scores = [name for name in logs if name.endswith(("accuracy", "top_2"))]
     assert len(scores) == 2 * (1 + 2 * tiny.NUM_EXITS)
@@ -529,7 +540,7 @@ def test_nan_logits_have_no_accuracy(model):
 def test_an_exit_before_the_broken_one_keeps_its_accuracy(model, logits):
     # The last kernel is that of the last exit's head.
     break_weights(model, index=-2)
-    with pytest.warns(UserWarning, match="returned NaN"):
+    with warned("returned NaN"):
         logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
     right = logits["clean"][:, 0].argmax(axis=1) == LABELS
     assert logs["exit_1_clean_accuracy"] == pytest.approx(right.mean())
@@ -544,7 +555,7 @@ def test_a_training_whose_validation_breaks_goes_on_and_says_so(model):
         def on_train_batch_end(self, batch, logs=None):
             break_weights(self.model)
 
-    with pytest.warns(UserWarning, match="returned NaN or infinite logits"):
+    with warned("returned NaN"):
         history = model.fit(
             IMAGES,
             LABELS,
