@@ -15,6 +15,7 @@ import math
 import keras
 from keras import ops
 
+from keras_neokd import checks
 from keras_neokd.multi_exit import MultiExitModel
 
 
@@ -45,6 +46,8 @@ def as_single_output(model, exit=-1, ensemble=False, channels_first=False):
             "`as_single_output` needs a MultiExitModel, received "
             f"{model!r}; other models have a single output already."
         )
+    checks.boolean("ensemble", ensemble)
+    checks.boolean("channels_first", channels_first)
     last = model.exit_index(exit)
     shape = model.input_shape[1:]
     if channels_first:

@@ -41,19 +41,19 @@ class ExitPolicy(Configurable):
     """Thresholds on the confidence of exits.
 
     Args:
-        thresholds: one number >= 0 per exit but the last; `math.inf`, where
-            no image leaves.
+        thresholds: one number from 0 to 1 per exit but the last; `math.inf`
+            or `None`, where no image leaves.
         ensemble: predict by the mean of this exit and all before it.
             Defaults to False.
 
     Raises:
-        TypeError: if a threshold is not a number.
-        ValueError: if one is negative or NaN.
+        TypeError: if a threshold is not a number, or `ensemble` no bool.
+        ValueError: if one is out of range or NaN.
     """
 
     def __init__(self, thresholds, ensemble=False):
-        self.thresholds = tuple(_threshold(each) for each in thresholds)
-        self.ensemble = bool(ensemble)
+        self.thresholds = checks.thresholds(thresholds)
+        self.ensemble = checks.boolean("ensemble", ensemble)
 
     @property
     def num_exits(self):
@@ -85,7 +85,17 @@ class ExitPolicy(Configurable):
 
         Returns:
             A `Decision`.
+
+        Raises:
+            ValueError: if there are other exits than the policy is for, or
+                one is sure of a class with NaN, or not from 0 to 1.
         """
+        probabilities = np.asarray(probabilities)
+        if probabilities.ndim != 3:
+            raise ValueError(
+                "A policy needs probabilities (examples, exits, classes), "
+                f"received shape {probabilities.shape}."
+            )
         self.check(probabilities.shape[1])
         confidences = probabilities.max(axis=2)
         exits = self.exits(confidences)
@@ -105,7 +115,11 @@ class ExitPolicy(Configurable):
 
         Returns:
             0-based indices `(examples,)`.
+
+        Raises:
+            ValueError: if one is NaN, or not from 0 to 1.
         """
+        checks.confidences(confidences)
         bounds = np.array([*self.thresholds, -math.inf], confidences.dtype)
         return (confidences >= bounds).argmax(axis=1)
 
@@ -133,21 +147,9 @@ class ExitPolicy(Configurable):
         """
         try:
             plain = json.loads(pathlib.Path(path).read_text())
-            return cls(
-                [
-                    math.inf if each is None else each
-                    for each in plain["thresholds"]
-                ],
-                plain["ensemble"],
-            )
+            return cls(plain["thresholds"], plain["ensemble"])
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"{path} does not hold the thresholds of an ExitPolicy: "
                 f"{error}. Write one with ExitPolicy.save."
             ) from None
-
-
-def _threshold(value):
-    if isinstance(value, float) and value == math.inf:
-        return value
-    return checks.number("thresholds", value, minimum=0)

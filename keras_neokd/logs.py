@@ -12,7 +12,8 @@ Names, for exits `exit_1` ... and terms such as `clean`, `adversarial`, `nkd`:
   from the attack on this exit.
 
 Terms are logged as they enter the loss: weighted by `sample_weight`, not yet
-by alpha, beta and gamma. Accuracies are unweighted.
+by alpha, beta and gamma. Accuracies are unweighted. Logits that are NaN or
+infinite have no accuracy: it is NaN, and so are the metrics of their exit.
 """
 
 import functools
@@ -71,6 +72,7 @@ class Recorder:
     def __init__(
         self, name, exit_names, kinds, terms, logged_by_attack, metrics
     ):
+        self._exit_names = exit_names
         self._kinds = kinds
         self._terms = terms
         self._logged_by_attack = logged_by_attack
@@ -115,14 +117,7 @@ class Recorder:
         """
         logits = {"clean": result.clean, "adversarial": result.adversarial}
         quantities = [
-            ops.cast(
-                ops.equal(
-                    ops.cast(ops.argmax(logits[kind], axis=-1), "int32"),
-                    ops.expand_dims(batch.labels, 1),
-                ),
-                "float32",
-            )
-            for kind in self._kinds
+            _correct(logits[kind], batch.labels) for kind in self._kinds
         ]
         quantities += [result.terms[term] for term in self._terms]
         columns = [ops.expand_dims(result.examples, 1)]
@@ -132,7 +127,22 @@ class Recorder:
         self._means.update_state(ops.concatenate(columns, axis=1))
         for kind, index, metric in self._metrics:
             metric.update_state(batch.labels, logits[kind][:, index])
-        return _results(self.metrics)
+        return self.results()
+
+    def results(self):
+        """Return a dict of the means since the last reset."""
+        results = self._means.result()
+        for kind, index, metric in self._metrics:
+            accuracy = results[f"{self._exit_names[index]}_{kind}_accuracy"]
+            for name, value in _named(metric).items():
+                results[name] = ops.where(
+                    ops.isnan(accuracy), accuracy, ops.cast(value, "float32")
+                )
+        return results
+
+    def has_data(self):
+        """Tell whether there was a batch since the last reset."""
+        return float(ops.convert_to_numpy(self._means.count)) > 0
 
 
 class Logs:
@@ -182,21 +192,19 @@ class Logs:
     @functools.cached_property
     def training_names(self):
         """Return the names of everything that training logs, in order."""
-        return list(_results(self.training.metrics))
+        return list(self.training.results())
 
     def results_with_data(self):
-        """Return the results of all metrics that saw data since the reset.
+        """Return the results of what saw data since the reset.
 
-        A metric that has seen none is all zeros, and its 0 is no result.
+        What has seen none is all zeros, and its 0 is no result.
         """
-        return _results(
-            metric
-            for metric in self.metrics
-            if any(
-                np.any(ops.convert_to_numpy(variable))
-                for variable in metric.variables
-            )
-        )
+        return {
+            name: value
+            for recorder in (self.training, self.testing)
+            if recorder.has_data()
+            for name, value in recorder.results().items()
+        }
 
 
 def _attacked(attack, kinds, num_exits):
@@ -206,14 +214,21 @@ def _attacked(attack, kinds, num_exits):
     return kinds, attack.logged(num_exits)
 
 
-def _results(metrics):
-    results = {}
-    for metric in metrics:
-        result = metric.result()
-        results.update(
-            result if isinstance(result, dict) else {metric.name: result}
-        )
-    return results
+def _correct(logits, labels):
+    """Return 1 for right answers and 0 for wrong ones, `(batch, exits)`.
+
+    NaN where logits are NaN or infinite: the largest of them says nothing.
+    """
+    answers = ops.cast(ops.argmax(logits, axis=-1), "int32")
+    correct = ops.equal(answers, ops.expand_dims(labels, 1))
+    finite = ops.all(ops.isfinite(logits), axis=-1)
+    return ops.where(finite, ops.cast(correct, "float32"), np.nan)
+
+
+def _named(metric):
+    """Return the results of a Keras metric as a dict."""
+    result = metric.result()
+    return result if isinstance(result, dict) else {metric.name: result}
 
 
 def _as_list(metrics):
@@ -238,7 +253,7 @@ def _check_unique(metrics):
 
 def _maker(metric):
     """Return a function from a name's beginning to a new metric, or None."""
-    if metric in ("accuracy", "acc"):
+    if isinstance(metric, str) and metric in ("accuracy", "acc"):
         return None  # Always logged, as clean_ and adversarial_accuracy.
     metric = keras.metrics.get(metric)
     if inspect.isclass(metric):

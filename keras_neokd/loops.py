@@ -5,6 +5,7 @@ by name has the order of `metrics_names` here, `loss` first.
 """
 
 import math
+import warnings
 
 import keras
 
@@ -93,7 +94,12 @@ class CheckedLoops:
         return_dict=False,
         **kwargs,
     ):
-        """Evaluate as `keras.Model.evaluate`, after checking the data."""
+        """Evaluate as `keras.Model.evaluate`, after checking the data.
+
+        Warns:
+            UserWarning: if logits were NaN or infinite, of which accuracies
+                are NaN.
+        """
         x = share(x, batch_size)
         x, y, sample_weight = self._checked(x, y, sample_weight)
         with own_errors(x):
@@ -107,6 +113,14 @@ class CheckedLoops:
                 callbacks=callbacks,
                 return_dict=True,
                 **kwargs,
+            )
+        accuracies = ("clean_accuracy", "adversarial_accuracy")
+        if any(math.isnan(logs.get(name, 0)) for name in accuracies):
+            warnings.warn(
+                f"Model {self.name!r} returned NaN or infinite logits, which "
+                "have no accuracy: it is given as NaN. The model has diverged, "
+                "or was loaded from a file that had.",
+                stacklevel=2,
             )
         return logs if return_dict else self._in_order(logs)
 

@@ -12,16 +12,21 @@
 Training is in `keras_neokd.training`.
 """
 
+import numbers
 import types
 import warnings
 
 import keras
 
+from keras_neokd import checks
 from keras_neokd import heads
 from keras_neokd import training
 from keras_neokd.graphs.frozen import FrozenNetwork
 from keras_neokd.graphs.graph import Graph
 from keras_neokd.model_logits import ModelLogits
+
+# Operations that may move the channels of images.
+_TURNS = ("Moveaxis", "Permute", "Swapaxes", "Transpose")
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -36,7 +41,9 @@ class MultiExitModel(training.Trainer, keras.Model):
     classifier, such as a teacher.
 
     Args:
-        inputs: one `keras.Input` of images `(height, width, channels)`.
+        inputs: one `keras.Input` of images `(height, width, channels)`;
+            for layers with their channels first put a
+            `keras.layers.Permute((3, 1, 2))` behind it.
         outputs: dict from exit names to logits `(batch, classes)` in depth
             order, or a list of logits, whose names are `exit_1`, `exit_2`
             and so on.
@@ -64,6 +71,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         self.exit_names = tuple(outputs)
         self.num_exits = len(outputs)
         self.num_classes = _check_logits(outputs)
+        _check_channels_last(self)
         # Keras makes another input where it is given a tensor within a model.
         inputs = self.input
         outputs = {each: self.output[each] for each in outputs}
@@ -129,13 +137,14 @@ class MultiExitModel(training.Trainer, keras.Model):
         Raises:
             ValueError: if the model has no such exit.
         """
-        if exit in self.exit_names:
+        if isinstance(exit, str) and exit in self.exit_names:
             return self.exit_names.index(exit)
-        if isinstance(exit, int) and -self.num_exits <= exit < self.num_exits:
-            return exit % self.num_exits
+        is_index = isinstance(exit, numbers.Integral) and type(exit) is not bool
+        if is_index and -self.num_exits <= exit < self.num_exits:
+            return int(exit) % self.num_exits
         raise ValueError(
-            f"Model {self.name!r} has no exit {exit!r}: its exits are "
-            f"{list(self.exit_names)}."
+            f"Model {self.name!r} has no exit {checks.shown(exit)}: its exits "
+            f"are {list(self.exit_names)}."
         )
 
     def exit_costs(self):
@@ -155,7 +164,7 @@ class MultiExitModel(training.Trainer, keras.Model):
         Returns:
             A `ModelLogits`; it computes only the exits asked for.
         """
-        return ModelLogits(self, training)
+        return ModelLogits(self, checks.boolean("training", training))
 
     def head_kernels(self):
         """Return the last dense kernel `(features, classes)` of each exit.
@@ -278,3 +287,33 @@ def _check_logits(outputs):
             "each exit in a keras.layers.Dense(2), and give labels 0 and 1."
         )
     return num_classes
+
+
+def _check_channels_last(model):
+    """Refuse images with their channels first.
+
+    Attacks on squares of the image, augmentation and diagnostics take the
+    last axis for the channels.
+    """
+    operations = list(_operations(model))
+    first = [
+        operation.name
+        for operation in operations
+        if getattr(operation, "data_format", None) == "channels_first"
+    ]
+    turned = {type(each).__name__ for each in operations} & {*_TURNS}
+    if first and not turned:
+        raise ValueError(
+            "A multi-exit model needs images (height, width, channels), and "
+            f"layer {first[0]!r} has data_format='channels_first'. Use "
+            "'channels_last', or put keras.layers.Permute((3, 1, 2)) behind "
+            "the input."
+        )
+
+
+def _operations(model):
+    """Yield the operations of a model and of the models nested in it."""
+    for operation in model.operations:
+        yield operation
+        if hasattr(operation, "operations"):
+            yield from _operations(operation)

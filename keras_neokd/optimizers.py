@@ -9,6 +9,8 @@ import keras
 from keras import ops
 
 from keras_neokd import checks
+from keras_neokd.configurable import SYNONYMS
+from keras_neokd.configurable import check_names
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -24,7 +26,7 @@ class TorchSGD(keras.optimizers.Optimizer):
     after a drop of the rate still move with the old one.
 
     Args:
-        learning_rate: number or schedule. Defaults to 0.01.
+        learning_rate: number >= 0 or schedule. Defaults to 0.01.
         momentum: 0 <= momentum < 1. Defaults to 0.
         nesterov: needs a momentum. Defaults to False.
         coupled_weight_decay: added to the gradient before the momentum, for
@@ -34,8 +36,9 @@ class TorchSGD(keras.optimizers.Optimizer):
         **kwargs: other arguments of `keras.optimizers.Optimizer`.
 
     Raises:
-        ValueError: if an argument is out of range, or the decoupled
-            `weight_decay` of Keras is given.
+        TypeError: if an argument has the wrong type, or does not exist.
+        ValueError: if one is out of range, or the decoupled `weight_decay` of
+            Keras is given.
     """
 
     def __init__(
@@ -53,13 +56,16 @@ class TorchSGD(keras.optimizers.Optimizer):
                 "`coupled_weight_decay`. Received weight_decay="
                 f"{kwargs['weight_decay']}."
             )
-        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
-        self.momentum = checks.number("momentum", momentum, minimum=0)
-        if self.momentum >= 1:
-            raise ValueError(
-                f"`momentum` needs a number < 1, received {momentum}."
+        # The rest are Keras' own, which refuses what it does not know.
+        check_names("TorchSGD", SYNONYMS.keys() & kwargs, type(self).__init__)
+        # A schedule, or what Keras makes one from.
+        if not (callable(learning_rate) or isinstance(learning_rate, dict)):
+            learning_rate = checks.number(
+                "learning_rate", learning_rate, minimum=0
             )
-        self.nesterov = bool(nesterov)
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum = checks.number("momentum", momentum, minimum=0, below=1)
+        self.nesterov = checks.boolean("nesterov", nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError(
                 "`nesterov=True` needs a `momentum` > 0, received 0."

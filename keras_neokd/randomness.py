@@ -22,6 +22,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_neokd import checks
+
 _MULTIPLIERS = (0x7FEB352D, 0x846CA68B)
 _SHIFTS = (16, 15, 16)
 _WORD_OFFSET = 0x9E3779B9
@@ -40,12 +42,12 @@ def check_seed(seed):
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise TypeError(
-            f"`seed` needs an integer, received {seed!r} of type "
-            f"{type(seed).__name__}."
+            f"`seed` needs an integer, received {checks.typed(seed)}."
         )
     if not 0 <= seed < 2**31:
         raise ValueError(
-            f"`seed` needs an integer from 0 to 2**31 - 1, received {seed}."
+            "`seed` needs an integer from 0 to 2**31 - 1, received "
+            f"{checks.shown(seed)}."
         )
     return int(seed)
 

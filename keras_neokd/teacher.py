@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_neokd import backend
+from keras_neokd import checks
 from keras_neokd import heads
 from keras_neokd import losses
 
@@ -34,6 +35,8 @@ class Teacher:
                 'keras.saving.load_model("teacher.keras"); received '
                 f"{network!r} of type {type(network).__name__}."
             )
+        if not isinstance(exit, str):
+            checks.integer("teacher_exit", exit, minimum=-checks.MOST_EXITS)
         self.network = network
         self._exit = exit
 

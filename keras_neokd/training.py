@@ -27,6 +27,7 @@ from keras_neokd import precision
 from keras_neokd import randomness
 from keras_neokd.batch import Batch
 from keras_neokd.batch import Result
+from keras_neokd.configurable import check_names
 from keras_neokd.data.checks import split_labels
 from keras_neokd.data.sharing import num_filling
 from keras_neokd.loops import CheckedLoops
@@ -35,9 +36,11 @@ from keras_neokd.method_state import make_variable
 from keras_neokd.training_checks import check_attack
 from keras_neokd.training_checks import check_crafting
 from keras_neokd.training_checks import check_jit
+from keras_neokd.training_checks import check_optimizer
 from keras_neokd.training_checks import check_present
 from keras_neokd.training_checks import check_replicas
 from keras_neokd.training_checks import check_term
+from keras_neokd.training_checks import check_terms
 
 # Keep the random numbers of attacks in training and testing apart.
 _TRAIN_STREAM, _TEST_STREAM = 1, 2
@@ -59,6 +62,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         run_eagerly=False,
         steps_per_execution=1,
         jit_compile="auto",
+        **unknown,
     ):
         """Configure training.
 
@@ -98,11 +102,19 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             run_eagerly: as in `keras.Model.compile`.
             steps_per_execution: as in `keras.Model.compile`.
             jit_compile: as in `keras.Model.compile`; not True under PyTorch.
+            **unknown: refused by the name that was probably meant.
 
         Raises:
-            TypeError: if an argument has the wrong type.
+            TypeError: if an argument has the wrong type, or does not exist.
             ValueError: if one is missing, or does not fit the model.
         """
+        check_names("MultiExitModel.compile", unknown, Trainer.compile)
+        checks.boolean("run_eagerly", run_eagerly)
+        checks.integer("steps_per_execution", steps_per_execution, minimum=1)
+        if not isinstance(jit_compile, str):
+            checks.boolean("jit_compile", jit_compile)
+        elif jit_compile != "auto":
+            checks.choice("jit_compile", jit_compile, ("auto", True, False))
         check_present(optimizer=optimizer, method=method)
         method = methods.get(method)
         method.validate(self)
@@ -111,9 +123,11 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         if uses_attack or attack is not None:
             attack = check_attack(attack, method, self.num_exits)
         if validation_attack is not None:
-            validation_attack = attacks.get(validation_attack)
+            validation_attack = attacks.get(
+                validation_attack, "validation_attack"
+            )
             validation_attack.validate(self.num_exits)
-        optimizer = keras.optimizers.get(optimizer)
+        optimizer = check_optimizer(optimizer)
         check_jit(jit_compile)
         check_replicas(self, optimizer, jit_compile)
         check_crafting(crafting_batch_size, attack_training_mode)
@@ -145,7 +159,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             method=method,
             attack=attack,
             validation_attack=validation_attack,
-            attack_training_mode=bool(attack_training_mode),
+            attack_training_mode=attack_training_mode,
             crafting_batch_size=crafting_batch_size,
             uses_attack=uses_attack,
             compiled_in=[],
@@ -337,7 +351,8 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             attacked, more = self._forward(adversarial)
             penalties += more
         penalties += self._weight_losses()
-        terms = self._setup.method(
+        method = self._setup.method
+        terms = method(
             self._context(
                 batch,
                 self.exit_logits(training=True),
@@ -346,6 +361,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 adversarial_images=adversarial,
             )
         )
+        check_terms(terms, method, self.num_exits)
         return self._reduce(batch, terms, clean, attacked, penalties)
 
     def _forward(self, images, training=True):

@@ -24,8 +24,36 @@ def check_present(**arguments):
             )
 
 
+def check_terms(terms, method, num_exits):
+    """Raise an error if a method returns other terms than it says.
+
+    Args:
+        terms: what the method returned.
+        method: a `methods.Method`.
+        num_exits: number of exits of the model.
+
+    Raises:
+        TypeError: if they are no list of `methods.Term`.
+        ValueError: if the names are others than `term_names` says, under
+            which training logs them.
+    """
+    if not all(hasattr(each, "values") for each in terms):
+        raise TypeError(
+            f"{method!r} needs to return a list of methods.Term, received "
+            f"{checks.shown(terms)}."
+        )
+    found = [each.name for each in terms]
+    expected = list(method.term_names(num_exits))
+    if sorted(found) != sorted(expected):
+        raise ValueError(
+            f"{method!r} returned the terms {found}, and its term_names() and "
+            f"extra_term_names() say {expected}. Name there what extra_terms() "
+            "returns: training logs the terms under these names."
+        )
+
+
 def check_term(term, num_exits):
-    """Raise `ValueError` if a term's values do not fit its level.
+    """Raise `ValueError` if values or weights of a term do not fit its level.
 
     Args:
         term: a `methods.Term`.
@@ -40,6 +68,28 @@ def check_term(term, num_exits):
             f"{num_exits} exits; received shape {shape} with "
             f"level={term.level!r}."
         )
+    weights = keras.ops.convert_to_tensor(term.weights, "float32")
+    if tuple(weights.shape) != (num_exits,):
+        raise ValueError(
+            f"Term {term.name!r} needs one weight per exit: expected "
+            f"{num_exits}, received {checks.shown(term.weights)}."
+        )
+
+
+def check_optimizer(optimizer):
+    """Return the optimizer of training.
+
+    Args:
+        optimizer: a Keras optimizer or its name.
+
+    Raises:
+        ValueError: if its learning rate is negative or not finite, with
+            which training would climb.
+    """
+    optimizer = keras.optimizers.get(optimizer)
+    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    checks.number("learning_rate", rate, minimum=0)
+    return optimizer
 
 
 def check_attack(attack, method, num_exits):
@@ -78,9 +128,11 @@ def check_crafting(crafting_batch_size, attack_training_mode):
         attack_training_mode: argument of `compile`.
 
     Raises:
-        TypeError, ValueError: if it is no integer >= 1, or crafting is in
-            training mode or on several devices of a `keras.distribution`.
+        TypeError, ValueError: if it is no integer >= 1, the mode is no bool,
+            or slices are crafted in training mode or on several devices of a
+            `keras.distribution`.
     """
+    checks.boolean("attack_training_mode", attack_training_mode)
     if crafting_batch_size is None:
         return
     checks.integer("crafting_batch_size", crafting_batch_size, minimum=1)

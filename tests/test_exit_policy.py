@@ -57,7 +57,7 @@ def test_the_same_decisions_from_float32_probabilities():
         (0.5, True),
         (np.nextafter(0.5, 1), False),
         (0.0, True),
-        (1.1, False),
+        (1.0, False),
         (math.inf, False),
     ],
 )
@@ -136,6 +136,9 @@ def test_the_file_is_plain_json(tmp_path):
         '{"thresholds": 0.5, "ensemble": false}',
         '{"thresholds": ["a"], "ensemble": false}',
         '{"thresholds": [-1], "ensemble": false}',
+        '{"thresholds": [50], "ensemble": false}',
+        '{"thresholds": [0.5], "ensemble": "no"}',
+        '{"thresholds": [0.5], "ensemble": 0}',
     ],
 )
 def test_other_files_are_refused(tmp_path, text):
@@ -160,13 +163,33 @@ def test_a_file_must_exist(tmp_path):
         ((math.nan,), ValueError),
         ((-math.inf,), ValueError),
         (("0.5",), TypeError),
-        ((None,), TypeError),
+        ((50,), ValueError),
+        (("inf",), TypeError),
         (0.5, TypeError),
     ],
 )
 def test_thresholds_are_numbers_from_0(thresholds, error):
     with pytest.raises(error):
         ExitPolicy(thresholds)
+
+
+def test_a_text_is_no_boolean():
+    with pytest.raises(TypeError, match="`ensemble` needs True or False.*'no'"):
+        ExitPolicy((0.5,), ensemble="no")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -5, 12])
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_nothing_is_decided_by_what_is_no_probability(value, ensemble):
+    probabilities = np.full((4, 2, 2), 0.5, "float32")
+    probabilities[2, 1] = value
+    with pytest.raises(ValueError, match="needs softmax probabilities.*NaN"):
+        ExitPolicy((0.9,), ensemble).decide(probabilities)
+
+
+def test_probabilities_have_three_axes():
+    with pytest.raises(ValueError, match=r"\(examples, exits, cl.*\(4, 2\)"):
+        ExitPolicy((0.9,)).decide(np.full((4, 2), 0.5))
 
 
 def test_the_number_of_exits_has_to_fit():

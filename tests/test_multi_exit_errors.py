@@ -196,6 +196,25 @@ def test_an_input_that_is_no_image_is_refused():
 # What is warned about.
 
 
+def channels_first(turn):
+    """Return the outputs of a network with its channels first."""
+    inputs = keras.Input((8, 8, 3) if turn else (3, 8, 8))
+    x = keras.layers.Permute((3, 1, 2))(inputs) if turn else inputs
+    # Inside of a model of its own, as backbones are.
+    inner = keras.Input(x.shape[1:])
+    pool = keras.layers.MaxPooling2D(data_format="channels_first", name="pool")
+    x = keras.Model(inner, pool(inner))(x)
+    return inputs, keras.layers.Dense(4)(keras.layers.Flatten()(x))
+
+
+def test_channels_come_last():
+    message = r"\(height, width, channels\), and layer 'pool' has data_format"
+    with pytest.raises(ValueError, match=message):
+        MultiExitModel(*channels_first(turn=False))
+    # The same layers behind images with their channels last.
+    MultiExitModel(*channels_first(turn=True))
+
+
 def test_the_wrong_order_is_warned_about():
     inputs, logits = inputs_and_logits(3)
     with pytest.warns(UserWarning, match=r"depth order: \['exit_1', 'exit_2'"):

@@ -234,9 +234,15 @@ def test_round_trip_keeps_every_argument():
     ("arguments", "error", "message"),
     [
         ({"momentum": -0.1}, ValueError, "`momentum` needs .* >= 0"),
-        ({"momentum": 1.0}, ValueError, "`momentum` needs a number < 1.*1.0"),
+        (
+            {"momentum": 1.0},
+            ValueError,
+            "`momentum` needs .* < 1, received 1.0",
+        ),
         ({"nesterov": True}, ValueError, "`nesterov=True` needs a `momentum`"),
         ({"momentum": "0.9"}, TypeError, "`momentum` needs a number"),
+        ({"nesterov": "no"}, TypeError, "`nesterov` needs True or False"),
+        ({"lr": 0.1}, TypeError, "no argument `lr`: it is called `learning_ra"),
         (
             {"coupled_weight_decay": -1},
             ValueError,
@@ -258,3 +264,31 @@ def test_round_trip_keeps_every_argument():
 def test_bad_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         optimizers.TorchSGD(0.1, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("rate", "error"),
+    [
+        (-1.0, ValueError),
+        (np.nan, ValueError),
+        (np.inf, ValueError),
+        ("0.1", TypeError),
+        (True, TypeError),
+        (None, TypeError),
+    ],
+)
+def test_a_rate_that_climbs_is_refused(rate, error):
+    with pytest.raises(error, match="`learning_rate` needs .*, received"):
+        optimizers.TorchSGD(rate)
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        0,
+        np.float32(0.1),
+        keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5),
+    ],
+)
+def test_rates_and_schedules_pass(rate):
+    optimizers.TorchSGD(rate)

@@ -89,28 +89,24 @@ class Attack(Configurable):
     """Base class of attacks that stay within a ball around the image.
 
     Args:
-        epsilon: radius of the ball, in pixel units ([0, 1]). 0 returns the
-            clean image.
+        epsilon: radius of the ball, in pixel units ([0, 1]), at least 2**-24
+            (less changes nothing in float32). 0 returns the clean image.
         norm: `"linf"` (default) or `"l2"`.
 
     Raises:
         TypeError: if `epsilon` is not a number.
-        ValueError: if `epsilon` is negative or not finite, larger than 1
-            for `"linf"`, or `norm` is unknown.
+        ValueError: if `epsilon` is out of range, larger than 1 for `"linf"`,
+            or `norm` is unknown.
     """
 
     # Whether `epsilon` may be None: no ball.
     may_be_unbounded = False
 
     def __init__(self, epsilon, norm="linf"):
-        if norm not in NORMS:
-            raise ValueError(
-                f"Unknown norm {norm!r}: expected one of {list(NORMS)}."
-            )
         if epsilon is not None or not self.may_be_unbounded:
-            epsilon = checks.number("epsilon", epsilon, minimum=0)
+            epsilon = checks.pixel_change("epsilon", epsilon, minimum=0)
         self.epsilon = epsilon
-        self.norm = norm
+        self.norm = checks.choice("norm", norm, NORMS)
         if norm == "linf" and epsilon is not None and epsilon > 1:
             raise ValueError(
                 "`epsilon` is in pixel units of images in [0, 1], so for the "
@@ -157,10 +153,39 @@ class Attack(Configurable):
 
         Args and returns: as `perturb`. The images are projected to the ball
         and to [0, 1] and carry no gradient.
+
+        Raises:
+            TypeError, ValueError: if `perturb` returned something else.
         """
-        adversarial, info = self.perturb(predict.frozen(), images, labels, keys)
+        returned = self.perturb(predict.frozen(), images, labels, keys)
+        adversarial, info = self._checked(
+            returned, images, self.logged(predict.num_exits)
+        )
         adversarial = project(adversarial, images, self.epsilon, self.norm)
         return ops.stop_gradient(adversarial), info
+
+    def _checked(self, returned, images, logged):
+        """Return what `perturb` returned, or say what is wrong with it."""
+        name = f"{type(self).__name__}.perturb"
+        if not isinstance(returned, tuple) or len(returned) != 2:
+            raise TypeError(
+                f"{name} needs to return (adversarial, info), received "
+                f"{checks.typed(returned)}."
+            )
+        adversarial, info = returned
+        adversarial = ops.convert_to_tensor(adversarial, images.dtype)
+        found, wanted = tuple(adversarial.shape), tuple(images.shape)
+        if len(found) != len(wanted) or any(map(_differ, found, wanted)):
+            raise ValueError(
+                f"{name} needs to return one adversarial image per image, "
+                f"of shape {wanted}, received shape {found}."
+            )
+        if not isinstance(info, dict) or not set(logged) <= set(info):
+            raise ValueError(
+                f"{name} needs to return an `info` dict with what `logged` "
+                f"names, {sorted(logged)}, received {checks.shown(info)}."
+            )
+        return adversarial, info
 
     def __call__(self, predict, images, labels, seed=0):
         """Craft adversarial images for a batch of arrays.
@@ -208,3 +233,8 @@ class Attack(Configurable):
         index = np.arange(images.shape[0], dtype="int32")
         keys = randomness.bits(randomness.check_seed(seed), index)
         return self.generate(predict, images, labels, keys)[0]
+
+
+def _differ(found, wanted):
+    """Tell whether two sizes differ; 1 image is broadcast to any number."""
+    return found != wanted and (found == 1 or None not in (found, wanted))

@@ -28,14 +28,7 @@ class _KnownThresholds(Objective):
 
     def __init__(self, thresholds, loss="cross_entropy"):
         super().__init__(loss)
-        # What JSON cannot hold, infinity, may be None.
-        self.thresholds = tuple(
-            math.inf
-            if each is None or each == math.inf
-            # Confidences are at most 1.
-            else checks.number("thresholds", each, minimum=0)
-            for each in thresholds
-        )
+        self.thresholds = checks.thresholds(thresholds)
 
     def exit_indices(self, num_exits):
         """See `Objective.exit_indices`: all exits."""
@@ -80,13 +73,13 @@ class EarlyExit(_KnownThresholds):
         loss: see `Objective`.
 
     Raises:
-        TypeError: if a threshold is not a number.
-        ValueError: if one is negative.
+        TypeError: if a threshold is not a number, or `ensemble` no bool.
+        ValueError: if one is out of range.
     """
 
     def __init__(self, thresholds, ensemble=False, loss="cross_entropy"):
         super().__init__(thresholds, loss)
-        self.ensemble = bool(ensemble)
+        self.ensemble = checks.boolean("ensemble", ensemble)
 
     def fooled(self, logits, labels):
         """See `Objective.fooled`: the policy's answer is wrong."""
@@ -125,7 +118,7 @@ class SlowDown(_KnownThresholds):
 
     Raises:
         TypeError: if a threshold is not a number.
-        ValueError: if one is negative, or there is none.
+        ValueError: if one is out of range, or there is none.
     """
 
     has_own_loss = True

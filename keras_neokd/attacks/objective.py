@@ -218,11 +218,9 @@ def check_exits(exits):
     if exits is None:
         return None
     # A set has no order, which the columns of logged shares need.
-    if isinstance(exits, str) or not hasattr(exits, "__getitem__"):
-        raise TypeError(
-            "`exits` needs a sequence of 0-based exit indices or None for "
-            f"all exits, received {exits!r}."
-        )
+    exits = checks.sequence(
+        "exits", exits, "0-based exit indices (None is all exits)"
+    )
     exits = tuple(_check_index(each) for each in exits)
     if not exits or len(set(exits)) != len(exits):
         raise ValueError(
@@ -260,9 +258,9 @@ def _check_index(index):
     if isinstance(index, bool) or not hasattr(index, "__index__"):
         raise TypeError(
             "An exit needs a 0-based integer index in depth order, received "
-            f"{index!r}."
+            f"{checks.typed(index)}."
         )
-    return index.__index__()
+    return checks.integer("exit", index, minimum=-checks.MOST_EXITS)
 
 
 def _existing(index, num_exits):

@@ -6,6 +6,9 @@ PGD(epsilon=0.3, step_size=20 / 255, num_steps=50, num_restarts=5,
 PGD(epsilon=1.0, step_size=0.25, num_steps=20, norm="l2")
 """
 
+import math
+import warnings
+
 import keras
 from keras import ops
 
@@ -22,6 +25,9 @@ from keras_neokd.attacks.objective import check_objective
 
 # Standard deviation of the start "normal".
 _SMALL = 0.001
+# In radii of the ball. Steps of 2 cross it; the longest of published rules is
+# 2.5 / num_steps (Madry et al. 2018), with a single step.
+_LONGEST_STEP = 3
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -39,7 +45,8 @@ class PGD(Attack):
 
     Args:
         epsilon: radius of the ball, in pixel units.
-        step_size: length of a step, in pixel units, > 0.
+        step_size: length of a step, in pixel units, at least 2**-24 (less
+            changes nothing in float32).
         num_steps: number of steps, >= 1.
         norm: `"linf"` (default) or `"l2"`.
         random_start: start from a random point of the ball, clipped to
@@ -52,6 +59,10 @@ class PGD(Attack):
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument is out of range.
+
+    Warns:
+        UserWarning: if a step is longer than 3 epsilon: every step then jumps
+            from one end of the ball to another.
     """
 
     def __init__(
@@ -65,12 +76,12 @@ class PGD(Attack):
         objective=None,
     ):
         super().__init__(epsilon, norm)
-        self.step_size = checks.number("step_size", step_size, above=0)
+        self.step_size = checks.pixel_change("step_size", step_size, above=0)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
         if isinstance(random_start, str):
             checks.choice("random_start", random_start, ("normal",))
         else:
-            random_start = bool(random_start)
+            random_start = checks.boolean("random_start", random_start)
         self.random_start = random_start
         self.num_restarts = checks.integer(
             "num_restarts", num_restarts, minimum=1
@@ -81,6 +92,15 @@ class PGD(Attack):
                 "Restarts without a random start repeat the same run: "
                 f"received num_restarts={num_restarts} with "
                 "random_start=False."
+            )
+        if self.step_size > _LONGEST_STEP * (self.epsilon or math.inf):
+            warnings.warn(
+                f"step_size={self.step_size:g} is "
+                f"{self.step_size / self.epsilon:.3g} times "
+                f"epsilon={self.epsilon:g}: every step jumps from one end of "
+                "the ball to another. Both are in pixel units of images in "
+                "[0, 1]; a usual step is epsilon / 4.",
+                stacklevel=2,
             )
 
     def with_objective(self, objective):

@@ -72,7 +72,9 @@ class Square(search.SearchAttack):
         super().__init__(epsilon, norm, objective, num_restarts)
         self.num_queries = checks.integer("num_queries", num_queries, minimum=1)
         self.area = checks.number("area", area, above=0, maximum=1)
-        self.rescale_schedule = bool(rescale_schedule)
+        self.rescale_schedule = checks.boolean(
+            "rescale_schedule", rescale_schedule
+        )
 
     def num_stages(self):
         """See `SearchAttack.num_stages`."""

@@ -7,6 +7,7 @@ WorstCase([PGD(epsilon=0.1, step_size=0.01, num_steps=100),
 import keras
 from keras import ops
 
+from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.attacks import search
 from keras_neokd.attacks.attack import Attack
@@ -35,13 +36,12 @@ class WorstCase(Attack):
     may_be_unbounded = True
 
     def __init__(self, attacks, objective=None):
-        if isinstance(attacks, Attack) or not all(
-            isinstance(each, Attack) for each in attacks
-        ):
+        attacks = checks.sequence("attacks", attacks, "Attacks")
+        if not all(isinstance(each, Attack) for each in attacks):
             raise TypeError(
-                f"`attacks` needs a list of Attacks, received {attacks!r}."
+                "`attacks` needs a list of Attacks, received "
+                f"{checks.shown(attacks)}."
             )
-        attacks = tuple(attacks)
         norms = sorted({each.norm for each in attacks})
         if len(norms) != 1:
             raise ValueError(

@@ -19,6 +19,7 @@ from keras_neokd import checks
 from keras_neokd import randomness
 from keras_neokd.data.ahead import Ahead
 from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.splits import Split
 from keras_neokd.data.splits import to_unit_range
 from keras_neokd.data.streams import remembered_errors
 
@@ -44,6 +45,11 @@ class EvaluationBatches(keras.utils.PyDataset):
         # builds a model, hands out the first batches twice.
         super().__init__(workers=1)
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
+        if not isinstance(split, Split):
+            raise TypeError(
+                "`split` needs a keras_neokd.data.Split, such as "
+                f"dataset.train, received {checks.typed(split)}."
+            )
         if len(split) == 0:
             raise ValueError(
                 "`split` has no examples: load the data set with a larger "
@@ -162,7 +168,7 @@ class TrainingBatches(EvaluationBatches):
         self, split, batch_size=128, seed=0, augment=None, with_index=False
     ):
         super().__init__(split, batch_size)
-        self.with_index = bool(with_index)
+        self.with_index = checks.boolean("with_index", with_index)
         self.seed = randomness.check_seed(seed)
         self.augment = checks.choice("augment", augment, _AUGMENTATIONS)
         if augment == "random_part_flip" and self._ahead is None:

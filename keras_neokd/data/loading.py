@@ -104,7 +104,7 @@ def load(
         ImportError: names the extra to install.
         RuntimeError: if tensorflow-datasets cannot provide the data.
     """
-    if name not in DATASET_NAMES:
+    if not isinstance(name, str) or name not in DATASET_NAMES:
         raise ValueError(
             f"`name` needs one of {', '.join(DATASET_NAMES)}; received "
             f"{name!r}."

@@ -168,7 +168,16 @@ def budgeted(
             the validation images, a budget is out of reach, or the exits
             cost the same.
     """
+    batches.check_model(model)
     checks.choice("threshold_data", threshold_data, _SOURCES)
+    checks.boolean("ensemble", ensemble)
+    for name, pair in (("validation", validation), ("test", test)):
+        if len(checks.sequence(name, pair, "images and labels")) != 2:
+            raise ValueError(
+                f"`{name}` needs images and labels, received {len(pair)} "
+                "values."
+            )
+        batches.check(model, *pair, batch_size)
     _refuse_overlap(validation[0], test[0])
     costs = exit_costs(model)
     shares = shares_of_budgets(costs, budgets)
@@ -291,7 +300,12 @@ def shares_of_budgets(costs, budgets=None):
         )
     if budgets is None:
         return geometric_shares(len(costs))
-    budgets = sorted(set(budgets))
+    budgets = sorted(
+        {
+            checks.number("budgets", each, above=0)
+            for each in checks.sequence("budgets", budgets, "multiply-adds")
+        }
+    )
     return np.stack([shares_for_budget(each, costs) for each in budgets])
 
 

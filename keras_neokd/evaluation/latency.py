@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import checks
+from keras_neokd.evaluation import batches
 from keras_neokd.exit_policy import ExitPolicy
 from keras_neokd.inference import EarlyExitPredictor
 
@@ -36,8 +37,10 @@ def exit_latency(model, images, num_calls=100):
         Seconds `(exits, num_calls)`.
 
     Raises:
+        TypeError: if the model is something else.
         ValueError: if the images are not as described.
     """
+    _check(model, images)
     num_calls = checks.integer("num_calls", num_calls, minimum=1)
     _check_any(images)
     predictors = [
@@ -73,13 +76,16 @@ def throughput(model, policy, images, batch_size=None, num_rounds=5):
     Raises:
         ValueError: if there are no images, or fewer than a batch.
     """
+    _check(model, images)
+    if batch_size is not None:
+        checks.integer("batch_size", batch_size, minimum=1)
     checks.integer("num_rounds", num_rounds, minimum=1)
     _check_any(images)
     if batch_size is None:
         batch_size = min(_BATCH_SIZE, len(images))
-    if not 1 <= batch_size <= len(images):
+    if batch_size > len(images):
         raise ValueError(
-            f"`batch_size` needs at least 1 and at most the {len(images)} "
+            f"`batch_size` needs at most the {len(images)} "
             f"images that there are, received {batch_size}."
         )
     contestants = (EarlyExitPredictor(model, policy), _last_exit(model))
@@ -111,6 +117,11 @@ def _last_exit(model):
 
     compiled = backend.compile_function(compute, model.variables)
     return lambda images: ops.convert_to_numpy(compiled(images)).argmax(axis=1)
+
+
+def _check(model, images):
+    batches.check_model(model)
+    checks.images_and_labels(images, image_shape=model.input_shape[1:])
 
 
 def _leave_at(exit_, num_exits):

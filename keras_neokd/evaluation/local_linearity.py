@@ -10,12 +10,14 @@ A diagnostic in the code of KDIGA's authors (Shao et al. 2021), after Qin et al.
 """
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd import randomness
 from keras_neokd.attacks.geometry import project
@@ -40,6 +42,17 @@ class LocalLinearityResult:
     def mean(self):
         """Return the mean over the images, `(exits,)`, in nats."""
         return self.deviations.mean(axis=0, dtype="float64")
+
+
+class _Search(NamedTuple):
+    """How a large deviation is looked for: as the arguments of the same name.
+
+    Steps may be far longer than the ball, of which `attacks.PGD` warns.
+    """
+
+    epsilon: float
+    step_size: float
+    num_steps: int
 
 
 def local_linearity(
@@ -93,7 +106,11 @@ def local_linearity(
         ValueError: if an argument or the data is not as described, or the
             model returns NaN or infinite logits.
     """
-    search = attacks.PGD(epsilon, step_size, num_steps)  # Checks all three.
+    search = _Search(
+        attacks.Attack(epsilon).epsilon,  # Which checks it.
+        checks.pixel_change("step_size", step_size, above=0),
+        checks.integer("num_steps", num_steps, minimum=1),
+    )
     images, labels = batches.check(model, images, labels, batch_size)
     step = _compiled_step(model, search, randomness.check_seed(seed))
     outputs = batches.over_examples(step, images, labels, batch_size, verbose)

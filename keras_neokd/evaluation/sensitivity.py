@@ -8,6 +8,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_neokd import checks
 from keras_neokd.configurable import Configurable
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import anytime
@@ -55,16 +56,19 @@ def sensitivity(
         TypeError, ValueError: if the attack has no such argument, or a value
             is not possible.
     """
-    values = tuple(sorted(set(values)))
+    values = checks.sequence("values", values, "numbers")
     if not values:
         raise ValueError(
             f"A curve over {name!r} needs at least one value, received none."
         )
-    attacks = [changed(attack, name, value) for value in values]
+    for each in values:
+        checks.number("values", each, minimum=0)
+    values = tuple(sorted(set(values)))
+    stronger = [changed(attack, name, value) for value in values]
     accuracy = np.stack(
         [
             anytime(model, images, labels, each, batch_size, seed).accuracy()
-            for each in attacks
+            for each in stronger
         ]
     )
     signs = soundness.check_curve(name, values, list(accuracy.mean(axis=1)))
@@ -87,10 +91,11 @@ def changed(attack, name, value):
             value is not possible.
     """
     arguments = attack.arguments() if isinstance(attack, Configurable) else {}
-    if name not in _NAMES or name not in arguments:
+    names = [each for each in _NAMES if each in arguments]
+    if not isinstance(name, str) or name not in names:
         raise ValueError(
-            f"{attack!r} cannot be made stronger by {name!r}: expected one "
-            f"of {[each for each in _NAMES if each in arguments]}."
+            f"The `attack` {attack!r} cannot be made stronger by the `name` "
+            f"{checks.shown(name)}: expected one of {names}."
         )
     if name == "epsilon" and value == 0:
         return None

@@ -125,7 +125,8 @@ def certify(
         model: a `MultiExitModel`.
         images: array `(examples, height, width, channels)` in [0, 1].
         labels: integers `(examples,)` or one-hot.
-        sigma: standard deviation of the noise, in pixel units, > 0.
+        sigma: standard deviation of the noise, in pixel units, at least
+            2**-24 (less changes nothing in float32).
         num_selection: noisy images that select the class, >= 1. Defaults to
             100, as in the paper.
         num_estimation: noisy images that certify it, >= 1. Defaults to
@@ -185,16 +186,10 @@ def check_settings(sigma, num_selection, num_estimation, failure_probability):
     Args and errors: as `certify`.
     """
     _special()
-    checks.number("sigma", sigma, above=0)
+    checks.pixel_change("sigma", sigma, above=0)
     checks.integer("num_selection", num_selection, minimum=1)
     checks.integer("num_estimation", num_estimation, minimum=1)
-    checks.number("failure_probability", failure_probability, above=0)
-    if failure_probability >= 1:
-        raise ValueError(
-            "`failure_probability` needs a number above 0 and below 1, such "
-            f"as 0.001 for a confidence of 99.9 %, received "
-            f"{failure_probability}."
-        )
+    checks.number("failure_probability", failure_probability, above=0, below=1)
 
 
 def lower_bound(hits, total, failure_probability):

@@ -17,6 +17,7 @@ import numpy as np
 
 from keras_neokd import attacks
 from keras_neokd import checks
+from keras_neokd import randomness
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
 from keras_neokd.evaluation.anytime import anytime
@@ -92,6 +93,7 @@ def transferability(
         ValueError: if the data is not as described, or no image is correct
             at all exits.
     """
+    checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct([model], images, labels, subset, batch_size, seed)
     aimed = [
         _aimed(attack, attacks.SingleExit(exit_))
@@ -147,7 +149,13 @@ def transfer_between(
         ValueError: if the data is not as described, or no image is correct
             at all exits of all models.
     """
+    if not isinstance(models, dict) or not models:
+        raise TypeError(
+            "`models` needs a dict from names to MultiExitModels, received "
+            f"{checks.typed(models)}."
+        )
     targets = list(models.values())
+    checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct(targets, images, labels, subset, batch_size, seed)
     judges = [_exits(Evaluator(each, None, batch_size)) for each in targets]
     rows = []
@@ -163,6 +171,7 @@ def transfer_between(
 def _correct(models, images, labels, subset, batch_size, seed):
     """Return the images that all exits of all models classify correctly."""
     images, labels = batches.check(models[0], images, labels, batch_size)
+    seed = randomness.check_seed(seed)
     wrong = [
         anytime(model, images, labels, batch_size=batch_size).ranks > 0
         for model in models
@@ -208,7 +217,7 @@ def _ensemble(evaluator):
 def _fooled(attacker, judges, images, labels, num_starts, seed):
     """Return whether any start fools each judge, `(examples, all of them)`."""
     fooled = False
-    for start in range(checks.integer("num_starts", num_starts, minimum=1)):
+    for start in range(num_starts):
         adversarial = attacker.craft(images, labels, seed + start)
         wrong = [judge(adversarial, labels) for judge in judges]
         fooled = fooled | np.concatenate(wrong, axis=1)

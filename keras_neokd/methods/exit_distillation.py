@@ -86,8 +86,10 @@ class SKD(_ExitDistillation):
     ):
         super().__init__(weight, temperature, teacher, divergence)
         self.base_weight = checks.number("base_weight", base_weight, minimum=0)
-        self.temperature_squared = bool(temperature_squared)
-        self.annealing = bool(annealing)
+        self.temperature_squared = checks.boolean(
+            "temperature_squared", temperature_squared
+        )
+        self.annealing = checks.boolean("annealing", annealing)
         if scale is not None:
             scale = checks.number("scale", scale, above=0)
         self.scale = scale
@@ -256,16 +258,10 @@ class ARD(_ExitDistillation):
 
 def _check_exit(name, value, word):
     """Return an exit index or the word."""
-    if value == word:
-        return value
-    if value == "last":
-        return -1
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(
-            f"`{name}` needs a 0-based exit index or {word!r}, received "
-            f"{value!r}."
-        )
-    return value.__index__()
+    if isinstance(value, str):
+        checks.choice(name, value, (word, "last"))
+        return -1 if value == "last" else value
+    return checks.integer(name, value, minimum=-checks.MOST_EXITS)
 
 
 def _check_range(name, value, num_exits):

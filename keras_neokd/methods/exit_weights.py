@@ -1,7 +1,5 @@
 """Weights of the exits: the gamma of Eq. 7 (NEO-KD, arXiv 2311.00428)."""
 
-import numpy as np
-
 from keras_neokd import checks
 
 # Table of the paper's gamma by number of exits (section 4.1, appendix D).
@@ -21,14 +19,11 @@ def check_exit_weights(exit_weights):
     """
     if exit_weights is None:
         return None
-    if isinstance(exit_weights, str) or not np.iterable(exit_weights):
-        raise TypeError(
-            "`exit_weights` needs a sequence with one number per exit, "
-            f"received {exit_weights!r}."
-        )
     return tuple(
         checks.number("exit_weights", weight, minimum=0)
-        for weight in exit_weights
+        for weight in checks.sequence(
+            "exit_weights", exit_weights, "one number per exit"
+        )
     )
 
 

@@ -138,7 +138,7 @@ class KDIGA(Method):
         self.reduction = checks.choice("reduction", reduction, _REDUCTIONS)
         self.mask = checks.choice("mask", mask, _MASKS)
         self.exits = _check_aligned(exits)
-        self.noise = checks.number("noise", noise, minimum=0)
+        self.noise = checks.pixel_change("noise", noise, minimum=0, maximum=1)
 
     @classmethod
     def per_sample(cls, teacher, gamma=1.0, **overrides):

@@ -204,15 +204,18 @@ class Sum(Method):
     """
 
     def __init__(self, summands):
-        self.summands = [tuple(each) for each in summands]
+        pairs = "pairs (weight, method)"
+        self.summands = [
+            checks.sequence("summands", each, pairs)
+            for each in checks.sequence("summands", summands, pairs)
+        ]
         if not self.summands:
             raise ValueError("A sum needs at least one method, received none.")
         for weight, method in self.summands:
             checks.number("weight of a method", weight, minimum=0)
             if not isinstance(method, Method):
                 raise TypeError(
-                    f"A sum needs methods, received {method!r} of type "
-                    f"{type(method).__name__}."
+                    f"A sum needs methods, received {checks.typed(method)}."
                 )
         self._check_names()
         self._check_attacks()

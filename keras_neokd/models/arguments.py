@@ -55,7 +55,7 @@ def image_shape(input_shape, minimum_size=1):
         TypeError: If a size is not an integer.
         ValueError: If there are not three sizes, or one is too small.
     """
-    sizes = tuple(input_shape)
+    sizes = checks.sequence("input_shape", input_shape, "three integers")
     if len(sizes) != 3:
         raise ValueError(
             "`input_shape` needs three integers (height, width, channels), "
@@ -85,12 +85,7 @@ def share(name, value):
         TypeError: If it is not a number.
         ValueError: If it lies outside [0, 1].
     """
-    number = checks.number(name, value, minimum=0)
-    if number > 1:
-        raise ValueError(
-            f"`{name}` is a share and needs to be at most 1, received {value}."
-        )
-    return number
+    return checks.number(name, value, minimum=0, maximum=1)
 
 
 def normalization(value, channels):
@@ -109,7 +104,15 @@ def normalization(value, channels):
     """
     if value is None:
         return None
-    value = tuple(map(tuple, value))
+    value = tuple(
+        tuple(checks.number("normalization", each) for each in numbers)
+        for numbers in (
+            checks.sequence("normalization", each, "a number per channel")
+            for each in checks.sequence(
+                "normalization", value, "mean and standard deviation"
+            )
+        )
+    )
     if (
         len(value) != 2
         or any(len(values) != channels for values in value)
@@ -168,15 +171,14 @@ def exit_places(exits, count, kind):
         TypeError: If a number is not an integer.
         ValueError: If the numbers are not as described.
     """
-    if exits == "last":
-        return (count,)
-    if exits == "all":
-        return tuple(range(1, count + 1))
     if isinstance(exits, str):
-        raise ValueError(
-            f'Unknown `exits` {exits!r}: expected "last", "all" or a tuple '
-            f"of {kind} numbers from 1 to {count}."
-        )
+        if exits not in ("last", "all"):
+            raise ValueError(
+                f'Unknown `exits` {exits!r}: expected "last", "all" or a '
+                f"tuple of {kind} numbers from 1 to {count}."
+            )
+        return tuple(range(1 if exits == "all" else count, count + 1))
+    exits = checks.sequence("exits", exits, f"{kind} numbers")
     places = tuple(checks.integer("exits", n, minimum=1) for n in exits)
     if list(places) != sorted(set(places)) or places[-1:] != (count,):
         raise ValueError(
@@ -198,6 +200,7 @@ def positive_integers(name, values):
         TypeError: If a value is not an integer.
         ValueError: If there is none, or one is smaller than 1.
     """
+    values = checks.sequence(name, values, "integers")
     values = tuple(checks.integer(name, n, minimum=1) for n in values)
     if not values:
         raise ValueError(f"`{name}` needs at least one integer, received ().")

@@ -85,7 +85,7 @@ class TokenEmbedding(layers.Layer):
 
     def __init__(self, class_token=True, **kwargs):
         super().__init__(**kwargs)
-        self.class_token = bool(class_token)
+        self.class_token = checks.boolean("class_token", class_token)
 
     def build(self, input_shape):
         """Create the token and the positions.

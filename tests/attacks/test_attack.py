@@ -265,9 +265,9 @@ def pgd_with(**arguments):
         (
             lambda: pgd_with(norm="l1"),
             ValueError,
-            r"Unknown norm 'l1': expected one of \['linf', 'l2'\]",
+            r"Unknown `norm` 'l1': expected one of \['linf', 'l2'\]",
         ),
-        (lambda: pgd_with(norm=2), ValueError, "Unknown norm 2"),
+        (lambda: pgd_with(norm=2), ValueError, "Unknown `norm` 2"),
         (
             lambda: pgd_with(step_size=0),
             ValueError,
@@ -349,6 +349,76 @@ def test_limits_of_epsilon():
     assert pgd_with(epsilon=8, norm="l2").epsilon == 8
 
 
+def test_epsilon_is_0_or_a_change_of_float32():
+    assert attacks.UniformNoise(2.0**-24).epsilon == 2.0**-24
+    with pytest.raises(ValueError, match="`epsilon` is in pixel units .*1e-09"):
+        attacks.UniformNoise(1e-9)
+
+
+# What a new attack returns.
+
+
+class Returns(attacks.Attack):
+    """Returns what it is given, and says that it logs `share`."""
+
+    def __init__(self, returned, names=()):
+        super().__init__(0.1)
+        self.returned = returned
+        self.names = names
+
+    def logged(self, num_exits):
+        return dict.fromkeys(self.names, (0,))
+
+    def perturb(self, predict, images, labels, keys):
+        return self.returned(images)
+
+
+def crafted(returned, names=()):
+    predict = attacks.ExitLogits(
+        lambda images, exits: [ops.mean(images, axis=(1, 2))] * len(exits), 2
+    )
+    images = np.full((3, 2, 2, 4), 0.5, "float32")
+    return Returns(returned, names)(predict, images, np.zeros(3, "int32"))
+
+
+@pytest.mark.parametrize(
+    ("returned", "received"),
+    [
+        (lambda images: images[:1], r"\(1, 2, 2, 4\)"),
+        (lambda images: images[:2], r"\(2, 2, 2, 4\)"),
+        (lambda images: images[..., :1], r"\(3, 2, 2, 1\)"),
+        (lambda images: images[0], r"\(2, 2, 4\)"),
+    ],
+)
+def test_an_attack_returns_one_image_per_image(returned, received):
+    message = (
+        "Returns.perturb needs to return one adversarial image per image, of "
+        rf"shape \(3, 2, 2, 4\), received shape {received}"
+    )
+    with pytest.raises(ValueError, match=message):
+        crafted(lambda images: (returned(images), {}))
+
+
+@pytest.mark.parametrize(
+    "returned", [lambda images: images, lambda images: (images, {}, 3)]
+)
+def test_an_attack_returns_images_and_info(returned):
+    with pytest.raises(TypeError, match=r"return \(adversarial, info\), rec"):
+        crafted(returned)
+
+
+def test_an_attack_returns_what_it_logs():
+    with pytest.raises(ValueError, match=r"names, \['share'\], received {}"):
+        crafted(lambda images: (images, {}), ["share"])
+    with pytest.raises(ValueError, match="`info` dict .* received None"):
+        crafted(lambda images: (images, None))
+
+
+def test_an_attack_may_return_arrays():
+    moved = crafted(lambda images: (np.full((3, 2, 2, 4), 0.55), {}))
+    np.testing.assert_allclose(ops.convert_to_numpy(moved), 0.55, atol=1e-7)
+
+
 # Configuration.
 
 
@@ -389,8 +459,22 @@ def test_with_objective_changes_nothing_else():
 # Names.
 
 
-@pytest.mark.parametrize("name", ["max_average", "average", "pgd"])
-def test_names_are_refused_with_what_to_write(name):
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("max_average", attacks.MaxAverage),
+        ("average", attacks.PGD),
+        ("pgd", attacks.PGD),
+        ("PGD", attacks.PGD),
+        ("fgsm", attacks.PGD),
+        ("AutoAttack", attacks.AutoAttack),
+        ("auto-attack", attacks.AutoAttack),
+        ("apgd", attacks.APGD),
+        ("CW", attacks.CW),
+        ("square", attacks.Square),
+    ],
+)
+def test_names_are_refused_with_what_to_write(name, wanted):
     with pytest.raises(ValueError) as caught:
         attacks.get(name)
     message = str(caught.value)
@@ -399,16 +483,20 @@ def test_names_are_refused_with_what_to_write(name):
     written = message.split("attack=keras_neokd.attacks.")[1]
     written = written.split(" (pixel units")[0]
     example = eval(written, vars(attacks))
-    wanted = attacks.MaxAverage if name == "max_average" else attacks.PGD
     assert type(example) is wanted
 
 
-@pytest.mark.parametrize("name", ["autoattack", "PGD", ""])
+@pytest.mark.parametrize("name", ["deepfool", ""])
 def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError) as caught:
         attacks.get(name)
     assert f"Unknown attack {name!r}" in str(caught.value)
-    assert "['average', 'max_average', 'pgd']" in str(caught.value)
+    assert "['apgd', 'auto_attack', " in str(caught.value)
+
+
+def test_the_message_calls_the_argument_by_its_name():
+    with pytest.raises(ValueError, match="validation_attack=keras_neokd"):
+        attacks.get("pgd", "validation_attack")
 
 
 def test_objects_pass_as_they_are():

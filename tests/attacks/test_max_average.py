@@ -181,7 +181,7 @@ def test_of_different_candidates_with_equal_losses_the_first_wins():
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_images_stay_in_the_ball_and_in_the_pixel_range(norm):
     images = np.round(some_images() * 2) / 2
-    attack = attacks.MaxAverage(pgd_of(norm=norm, epsilon=0.3, step_size=1.0))
+    attack = attacks.MaxAverage(pgd_of(norm=norm, epsilon=0.3, step_size=0.6))
 
     adversarial, share = attacker(attack, three_exits())(images, LABELS)
 

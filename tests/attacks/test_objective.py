@@ -216,8 +216,8 @@ def test_representation_shows_how_to_write_the_objective():
         (
             lambda: attacks.AverageExits(exits=1),
             TypeError,
-            "`exits` needs a sequence of 0-based exit indices or None for all "
-            "exits, received 1",
+            r"`exits` needs a sequence with 0-based exit indices \(None is "
+            r"all exits\), received 1 of type int",
         ),
         (lambda: attacks.AverageExits("12"), TypeError, "received '12'"),
         (lambda: attacks.AverageExits({0, 2}), TypeError, "received {0, 2}"),

@@ -244,9 +244,10 @@ def test_images_stay_in_the_ball_and_in_the_pixel_range(case):
     images[0] = 0
     images[1] = 1
     images[2] = rng.integers(0, 2, size=SHAPE)
+    epsilon = rng.uniform(0, 1 if norm == "linf" else 4)
     attack = attacks.PGD(
-        epsilon=rng.uniform(0, 1 if norm == "linf" else 4),
-        step_size=rng.uniform(0.01, 2),
+        epsilon=epsilon,
+        step_size=epsilon * rng.uniform(0.01, 3),
         num_steps=int(rng.integers(1, 5)),
         norm=norm,
         num_restarts=int(rng.integers(1, 3)),
@@ -492,3 +493,43 @@ def test_a_missing_gradient_is_reported_where_the_backend_can_tell(
         # The backend calls the gradient zero, so the images stay.
         adversarial = attack(predict, images, LABELS)
         np.testing.assert_array_equal(ops.convert_to_numpy(adversarial), images)
+
+
+# Steps that do nothing, or most likely not what was meant.
+
+
+@pytest.mark.parametrize("step_size", [1e-46, 1e-30, 1e-9])
+def test_a_step_that_changes_no_pixel_is_refused(step_size):
+    with pytest.raises(ValueError, match="`step_size` .*in float32"):
+        attacks.PGD(0.1, step_size, 10)
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "step_size"),
+    [
+        (0.3, 20 / 255),  # NEO-KD's MNIST.
+        (8 / 255, 2 / 255),  # NEO-KD's CIFAR.
+        (2 / 255, 2 / 3 * 2 / 255),  # NEO-KD's ImageNet.
+        (0.3, 0.01),  # Triple-wins.
+        (8 / 255, 8 / 255),  # FGSM.
+        (8 / 255, 1.25 * 8 / 255),  # FGSM from a random start (Wong et al.).
+        (8 / 255, 2 * 8 / 255),  # The first step of APGD.
+        (8 / 255, 2.5 * 8 / 255),  # Madry et al.'s rule with one step.
+        (0, 0.1),  # No ball, for evaluation.
+    ],
+)
+def test_published_steps_pass(epsilon, step_size):
+    assert attacks.PGD(epsilon, step_size, 1).step_size == step_size
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_step_far_longer_than_the_ball_is_warned_about(norm):
+    with pytest.warns(UserWarning, match="step_size=1.7 is 17 times epsilon=0"):
+        attacks.PGD(0.1, 1.7, 10, norm)
+
+
+def test_a_text_is_no_random_start():
+    with pytest.raises(ValueError, match="Unknown `random_start` 'no'"):
+        attacks.PGD(0.1, 0.1, 1, random_start="no")
+    with pytest.raises(TypeError, match="`random_start` needs True or False"):
+        attacks.PGD(0.1, 0.1, 1, random_start=1)

@@ -133,8 +133,8 @@ def test_bad_arguments_are_refused_in_words(model):
     policy = ExitPolicy((0.5, 0.5))
     with pytest.raises(ValueError, match="no images to time"):
         evaluation.throughput(model, policy, IMAGES[:0])
-    for size in (0, 8):
-        with pytest.raises(ValueError, match="at most the 7 images"):
+    for size, message in ((0, ">= 1, received 0"), (8, "at most the 7 images")):
+        with pytest.raises(ValueError, match=message):
             evaluation.throughput(model, policy, IMAGES, batch_size=size)
     with pytest.raises(ValueError, match="`num_rounds` needs an integer"):
         evaluation.throughput(model, policy, IMAGES, 7, num_rounds=0)

@@ -241,10 +241,12 @@ def test_the_model_stays_as_it_was():
     [
         ({"sigma": 0}, ValueError, "`sigma` needs"),
         ({"sigma": "0.1"}, TypeError, "`sigma` needs"),
+        ({"sigma": 1e-320}, ValueError, "`sigma` .* which is 0 in float32"),
+        ({"sigma": 1e-30}, ValueError, "`sigma` .* changes nothing in float32"),
         ({"num_selection": 0}, ValueError, "`num_selection` needs"),
         ({"num_estimation": 0}, ValueError, "`num_estimation` needs"),
         ({"failure_probability": 0}, ValueError, "`failure_probability` needs"),
-        ({"failure_probability": 1}, ValueError, "above 0 and below 1"),
+        ({"failure_probability": 1}, ValueError, "> 0 and < 1, received 1"),
         ({"seed": -1}, ValueError, "`seed` needs"),
         ({"batch_size": 0}, ValueError, "`batch_size` needs"),
         ({"images": IMAGES * 255}, ValueError, r"pixels in \[0, 1\]"),

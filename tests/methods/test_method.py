@@ -288,3 +288,65 @@ def test_exit_weights_must_fit_the_model(
 
 def test_adversarial_training_fits_every_model():
     methods.AdversarialTraining().validate(given.model(11, 2))
+
+
+# What a method returns, at the first step.
+
+
+class Extra(methods.Method):
+    """Announces terms and returns others, or what is no term."""
+
+    def __init__(self, announced=(), returned=(), weights=(1.0,) * 3):
+        self.announced = announced
+        self.returned = returned
+        self.weights = weights
+
+    def extra_term_names(self):
+        return tuple(self.announced)
+
+    def extra_terms(self, context):
+        values = ops.square(context.clean)[..., 0]
+        return [
+            methods.Term(each, values, self.weights)
+            if isinstance(each, str)
+            else each
+            for each in self.returned
+        ]
+
+
+def first_step(method):
+    model = tiny.dense_model()
+    model.compile("sgd", method, tiny.pgd(), run_eagerly=True)
+    return model.train_on_batch(*tiny.data(2), return_dict=True)
+
+
+@pytest.mark.parametrize(
+    ("announced", "returned"),
+    [
+        ((), ("penalty",)),
+        (("penalty",), ()),
+        (("penalty",), ("penalti",)),
+        (("penalty",), ("penalty", "penalty")),
+        ((), ("clean",)),
+    ],
+)
+def test_terms_have_the_names_that_the_method_says(announced, returned):
+    assert "penalty_loss" in first_step(Extra(["penalty"], ["penalty"]))
+    expected = ["clean", "adversarial", *announced]
+    found = ["clean", "adversarial", *returned]
+    with pytest.raises(ValueError) as caught:
+        first_step(Extra(announced, returned))
+    assert f"returned the terms {found}" in str(caught.value)
+    assert f"extra_term_names() say {expected}" in str(caught.value)
+
+
+def test_terms_are_terms():
+    with pytest.raises(TypeError, match="return a list of methods.Term, rece"):
+        first_step(Extra(["penalty"], [3.0]))
+
+
+@pytest.mark.parametrize("weights", [(0.5,), (0.5,) * 4, 0.5])
+def test_terms_have_one_weight_per_exit(weights):
+    message = "'penalty' needs one weight per exit: expected 3, received "
+    with pytest.raises(ValueError, match=message):
+        first_step(Extra(["penalty"], ["penalty"], weights))

@@ -44,7 +44,8 @@ def test_compile_says_what_is_missing(plain, missing):
     [
         ({"attack": "max_average"}, "attack='max_average' does not say how"),
         ({"attack": "pgd"}, r"PGD\(epsilon=8/255"),
-        ({"attack": "fgsm"}, r"Unknown attack 'fgsm': .*'max_average'"),
+        ({"attack": "fgsm"}, r"attack=.*PGD\(epsilon=8/255, .*num_steps=1\)"),
+        ({"attack": "deepfool"}, "Unknown attack 'deepfool': .*'max_average'"),
         ({"validation_attack": "average"}, "does not say how strong"),
         ({"method": "neokd"}, r"Unknown method 'neokd': .*'neo_kd'"),
         ({"attack": attacks.PGD(0, 0.1, 1)}, r"epsilon > 0, .*epsilon=0\.0"),
@@ -82,6 +83,10 @@ def test_compile_says_what_is_missing(plain, missing):
             'jit_compile=True does not work under PyTorch.*"auto"',
             marks=under_torch,
         ),
+        (
+            {"optimizer": keras.optimizers.SGD(-0.1)},
+            "`learning_rate` needs a finite number >= 0, received -0.1",
+        ),
     ],
 )
 def test_compile_refuses_values_that_do_not_fit(plain, arguments, message):
@@ -95,7 +100,16 @@ def test_compile_refuses_values_that_do_not_fit(plain, arguments, message):
         ({"attack": 0.1}, r"`attack` needs a keras_neokd.attacks.Attack"),
         ({"method": 3}, r"`method` needs a keras_neokd.methods.Method"),
         ({"seed": "0"}, r"`seed` needs an integer, received '0'"),
-        ({"loss": "mse"}, "loss"),
+        ({"loss": "mse"}, "no argument `loss`: it is called `method`"),
+        ({"atack": None}, "no argument `atack`: it is called `attack`"),
+        ({"attack": attacks.PGD}, r"received <class .*PGD'> of type type"),
+        (
+            {"attack_training_mode": "no"},
+            "`attack_training_mode` needs True or",
+        ),
+        ({"run_eagerly": "no"}, "`run_eagerly` needs True or False"),
+        ({"jit_compile": 1}, "`jit_compile` needs True or False"),
+        ({"steps_per_execution": "1"}, "`steps_per_execution` needs an integ"),
     ],
 )
 def test_compile_refuses_other_types(plain, arguments, message):

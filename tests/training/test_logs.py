@@ -1,5 +1,8 @@
 """What training and testing log, against numbers from the predictions."""
 
+import contextlib
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -503,3 +506,63 @@ def test_metrics_that_are_no_list_are_refused(metrics):
 def test_metrics_that_would_mislead_are_refused(metrics, message):
     with pytest.raises(ValueError, match=message):
         tiny.compiled(tiny.dense_model(), metrics=metrics)
+
+
+# Logits that are NaN.
+
+
+def break_weights(model, index=0):
+    """Make one variable NaN, by default one that all exits depend on."""
+    variable = model.weights[index]
+    variable.assign(np.full(variable.shape, np.nan, "float32"))
+
+
+@contextlib.contextmanager
+def warned(text):
+    """See that there was such a warning, whatever Keras warns of besides."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert any(text in str(each.message) for each in caught)
+
+
+def test_nan_logits_have_no_accuracy(model):
+    break_weights(model)
+    with warned("returned NaN or infinite logits, which have no accuracy"):
+        logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    scores = [name for name in logs if name.endswith(("accuracy", "top_2"))]
+    assert len(scores) == 2 * (1 + 2 * tiny.NUM_EXITS)
+    assert np.isnan([logs[name] for name in scores]).all()
+    logs = model.test_on_batch(IMAGES, LABELS, return_dict=True)
+    assert np.isnan([float(logs[name]) for name in scores]).all()
+
+
+def test_an_exit_before_the_broken_one_keeps_its_accuracy(model, logits):
+    # The last kernel is that of the last exit's head.
+    break_weights(model, index=-2)
+    with warned("returned NaN"):
+        logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    right = logits["clean"][:, 0].argmax(axis=1) == LABELS
+    assert logs["exit_1_clean_accuracy"] == pytest.approx(right.mean())
+    assert np.isfinite(logs["exit_1_clean_top_2"])
+    assert np.isnan(logs["exit_3_clean_accuracy"])
+    assert np.isnan(logs["exit_3_clean_top_2"])
+    assert np.isnan(logs["clean_accuracy"])
+
+
+def test_a_training_whose_validation_breaks_goes_on_and_says_so(model):
+    class Break(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            break_weights(self.model)
+
+    with warned("returned NaN"):
+        history = model.fit(
+            IMAGES,
+            LABELS,
+            batch_size=len(IMAGES),
+            validation_data=(IMAGES, LABELS),
+            callbacks=[Break()],
+            verbose=0,
+        ).history
+    assert np.isfinite(history["clean_accuracy"][0])
+    assert np.isnan(history["val_clean_accuracy"][0])

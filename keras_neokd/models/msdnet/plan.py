@@ -38,7 +38,8 @@ class Settings:
         """Turn sequences into tuples and check every value."""
         # A reloaded configuration holds lists, as JSON knows no tuples.
         for name in ("input_shape", "growth_factors", "bottleneck_factors"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            values = checks.sequence(name, getattr(self, name), "integers")
+            object.__setattr__(self, name, values)
         self._check_choices()
         self._check_sizes()
         self._check_factors()
