@@ -66,6 +66,7 @@ ALLOWED = {
         "attacks",
         "methods",
         "models.costs",
+        "export",
         "heads",
         "training",
         "graphs",
