@@ -5,6 +5,7 @@ KERAS_NEOKD_DATA at a folder with real data sets to run the tests that need
 them (CONTRIBUTING.md says what the folder holds).
 """
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -12,7 +13,11 @@ from pathlib import Path
 import pytest
 
 # Importing PyTorch after TensorFlow has crashed interpreters (keras/conftest.py
-# has the same order), so where Keras will use PyTorch it goes first.
+# has the same order), so where Keras will use PyTorch it goes first. Triton,
+# which comes with PyTorch for GPUs and is imported by its optimizers, ends the
+# process if TensorFlow was there before ("registered more than once").
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 if os.environ.get("KERAS_BACKEND") == "torch":
     import torch  # noqa: F401
 
