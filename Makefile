@@ -4,10 +4,11 @@
 # make test-external  other tools' attacks on our models, see docs/adapters.md
 # make lint    check style and formatting
 # make format  apply the formatting
-# make clean   remove the virtual environment
+# make clean   remove the virtual environments
 #
 # Each does its own set-up, in .venv. Variables (make test BACKENDS=jax):
-#   PYTHON       Python 3.11 or newer that makes the virtual environment
+#   PYTHON       Python 3.11 or newer, python3 unless given. A version that is
+#                given has its own environment: PYTHON=python3.13 .venv-3.13
 #   BACKENDS     backends to test, in order
 #   PYTEST_ARGS  more arguments of pytest, e.g. tests/attacks -x
 #   WORKERS      processes that share a backend's tests, file by file; 0 runs
@@ -18,19 +19,22 @@
 #                CPU wheels (its install page names it): pip then prefers
 #                2.13.0+cpu to 2.13.0.
 
-PYTHON ?= python3
 BACKENDS ?= tensorflow jax torch
 PYTEST_ARGS ?=
 WORKERS ?= 2
 TORCH ?= torch==2.13.0
 
-VENV := .venv
+NAMED := $(PYTHON)
+PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+VENV := .venv$(if $(NAMED),-$(VERSION))
 BIN := $(VENV)/bin
 # Warnings and errors of TensorFlow's C++ side only.
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 # A stamp tells what is installed; changed requirements make it out of date.
 REQUIREMENTS := setup.py keras_neokd/_version.py
+CREATED_STAMP := $(VENV)/created-by-$(VERSION)
 DEMO_STAMP := $(VENV)/demo-installed
 TEST_STAMP := $(VENV)/test-installed
 EXTERNAL_STAMP := $(VENV)/external-installed
@@ -71,25 +75,26 @@ format: $(TEST_STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV)
+	rm -rf .venv .venv-*
 
 venv-demo: $(DEMO_STAMP)
 
 venv-test: $(TEST_STAMP)
 
-$(VENV)/created:
+# An environment of another version is made anew.
+$(CREATED_STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) \
 	    else "keras-neokd needs Python 3.11 or newer, found " + \
 	    sys.version.split()[0] + ": set PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	touch $@
 
-$(DEMO_STAMP): $(VENV)/created $(REQUIREMENTS)
+$(DEMO_STAMP): $(CREATED_STAMP) $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --use-pep517 \
 	    -e ".[tensorflow,apps,export]"
 	touch $@
 
-$(TEST_STAMP): $(VENV)/created $(REQUIREMENTS)
+$(TEST_STAMP): $(CREATED_STAMP) $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --use-pep517 "$(TORCH)" \
 	    -e ".[tensorflow,jax,torch,data,cv,apps,export,test]"
 	touch $@

@@ -6,7 +6,6 @@ run.begin(config, facts)   # write config.json and environment.json
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import pathlib
@@ -19,6 +18,7 @@ from ml_collections import config_dict
 
 import keras_neokd
 from apps import data_facts
+from apps import versions
 from keras_neokd import writing
 
 # Settings that may change when a run goes on: its results do not depend on
@@ -247,11 +247,10 @@ def check_writable(path):
 def environment():
     """Return what a result depends on besides its config, as plain values."""
     backend = keras.config.backend()
-    packages = sorted({"keras", "numpy", backend})
     return {
         "backend": backend,
         "keras_neokd": keras_neokd.__version__,
-        **{name: importlib.metadata.version(name) for name in packages},
+        **versions.of_modules("keras", "numpy", backend),
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),

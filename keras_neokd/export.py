@@ -2,7 +2,7 @@
 
     from keras_neokd.export import export_saved_model
 
-    export_saved_model(model, "saved_model")
+    export_saved_model(model, "saved_model")   # or model.export("saved_model")
 
     loaded = tf.saved_model.load("saved_model")
     loaded.signatures["serving_default"](images)   # {"exit_1": ..., ...}
@@ -33,7 +33,7 @@ _NUM_CHECKED_IMAGES = 4
 _ALL_EXITS = ("serve", "serving_default")
 
 
-def export_saved_model(model, path, images=None):
+def export_saved_model(model, path, images=None, input_signature=None):
     """Write a SavedModel, reload it, and compare all its endpoints.
 
     The signatures `serving_default` and `serve` return all exits by name;
@@ -46,8 +46,11 @@ def export_saved_model(model, path, images=None):
             TensorFlow where they are imported, and export there.
         path: folder to write; one that holds a SavedModel is replaced.
         images: array `(n, height, width, channels)` in [0, 1] to compare
-            on, a few are enough. Defaults to 4 random images; needed where
-            the model takes images of any size.
+            on, a few are enough. Defaults to random images, 4 where the
+            batch is free; needed where images may have any size.
+        input_signature: shape that the signatures accept, as the shape of one
+            `keras.InputSpec`, alone or in a list; `None` in it is free.
+            Defaults to a free batch of the images that the model takes.
 
     Returns:
         Dict from signature names to the largest difference of its logits
@@ -55,27 +58,23 @@ def export_saved_model(model, path, images=None):
 
     Raises:
         ImportError: if TensorFlow is not installed.
-        TypeError: if `model` is not a `MultiExitModel`.
-        ValueError: if `path` holds something else, or an exit has the name
-            of a signature of all exits.
+        TypeError: if `model` is not a `MultiExitModel`, or `input_signature`
+            has no shape.
+        ValueError: if `path` holds something else, an exit has the name of a
+            signature of all exits, or shapes do not fit.
         RuntimeError: if the second process fails, or the reloaded SavedModel
             gives other logits; `path` is then left as it was.
     """
     _check(model)
     path = pathlib.Path(path)
     _check_replaceable(path)
-    if images is None:
-        if None in model.input_shape[1:]:
-            raise ValueError(
-                "The model takes images of any size, so `images` to compare "
-                f"on are needed; its input shape is {model.input_shape}."
-            )
-        shape = (_NUM_CHECKED_IMAGES, *model.input_shape[1:])
-        images = np.random.default_rng(0).random(shape, "float32")
-    expected = model.predict(np.asarray(images), verbose=0)
+    shape = _signature_shape(model, input_signature)
+    images = _images_to_compare(images, shape)
+    expected = model.predict(images, verbose=0)
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing.unfinished(path, is_folder=True) as folder:
-        np.save(folder / "images.npy", images)
+        free = [-1 if size is None else size for size in shape]
+        np.savez(folder / "request.npz", images=images, shape=free)
         if keras.config.backend() == "tensorflow":
             _write_and_answer(model, folder)
         else:
@@ -84,6 +83,103 @@ def export_saved_model(model, path, images=None):
             differences = _compare(expected, answers, model)
         writing.move_folder(folder / "saved_model", path)
     return differences
+
+
+def export_model(model, path, format, verbose, input_signature, options):
+    """Do what `MultiExitModel.export` says; arguments and errors are its."""
+    if format != "tf_saved_model":
+        _check_format(model, format)
+        # A model without what training needs.
+        outputs = {
+            name: model.exit_model(name).output for name in model.exit_names
+        }
+        return keras.Model(model.input, outputs, name=model.name).export(
+            path,
+            format=format,
+            verbose=verbose,
+            input_signature=input_signature,
+            **options,
+        )
+    if options:
+        raise TypeError(
+            "A SavedModel is written by TensorFlow under every backend, so "
+            f"`export` takes no further options for it: received "
+            f"{sorted(options)}. Leave them out."
+        )
+    differences = export_saved_model(
+        model, path, input_signature=input_signature
+    )
+    if verbose or verbose is None:
+        print(
+            f"SavedModel in {path}, reloaded: its logits differ from those of "
+            f"the model by at most {max(differences.values()):.1e}."
+        )
+    return differences
+
+
+def _check_format(model, format):
+    """Refuse what Keras writes without an error and nothing can use."""
+    if format == "onnx" and keras.config.backend() == "jax":
+        raise ValueError(
+            "Keras writes ONNX files under JAX whose convolutions and pooling "
+            "ONNX Runtime and OpenVINO do not run. Load the model's .keras "
+            "file with KERAS_BACKEND=tensorflow and export there."
+        )
+    integers = {"int8", "uint8"} & {each.dtype for each in model.variables}
+    if format == "openvino" and integers:
+        raise ValueError(
+            "Keras writes OpenVINO files of quantized models that give other "
+            f"logits: received weights of {sorted(integers)}. Export the "
+            "model as it was before `quantize`."
+        )
+
+
+def _signature_shape(model, input_signature):
+    """Return the shape of images, batch first, that signatures accept."""
+    if input_signature is None:
+        return (None, *model.input_shape[1:])
+    specs = keras.tree.flatten(input_signature)
+    if len(specs) != 1 or getattr(specs[0], "shape", None) is None:
+        raise TypeError(
+            "`input_signature` needs one keras.InputSpec with the shape of "
+            f"the images, received {input_signature!r}."
+        )
+    shape, dtype = tuple(specs[0].shape), getattr(specs[0], "dtype", None)
+    dtype = keras.backend.standardize_dtype(dtype or "float32")
+    if dtype != "float32" or not _fits(shape, model.input_shape):
+        raise ValueError(
+            "`input_signature` needs float32 images that the model takes, of "
+            f"shape {model.input_shape}; received {dtype} of shape {shape}."
+        )
+    return shape
+
+
+def _images_to_compare(images, shape):
+    """Return float32 images that fit `shape`, random ones for `None`."""
+    if images is None:
+        if None in shape[1:]:
+            raise ValueError(
+                "The model takes images of any size, so `images` to compare "
+                f"on are needed; its input shape is {shape}. Call "
+                "export_saved_model(model, path, images)."
+            )
+        size = (shape[0] or _NUM_CHECKED_IMAGES, *shape[1:])
+        return np.random.default_rng(0).random(size, "float32")
+    images = np.asarray(images, "float32")
+    if not _fits(images.shape, shape) or not len(images):
+        raise ValueError(
+            "`images` to compare on need at least one image and the shape "
+            f"{shape}, received shape {images.shape}."
+        )
+    return images
+
+
+def _fits(shape, pattern):
+    """Whether a shape equals another where that one is not `None`."""
+    return len(shape) == len(pattern) and all(
+        wanted in (None, size)
+        for size, wanted in zip(shape, pattern, strict=True)
+    )
 
 
 def _check(model):
@@ -147,7 +243,10 @@ def _write_in_tensorflow(model, folder):
     if result.returncode != 0:
         raise RuntimeError(
             "The process that runs Keras on TensorFlow could not export the "
-            f"model. Its last words:\n{result.stderr[-2000:]}"
+            "model. Layers of your own and Lambda layers are unknown to it: "
+            "load the model's .keras file with KERAS_BACKEND=tensorflow where "
+            "they are imported, and export there. The end of its messages:\n"
+            f"{result.stderr[-2000:]}"
         )
 
 
@@ -158,18 +257,17 @@ def _write_from_file(folder):
 
 
 def _write_and_answer(model, folder):
-    """Write a SavedModel and what it answers to `images.npy`."""
+    """Write a SavedModel as `request.npz` asks, and what it answers to it."""
     import tensorflow as tf
 
+    with np.load(folder / "request.npz", allow_pickle=False) as request:
+        images = request["images"]
+        shape = [None if size < 0 else int(size) for size in request["shape"]]
     target = str(folder / "saved_model")
     # Without `track`: endpoints bring their variables along, and tracking the
     # model as well would store every weight twice.
     archive = keras.export.ExportArchive()
-    signature = [
-        keras.InputSpec(
-            dtype="float32", shape=(None, *model.input_shape[1:]), name="images"
-        )
-    ]
+    signature = [keras.InputSpec(dtype="float32", shape=shape, name="images")]
 
     def all_exits(images):
         return model(images, training=False)
@@ -179,8 +277,6 @@ def _write_and_answer(model, folder):
         archive.add_endpoint(name, _one_exit(model, name), signature)
     archive.write_out(target, verbose=False)
 
-    images = np.load(folder / "images.npy", allow_pickle=False)
-    images = images.astype("float32")
     loaded = tf.saved_model.load(target)
     answers = {
         f"{endpoint}/{name}": logits.numpy()

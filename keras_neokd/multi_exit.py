@@ -207,11 +207,43 @@ class MultiExitModel(training.Trainer, keras.Model):
             axis=1,
         )
 
-    def export(self, *arguments, **named):
-        """Export as `keras.Model.export`, without what training needs."""
-        outputs = dict(zip(self.exit_names, self._exits.outputs, strict=True))
-        plain = keras.Model(self.input, outputs, name=self.name)
-        return plain.export(*arguments, **named)
+    def export(
+        self,
+        filepath,
+        format="tf_saved_model",
+        verbose=None,
+        input_signature=None,
+        **options,
+    ):
+        """Export the model, a SavedModel by way of `export_saved_model`.
+
+        Under every backend a SavedModel is written by TensorFlow, reloaded and
+        compared with the model; it has a signature for each exit, too.
+
+        Args:
+            filepath: folder of the SavedModel, else as `keras.Model.export`.
+            format: `"tf_saved_model"`, the default, or another one of
+                `keras.Model.export`: Keras writes these, nothing compares
+                them.
+            verbose: say what was written. Defaults to True.
+            input_signature: see `export_saved_model`.
+            **options: for other formats, see `keras.Model.export`.
+
+        Returns:
+            For a SavedModel what `export_saved_model` returns, else None.
+
+        Raises:
+            TypeError: if options are given for a SavedModel.
+            ValueError: if Keras is known to write unusable files: ONNX under
+                JAX, and OpenVINO of quantized layers.
+            ImportError, RuntimeError: as `export_saved_model`.
+        """
+        # Not at the top: that module is built on this file.
+        from keras_neokd import export
+
+        return export.export_model(
+            self, filepath, format, verbose, input_signature, options
+        )
 
     def get_config(self):
         """Return the graph, and the order of the exits."""

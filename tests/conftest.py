@@ -5,7 +5,7 @@ KERAS_NEOKD_DATA at a folder with real data sets to run the tests that need
 them (CONTRIBUTING.md says what the folder holds).
 """
 
-import importlib.metadata
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -13,11 +13,17 @@ from pathlib import Path
 import pytest
 
 # Importing PyTorch after TensorFlow has crashed interpreters (keras/conftest.py
-# has the same order), so where Keras will use PyTorch it goes first.
+# has the same order), so where Keras will use PyTorch it goes first. Triton,
+# which comes with PyTorch for GPUs and is imported by its optimizers, ends the
+# process if TensorFlow was there before ("registered more than once").
+with contextlib.suppress(ImportError):
+    import triton  # noqa: F401
 if os.environ.get("KERAS_BACKEND") == "torch":
     import torch  # noqa: F401
 
 import keras
+
+from apps import versions
 
 DATA_VARIABLE = "KERAS_NEOKD_DATA"
 
@@ -44,11 +50,11 @@ def pytest_configure():
 
 def pytest_report_header():
     """Name the backend and the versions that the results belong to."""
-    names = ("keras", keras.config.backend(), "numpy")
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    versions.append(f"python {platform.python_version()}")
+    found = versions.of_modules("keras", keras.config.backend(), "numpy")
+    found["python"] = platform.python_version()
+    described = ", ".join(f"{name} {each}" for name, each in found.items())
     return [
-        f"Keras backend: {keras.config.backend()} ({', '.join(versions)})",
+        f"Keras backend: {keras.config.backend()} ({described})",
         f"{DATA_VARIABLE}: {os.environ.get(DATA_VARIABLE) or 'not set'}",
     ]
 

@@ -1,5 +1,6 @@
 """The Python of the guides runs as it stands there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -61,3 +62,17 @@ def test_the_measurement_of_the_data_guide_runs(capsys):
     block = block.replace("folder, 1024, size", "folder, 16, size")
     exec(compile(block, "docs/data.md", "exec"), {})
     assert capsys.readouterr().out.count("images per second") == 2
+
+
+def test_the_example_of_foolbox_gives_the_step():
+    # Its own, epsilon / 30, is too short for 40 steps.
+    text = (DOCS / "adapters.md").read_text("utf-8")
+    (call,) = [
+        node
+        for block in BLOCK.findall(text)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "foolbox.attacks.LinfPGD"
+    ]
+    given = {each.arg: ast.unparse(each.value) for each in call.keywords}
+    assert given == {"rel_stepsize": "1 / 4", "steps": "20"}

@@ -1,6 +1,7 @@
 """SavedModels answer like the model they were written from."""
 
 import importlib.util
+import re
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from keras_neokd import MultiExitModel
 from keras_neokd import export
+from keras_neokd import models
 from keras_neokd.export import export_saved_model
 
 needs_tensorflow = pytest.mark.skipif(
@@ -148,15 +150,133 @@ def test_an_exit_may_not_take_the_name_of_a_signature(tmp_path):
         export_saved_model(small_model(("serve", "late")), tmp_path / "model")
 
 
-@needs_tensorflow
-def test_a_model_of_any_image_size_needs_images_to_compare_on(tmp_path):
+def model_of_any_size():
     images = keras.Input((None, None, 1))
     x = keras.layers.GlobalMaxPooling2D()(keras.layers.Conv2D(3, 3)(images))
-    model = MultiExitModel(
+    return MultiExitModel(
         images, [keras.layers.Dense(4)(x), keras.layers.Dense(4)(x)]
     )
+
+
+@needs_tensorflow
+def test_a_model_of_any_image_size_needs_images_to_compare_on(tmp_path):
     with pytest.raises(ValueError, match="`images` to compare on are needed"):
-        export_saved_model(model, tmp_path / "saved_model")
+        export_saved_model(model_of_any_size(), tmp_path / "saved_model")
+
+
+@needs_tensorflow
+def test_the_method_of_the_model_goes_the_same_way(tmp_path, capsys):
+    import tensorflow as tf
+
+    model = models.SmallCNN.mnist()
+    differences = model.export(tmp_path / "saved_model")
+    assert set(differences) == {"serve", "serving_default", *model.exit_names}
+    assert (
+        f"SavedModel in {tmp_path / 'saved_model'}" in capsys.readouterr().out
+    )
+    images = np.random.default_rng(1).random((3, 28, 28, 1), "float32")
+    loaded = tf.saved_model.load(str(tmp_path / "saved_model"))
+    answers = loaded.serve(images)
+    expected = model.predict(images, verbose=0)
+    for name in model.exit_names:
+        np.testing.assert_allclose(answers[name], expected[name], atol=1e-5)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow",
+    reason="says nothing more from another process, which takes its time",
+)
+def test_a_signature_sets_sizes_that_the_model_leaves_free(tmp_path, capsys):
+    import tensorflow as tf
+
+    model = model_of_any_size()
+    signature = [keras.InputSpec("float32", (2, 6, None, 1))]
+    with pytest.raises(ValueError, match="`images` to compare on are needed"):
+        model.export(tmp_path / "model", input_signature=signature)
+    signature = keras.InputSpec("float32", (2, 6, 5, 1))
+    model.export(tmp_path / "model", verbose=False, input_signature=signature)
+    assert not capsys.readouterr().out
+    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+    for function in signatures.values():
+        (images,) = function.structured_input_signature[1].values()
+        assert images.shape == (2, 6, 5, 1)
+
+
+@needs_tensorflow
+@pytest.mark.parametrize(
+    ("signature", "error", "message"),
+    [
+        ((None, 6, 5, 1), TypeError, "one keras.InputSpec with the shape"),
+        (
+            keras.InputSpec("float32", (None, 6, 7, 1)),
+            ValueError,
+            r"shape \(None, 6, 5, 1\); received float32 of shape "
+            r"\(None, 6, 7, 1\)",
+        ),
+        (
+            keras.InputSpec("uint8", (None, 6, 5, 1)),
+            ValueError,
+            "needs float32 images .* received uint8",
+        ),
+    ],
+    ids=["no specification", "another size", "another type"],
+)
+def test_a_signature_that_does_not_fit_is_refused(
+    tmp_path, signature, error, message
+):
+    with pytest.raises(error, match=message):
+        small_model().export(tmp_path / "model", input_signature=signature)
+
+
+@needs_tensorflow
+def test_images_of_another_shape_are_not_compared_on(tmp_path):
+    for shape in ((2, 6, 6, 1), (0, 6, 5, 1), (6, 5, 1)):
+        with pytest.raises(
+            ValueError, match=re.escape(f"received shape {shape}")
+        ):
+            export_saved_model(small_model(), tmp_path / "m", np.zeros(shape))
+
+
+@needs_tensorflow
+def test_options_for_jax_are_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"received \['is_static'\]. Leave"):
+        small_model().export(tmp_path / "model", is_static=False)
+
+
+def test_other_formats_are_written_by_keras(tmp_path, monkeypatch):
+    received = {}
+
+    def keras_export(model, filepath, **arguments):
+        received.update(arguments, filepath=filepath, model=model)
+
+    monkeypatch.setattr(keras.Model, "export", keras_export)
+    model = small_model()
+    model.export("model.tflite", "litert", optimizations=[])
+    exported = received.pop("model")
+    assert not isinstance(exported, MultiExitModel)
+    assert list(exported.output) == ["exit_1", "exit_2"]
+    assert received == {
+        "filepath": "model.tflite",
+        "format": "litert",
+        "verbose": None,
+        "input_signature": None,
+        "optimizations": [],
+    }
+
+
+def test_files_that_would_be_wrong_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.config, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=tensorflow"):
+        small_model().export(tmp_path / "model.onnx", format="onnx")
+
+
+def test_openvino_files_of_quantized_models_are_refused(tmp_path):
+    model = small_model()
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dense):
+            layer.quantize("int8")
+    with pytest.raises(ValueError, match=r"received weights of \['int8'\]"):
+        model.export(tmp_path / "model.xml", format="openvino")
 
 
 def test_only_multi_exit_models_are_exported(tmp_path):

@@ -67,6 +67,7 @@ ALLOWED = {
         "attacks",
         "methods",
         "models.costs",
+        "export",
         "heads",
         "training",
         "graphs",

@@ -4,8 +4,7 @@ All attack the last exit of the same model with the same images. `step` runs
 one evaluation, images to accuracy, and returns the share that stays correct.
 """
 
-import importlib.metadata
-
+from apps import versions
 from apps.benchmarking import threads
 
 
@@ -21,10 +20,7 @@ class _Attack:
         import keras_neokd.evaluation
 
         self._library, self._spec = keras_neokd, spec
-        self.versions = {
-            name: importlib.metadata.version(name)
-            for name in (*self.packages, _DISTRIBUTIONS[spec["backend"]])
-        }
+        self.versions = versions.of_modules(*self.packages, spec["backend"])
 
     def _problem(self):
         """Return the model, images and labels."""
@@ -162,7 +158,6 @@ class Foolbox(_OtherTool):
         return len(labels) - int(fooled.numpy().sum())
 
 
-_DISTRIBUTIONS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 PROGRAMS = {
     "keras_neokd": KerasAttack,
     "torchattacks": Torchattacks,

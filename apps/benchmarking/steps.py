@@ -1,10 +1,10 @@
 """The two kinds of training step that a worker can take."""
 
 import functools
-import importlib.metadata
 import itertools
 import tempfile
 
+from apps import versions
 from apps.benchmarking import arithmetic
 from apps.benchmarking import convolutions
 from apps.benchmarking import optimisations
@@ -34,7 +34,7 @@ class KerasStep:
         import keras_neokd.models
 
         self._library = keras_neokd
-        self.versions = _versions("keras", spec["backend"])
+        self.versions = versions.of_modules("keras", spec["backend"])
         self._compile_options = {}
         if spec["without"] is not None:
             optimisations.take_out(spec["without"])
@@ -113,7 +113,7 @@ class EagerStep:
         torch.set_num_threads(spec["threads"])
         torch.manual_seed(0)
         self._spec, self._torch, self._baseline = spec, torch, torch_baseline
-        self.versions = _versions("torch")
+        self.versions = versions.of_modules("torch")
 
     def build(self):
         """Build model and optimizer."""
@@ -243,7 +243,3 @@ def with_positions(batches, num_examples):
         (x, {"label": y, "index": np.roll(positions, -size * i)[:size]})
         for i, (x, y) in enumerate(batches)
     ]
-
-
-def _versions(*names):
-    return {name: importlib.metadata.version(name) for name in names}

@@ -39,7 +39,8 @@ def _forward(images, size):
 
 def _backward(size, saved, upstream):
     images, maxima = saved
-    _, height, width, _ = images.shape
+    # Not `len(images)`: an exported batch may be of any size.
+    batch, height, width, channels = images.shape
     new_height, new_width = maxima.shape[1:3]
     is_taken = jnp.zeros(maxima.shape, bool)
     rows = []
@@ -57,7 +58,7 @@ def _backward(size, saved, upstream):
         rows.append(jnp.stack(columns, 3))
     # (batch, new height, rows, new width, columns, channels)
     gradient = jnp.stack(rows, 2).reshape(
-        len(images), new_height * size[0], new_width * size[1], -1
+        batch, new_height * size[0], new_width * size[1], channels
     )
     below, right = height - gradient.shape[1], width - gradient.shape[2]
     return (jnp.pad(gradient, ((0, 0), (0, below), (0, right), (0, 0))),)
