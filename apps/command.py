@@ -26,6 +26,8 @@ from absl import logging
 from ml_collections import config_dict
 from ml_collections import config_flags
 
+from apps import flag_values
+
 
 def run(main):
     """Run an app; report mistakes of the user in a sentence.
@@ -74,11 +76,13 @@ def define_config(default=None):
     Returns:
         The flag's holder; read it with `config_of`.
     """
+    flag_values.register()
     return config_flags.DEFINE_config_file(
         "config",
         default=default,
         help_string="Config file, for example configs/mnist.py:neo_kd; "
-        "--config.KEY=VALUE changes a value of it.",
+        "--config.KEY=VALUE changes a value of it. Numbers may be fractions "
+        "such as 8/255.",
     )
 
 

@@ -15,6 +15,8 @@ from apps import processes
 from apps import workdir
 from apps.checkpointing import Checkpointing
 from apps.divergence import Diverged
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 from apps.workdir import Workdir
 from keras_neokd import checkpoints
 from keras_neokd import checks
@@ -23,6 +25,12 @@ from keras_neokd.checkpoints import CheckpointFolder
 
 _ON_DIVERGENCE = ("stop", "roll_back")
 _ROLLBACK_RATE_FACTOR = 0.5
+# Keys of what `compile` and the batches are given.
+_KEYS = {
+    **keys_of("train", ("seed", "crafting_batch_size", "steps_per_execution")),
+    **keys_of("data", ("batch_size", "augment")),
+    "attack_training_mode": "attack.training_mode",
+}
 
 
 def train(config, path):
@@ -70,7 +78,8 @@ def _train(config, run):
     arguments = building.compile_arguments(
         config, model.num_exits, len(dataset.train)
     )
-    model.compile(**arguments)
+    with named_by_keys(_KEYS):
+        model.compile(**arguments)
     distributing.check_batches(
         config,
         training=len(dataset.train),
@@ -79,13 +88,14 @@ def _train(config, run):
         if config.train.validation == "none"
         else len(dataset.validation),
     )
-    batches = data.TrainingBatches(
-        dataset.train,
-        batch_size=config.data.batch_size,
-        seed=config.train.seed,
-        augment=config.data.augment,
-        with_index=arguments["method"].num_examples is not None,
-    )
+    with named_by_keys(_KEYS):
+        batches = data.TrainingBatches(
+            dataset.train,
+            batch_size=config.data.batch_size,
+            seed=config.train.seed,
+            augment=config.data.augment,
+            with_index=arguments["method"].num_examples is not None,
+        )
     facts = data_facts.data_facts(dataset)
     run.check_data(facts)
     _agree_on_start(model, facts)
