@@ -180,6 +180,7 @@ _OTHER_KEYS = {
     "neo_kd": {"teacher": "method.nkd_teacher"},
     "nkd": {"weight": "method.nkd_weight", "teacher": "method.nkd_teacher"},
     "teat": {"num_epochs": "train.epochs"},
+    "trades": {"weight": "method.beta"},
 }
 
 

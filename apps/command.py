@@ -28,6 +28,9 @@ from ml_collections import config_flags
 
 from apps import flag_values
 
+# Errors that are answered with their message, not with a traceback.
+ANSWERED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
+
 
 def run(main):
     """Run an app; report mistakes of the user in a sentence.
@@ -52,13 +55,7 @@ def run(main):
         except KeyboardInterrupt:
             print("\nInterrupted. The same command goes on.", file=sys.stderr)
             return 130
-        except (
-            ImportError,
-            OSError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except ANSWERED as error:
             if logging.vlog_is_on(1):
                 traceback.print_exc()
             return _fail(str(error))

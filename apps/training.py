@@ -21,6 +21,7 @@ from apps.workdir import Workdir
 from keras_neokd import checkpoints
 from keras_neokd import checks
 from keras_neokd import data
+from keras_neokd import randomness
 from keras_neokd.checkpoints import CheckpointFolder
 
 _ON_DIVERGENCE = ("stop", "roll_back")
@@ -60,7 +61,9 @@ def train(config, path):
 
 
 def _check(settings):
-    """Raise on settings that are first needed when something goes wrong."""
+    """Raise on settings that are first needed late, or by Keras."""
+    with named_by_keys(_KEYS):
+        randomness.check_seed(settings.seed)
     checks.number("train.checkpoint_seconds", settings.checkpoint_seconds, 0)
     checks.integer("train.checkpoints_kept", settings.checkpoints_kept, 1)
     checks.choice("train.on_divergence", settings.on_divergence, _ON_DIVERGENCE)
