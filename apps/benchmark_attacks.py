@@ -31,6 +31,7 @@ from apps.benchmarking.attackers import ATTACKERS
 from apps.benchmarking.attackers import ATTACKS
 from apps.benchmarking.attackers import AttackSettings
 from apps.benchmarking.rounds import AttackComparison
+from apps.flag_values import NumberParser
 
 _DEFAULTS = {
     field.name: field.default for field in dataclasses.fields(AttackSettings)
@@ -45,11 +46,11 @@ _FLAGS = {
     "attacks": flags.DEFINE_list(
         "attacks", list(ATTACKS), f"Comma-separated. Known: {ATTACKS}."
     ),
-    "epsilon": flags.DEFINE_float(
-        "epsilon", _DEFAULTS["epsilon"], "L-infinity radius."
+    "epsilon": flags.DEFINE(
+        NumberParser(), "epsilon", _DEFAULTS["epsilon"], "L-infinity radius."
     ),
-    "step_size": flags.DEFINE_float(
-        "step_size", _DEFAULTS["step_size"], "Step of PGD."
+    "step_size": flags.DEFINE(
+        NumberParser(), "step_size", _DEFAULTS["step_size"], "Step of PGD."
     ),
     "num_steps": flags.DEFINE_integer(
         "num_steps", _DEFAULTS["num_steps"], "Steps of both attacks."

@@ -10,6 +10,8 @@ Configs hold plain values; this, `network.py`, `building_methods.py` and
 
 from apps import processes
 from apps.building_methods import build_method
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 from apps.network import build_model as build_model
 from keras_neokd import attacks
 from keras_neokd import checks
@@ -46,14 +48,15 @@ def build_attack(config, name=None, exit=None, **changes):
             "num_restarts",
         )
     }
-    pgd = attacks.PGD(**{**arguments, **changes})
-    if name == "noise":
-        return attacks.UniformNoise(pgd.epsilon)
-    if name == "max_average":
-        return attacks.MaxAverage(pgd)
-    if name == "single":
-        exit = section.exit if exit is None else exit
-        return pgd.with_objective(attacks.SingleExit(exit))
+    with named_by_keys(keys_of("attack", {*arguments} - {*changes})):
+        pgd = attacks.PGD(**{**arguments, **changes})
+        if name == "noise":
+            return attacks.UniformNoise(pgd.epsilon)
+        if name == "max_average":
+            return attacks.MaxAverage(pgd)
+        if name == "single":
+            exit = section.exit if exit is None else exit
+            return pgd.with_objective(attacks.SingleExit(exit))
     return pgd
 
 
@@ -79,16 +82,7 @@ def compile_arguments(config, num_exits, num_examples=None):
         "train.validation", config.train.validation, _VALIDATIONS
     )
     return {
-        "optimizer": optimizers.TorchSGD(
-            config.optimizer.learning_rate,
-            momentum=config.optimizer.momentum,
-            nesterov=config.optimizer.nesterov,
-            coupled_weight_decay=config.optimizer.weight_decay,
-            # Keras refuses 1, and writes it None.
-            gradient_accumulation_steps=None
-            if accumulated == 1
-            else accumulated,
-        ),
+        "optimizer": _optimizer(config.optimizer, accumulated),
         "method": build_method(config, num_exits, num_examples),
         "attack": attack,
         "validation_attack": attack if validation == "attack" else None,
@@ -99,6 +93,25 @@ def compile_arguments(config, num_exits, num_examples=None):
             "train.steps_per_execution", config.train.steps_per_execution, 1
         ),
     }
+
+
+def _optimizer(section, accumulated):
+    keys = keys_of(
+        "optimizer",
+        ("momentum", "nesterov"),
+        coupled_weight_decay="optimizer.weight_decay",
+    )
+    with named_by_keys(keys):
+        return optimizers.TorchSGD(
+            section.learning_rate,
+            momentum=section.momentum,
+            nesterov=section.nesterov,
+            coupled_weight_decay=section.weight_decay,
+            # Keras refuses 1, and writes it None.
+            gradient_accumulation_steps=None
+            if accumulated == 1
+            else accumulated,
+        )
 
 
 def _check_schedule(config):
@@ -139,18 +152,19 @@ def load_data(config, model):
         FileNotFoundError: if its files are not there.
     """
     section = config.data
-    dataset = data.load(
-        section.name,
-        section.dir,
-        validation_size=section.validation_size,
-        num_train=section.num_train,
-        num_test=section.num_test,
-        image_size=section.image_size,
-        resize=section.resize,
-        # A run of an earlier version has no values for these.
-        channels=section.get("channels"),
-        title=section.get("title"),
-    )
+    with named_by_keys(keys_of("data", section)):
+        dataset = data.load(
+            section.name,
+            section.dir,
+            validation_size=section.validation_size,
+            num_train=section.num_train,
+            num_test=section.num_test,
+            image_size=section.image_size,
+            resize=section.resize,
+            # A run of an earlier version has no values for these.
+            channels=section.get("channels"),
+            title=section.get("title"),
+        )
     expected = model.input_shape[1:], model.num_classes
     received = tuple(dataset.image_shape), dataset.num_classes
     if expected != received:

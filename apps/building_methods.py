@@ -6,6 +6,8 @@
 """
 
 from apps import teachers
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 from keras_neokd import checks
 from keras_neokd import methods
 
@@ -35,14 +37,23 @@ def build_method(config, num_exits, num_examples=None):
     return method
 
 
-def _build(name, *facts):
+def _build(name, config, *facts):
     """Build one method; a mistake is told with where to correct it."""
     try:
-        return _BUILDERS[name](*facts)
+        with named_by_keys(_keys(name, config)):
+            return _BUILDERS[name](config, *facts)
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"`method`, the settings of {name!r}: {error}"
         ) from error
+
+
+def _keys(name, config):
+    """Return the config's keys of a method's arguments."""
+    keys = keys_of("method", config.method)
+    if name in config.method:
+        keys |= keys_of(f"method.{name}", config.method[name])
+    return keys | _OTHER_KEYS.get(name, {})
 
 
 def _sum_weights(section, count):
@@ -160,6 +171,16 @@ _BUILDERS = {
     "skd_phuong": _skd_phuong,
     "teat": _teat,
     "trades": _trades,
+}
+
+
+# Arguments whose key has another name than the argument.
+_OTHER_KEYS = {
+    "eokd": {"weight": "method.eokd_weight"},
+    "neo_kd": {"teacher": "method.nkd_teacher"},
+    "nkd": {"weight": "method.nkd_weight", "teacher": "method.nkd_teacher"},
+    "teat": {"num_epochs": "train.epochs"},
+    "trades": {"weight": "method.beta"},
 }
 
 

@@ -27,6 +27,10 @@ from ml_collections import config_dict
 from ml_collections import config_flags
 
 from apps import ending
+from apps import flag_values
+
+# Errors that are answered with their message, not with a traceback.
+ANSWERED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
 
 def run(main):
@@ -58,13 +62,7 @@ def run(main):
                 or "There is not enough memory. Take fewer "
                 "images or smaller batches, or a computer with more memory."
             )
-        except (
-            ImportError,
-            OSError,
-            RuntimeError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except ANSWERED as error:
             if logging.vlog_is_on(1):
                 traceback.print_exc()
             return _fail(str(error))
@@ -83,11 +81,13 @@ def define_config(default=None):
     Returns:
         The flag's holder; read it with `config_of`.
     """
+    flag_values.register()
     return config_flags.DEFINE_config_file(
         "config",
         default=default,
         help_string="Config file, for example configs/mnist.py:neo_kd; "
-        "--config.KEY=VALUE changes a value of it.",
+        "--config.KEY=VALUE changes a value of it. Numbers may be fractions "
+        "such as 8/255.",
     )
 
 

@@ -5,6 +5,8 @@ import contextlib
 import keras
 
 from apps import weights
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 from keras_neokd import checks
 from keras_neokd import models
 
@@ -89,8 +91,10 @@ def _untrained_model(section, **changes):
         if section[name] is not None
     }
     arguments = {**_chosen(section.options), **shapes, **changes}
+    keys = keys_of("model.options", section.options) | keys_of("model", shapes)
     try:
-        return getattr(model_class, section.constructor)(**arguments)
+        with named_by_keys(keys):
+            return getattr(model_class, section.constructor)(**arguments)
     except TypeError as error:
         raise ValueError(
             f"`model.options` {arguments} do not fit the model "

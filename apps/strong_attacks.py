@@ -6,6 +6,8 @@ Settings are those of `config.evaluate.search`; epsilon and norm those of the
 other attacks of the evaluation.
 """
 
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 from keras_neokd import attacks
 from keras_neokd import checks
 
@@ -115,8 +117,16 @@ def build(config, name, objective):
         ValueError, TypeError: if a setting is not possible.
     """
     epsilon = config.evaluate.epsilon
+    keys = keys_of(
+        "evaluate.search",
+        config.evaluate.search,
+        norm="attack.norm",
+        epsilon="attack.epsilon" if epsilon is None else "evaluate.epsilon",
+        **_OTHER_KEYS.get(name, {}),
+    )
     epsilon = config.attack.epsilon if epsilon is None else epsilon
-    return _BUILDERS[name](config, epsilon, objective)
+    with named_by_keys(keys):
+        return _BUILDERS[name](config, epsilon, objective)
 
 
 def _apgd(loss):
@@ -225,6 +235,20 @@ def _auto_attack(version):
 
     return build
 
+
+# Arguments whose key has another name or place than the argument.
+_OTHER_KEYS = {
+    "apgd_t": {"loss": "evaluate.search.targeted_loss"},
+    "cw": {
+        "c": "evaluate.search.cw_c",
+        "num_steps": "evaluate.search.cw_num_steps",
+    },
+    "cw_linf": {
+        "step_size": "attack.step_size",
+        "num_steps": "evaluate.num_steps",
+        "num_restarts": "evaluate.num_restarts",
+    },
+}
 
 _BUILDERS = {
     "apgd_ce": _apgd("cross_entropy"),

@@ -15,15 +15,24 @@ from apps import processes
 from apps import workdir
 from apps.checkpointing import Checkpointing
 from apps.divergence import Diverged
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 from apps.workdir import Workdir
 from keras_neokd import checkpoints
 from keras_neokd import checks
 from keras_neokd import data
+from keras_neokd import randomness
 from keras_neokd import writing
 from keras_neokd.checkpoints import CheckpointFolder
 
 _ON_DIVERGENCE = ("stop", "roll_back")
 _ROLLBACK_RATE_FACTOR = 0.5
+# Keys of what `compile` and the batches are given.
+_KEYS = {
+    **keys_of("train", ("seed", "crafting_batch_size", "steps_per_execution")),
+    **keys_of("data", ("batch_size", "augment")),
+    "attack_training_mode": "attack.training_mode",
+}
 
 
 def train(config, path):
@@ -53,7 +62,9 @@ def train(config, path):
 
 
 def _check(settings):
-    """Raise on settings that are first needed when something goes wrong."""
+    """Raise on settings that are first needed late, or by Keras."""
+    with named_by_keys(_KEYS):
+        randomness.check_seed(settings.seed)
     checks.number("train.checkpoint_seconds", settings.checkpoint_seconds, 0)
     checks.integer("train.checkpoints_kept", settings.checkpoints_kept, 1)
     checks.choice("train.on_divergence", settings.on_divergence, _ON_DIVERGENCE)
@@ -71,7 +82,8 @@ def _train(config, run):
     arguments = building.compile_arguments(
         config, model.num_exits, len(dataset.train)
     )
-    model.compile(**arguments)
+    with named_by_keys(_KEYS):
+        model.compile(**arguments)
     distributing.check_batches(
         config,
         training=len(dataset.train),
@@ -80,13 +92,14 @@ def _train(config, run):
         if config.train.validation == "none"
         else len(dataset.validation),
     )
-    batches = data.TrainingBatches(
-        dataset.train,
-        batch_size=config.data.batch_size,
-        seed=config.train.seed,
-        augment=config.data.augment,
-        with_index=arguments["method"].num_examples is not None,
-    )
+    with named_by_keys(_KEYS):
+        batches = data.TrainingBatches(
+            dataset.train,
+            batch_size=config.data.batch_size,
+            seed=config.train.seed,
+            augment=config.data.augment,
+            with_index=arguments["method"].num_examples is not None,
+        )
     facts = data_facts.data_facts(dataset)
     run.check_data(facts)
     if not run.config.exists():

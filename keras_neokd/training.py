@@ -82,7 +82,10 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
                 logged for clean and attacked images of every exit. Accuracy
                 is always logged.
             validation_attack: attack for `evaluate` and validation, or
-                `None` (default) for clean images only.
+                `None` (default) for clean images only. Callbacks that watch
+                `val_adversarial_accuracy`, such as
+                `keras.callbacks.EarlyStopping`, need `mode="max"`: Keras
+                cannot tell the direction of this metric.
             attack_training_mode: craft training examples with dropout and
                 batch statistics as in a training step (triple-wins) instead
                 of inference mode. Defaults to False. Neither mode changes

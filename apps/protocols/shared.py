@@ -4,6 +4,8 @@ import keras
 import numpy as np
 
 from apps import building
+from apps.flag_names import keys_of
+from apps.flag_names import named_by_keys
 
 
 def attack(config, name, exit=None):
@@ -17,15 +19,13 @@ def attack(config, name, exit=None):
     if name == "clean":
         return None
     section = config.evaluate
-    epsilon = section.epsilon
-    return building.build_attack(
-        config,
-        name=name,
-        exit=exit,
-        epsilon=config.attack.epsilon if epsilon is None else epsilon,
-        num_steps=section.num_steps,
-        num_restarts=section.num_restarts,
-    )
+    changes = {
+        key: section[key] for key in ("epsilon", "num_steps", "num_restarts")
+    }
+    if section.epsilon is None:
+        del changes["epsilon"]
+    with named_by_keys(keys_of("evaluate", changes)):
+        return building.build_attack(config, name, exit, **changes)
 
 
 def described(attack):

@@ -1,0 +1,37 @@
+"""Name keys of the config, not arguments of classes, in errors about it."""
+
+import contextlib
+import re
+
+# How messages of the library name an argument.
+_ARGUMENT = re.compile(r"`(\w+)`")
+
+
+@contextlib.contextmanager
+def named_by_keys(keys):
+    """Replace names of arguments in the messages of errors raised inside.
+
+        with named_by_keys({"c": "evaluate.search.cw_c"}):
+            attacks.CW(-1.0)      # `evaluate.search.cw_c` needs a number ...
+
+    Args:
+        keys: dict from names of arguments to dotted keys of the config.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        message = _ARGUMENT.sub(
+            lambda found: f"`{keys.get(found[1], found[1])}`", str(error)
+        )
+        raise type(error)(message) from error
+
+
+def keys_of(section, names, **others):
+    """Return a dict from names to keys of one section of the config.
+
+    Args:
+        section: dotted key of the section.
+        names: names of arguments that the section holds under the same name.
+        **others: keys of arguments that have another name or place.
+    """
+    return {**{name: f"{section}.{name}" for name in names}, **others}
