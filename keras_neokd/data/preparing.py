@@ -14,8 +14,8 @@ import sys
 import tempfile
 
 from keras_neokd import checks
+from keras_neokd import writing
 from keras_neokd.data import prepared
-from keras_neokd.data import unfinished
 from keras_neokd.data.encoded import in_order
 from keras_neokd.data.local_files import LOCAL_NAMES
 from keras_neokd.data.local_files import read_local
@@ -82,12 +82,13 @@ def prepare(name, source, data_dir, tfrecord=None):
             f"{folder} exists: {name} has been prepared. Delete it to "
             "prepare the data set anew."
         )
-    with unfinished.folder_in(folder.parent) as place:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing.unfinished(folder, is_folder=True) as place:
         builder = builder_class(data_dir=str(place))
         written = pathlib.Path(builder.data_dir)
         _write(tfds, builder, tfrecord)
         prepared.read_labels(prepared.open_folder(written))
-        written.rename(folder)
+        writing.move_folder(written, folder)
     return folder
 
 
