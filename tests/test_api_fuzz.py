@@ -291,7 +291,8 @@ def what_is_wrong(function, good, argument, bad):
 NAMES = {
     "attack": {"SearchAttack"},
     "budgets": {"budget"},
-    "exits": {"`exit`"},
+    "exit": {"An exit"},
+    "exits": {"An exit", "`exit`"},
     "identifier": {"`attack`", "attack=", "`method`", "method"},
     "images": {"Images"},
     "labels": {"Labels"},
