@@ -93,7 +93,6 @@ def test_no_images_are_no_decisions(model, thresholds):
         ((0.0, 0.0), 0),
         ((math.inf, 0.0), 1),
         ((math.inf, math.inf), 2),
-        ((1.1, 1.1), 2),
     ],
 )
 def test_all_images_leave_at_one_exit(

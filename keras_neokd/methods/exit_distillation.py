@@ -259,8 +259,12 @@ class ARD(_ExitDistillation):
 def _check_exit(name, value, word):
     """Return an exit index or the word."""
     if isinstance(value, str):
-        checks.choice(name, value, (word, "last"))
-        return -1 if value == "last" else value
+        if value in (word, "last"):
+            return -1 if value == "last" else value
+        raise ValueError(
+            f"`{name}` needs {word!r}, 'last' or a 0-based exit index, "
+            f"received {value!r}."
+        )
     return checks.integer(name, value, minimum=-checks.MOST_EXITS)
 
 

@@ -149,7 +149,7 @@ def test_a_ball_of_any_size_if_one_attack_has_none():
         (
             lambda: attacks.WorstCase(Paint(1)),
             TypeError,
-            "`attacks` needs a list of Attacks, received Paint",
+            "`attacks` needs a sequence with Attacks, received Paint",
         ),
         (
             lambda: attacks.WorstCase([Paint(1), "pgd"]),

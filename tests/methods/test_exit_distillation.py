@@ -236,11 +236,15 @@ def test_every_method_of_a_sum_must_fit_the_model():
         (lambda: methods.SKD(temperature=0), ValueError, "temperature.*> 0"),
         (
             lambda: methods.ARD(teacher="first"),
-            TypeError,
-            "index or 'ensemble'",
+            ValueError,
+            "`teacher` needs 'ensemble', 'last' or .* index, received 'first'",
         ),
         (lambda: methods.ARD(teacher=1.0), TypeError, "received 1.0"),
-        (lambda: methods.ARD(student="ensemble"), TypeError, "index or 'all'"),
+        (
+            lambda: methods.ARD(student="ensemble"),
+            ValueError,
+            "`student` needs 'all', 'last' or .* index, received 'ensemble'",
+        ),
         (lambda: methods.ARD(reduction="max"), ValueError, "reduction.*mean"),
         (lambda: methods.ARD(divergence="js"), ValueError, "divergence.*kl"),
         (lambda: methods.SKD(scale=0), ValueError, "scale.*> 0"),

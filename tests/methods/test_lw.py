@@ -50,7 +50,7 @@ def test_an_exit_without_a_dense_layer_is_refused():
     first = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     second = keras.layers.Dense(8)(keras.layers.Flatten()(x))
     model = MultiExitModel(inputs, [first, second])
-    with pytest.raises(ValueError, match=r"'exit_1' does not end in.*\['pool'"):
+    with pytest.raises(ValueError, match="'exit_1' does not end in.*is 'pool'"):
         tiny.compiled(model, method="lw")
 
 

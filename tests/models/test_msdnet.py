@@ -385,7 +385,7 @@ def test_normalization_is_part_of_the_model(small):
         ({"num_blocks": 0}, ValueError, "`num_blocks`.*>= 1"),
         ({"initial_channels": 8.0}, TypeError, "`initial_channels`.*integer"),
         ({"head_channels": 0}, ValueError, "`head_channels`.*>= 1"),
-        ({"reduction": 1.5}, ValueError, "`reduction` is a share.*1.5"),
+        ({"reduction": 1.5}, ValueError, "`reduction`.* <= 1, received 1.5"),
         (
             {"reduction": 0.01},
             ValueError,

@@ -166,7 +166,7 @@ def test_other_sizes_and_class_counts():
         ({"input_shape": (28, 28)}, ValueError, "three integers"),
         ({"input_shape": (28, 28, None)}, TypeError, "needs an integer"),
         ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
-        ({"dropout": 1.5}, ValueError, "`dropout` is a share.*1.5"),
+        ({"dropout": 1.5}, ValueError, "`dropout`.* <= 1, received 1.5"),
         ({"dropout": "0.5"}, TypeError, "`dropout` needs a number"),
         ({"droput": 0.5}, TypeError, "droput"),
     ],

@@ -155,7 +155,7 @@ def test_what_is_dropped_is_dropped_in_training_only():
         ({"mlp_width": 0}, ValueError, "`mlp_width`.*>= 1"),
         ({"width": 8.0}, TypeError, "`width` needs an integer"),
         ({"pooling": "max"}, ValueError, "`pooling` 'max'.*average"),
-        ({"dropout": 2.0}, ValueError, "`dropout` is a share"),
+        ({"dropout": 2.0}, ValueError, "`dropout`.* <= 1, received 2"),
         ({"exits": (1,)}, ValueError, "`exits` needs block numbers"),
         ({"activation": "gela"}, ValueError, "`activation` 'gela'"),
         ({"normalization": ((0.5,) * 3,)}, ValueError, "3 values each"),
