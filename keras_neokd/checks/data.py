@@ -1,239 +1,13 @@
-"""Checks of arguments and data: what was wrong, expected, received, to do.
-
-Used where objects are built and where arrays enter the library, so that a
-mistake surfaces before training and never as a silent wrong result.
-"""
-
-import math
-import numbers
+"""Checks of images, labels and what belongs to them, where they come in."""
 
 import numpy as np
 from keras import ops
 
+from keras_neokd.checks.arguments import LARGEST_CONFIDENCE
+from keras_neokd.checks.arguments import number
+
 # How far rounding and resizing take pixels out of [0, 1].
 _ROUNDING = 0.01
-
-# Models, attacks and losses compute in float32 and count in int32.
-_LARGEST_NUMBER = float(np.finfo("float32").max)
-_SMALLEST_NUMBER = float(np.finfo("float32").tiny)
-_LARGEST_INTEGER = 2**31 - 1
-# A smaller change of a pixel of 1 rounds to none in float32.
-_SMALLEST_CHANGE = 2.0**-24
-# Negative indices count from the last exit; no model has so many.
-MOST_EXITS = 10_000
-# Rounding may take a softmax so far above 1.
-_LARGEST_CONFIDENCE = 1 + 1e-6
-# Characters of a received value that a message shows.
-_SHOWN = 200
-
-
-def number(name, value, minimum=None, above=None, maximum=None, below=None):
-    """Return `value` as a float.
-
-    Args:
-        name: name of the argument, for the message.
-        value: a finite real number of float32.
-        minimum: smallest allowed value, or `None`.
-        above: bound that the value must exceed, or `None`.
-        maximum: largest allowed value, or `None`.
-        below: bound that the value must stay under, or `None`.
-
-    Raises:
-        TypeError: if it is not a number.
-        ValueError: if it is not finite or out of range, or another number
-            than 0 that is 0 in float32.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"`{name}` needs a number, received {typed(value)}.")
-    bounds = [(">=", minimum), (">", above), ("<=", maximum), ("<", below)]
-    bounds = [f"{sign} {bound}" for sign, bound in bounds if bound is not None]
-    wanted = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
-    if (
-        not -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
-        or (minimum is not None and value < minimum)
-        or (above is not None and value <= above)
-        or (maximum is not None and value > maximum)
-        or (below is not None and value >= below)
-    ):
-        raise ValueError(f"`{name}` needs {wanted}, received {shown(value)}.")
-    if 0 < abs(value) < _SMALLEST_NUMBER:
-        raise ValueError(
-            f"`{name}` needs {wanted}, received {shown(value)}, which is 0 in "
-            "float32."
-        )
-    return float(value)
-
-
-def pixel_change(name, value, **bounds):
-    """Return a length in pixel units of images in [0, 1] as a float.
-
-    Args:
-        name: name of the argument, for the message.
-        value: 0, or a number of at least 2**-24.
-        **bounds: as for `number`.
-
-    Raises:
-        TypeError: if it is not a number.
-        ValueError: if it is out of range, or so small that adding it to a
-            pixel changes nothing.
-    """
-    value = number(name, value, **bounds)
-    if 0 < value < _SMALLEST_CHANGE:
-        raise ValueError(
-            f"`{name}` is in pixel units of images in [0, 1], and adding less "
-            f"than {_SMALLEST_CHANGE:.0e} (2**-24) to a pixel of 1 changes "
-            f"nothing in float32: received {value}."
-        )
-    return value
-
-
-def integer(name, value, minimum):
-    """Return `value` as an int.
-
-    Args:
-        name: name of the argument, for the message.
-        value: an integer of int32.
-        minimum: smallest allowed value.
-
-    Raises:
-        TypeError: if it is not an integer.
-        ValueError: if it is smaller than `minimum` or larger than 2**31 - 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"`{name}` needs an integer, received {typed(value)}.")
-    if value < minimum:
-        raise ValueError(
-            f"`{name}` needs an integer >= {minimum}, received {shown(value)}."
-        )
-    if value > _LARGEST_INTEGER:
-        raise ValueError(
-            f"`{name}` needs an integer <= {_LARGEST_INTEGER}, received "
-            f"{shown(value)}."
-        )
-    return int(value)
-
-
-def boolean(name, value):
-    """Return `value` as a bool.
-
-    Args:
-        name: name of the argument, for the message.
-        value: True or False, of Python or NumPy.
-
-    Raises:
-        TypeError: if it is something else, such as the text "no", which
-            Python takes as true.
-    """
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(
-            f"`{name}` needs True or False, received {typed(value)}."
-        )
-    return bool(value)
-
-
-def choice(name, value, known):
-    """Return `value` if it is one of `known`.
-
-    Args:
-        name: name of the argument, for the message.
-        value: the value to look for.
-        known: the allowed values.
-
-    Raises:
-        ValueError: if it is none of them.
-    """
-    known = list(known)
-    # An array is equal to nothing and to everything, element by element.
-    if not isinstance(value, tuple(map(type, known))) or value not in known:
-        raise ValueError(
-            f"Unknown `{name}` {shown(value)}: expected one of {known}."
-        )
-    return value
-
-
-def sequence(name, values, wanted):
-    """Return `values` as a tuple.
-
-    Args:
-        name: name of the argument, for the message.
-        values: a list, a tuple or something else with an order.
-        wanted: what it holds, for the message, such as "one number per exit".
-
-    Raises:
-        TypeError: if it is a single value, a text, a dict or a set.
-    """
-    if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(
-        values, "__getitem__"
-    ):
-        raise TypeError(
-            f"`{name}` needs a sequence with {wanted}, received "
-            f"{typed(values)}."
-        )
-    return tuple(values)
-
-
-def thresholds(values):
-    """Return thresholds on confidences as a tuple of floats.
-
-    Args:
-        values: one number from 0 to 1 per exit but the last, each the least
-            softmax probability with which an image leaves; infinity, or
-            `None` (JSON has no infinity), where no image leaves.
-
-    Raises:
-        TypeError: if a threshold is not a number.
-        ValueError: if one is NaN or out of range.
-    """
-    values = sequence("thresholds", values, "one number per exit but the last")
-    return tuple(_threshold(each) for each in values)
-
-
-def _threshold(value):
-    is_float = isinstance(value, (float, np.floating))
-    if value is None or (is_float and value == math.inf):
-        return math.inf
-    value = number("thresholds", value, minimum=0)
-    if value > _LARGEST_CONFIDENCE:
-        raise ValueError(
-            "`thresholds` are compared with softmax probabilities, so they "
-            "need numbers from 0 to 1, or infinity where no image leaves; "
-            f"received {value}."
-        )
-    return value
-
-
-def confidences(values):
-    """Raise if values are no largest softmax probabilities.
-
-    Args:
-        values: array `(examples, exits)`.
-
-    Raises:
-        ValueError: if one is NaN, or not from 0 to 1.
-    """
-    # NaN passes no comparison.
-    if values.size and not (
-        0 <= values.min() <= values.max() <= _LARGEST_CONFIDENCE
-    ):
-        raise ValueError(
-            "A policy needs softmax probabilities, from 0 to 1, received "
-            f"{_summary(values)}. Logits need a softmax first; NaN comes from "
-            "a model that diverged."
-        )
-
-
-def typed(value):
-    """Return what a message shows of a value of the wrong type."""
-    return f"{shown(value)} of type {type(value).__name__}"
-
-
-def shown(value):
-    """Return what a message shows of a value: its `repr`, shortened."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes integers of up to 4,300 digits only.
-        return "an integer of more than 4,300 digits"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def class_indices(labels):
@@ -321,6 +95,26 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
                 f"received {len(images)} images and {len(labels)} labels."
             )
         _check_labels(labels, num_classes)
+
+
+def confidences(values):
+    """Raise if values are no largest softmax probabilities.
+
+    Args:
+        values: array `(examples, exits)`.
+
+    Raises:
+        ValueError: if one is NaN, or not from 0 to 1.
+    """
+    # NaN passes no comparison.
+    if values.size and not (
+        0 <= values.min() <= values.max() <= LARGEST_CONFIDENCE
+    ):
+        raise ValueError(
+            "A policy needs softmax probabilities, from 0 to 1, received "
+            f"{_summary(values)}. Logits need a softmax first; NaN comes from "
+            "a model that diverged."
+        )
 
 
 def sample_weights(weights, num_examples):
