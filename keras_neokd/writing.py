@@ -84,15 +84,8 @@ def unfinished(path, is_folder=False):
     path = pathlib.Path(path)
     _check_replaceable(path, is_folder)
     _remove_leftovers(path.parent)
-    suffix = "" if is_folder else path.suffix
-    name = f".unfinished.{secrets.token_hex(8)}{suffix}"
-    new = path.with_name(name)
     with _saying_what_is_full(path):
-        if is_folder:
-            new.mkdir(mode=0o700)
-        else:
-            new.touch(exist_ok=False)
-        lock = _lock(new)
+        new, lock = _make(path, is_folder)
         try:
             yield new
         finally:
@@ -140,6 +133,20 @@ def move_folder(source, target):
             replaced.rename(target)
         raise
     _flush(target.parent)
+
+
+def _make(path, is_folder):
+    """Return a new file or folder beside a path, and its lock."""
+    suffix = "" if is_folder else path.suffix
+    name = f"{secrets.token_hex(8)}{suffix}"
+    new = path.with_name(f".new.{name}")
+    if is_folder:
+        new.mkdir(mode=0o700)
+    else:
+        new.touch(exist_ok=False)
+    lock = _lock(new)
+    # Only now: what has this name and no lock is taken for a leftover.
+    return new.rename(path.with_name(f".unfinished.{name}")), lock
 
 
 def _check_replaceable(path, is_folder):

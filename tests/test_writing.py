@@ -191,6 +191,24 @@ def test_nothing_of_others_is_taken_for_a_leftover(tmp_path, precious):
     )
 
 
+@has_locks
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_what_has_no_lock_yet_is_no_leftover(is_folder, tmp_path, monkeypatch):
+    flock = writing.fcntl.flock
+
+    def late(descriptor, operation):
+        monkeypatch.setattr(writing.fcntl, "flock", flock)
+        # As another process does, which removes what is left.
+        writing.write_text(tmp_path / "notes.txt", "")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(writing.fcntl, "flock", late)
+    with writing.unfinished(tmp_path / "model", is_folder) as new:
+        assert new.exists()
+        assert names(tmp_path) == [new.name, "notes.txt"]
+    assert names(tmp_path) == ["notes.txt"]
+
+
 def test_where_nothing_can_be_locked_nothing_is_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(writing, "fcntl", None)
     (tmp_path / LEFT_OVER).write_text("perhaps of a process that lives")
