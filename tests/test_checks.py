@@ -17,7 +17,11 @@ from tests.training import tiny
 
 
 @pytest.mark.parametrize(
-    "value", [0, 2, 0.5, np.float32(0.5), np.int64(3), fractions.Fraction(1, 2)]
+    "value",
+    [
+        *(0, 2, 0.5, fractions.Fraction(1, 2)),
+        *(np.float16(0.5), np.float32(0.5), np.int8(3), np.int64(3)),
+    ],
 )
 def test_real_numbers_become_floats(value):
     checked = checks.number("epsilon", value, minimum=0)
@@ -139,13 +143,17 @@ def test_what_python_takes_as_true_or_false_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    "values", [(1, 2), [1, 2], np.array([1, 2]), range(1, 3)]
+    "values",
+    [(1, 2), [1, 2], np.array([1, 2]), range(1, 3), iter([1, 2])],
+    ids=lambda values: type(values).__name__,
 )
 def test_sequences_become_tuples(values):
     assert checks.sequence("exits", values, "integers") == (1, 2)
 
 
-@pytest.mark.parametrize("values", [3, None, "12", b"12", {1, 2}, {1: 2}])
+@pytest.mark.parametrize(
+    "values", [3, None, "12", b"12", {1, 2}, {1: 2}, np.array(3)]
+)
 def test_what_has_no_order_is_no_sequence(values):
     message = "^`exits` needs a sequence with integers, received .* of type"
     with pytest.raises(TypeError, match=message):

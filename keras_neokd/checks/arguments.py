@@ -35,6 +35,8 @@ def number(name, value, minimum=None, above=None, maximum=None, below=None):
         ValueError: if it is not finite or out of range, or another number
             than 0 that is 0 in float32.
     """
+    if isinstance(value, np.generic):
+        value = value.item()  # float16 cannot be compared with these bounds.
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` needs a number, received {typed(value)}.")
     bounds = [(">=", minimum), (">", above), ("<=", maximum), ("<", below)]
@@ -148,15 +150,15 @@ def sequence(name, values, wanted):
 
     Args:
         name: name of the argument, for the message.
-        values: a list, a tuple or something else with an order.
+        values: a list, a tuple or something else with an order, which may
+            be read once only.
         wanted: what it holds, for the message, such as "one number per exit".
 
     Raises:
         TypeError: if it is a single value, a text, a dict or a set.
     """
-    if isinstance(values, (str, bytes, dict, set, frozenset)) or not hasattr(
-        values, "__getitem__"
-    ):
+    without_order = isinstance(values, (str, bytes, dict, set, frozenset))
+    if without_order or not np.iterable(values):
         raise TypeError(
             f"`{name}` needs a sequence with {wanted}, received "
             f"{typed(values)}."
