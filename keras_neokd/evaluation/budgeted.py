@@ -171,13 +171,8 @@ def budgeted(
     batches.check_model(model)
     checks.choice("threshold_data", threshold_data, _SOURCES)
     checks.boolean("ensemble", ensemble)
-    for name, pair in (("validation", validation), ("test", test)):
-        if len(checks.sequence(name, pair, "images and labels")) != 2:
-            raise ValueError(
-                f"`{name}` needs images and labels, received {len(pair)} "
-                "values."
-            )
-        batches.check(model, *pair, batch_size)
+    validation = _pair("validation", validation, model, batch_size)
+    test = _pair("test", test, model, batch_size)
     _refuse_overlap(validation[0], test[0])
     costs = exit_costs(model)
     shares = shares_of_budgets(costs, budgets)
@@ -192,7 +187,6 @@ def budgeted(
     is_attacked = threshold_data == "attacked"
     confidences = probabilities(*validation, is_attacked).max(axis=2)
     answers = probabilities(*test, True)
-    _, labels = batches.check(model, *test, batch_size)
     policies = [
         ExitPolicy(thresholds(confidences, each), ensemble) for each in shares
     ]
@@ -207,7 +201,7 @@ def budgeted(
         tuple(policies),
         shares @ costs,
         at_exits @ costs,
-        np.array([(each.label == labels).mean() for each in decisions]),
+        np.array([(each.label == test[1]).mean() for each in decisions]),
         at_exits,
         costs,
         len(answers),
@@ -345,6 +339,16 @@ def _powers(p, num_exits):
     exponents = np.arange(num_exits) * math.log(p)
     powers = np.exp(exponents - exponents.max())
     return powers / powers.sum()
+
+
+def _pair(name, pair, model, batch_size):
+    """Return checked images and labels from an argument that holds both."""
+    pair = checks.sequence(name, pair, "images and labels")
+    if len(pair) != 2:
+        raise ValueError(
+            f"`{name}` needs images and labels, received {len(pair)} values."
+        )
+    return batches.check(model, *pair, batch_size)
 
 
 def _refuse_overlap(validation, test):
