@@ -1,6 +1,7 @@
 """Checks of what `compile` is given and what methods return."""
 
 import keras
+import numpy as np
 
 from keras_neokd import attacks
 from keras_neokd import checks
@@ -68,8 +69,7 @@ def check_term(term, num_exits):
             f"{num_exits} exits; received shape {shape} with "
             f"level={term.level!r}."
         )
-    weights = keras.ops.convert_to_tensor(term.weights, "float32")
-    if tuple(weights.shape) != (num_exits,):
+    if tuple(np.shape(term.weights)) != (num_exits,):
         raise ValueError(
             f"Term {term.name!r} needs one weight per exit: expected "
             f"{num_exits}, received {checks.shown(term.weights)}."

@@ -227,16 +227,6 @@ class EncodedImages:
         return decode(content, name, self._view.mode)
 
 
-def _check_pixels(image):
-    """Raise if decoding an image takes more memory than images should."""
-    most = pillow().MAX_IMAGE_PIXELS
-    if most is not None and image.width * image.height > most:
-        raise ValueError(
-            f"{image.width} x {image.height} pixels, which are more than the "
-            f"{most:,} of PIL.Image.MAX_IMAGE_PIXELS: scale it down"
-        )
-
-
 def random_box(width, height, draws):
     """Return a part of an image that random numbers choose.
 
