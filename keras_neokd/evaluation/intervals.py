@@ -13,6 +13,8 @@ from keras_neokd import checks
 
 # The standard normal quantile of 97.5 %.
 _QUANTILE = 1.959963984540054
+# How far rounding may take a cost out of its interval.
+_ROUNDING = 1e-6
 
 
 def wilson_interval(accuracy, num_examples):
@@ -65,14 +67,19 @@ def mean_cost_interval(exit_shares, exit_costs, num_examples):
         TypeError, ValueError: if an argument is out of range.
     """
     count = checks.integer("num_examples", num_examples, minimum=1)
-    shares = np.array(exit_shares, "float64")
-    costs = np.array(exit_costs, "float64")
+    shares = _numbers("exit_shares", exit_shares)
+    costs = _numbers("exit_costs", exit_costs)
     if shares.shape != costs.shape or not math.isclose(
         shares.sum(), 1, abs_tol=1e-6
     ):
         raise ValueError(
             "`exit_shares` needs one share for each of the "
-            f"{costs.size} exits, 1 in all, received {exit_shares!r}."
+            f"{costs.size} exits, 1 in all, received {shares.tolist()}."
+        )
+    if (np.diff(costs) < 0).any():
+        raise ValueError(
+            "`exit_costs` needs costs up to each exit, which do not fall, "
+            f"received {costs.tolist()}."
         )
     added = np.zeros_like(shares)
     np.add.at(added, [0, -1], _QUANTILE**2 / 2)
@@ -99,11 +106,40 @@ def saving_interval(cost, interval, other, other_interval):
 
     Returns:
         Tuple of the lower and the upper end; negative where more is spent.
+
+    Raises:
+        TypeError, ValueError: if an argument is out of range.
     """
-    low, high = (math.log(each / cost) for each in interval)
-    other_low, other_high = (math.log(each / other) for each in other_interval)
+    cost = checks.number("cost", cost, above=0)
+    other = checks.number("other", other, above=0)
+    low, high = _logarithms("interval", interval, cost)
+    other_low, other_high = _logarithms("other_interval", other_interval, other)
     ratio = cost / other
     return (
         1 - ratio * math.exp(math.hypot(high, other_low)),
         1 - ratio * math.exp(-math.hypot(low, other_high)),
     )
+
+
+def _numbers(name, values):
+    return np.array(
+        [
+            checks.number(name, each, minimum=0)
+            for each in checks.sequence(name, values, "one number per exit")
+        ]
+    )
+
+
+def _logarithms(name, interval, cost):
+    """Return the logarithms of both ends of an interval, in costs."""
+    ends = [
+        checks.number(name, each, minimum=0)
+        for each in checks.sequence(name, interval, "a lower and an upper end")
+    ]
+    rounded = _ROUNDING * cost
+    if len(ends) != 2 or not ends[0] - rounded <= cost <= ends[1] + rounded:
+        raise ValueError(
+            f"`{name}` needs a lower and an upper end around {cost:g}, "
+            f"received {ends}."
+        )
+    return [math.log(each / cost) if each else -math.inf for each in ends]

@@ -92,7 +92,7 @@ def test_more_images_give_a_smaller_interval():
     assert widths[0] == pytest.approx(2 * widths[1], rel=0.02)
 
 
-@pytest.mark.parametrize("shares", [[0.5, 0.4], [0.5, 0.5, 0.0], [math.nan, 1]])
+@pytest.mark.parametrize("shares", [[0.5, 0.4], [0.5, 0.5, 0.0], [0.5]])
 def test_shares_are_one_per_exit_and_one_in_all(shares):
     with pytest.raises(ValueError, match="one share for each of the 2 exits"):
         mean_cost_interval(shares, [1.0, 2.0], 10)
@@ -119,3 +119,24 @@ def test_two_uncertain_costs_add_up_as_independent_ones():
     )
     assert low == pytest.approx(1 - 0.5 * math.exp(0.5))
     assert high == pytest.approx(1 - 0.5 * math.exp(-0.5))
+
+
+def test_an_exit_that_costs_nothing_leaves_a_saving_open():
+    low, high = saving_interval(2.0, (0.0, 3.0), 4.0, (4.0, 4.0))
+    assert (low, high) == pytest.approx((0.25, 1.0))
+    low, high = saving_interval(4.0, (4.0, 4.0), 2.0, (0.0, 3.0))
+    assert (low, high) == pytest.approx((-math.inf, 1 - 4 / 3))
+
+
+@pytest.mark.parametrize("interval", [(3.0, 4.0), (1.0, 1.5), (3.0, 1.0), (2,)])
+def test_an_interval_holds_its_cost(interval):
+    message = "`interval` needs a lower and an upper end around 2, received"
+    with pytest.raises(ValueError, match=message):
+        saving_interval(2.0, interval, 4.0, (4.0, 4.0))
+    # A cost that was rounded is still in it.
+    saving_interval(2.0, (2.0 + 1e-12, 3.0), 4.0, (4.0, 4.0))
+
+
+def test_costs_do_not_fall():
+    with pytest.raises(ValueError, match="`exit_costs` .* do not fall"):
+        mean_cost_interval([0.5, 0.5], [2.0, 1.0], 10)
