@@ -74,7 +74,7 @@ def test_other_numbers_are_refused(value, bounds, error, message):
 # Integers.
 
 
-@pytest.mark.parametrize("value", [1, 7, np.int32(2), np.uint8(2)])
+@pytest.mark.parametrize("value", [1, 7, np.int32(2), np.uint8(2), np.array(3)])
 def test_integers_become_python_integers(value):
     checked = checks.integer("num_steps", value, minimum=1)
     assert type(checked) is int

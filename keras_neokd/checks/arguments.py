@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import operator
 
 import numpy as np
 
@@ -86,25 +87,30 @@ def integer(name, value, minimum):
 
     Args:
         name: name of the argument, for the message.
-        value: an integer of int32.
+        value: an integer of int32, also as an array of no axes.
         minimum: smallest allowed value.
 
     Raises:
         TypeError: if it is not an integer.
         ValueError: if it is smaller than `minimum` or larger than 2**31 - 1.
     """
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    try:
+        # True is an integer to Python.
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None:
         raise TypeError(f"`{name}` needs an integer, received {typed(value)}.")
-    if value < minimum:
+    if found < minimum:
         raise ValueError(
-            f"`{name}` needs an integer >= {minimum}, received {shown(value)}."
+            f"`{name}` needs an integer >= {minimum}, received {shown(found)}."
         )
-    if value > _LARGEST_INTEGER:
+    if found > _LARGEST_INTEGER:
         raise ValueError(
             f"`{name}` needs an integer <= {_LARGEST_INTEGER}, received "
-            f"{shown(value)}."
+            f"{shown(found)}."
         )
-    return int(value)
+    return found
 
 
 def boolean(name, value):
