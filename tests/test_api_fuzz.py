@@ -139,10 +139,27 @@ CALLS = {
         },
     ),
     "local_linearity": (evaluation.local_linearity, {**DATA, **BALL}),
+    "mean_cost_interval": (
+        evaluation.mean_cost_interval,
+        {
+            "exit_shares": (0.5, 0.5),
+            "exit_costs": (1.0, 3.0),
+            "num_examples": 10,
+        },
+    ),
     "methods.get": (methods.get, {"identifier": "neo_kd"}),
     "precision_agreement": (
         evaluation.precision_agreement,
         {**ATTACKED, "model": tiny.dense_model(dtype="mixed_bfloat16")},
+    ),
+    "saving_interval": (
+        evaluation.saving_interval,
+        {
+            "cost": 2.0,
+            "interval": (1.0, 3.0),
+            "other": 4.0,
+            "other_interval": (3.0, 5.0),
+        },
     ),
     "search": (evaluation.search, {**DATA, "attack": attacks.APGD(0.1, 1)}),
     "sensitivity": (
@@ -229,8 +246,8 @@ BAD = {
 }
 BAD_ARRAYS = {
     "images": [
-        *(None, 3, 255 * IMAGES, IMAGES - 1, np.nan * IMAGES),
-        *(IMAGES[..., 0], IMAGES[:, :4]),
+        *(None, 3, "text", 255 * IMAGES, IMAGES - 1, np.nan * IMAGES),
+        *(IMAGES[..., 0], IMAGES[:, :4], np.full(4, "x"), object()),
     ],
     "labels": [
         *(None, 3, "text", LABELS + 0.5, LABELS + 99, LABELS - 99),
