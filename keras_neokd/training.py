@@ -387,8 +387,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         values, whole = {}, sum(ops.sum(loss) for loss in penalties)
         examples = ops.zeros_like(batch.weights)
         for term in terms:
-            check_term(term, self.num_exits)
-            weights = ops.convert_to_tensor(term.weights, "float32")
+            weights = check_term(term, self.num_exits)
             if term.level == "example":
                 weighted = ops.expand_dims(batch.weights, 1) * term.values
                 examples += ops.sum(weighted * weights, axis=1)

@@ -1,7 +1,6 @@
 """Checks of what `compile` is given and what methods return."""
 
 import keras
-import numpy as np
 
 from keras_neokd import attacks
 from keras_neokd import checks
@@ -54,11 +53,14 @@ def check_terms(terms, method, num_exits):
 
 
 def check_term(term, num_exits):
-    """Raise `ValueError` if values or weights of a term do not fit its level.
+    """Return the weights of a term as a float32 tensor.
 
     Args:
         term: a `methods.Term`.
         num_exits: number of exits of the model.
+
+    Raises:
+        ValueError: if its values or its weights do not fit its level.
     """
     rank = {"example": 2, "batch": 1, "weights": 1}.get(term.level)
     shape = tuple(term.values.shape)
@@ -69,11 +71,13 @@ def check_term(term, num_exits):
             f"{num_exits} exits; received shape {shape} with "
             f"level={term.level!r}."
         )
-    if tuple(np.shape(term.weights)) != (num_exits,):
+    weights = keras.ops.convert_to_tensor(term.weights, "float32")
+    if tuple(weights.shape) != (num_exits,):
         raise ValueError(
             f"Term {term.name!r} needs one weight per exit: expected "
             f"{num_exits}, received {checks.shown(term.weights)}."
         )
+    return weights
 
 
 def check_optimizer(optimizer):

@@ -167,7 +167,7 @@ class Attack(Configurable):
     def _checked(self, returned, images, logged):
         """Return what `perturb` returned, or say what is wrong with it."""
         name = f"{type(self).__name__}.perturb"
-        if not isinstance(returned, tuple) or len(returned) != 2:
+        if not isinstance(returned, (tuple, list)) or len(returned) != 2:
             raise TypeError(
                 f"{name} needs to return (adversarial, info), received "
                 f"{checks.typed(returned)}."
