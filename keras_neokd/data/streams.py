@@ -136,6 +136,8 @@ class _CheckedCollate:
 def _checked_data_loader(loader, check):
     loader = copy.copy(loader)
     loader.collate_fn = _CheckedCollate(loader.collate_fn, check)
+    # Persistent workers that run already have the function from before.
+    loader._iterator = None
     return loader
 
 

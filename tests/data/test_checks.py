@@ -458,6 +458,27 @@ def test_what_checks_can_be_sent_to_spawned_workers():
     np.testing.assert_array_equal(dataset[1][0], BATCHES[1][0])
 
 
+def test_workers_that_run_already_are_not_used():
+    loader = data_loader(num_workers=1, persistent_workers=True)
+    loader._iterator = "reads without a check"
+    assert check(loader)._iterator is None
+    assert loader._iterator == "reads without a check"
+
+
+@pytest.mark.slow
+def test_persistent_workers_check_though_they_ran_before():
+    batches = [(x + 2, *others) for x, *others in BATCHES]
+    loader = data_loader(
+        batches,
+        num_workers=1,
+        persistent_workers=True,
+        multiprocessing_context="spawn",
+    )
+    next(iter(loader))
+    with pytest.raises(ValueError, match="pixels"):
+        read(check(loader))
+
+
 @pytest.mark.slow
 def test_spawned_workers_read_what_forked_ones_do():
     loader = check(data_loader(num_workers=1, multiprocessing_context="spawn"))
