@@ -6,6 +6,8 @@ values = graph.run(first, {graph.inputs[0]: images})
 logits = values[graph.outputs["exit_1"]]
 """
 
+import collections
+
 import keras
 
 from keras_neokd.graphs.recording import Arguments
@@ -87,13 +89,11 @@ class Graph:
     def count(self, name):
         """Count the calls of an output, those of nested models one by one."""
         (calls,) = self.plan([name])
-        used = {self.outputs[name]}.union(*map(self.tensors_into, calls))
+        results = collections.defaultdict(list)
+        for each in {self.outputs[name]}.union(*map(self.tensors_into, calls)):
+            results[each.call].append(each.result)
         return sum(
-            _count(
-                self.operation(call),
-                [each.result for each in used if each.call == call],
-            )
-            for call in calls
+            _count(self.operation(call), results[call]) for call in calls
         )
 
     def input_shapes(self, call):
