@@ -146,7 +146,9 @@ def _make(path, is_folder):
         new.touch(exist_ok=False)
     lock = _lock(new)
     # Only now: what has this name and no lock is taken for a leftover.
-    return new.rename(path.with_name(f".unfinished.{name}")), lock
+    locked = path.with_name(f".unfinished.{name}")
+    os.rename(new, locked)
+    return locked, lock
 
 
 def _check_replaceable(path, is_folder):
