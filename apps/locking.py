@@ -26,14 +26,23 @@ def alone_in(folder):
     Raises:
         ValueError: if another run is in it; on all processes.
         OSError: if the folder cannot be written, or its lock file is a link
-            or something else that no run makes.
+            or something else that no run makes; on all processes.
     """
     with contextlib.ExitStack() as stack:
-        is_free = True
+        is_free, failure = True, None
         if processes.is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            is_free = _lock(folder / _NAME, stack)
-        if any(processes.Wishes.any_now(not is_free)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                is_free = _lock(folder / _NAME, stack)
+            except OSError as error:
+                failure = error
+        # Before anything is raised: the others wait for this answer.
+        is_taken, has_failed = processes.Wishes.any_now(not is_free, failure)
+        if has_failed:
+            raise failure or OSError(
+                f"The first process could not lock {folder}: it says why."
+            )
+        if is_taken:
             raise ValueError(
                 f"Another process is training in {folder}: two would mix "
                 "their checkpoints. Wait for it, or give another folder with "
