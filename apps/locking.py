@@ -11,6 +11,8 @@ except ImportError:  # Windows has none; nothing is locked there.
     fcntl = None
 
 _NAME = ".lock"
+# Reasons that were told: an evaluation locks for every attack.
+_SAID = set()
 
 
 @contextlib.contextmanager
@@ -62,10 +64,12 @@ def _lock(path, stack):
     except BlockingIOError:
         return False
     except OSError as error:
-        print(
-            f"WARNING: {path} could not be locked ({error}). Start no "
-            "second run in this folder."
-        )
+        if str(error) not in _SAID:
+            _SAID.add(str(error))
+            print(
+                f"WARNING: {path} could not be locked ({error}). Start no "
+                "second program that writes to the same folder."
+            )
     return True
 
 
