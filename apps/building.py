@@ -161,9 +161,8 @@ def load_data(config, model):
             num_test=section.num_test,
             image_size=section.image_size,
             resize=section.resize,
-            # A run of an earlier version has no values for these.
-            channels=section.get("channels"),
-            title=section.get("title"),
+            channels=section.channels,
+            title=section.title,
         )
     expected = model.input_shape[1:], model.num_classes
     received = tuple(dataset.image_shape), dataset.num_classes

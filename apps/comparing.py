@@ -8,6 +8,7 @@ import numpy as np
 
 from apps import building
 from apps import model_files
+from apps import run_config
 from apps import tables
 from apps import workdir
 from keras_neokd import attacks
@@ -78,7 +79,7 @@ def compare(run_path, output, settings, names, theirs_path=None):
             f"{theirs_path} has no answers for {', '.join(missing)}: name "
             f"others with --attacks ({', '.join(known)})."
         )
-    test = building.load_data(run.read_config(), model).test
+    test = building.load_data(run_config.read(run), model).test
     images, labels = test.arrays(settings.num_examples)
     rows, answers = [], {}
     for name in names or PAIRS:

@@ -119,14 +119,16 @@ def measure(name, diagnostic, model, images, labels):
 
 
 def by_exit(names, values):
-    """Return a dict of plain numbers; None, which JSON has, instead of NaN.
+    """Return a dict of plain numbers, and None where one is not finite.
+
+    JSON has neither NaN nor infinity, and a record that holds one is damaged.
 
     Args:
         names: names of the exits.
         values: one number per exit.
     """
     return {
-        name: None if math.isnan(value) else float(value)
+        name: float(value) if math.isfinite(value) else None
         for name, value in zip(names, values, strict=True)
     }
 

@@ -61,7 +61,7 @@ def main():
     if _WORKDIR.value:
         run = Workdir(_WORKDIR.value)
         config = _config_of_run(run)
-        if not _are_other_data(config.data, run.read_config().data):
+        if not _are_other_data(config.data, run_config.read(run).data):
             check_data = run.check_data
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)

@@ -160,6 +160,7 @@ def _write_policy(entry, results_path):
 
 def _state_file(results_path, name, number):
     """Return the file of a search's state, by the number of its seed."""
+    name = recording.file_name(name)
     return results_path.with_name(f"{results_path.stem}.{name}.{number}.npz")
 
 

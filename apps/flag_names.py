@@ -23,7 +23,11 @@ def named_by_keys(keys):
         message = _ARGUMENT.sub(
             lambda found: f"`{keys.get(found[1], found[1])}`", str(error)
         )
-        raise type(error)(message) from error
+        if message == str(error):
+            raise
+        # A subclass may be made from more than a message.
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(message) from error
 
 
 def keys_of(section, names, **others):

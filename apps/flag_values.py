@@ -60,5 +60,5 @@ def _divided(text):
         return ast.unparse(divided)
     except (SyntaxError, ValueError):  # A path, for example.
         return text
-    except ZeroDivisionError:
-        raise ValueError(f"division by zero in {text}") from None
+    except ArithmeticError as error:
+        raise ValueError(f"{error} in {text}") from None

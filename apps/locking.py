@@ -11,6 +11,8 @@ except ImportError:  # Windows has none; nothing is locked there.
     fcntl = None
 
 _NAME = ".lock"
+# Reasons that were told: an evaluation locks for every attack.
+_SAID = set()
 
 
 @contextlib.contextmanager
@@ -26,14 +28,23 @@ def alone_in(folder):
     Raises:
         ValueError: if another run is in it; on all processes.
         OSError: if the folder cannot be written, or its lock file is a link
-            or something else that no run makes.
+            or something else that no run makes; on all processes.
     """
     with contextlib.ExitStack() as stack:
-        is_free = True
+        is_free, failure = True, None
         if processes.is_first():
-            folder.mkdir(parents=True, exist_ok=True)
-            is_free = _lock(folder / _NAME, stack)
-        if any(processes.Wishes.any_now(not is_free)):
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                is_free = _lock(folder / _NAME, stack)
+            except OSError as error:
+                failure = error
+        # Before anything is raised: the others wait for this answer.
+        is_taken, has_failed = processes.Wishes.any_now(not is_free, failure)
+        if has_failed:
+            raise failure or OSError(
+                f"The first process could not lock {folder}: it says why."
+            )
+        if is_taken:
             raise ValueError(
                 f"Another process is training in {folder}: two would mix "
                 "their checkpoints. Wait for it, or give another folder with "
@@ -53,10 +64,12 @@ def _lock(path, stack):
     except BlockingIOError:
         return False
     except OSError as error:
-        print(
-            f"WARNING: {path} could not be locked ({error}). Start no "
-            "second run in this folder."
-        )
+        if str(error) not in _SAID:
+            _SAID.add(str(error))
+            print(
+                f"WARNING: {path} could not be locked ({error}). Start no "
+                "second program that writes to the same folder."
+            )
     return True
 
 

@@ -32,8 +32,10 @@ def first_alone(function):
     Args:
         function: function without arguments; returns the same on all.
     """
-    result = function() if is_first() else None
-    Wishes.any_now(False)  # The others wait.
+    try:
+        result = function() if is_first() else None
+    finally:
+        Wishes.any_now(False)  # The others wait, also if it failed.
     return result if is_first() else function()
 
 

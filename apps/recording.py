@@ -12,6 +12,7 @@ the file is read, merged and written.
 import contextlib
 import shutil
 import time
+import urllib.parse
 
 from apps import locking
 from apps import workdir
@@ -58,7 +59,7 @@ class RecordFile:
         taken = []
         for name in names:
             with contextlib.ExitStack() as stack:
-                folder = self._locks / f"{key}.{name}"
+                folder = self._locks / file_name(f"{key}.{name}")
                 if not _enter(stack, folder):
                     taken.append((name, folder))
                 elif self._lacks(key, name):
@@ -142,6 +143,15 @@ class RecordFile:
 
     def _numbered(self, number):
         return self._path.with_name(f"{self._path.stem}.rescued_{number}.json")
+
+
+def file_name(name):
+    """Return a name as a part of a file's name.
+
+    The names of attacks hold those of exits, which may be any text of
+    whoever made the model: also one that leads out of the folder.
+    """
+    return urllib.parse.quote(name, safe="")
 
 
 def _of_this_version(record):

@@ -1,9 +1,12 @@
-"""Read the config of a run, to evaluate it."""
+"""Read the config of a run, to evaluate or attack its model."""
 
 from ml_collections import config_dict
 
 from configs import default
 
+# Sections that are given the settings of later versions. Those of the method
+# are recorded as they were.
+_COMPLETED = ("attack", "data", "evaluate", "train")
 # What numbers depend on and was there from the first version on.
 _NEEDED = (
     "attack.epsilon",
@@ -31,7 +34,7 @@ def read(run):
     merged = default.get_config()
     try:
         config = run.read_config()
-        for section in ("attack", "data", "evaluate", "method", "optimizer"):
+        for section in (*_COMPLETED, "method", "optimizer"):
             _put(config.get(section), section, merged)
     except (TypeError, ValueError) as error:
         raise ValueError(
@@ -41,7 +44,7 @@ def read(run):
         ) from error
     with config.unlocked():
         # A run of an earlier version has no values for newer settings.
-        for section in ("data", "evaluate"):
+        for section in _COMPLETED:
             config[section] = merged[section]
     return config
 

@@ -259,9 +259,9 @@ def _validation(config, dataset):
 
 
 def _callbacks(model, run, config, batches, checkpointing):
-    writing, progress = [], []
+    records, progress = [], []
     if processes.is_first():
-        writing = [*_tensorboard(run), callbacks.History(run, batches)]
+        records = [*_tensorboard(run), callbacks.History(run, batches)]
         progress = [callbacks.Progress(config.train.epochs, len(batches))]
     return [
         keras.callbacks.LambdaCallback(
@@ -273,7 +273,7 @@ def _callbacks(model, run, config, batches, checkpointing):
                 * checkpointing.rate_factor
             )
         ),
-        *writing,
+        *records,
         # After the history: an epoch counts when its checkpoint is written.
         checkpointing,
         *progress,

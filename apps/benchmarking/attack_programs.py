@@ -26,11 +26,12 @@ class _Attack:
         """Return the model, images and labels."""
         from apps import building
         from apps import model_files
+        from apps import run_config
         from apps import workdir
 
         run = workdir.Workdir(self._spec["run"])
         model = model_files.load(run.model)
-        test = building.load_data(run.read_config(), model).test
+        test = building.load_data(run_config.read(run), model).test
         count = self._spec["num_examples"]
         return model, *test.arrays(count)
 

@@ -22,6 +22,10 @@ def plan(config, model, validation):
         ("clean", *building.ATTACKS),
     )
     attack = shared.attack(config, name)
+    for value in section.epsilons or ():
+        checks.number("evaluate.sensitivity.epsilons", value, minimum=0)
+    for value in section.num_steps:
+        checks.integer("evaluate.sensitivity.num_steps", value, minimum=0)
     epsilons = section.epsilons
     if epsilons is None:
         epsilons = () if attack is None else _around(attack)

@@ -7,10 +7,11 @@ import stat
 
 from keras_neokd.data import files
 
+# Pillow looks into a file for its format, whatever the name says, and some
+# other formats it hands to other programs.
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
 # In bytes: more than an unpacked image of as many pixels as Pillow allows.
 _LARGEST_FILE = 2**29
-# Pillow's modes of 16 or 32 bits, also as "I;16B".
-_DEEP_MODES = ("I", "F")
 _NOT_REGULAR = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
@@ -66,7 +67,7 @@ def check_header(path):
     _check_regular(path)
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
-        with _naming(path, size), pillow().open(file) as image:
+        with _naming(path, size), _opened(file) as image:
             _check_pixels(image)
             mode = image.mode
     if _is_deep(mode):
@@ -92,14 +93,17 @@ def decode(content, name, mode="RGB"):
         MemoryError: says how much is needed.
         ImportError: if Pillow is not installed.
     """
-    open_image = pillow().open
-    with _naming(name, len(content)), open_image(io.BytesIO(content)) as image:
+    with _naming(name, len(content)), _opened(io.BytesIO(content)) as image:
         _check_pixels(image)
         received = image.mode
         if not _is_deep(received):
             with files.memory_for(name, 8 * image.width * image.height):
                 return image.convert(mode)
     raise _too_deep(name, received)
+
+
+def _opened(file):
+    return pillow().open(file, formats=_FORMATS)
 
 
 def _check_regular(path):
@@ -130,10 +134,11 @@ def _naming(name, size):
     except Exception as error:
         # Pillow calls a file that it cannot identify by the buffer's address.
         is_unknown = isinstance(error, pillow().UnidentifiedImageError)
-        reason = "" if is_unknown else f" ({error})"
+        reason = "not JPEG, PNG, BMP or WebP" if is_unknown else error
         raise ValueError(
-            f"{name} is no image that can be read{reason}; received {size:,} "
-            "bytes. Get the file again, or take it out of the data set."
+            f"{name} is no image that can be read ({reason}); received "
+            f"{size:,} bytes. Get the file again, or take it out of the data "
+            "set."
         ) from error
 
 
@@ -148,7 +153,8 @@ def _check_pixels(image):
 
 
 def _is_deep(mode):
-    return mode.partition(";")[0] in _DEEP_MODES
+    # Pillow's mode of 16 bits: "I;16", "I" before version 11.3.
+    return mode.partition(";")[0] == "I"
 
 
 def _too_deep(name, mode):

@@ -58,7 +58,7 @@ def own_errors(*streams):
     """Raise what a stream raised, and not what TensorFlow makes of it.
 
     Args:
-        *streams: what `checked` returned, or anything else.
+        *streams: what `with_check` returned, or anything else.
     """
     streams = [stream for stream in streams if hasattr(stream, "error")]
     for stream in streams:

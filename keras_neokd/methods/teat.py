@@ -51,7 +51,7 @@ class TEAT(Method):
     50,000 examples, 7 exits and 100 classes), in the model's file too, and a
     step may write them anew. They are read and written by the position of the
     example in the data set: labels are `{"label": labels, "index":
-    positions}`. `class_weight` cannot be used.
+    positions}`.
 
     Clean images pass through the network in training mode as with other
     methods, so batch statistics are of clean and attacked images, although

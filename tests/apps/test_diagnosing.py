@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from apps import building
+from apps import diagnosing
 from apps import evaluating
 from keras_neokd import evaluation
 from tests.apps.tiny import tiny_config
@@ -244,3 +245,9 @@ def test_precision_of_a_model_in_float32_is_refused(config, files, tmp_path):
     config.evaluate.diagnostics = ("precision",)
     with pytest.raises(ValueError, match="nothing to compare"):
         evaluate(config, files, tmp_path / "results.json")
+
+
+def test_numbers_that_json_does_not_have_are_none():
+    values = [0.5, float("nan"), float("inf")]
+    expected = {"a": 0.5, "b": None, "c": None}
+    assert diagnosing.by_exit("abc", values) == expected

@@ -170,6 +170,15 @@ def test_seeds_are_checked(config, model_file, tmp_path, changes, message):
         evaluate(config, model_file, tmp_path)
 
 
+def test_the_state_of_a_search_lies_beside_the_results(tmp_path):
+    results = tmp_path / "results.json"
+    for name in ("square_any", "square_a/../b"):
+        file = evaluating._state_file(results, name, 0)
+        assert file.parent == tmp_path
+        assert file.name.startswith("results.square_")
+        assert file.suffix == ".npz"
+
+
 def test_an_evaluation_keeps_what_another_one_recorded(
     config, model_file, tmp_path, monkeypatch
 ):

@@ -99,13 +99,16 @@ def parse(key, text):
 
 
 def outcome(run, key, text):
-    """Return `None` if an override is planned, else the sentence about it."""
+    """Return `None` if an override is planned, else the sentence about it.
+
+    Warnings are errors in tests, so that they are sentences, too.
+    """
     try:
         run(parse(key, text))
     except Planned:
         return None
     # What `command` answers with a sentence.
-    except (flags.Error, *command.ANSWERED) as error:
+    except (flags.Error, UserWarning, *command.ANSWERED) as error:
         return str(error)
     raise AssertionError("neither planned nor refused")
 

@@ -32,6 +32,12 @@ def test_nothing_is_divided_by_zero():
         NumberParser().parse("8/0")
 
 
+def test_a_fraction_that_is_no_float_is_refused():
+    text = f"1{'0' * 400}/3"
+    with pytest.raises(ValueError, match="too large for a float in 10"):
+        NumberParser().parse(text)
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

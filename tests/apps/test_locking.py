@@ -76,9 +76,13 @@ def test_where_nothing_can_be_locked_a_warning_says_so(
         raise OSError("Function not implemented")
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
-    with locking.alone_in(tmp_path):
-        pass
-    assert "could not be locked (Function not imp" in capsys.readouterr().out
+    monkeypatch.setattr(locking, "_SAID", set())
+    for name in ("one", "two"):
+        with locking.alone_in(tmp_path / name):
+            pass
+    said = capsys.readouterr().out
+    assert "could not be locked (Function not imp" in said
+    assert said.count("WARNING") == 1
 
 
 def test_a_lock_that_is_a_link_is_refused_and_empties_nothing(tmp_path):
@@ -95,6 +99,33 @@ def test_a_lock_that_is_a_link_is_refused_and_empties_nothing(tmp_path):
         (folder / ".lock").unlink()
     assert precious.read_text() == "years of work"
     assert not (tmp_path / "made by a link").exists()
+
+
+def test_no_process_waits_for_one_that_cannot_lock(tmp_path, monkeypatch):
+    asked = []
+
+    def any_now(*wishes):
+        asked.append([*map(bool, wishes)])
+        return asked[-1]
+
+    monkeypatch.setattr(locking.processes.Wishes, "any_now", any_now)
+    (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        with locking.alone_in(tmp_path):
+            pass
+    assert asked == [[False, True]]
+
+
+def test_another_process_says_that_the_first_one_could_not_lock(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(locking.processes, "is_first", lambda: False)
+    monkeypatch.setattr(
+        locking.processes.Wishes, "any_now", lambda *_: [False, True]
+    )
+    with pytest.raises(OSError, match="first process could not lock"):
+        with locking.alone_in(tmp_path):
+            pass
 
 
 def test_a_lock_file_of_an_earlier_run_is_taken_as_it_is(tmp_path):

@@ -84,6 +84,14 @@ def test_only_the_lock_of_the_file_is_left(tmp_path):
     assert names == {"results.json", locks, f"{locks}/.lock"}
 
 
+def test_a_name_does_not_lead_out_of_the_folder(tmp_path):
+    """Names hold those of exits, which the maker of a model chose."""
+    name = "single_a/../../../outside"
+    assert measure(open_file(tmp_path / "run"), [name]) == [name]
+    assert list(recorded(tmp_path / "run")) == [name]
+    assert [each.name for each in tmp_path.iterdir()] == ["run"]
+
+
 def test_signs_and_diagnostics_of_both_are_kept(tmp_path):
     first, second = open_file(tmp_path), open_file(tmp_path)
     first.record["signs"] = [{"code": "a", "message": "b"}]

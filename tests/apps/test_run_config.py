@@ -71,6 +71,7 @@ def test_a_config_that_is_not_in_utf_8_is_named(run):
     ("place", "value", "message"),
     [
         ("attack", ..., "attack needs an object, received None."),
+        ("train", ..., "train needs an object, received None."),
         ("data", [], "data needs an object, received []."),
         ("evaluate", "x", "evaluate needs an object, received 'x'."),
         ("evaluate.search", 3, "evaluate.search needs an object, received 3."),
@@ -97,11 +98,17 @@ def test_settings_of_later_versions_are_added_and_others_left(run):
     damage(run, "evaluate.diagnostics", ...)
     damage(run, "evaluate.search.cw_c", ...)
     damage(run, "evaluate.seed", 7)
+    # Both are read where a model is evaluated.
+    damage(run, "attack.training_mode", ...)
+    damage(run, "train.validation", ...)
     damage(run, "evaluate.of_another_version", 1)
     config = run_config.read(run)
     assert config.evaluate.diagnostics == ()
     assert config.evaluate.search.cw_c == 1.0
     assert config.evaluate.seed == 7
+    defaults = default.get_config()
+    assert config.attack.training_mode == defaults.attack.training_mode
+    assert config.train.validation == defaults.train.validation
 
 
 @pytest.mark.parametrize("key", ["data", "files_sha256"])

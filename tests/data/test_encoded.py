@@ -253,22 +253,23 @@ def test_a_damaged_image_is_named(paths):
     assert len(images[3:]) == 3
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype", "mode"),
-    [
-        ("deep.png", "uint16", "I"),  # I;16 since Pillow 11.3
-        ("deep.tif", ">u2", "I;16B"),
-        ("deep.tif", "int32", "I"),
-        ("deep.tif", "float32", "F"),
-    ],
-)
-def test_what_8_bits_cannot_hold_is_refused(tmp_path, name, dtype, mode):
+def test_what_8_bits_cannot_hold_is_refused(tmp_path):
     """Pillow would make 255 of all larger values."""
-    Image.fromarray(np.full((9, 9), 1000, dtype)).save(tmp_path / name)
-    images = EncodedImages(ImageFiles([tmp_path / name]), View(9))
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((9, 9), 1000, "uint16")).save(path)
+    images = EncodedImages(ImageFiles([path]), View(9))
     with pytest.raises(
-        ValueError, match=rf"{name} has grey.*8 bits.*'{mode}.*expected 8 bits"
+        ValueError, match=r"deep.png has grey.*8 bits.*'I.*expected 8 bits"
     ):
+        images[:]
+
+
+@pytest.mark.parametrize("dtype", [">u2", "int32", "float32"])
+def test_other_formats_of_deep_images_are_refused(tmp_path, dtype):
+    path = tmp_path / "deep.tif"
+    Image.fromarray(np.full((9, 9), 1000, dtype)).save(path)
+    images = EncodedImages(ImageFiles([path]), View(9))
+    with pytest.raises(ValueError, match=r"deep.tif is no image .*\(not JPEG"):
         images[:]
 
 

@@ -123,6 +123,16 @@ def test_what_is_no_image_is_named_at_loading(folder, part):
         data.load("image_folder", folder, image_size=8)
 
 
+@pytest.mark.parametrize("kind", ["GIF", "TIFF"])
+def test_another_format_under_the_name_of_one_is_refused(folder, kind):
+    """Pillow would look for the format, and start programs for some."""
+    Image.new("RGB", (9, 9)).save(folder / "test/bee/1.png", kind)
+    with pytest.raises(
+        ValueError, match=r"test/bee/1\.png is no image .*\(not JPEG, PNG"
+    ):
+        data.load("image_folder", folder, image_size=8)
+
+
 def test_grey_of_16_bits_is_named_at_loading(folder):
     path = folder / "test/bee/1.png"
     Image.fromarray(np.full((9, 9), 1000, "uint16")).save(path)

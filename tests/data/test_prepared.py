@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from keras_neokd import data
+from keras_neokd import writing
 from keras_neokd.data import arrays
 from keras_neokd.data import prepared
 from tests.data import folders
@@ -197,7 +198,7 @@ def test_a_folder_that_cannot_be_written_is_read(folder, monkeypatch):
 
     expected = load(folder).train.labels
     (version(folder) / "labels_of_keras_neokd.npz").unlink()
-    monkeypatch.setattr(prepared.os, "replace", refuse)
+    monkeypatch.setattr(writing.os, "replace", refuse)
     np.testing.assert_array_equal(load(folder).train.labels, expected)
     names = [path.name for path in version(folder).iterdir()]
     assert "labels_of_keras_neokd.npz" not in names
@@ -205,6 +206,7 @@ def test_a_folder_that_cannot_be_written_is_read(folder, monkeypatch):
 
 READ = """
 from keras_neokd import data
+from keras_neokd import writing
 
 dataset = data.load("tiny_imagenet", sys.argv[2], validation_size=10)
 batches = data.TrainingBatches(dataset.train, 8, augment="random_part_flip")
@@ -237,6 +239,7 @@ def test_every_backend_reads_the_same_without_the_others(whole):
 
 PREPARE_ALONE = """
 from keras_neokd import data
+from keras_neokd import writing
 
 print(data.prepare("tiny_imagenet", sys.argv[2], sys.argv[3]))
 try:

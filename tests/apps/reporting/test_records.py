@@ -265,7 +265,8 @@ def replaced(given, place, value):
 
 
 def test_what_passes_the_check_can_be_shown(monkeypatch):
-    monkeypatch.setattr(tables.rich.console.Console, "print", lambda *_: None)
+    console = tables.rich.console.Console
+    monkeypatch.setattr(console, "print", lambda *_, **named: None)
     attacks = [
         made.attack("clean", 0.9, 0.9, selected_share=made.by_exit(0.5, 0.5)),
         made.searched("auto_attack_all", 0.5, 0.5),
