@@ -25,7 +25,12 @@ except ImportError:  # Windows has none; nothing left over is removed there.
     fcntl = None
 
 _UNFINISHED = re.compile(r"\.unfinished\.[0-9a-f]{16}(\..*)?")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What a full disk or quota is called, where the system has words for it.
+_FULL = {
+    number: text
+    for number in (errno.ENOSPC, errno.EDQUOT)
+    if not (text := os.strerror(number)).startswith("Unknown")
+}
 
 
 @contextlib.contextmanager
@@ -180,10 +185,9 @@ def _saying_what_is_full(path):
     except Exception as error:
         # TensorFlow has errors of its own, which hold the system's words.
         reasons = [
-            os.strerror(number)
-            for number in _FULL
-            if getattr(error, "errno", None) == number
-            or os.strerror(number) in str(error)
+            text
+            for number, text in _FULL.items()
+            if getattr(error, "errno", None) == number or text in str(error)
         ]
         if not reasons:
             raise
