@@ -139,7 +139,9 @@ def _compiled(stage):
     return backend.compile_function(compute, stage.variables)
 
 
-def _rows(places, *tensors):
+def _rows(places, tensors):
+    # In a list: TensorFlow cannot tell calls with other numbers of arguments
+    # from calls with other shapes.
     return [ops.take(each, places, axis=0) for each in tensors]
 
 
@@ -167,6 +169,6 @@ def _run(stage, tensors, places):
     count = len(places)
     padded = places[np.minimum(np.arange(padded_size(count)), count - 1)]
     if not np.array_equal(padded, np.arange(len(tensors[0]))):
-        tensors = _take_rows(padded, *tensors)
+        tensors = _take_rows(padded, list(tensors))
     probabilities, *tensors = stage(*tensors)
     return ops.convert_to_numpy(probabilities)[:count], tensors

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_neokd import MultiExitModel
 from keras_neokd import inference
 from keras_neokd.exit_policy import ExitPolicy
 from keras_neokd.inference import EarlyExitPredictor
@@ -255,3 +256,25 @@ def test_a_file_that_holds_no_policy_is_refused(model, tmp_path):
     (tmp_path / "policy.json").write_text("{}")
     with pytest.raises(ValueError, match="does not hold the thresholds"):
         EarlyExitPredictor(model, tmp_path / "policy.json")
+
+
+def handing_on(num_tensors):
+    """Return a model whose first stage hands on so many tensors."""
+    inputs = keras.Input((8, 8, 1))
+    parts = [keras.layers.Conv2D(2, 3)(inputs) for _ in range(num_tensors)]
+    pool = keras.layers.GlobalAveragePooling2D()
+    early = keras.layers.Dense(3)(pool(keras.ops.concatenate(parts, axis=-1)))
+    late = [keras.layers.Dense(3)(keras.layers.Flatten()(x)) for x in parts]
+    return MultiExitModel(inputs, [early, sum(late[1:], late[0])])
+
+
+@pytest.mark.filterwarnings("ignore:.*depth order")
+@pytest.mark.parametrize("counts", [(3, 2, 1), (1, 2, 3)])
+def test_models_that_hand_on_other_numbers_of_tensors_take_turns(counts):
+    for count in counts:
+        model = handing_on(count)
+        logits = model.predict(IMAGES[:9], verbose=0)
+        confidences = numpy_reference.softmax(logits["exit_1"]).max(axis=1)
+        predictor = EarlyExitPredictor(model, (middle(confidences, 4),))
+        decision = predictor(IMAGES[:9])
+        assert (decision.exit_index == 1).sum() == 5
