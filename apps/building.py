@@ -36,7 +36,8 @@ def build_attack(config, name=None, exit=None, **changes):
         ValueError, TypeError: if a setting is not possible.
     """
     section = config.attack
-    name = checks.choice("attack.name", name or section.name, ATTACKS)
+    name = section.name if name is None else name
+    checks.choice("attack.name", name, ATTACKS)
     arguments = {
         key: section[key]
         for key in (

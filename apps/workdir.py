@@ -19,6 +19,7 @@ from ml_collections import config_dict
 import keras_neokd
 from apps import data_facts
 from apps import versions
+from keras_neokd import checks
 from keras_neokd import writing
 
 # Settings that may change when a run goes on: its results do not depend on
@@ -85,10 +86,9 @@ class Workdir:
                 )
             return
         theirs = {**flatten(read_json(self.config)), **self._backend()}
-        ours = {**flatten(config), "backend": keras.config.backend()}
         refuse_differences(
             _without_free(theirs),
-            _without_free(ours),
+            _lasting_settings(config),
             f"--workdir={self.path} belongs to a run with other settings",
             "Give another folder, or the settings of that run.",
         )
@@ -137,8 +137,7 @@ class Workdir:
             f"SHA-256 of {key}": each
             for key, each in _digests_of_files(config).items()
         }
-        settings = {**flatten(config), "backend": keras.config.backend()}
-        return {**_without_free(settings), **digests, **facts}
+        return {**_lasting_settings(config), **digests, **facts}
 
     def begin(self, config, facts):
         """Make the folder and write what describes the run.
@@ -202,6 +201,12 @@ class Workdir:
     def _backend(self):
         recorded = self._environment()
         return {"backend": recorded.get("backend")} if recorded else {}
+
+
+def _lasting_settings(config):
+    """Return the settings of a run that have to stay, and its backend."""
+    settings = {**flatten(config), "backend": keras.config.backend()}
+    return _without_free(settings)
 
 
 def _without_free(config):
@@ -331,7 +336,7 @@ def read_json(path):
     if not isinstance(value, dict):
         raise ValueError(
             f"{path} is damaged: expected a JSON object, received "
-            f"{repr(value)[:80]}. Restore it or move it away."
+            f"{checks.shown(value)}. Restore it or move it away."
         )
     return value
 

@@ -114,10 +114,7 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
         check_names("MultiExitModel.compile", unknown, Trainer.compile)
         checks.boolean("run_eagerly", run_eagerly)
         checks.integer("steps_per_execution", steps_per_execution, minimum=1)
-        if not isinstance(jit_compile, str):
-            checks.boolean("jit_compile", jit_compile)
-        elif jit_compile != "auto":
-            checks.choice("jit_compile", jit_compile, ("auto", True, False))
+        check_jit(jit_compile)
         check_present(optimizer=optimizer, method=method)
         method = methods.get(method)
         method.validate(self)
@@ -131,7 +128,6 @@ class Trainer(CheckedLoops, MethodState, backend.TrainStep):
             )
             validation_attack.validate(self.num_exits)
         optimizer = check_optimizer(optimizer)
-        check_jit(jit_compile)
         check_replicas(self, optimizer, jit_compile)
         check_crafting(crafting_batch_size, attack_training_mode)
         # Everything that can be refused comes before the first change.

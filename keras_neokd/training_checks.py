@@ -162,11 +162,19 @@ def check_crafting(crafting_batch_size, attack_training_mode):
 
 
 def check_jit(jit_compile):
-    """Raise `ValueError` if the backend cannot compile the training step.
+    """Raise an error if the backend cannot compile the training step so.
 
     Args:
         jit_compile: argument of `compile`.
+
+    Raises:
+        TypeError: if it is neither a bool nor a text.
+        ValueError: if it is another text than "auto", or True under PyTorch.
     """
+    if isinstance(jit_compile, str):
+        checks.choice("jit_compile", jit_compile, ("auto", True, False))
+    else:
+        checks.boolean("jit_compile", jit_compile)
     if keras.config.backend() == "torch" and jit_compile not in ("auto", False):
         raise ValueError(
             f"jit_compile={jit_compile!r} does not work under PyTorch, whose "

@@ -1,6 +1,5 @@
 """Accuracy within budgets."""
 
-from apps import building
 from apps.diagnosing import Diagnostic
 from apps.protocols import shared
 from apps.reporting.schema import COST_INTERVAL
@@ -19,10 +18,7 @@ def plan(config, model, validation):
         section.threshold_data,
         ("attacked", "clean"),
     )
-    name = checks.choice(
-        "evaluate.budgeted.attack", section.attack, ("clean", *building.ATTACKS)
-    )
-    attack = shared.attack(config, name)
+    attack = shared.attack_of(config, "budgeted")
     for budget in section.budgets:
         checks.number("evaluate.budgeted.budgets", budget, above=0)
     try:

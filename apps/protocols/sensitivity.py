@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from apps import building
 from apps.diagnosing import Diagnostic
 from apps.protocols import shared
 from keras_neokd import checks
@@ -16,12 +15,7 @@ def plan(config, model, validation):
     """Plan curves of accuracy, see `protocols.plan`."""
     del model, validation
     section = config.evaluate.sensitivity
-    name = checks.choice(
-        "evaluate.sensitivity.attack",
-        section.attack,
-        ("clean", *building.ATTACKS),
-    )
-    attack = shared.attack(config, name)
+    attack = shared.attack_of(config, "sensitivity")
     for value in section.epsilons or ():
         checks.number("evaluate.sensitivity.epsilons", value, minimum=0)
     for value in section.num_steps:

@@ -6,6 +6,7 @@ import numpy as np
 from apps import building
 from apps.flag_names import keys_of
 from apps.flag_names import named_by_keys
+from keras_neokd import checks
 
 
 def attack(config, name, exit=None):
@@ -26,6 +27,23 @@ def attack(config, name, exit=None):
         del changes["epsilon"]
     with named_by_keys(keys_of("evaluate", changes)):
         return building.build_attack(config, name, exit, **changes)
+
+
+def attack_of(config, protocol, known=("clean", *building.ATTACKS)):
+    """Return the attack that the section of a protocol names.
+
+    Args:
+        config: a whole config.
+        protocol: key of the section in `config.evaluate`.
+        known: names that are possible. Defaults to those of `attack`.
+
+    Raises:
+        ValueError: if the section names another one.
+    """
+    name = config.evaluate[protocol].attack
+    return attack(
+        config, checks.choice(f"evaluate.{protocol}.attack", name, known)
+    )
 
 
 def described(attack):

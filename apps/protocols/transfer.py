@@ -64,10 +64,7 @@ def plan_between_models(config, model, validation):
         file: model_files.load(_existing(file)) for file in section.model_files
     }
     # Clean images fool nobody: only images that all classify count.
-    name = checks.choice(
-        "evaluate.transfer.attack", section.attack, building.ATTACKS
-    )
-    attack = shared.attack(config, name)
+    attack = shared.attack_of(config, "transfer", building.ATTACKS)
     checks.integer("evaluate.transfer.num_starts", section.num_starts, 1)
     for file, other in others.items():
         same = (other.input_shape, other.num_classes) == (

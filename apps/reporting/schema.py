@@ -2,13 +2,14 @@
 
 import string
 
+from keras_neokd import checks
+
 SCHEMA_VERSION = 1
 # Column of the rows of the protocol budgeted.
 COST_INTERVAL = "multiply-adds, 95 % interval"
 
 _TEXT, _NUMBER, _LIST, _DICT = str, (int, float), list, dict
 _LARGEST = 1e300
-_LONGEST = 80
 # Every key that a report reads, with its type; a dot goes into a dict, [] into
 # each entry of a list.
 _SCHEMA = {
@@ -147,7 +148,7 @@ def check(record, file):
             if not _is(value, kind):
                 raise ValueError(
                     f"{file}: {place} needs {_name(kind)}, received "
-                    f"{_shortly(value)}."
+                    f"{checks.shown(value)}."
                 )
     for key in ("exits", "attacks"):
         if not record[key]:
@@ -190,7 +191,7 @@ def _check_diagnostic(place, entry, names):
         where = f"{place}.measures.{what}"
         if not _is(by_exit, _DICT):
             raise ValueError(
-                f"{where} needs dict, received {_shortly(by_exit)}."
+                f"{where} needs dict, received {checks.shown(by_exit)}."
             )
         _check_exits(where, by_exit, names, _is_number_or_none, "a number")
     if entry["name"] == "budgeted" and "attack" not in entry["settings"]:
@@ -221,7 +222,7 @@ def _check_rows(place, name, rows):
                 raise ValueError(
                     f"{place}[{index}]: {key!r} needs "
                     f"{_name(kind)} as in the other rows, received "
-                    f"{_shortly(value)}."
+                    f"{checks.shown(value)}."
                 )
 
 
@@ -251,7 +252,7 @@ def _check_correct(place, texts, names, count):
         if not is_hex or len(text) != length:
             raise ValueError(
                 f"{place}.{name} needs {length} hexadecimal digits, one bit "
-                f"per image, received {_shortly(text)}."
+                f"per image, received {checks.shown(text)}."
             )
 
 
@@ -263,7 +264,8 @@ def _check_exits(place, values, names, is_right, needed):
     for name, value in values.items():
         if not is_right(value):
             raise ValueError(
-                f"{place}.{name} needs {needed}, received {_shortly(value)}."
+                f"{place}.{name} needs {needed}, received "
+                f"{checks.shown(value)}."
             )
 
 
@@ -325,9 +327,3 @@ def _values(record, key):
 def _name(kind):
     kinds = kind if isinstance(kind, tuple) else (kind,)
     return " or ".join(each.__name__ for each in kinds)
-
-
-def _shortly(value):
-    """Return a value as text for a message."""
-    text = repr(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

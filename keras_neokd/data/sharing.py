@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_neokd.data.checks import split_labels
+from keras_neokd.data.streams import PyDatasetAround
 
 
 def share(x, batch_size=None, shuffled=False):
@@ -83,7 +84,7 @@ def _batch_sizes(x, batch_size):
     return [batch_size] * bool(whole) + [rest] * bool(rest)
 
 
-class _Share(keras.utils.PyDataset):
+class _Share(PyDatasetAround):
     """The rows of this process, equally many on all devices.
 
     Labels are `{"label": ..., "filling": ...}`, the second an array of one
@@ -92,32 +93,17 @@ class _Share(keras.utils.PyDataset):
     """
 
     def __init__(self, batches, distribution):
-        super().__init__(
-            workers=batches.workers,
-            use_multiprocessing=batches.use_multiprocessing,
-            max_queue_size=batches.max_queue_size,
-        )
-        self._batches = batches
+        super().__init__(batches)
         self._devices = distribution.device_mesh.devices.size
         self._processes = distribution.num_processes
         self._process = distribution.data_shard_id
 
-    @property
-    def num_batches(self):
-        return self._batches.num_batches
-
-    def on_epoch_begin(self):
-        self._batches.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._batches.on_epoch_end()
-
     def __getitem__(self, index):
-        if hasattr(self._batches, "rows"):
-            size = self._batches.num_rows(index)
-            batch = self._batches.rows(index, self._own)
+        if hasattr(self.dataset, "rows"):
+            size = self.dataset.num_rows(index)
+            batch = self.dataset.rows(index, self._own)
         else:
-            whole = self._batches[index]
+            whole = self.dataset[index]
             size = len(keras.tree.flatten(whole)[0])
             chosen = self._own(size)
             batch = keras.tree.map_structure(lambda x: x[chosen], whole)

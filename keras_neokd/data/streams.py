@@ -96,30 +96,44 @@ def _is_instance(value, module, path):
     return found is not None and isinstance(value, found)
 
 
-class _CheckedPyDataset(keras.utils.PyDataset):
-    def __init__(self, dataset, check):
+class PyDatasetAround(keras.utils.PyDataset):
+    """Hand on another dataset; subclasses change what `__getitem__` returns.
+
+    Args:
+        dataset: a `keras.utils.PyDataset`.
+    """
+
+    def __init__(self, dataset):
         super().__init__(
             workers=dataset.workers,
             use_multiprocessing=dataset.use_multiprocessing,
             max_queue_size=dataset.max_queue_size,
         )
-        self._dataset = dataset
+        self.dataset = dataset
+
+    @property
+    def num_batches(self):
+        """Number of batches of the dataset."""
+        return self.dataset.num_batches
+
+    def on_epoch_begin(self):
+        """Tell the dataset."""
+        self.dataset.on_epoch_begin()
+
+    def on_epoch_end(self):
+        """Tell the dataset."""
+        self.dataset.on_epoch_end()
+
+
+class _CheckedPyDataset(PyDatasetAround):
+    def __init__(self, dataset, check):
+        super().__init__(dataset)
         self._check = check
         self.error = None
 
     def __getitem__(self, index):
         with remembered_errors(self):
-            return self._check(self._dataset[index])
-
-    @property
-    def num_batches(self):
-        return self._dataset.num_batches
-
-    def on_epoch_begin(self):
-        self._dataset.on_epoch_begin()
-
-    def on_epoch_end(self):
-        self._dataset.on_epoch_end()
+            return self._check(self.dataset[index])
 
 
 @dataclasses.dataclass

@@ -76,8 +76,8 @@ class BudgetedResult:
         Returns:
             Mean multiply-adds, or NaN if no budget reaches it.
         """
-        enough = self.accuracy >= accuracy
-        return float(self.costs[enough].min()) if enough.any() else math.nan
+        cheapest = self._cheapest(accuracy)
+        return math.nan if cheapest is None else float(self.costs[cheapest])
 
     def saving_against(self, other, accuracy=None):
         """Return the share of multiply-adds saved at equal accuracy.
@@ -111,23 +111,23 @@ class BudgetedResult:
             not reach the accuracy.
         """
         accuracy = self._common_accuracy(other, accuracy)
-        costs = self._cost_and_interval(accuracy)
-        others = other._cost_and_interval(accuracy)
-        if costs is None or others is None:
-            return math.nan, math.nan
-        return saving_interval(*costs, *others)
+        costs = []
+        for result in (self, other):
+            cheapest = result._cheapest(accuracy)
+            if cheapest is None:
+                return math.nan, math.nan
+            costs += result.costs[cheapest], result.cost_intervals()[cheapest]
+        return saving_interval(*costs)
 
     def _common_accuracy(self, other, accuracy):
         if accuracy is not None:
             return accuracy
         return min(self.accuracy.max(), other.accuracy.max())
 
-    def _cost_and_interval(self, accuracy):
+    def _cheapest(self, accuracy):
+        """Return the index of the cheapest budget that reaches an accuracy."""
         enough = np.flatnonzero(self.accuracy >= accuracy)
-        if not len(enough):
-            return None
-        cheapest = enough[self.costs[enough].argmin()]
-        return self.costs[cheapest], self.cost_intervals()[cheapest]
+        return enough[self.costs[enough].argmin()] if len(enough) else None
 
 
 def budgeted(

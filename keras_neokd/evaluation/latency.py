@@ -42,7 +42,6 @@ def exit_latency(model, images, num_calls=100):
     """
     _check(model, images)
     num_calls = checks.integer("num_calls", num_calls, minimum=1)
-    _check_any(images)
     predictors = [
         EarlyExitPredictor(model, _leave_at(exit_, model.num_exits))
         for exit_ in range(model.num_exits)
@@ -80,7 +79,6 @@ def throughput(model, policy, images, batch_size=None, num_rounds=5):
     if batch_size is not None:
         checks.integer("batch_size", batch_size, minimum=1)
     checks.integer("num_rounds", num_rounds, minimum=1)
-    _check_any(images)
     if batch_size is None:
         batch_size = min(_BATCH_SIZE, len(images))
     if batch_size > len(images):
@@ -102,11 +100,6 @@ def throughput(model, policy, images, batch_size=None, num_rounds=5):
     return tuple(count / np.median(seconds[:, 1:], axis=1))
 
 
-def _check_any(images):
-    if not len(images):
-        raise ValueError("There are no images to time: received 0.")
-
-
 def _last_exit(model):
     """Return a function that predicts with the last exit alone."""
     predict, last = model.exit_logits(), model.num_exits - 1
@@ -122,6 +115,8 @@ def _last_exit(model):
 def _check(model, images):
     batches.check_model(model)
     checks.images_and_labels(images, image_shape=model.input_shape[1:])
+    if not len(images):
+        raise ValueError("There are no images to time: received 0.")
 
 
 def _leave_at(exit_, num_exits):

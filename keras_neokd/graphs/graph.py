@@ -10,7 +10,6 @@ import collections
 
 import keras
 
-from keras_neokd.graphs.recording import Arguments
 from keras_neokd.graphs.recording import Recording
 from keras_neokd.graphs.recording import Tensor
 
@@ -162,15 +161,10 @@ def fill(arguments, values):
         arguments: `Arguments`, or a part of them.
         values: dict from `Tensor` to tensors.
     """
-    if isinstance(arguments, Tensor):
-        return values[arguments]
-    if isinstance(arguments, Arguments):
-        return Arguments(*(fill(each, values) for each in arguments))
-    if isinstance(arguments, dict):
-        return {name: fill(each, values) for name, each in arguments.items()}
-    if isinstance(arguments, (list, tuple)):
-        return type(arguments)(fill(each, values) for each in arguments)
-    return arguments
+    return keras.tree.map_structure(
+        lambda each: values[each] if isinstance(each, Tensor) else each,
+        arguments,
+    )
 
 
 def _tensors(arguments):

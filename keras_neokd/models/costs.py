@@ -97,7 +97,7 @@ def exit_costs(model):
         ValueError: If a layer's input size is unknown.
     """
     stage_layers = getattr(model, "_stage_layers", lambda exit_index: ())
-    graph = Graph(
+    graph = getattr(model, "call_graph", None) or Graph(
         model.inputs,
         {name: model.exit_model(name).outputs[0] for name in model.exit_names},
     )
