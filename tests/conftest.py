@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+# As in the apps. TensorFlow turns it on by the kind of processor, and without
+# it has no gradient of dilated convolutions.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 # Importing PyTorch after TensorFlow has crashed interpreters (keras/conftest.py
 # has the same order), so where Keras will use PyTorch it goes first. Triton,
 # which comes with PyTorch for GPUs and is imported by its optimizers, ends the

@@ -210,8 +210,10 @@ def test_costs_and_savings_have_intervals():
     np.testing.assert_allclose(ours.cost_intervals(), expected)
     low, high = ours.saving_interval_against(theirs)
     assert low < ours.saving_against(theirs) < high
-    assert (low, high) == evaluation.saving_interval(
-        2.0, expected[1], 2.6, theirs.cost_intervals()[0]
+    assert (low, high) == pytest.approx(
+        evaluation.saving_interval(
+            2.0, expected[1], 2.6, theirs.cost_intervals()[0]
+        )
     )
     assert np.isnan(ours.saving_interval_against(theirs, 0.6)).all()
 
