@@ -57,3 +57,24 @@ def test_a_file_holds_its_arguments(tmp_path):
     np.testing.assert_array_equal(
         loaded.predict(images, verbose=0), model.predict(images, verbose=0)
     )
+
+
+def test_a_small_kernel_with_strides_has_the_gradient_by_definition():
+    # PyTorch's own is wrong on some processors, and Keras' layer uses it.
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, 12, 12, 3)).astype("float32")
+    layer = Convolution(8, 1, strides=2, use_bias=False)
+    model = keras.Sequential([keras.Input((12, 12, 3)), layer])
+    before = model.get_weights()[0]
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    targets = rng.normal(size=(4, 6, 6, 8)).astype("float32")
+    seen = images[:, ::2, ::2]
+    error = seen @ before[0, 0] - targets
+    gradient = np.einsum("bhwc,bhwf->cf", seen, error) * 2 / error.size
+    model.train_on_batch(images, targets)
+    np.testing.assert_allclose(
+        before[0, 0] - model.get_weights()[0][0, 0],
+        gradient,
+        rtol=1e-4,
+        atol=1e-6,
+    )
