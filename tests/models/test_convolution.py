@@ -60,7 +60,7 @@ def test_a_file_holds_its_arguments(tmp_path):
 
 
 def test_a_small_kernel_with_strides_has_the_gradient_by_definition():
-    # PyTorch's own is wrong on some processors, and Keras' layer uses it.
+    # oneDNN's is wrong on some processors, and Keras' layer uses it.
     rng = np.random.default_rng(0)
     images = rng.normal(size=(4, 12, 12, 3)).astype("float32")
     layer = Convolution(8, 1, strides=2, use_bias=False)

@@ -293,11 +293,6 @@ def convolution(images, kernel, strides, padding, dilation):
         images, kernel, strides, padding, dilation
     )
     groups = images.shape[1] // kernel.shape[1]
-    if kernel.shape[2:] == (1, 1):
-        # With strides PyTorch 2.13 gives wrong gradients of the kernel where
-        # images of few channels lie channels last, on CPUs without AVX-512.
-        images = images[:, :, :: strides[0], :: strides[1]]
-        strides = (1, 1)
     # Keras' layers before may have brought them into another order.
     images = images.contiguous(memory_format=torch.channels_last)
     outputs = functional.conv2d(
