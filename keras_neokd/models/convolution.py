@@ -30,10 +30,9 @@ class Convolution(keras.layers.Conv2D):
     def convolution_op(self, inputs, kernel):
         """Convolve; the hook that `Conv2D.call` calls."""
         strides = self.strides
-        if self.kernel_size == (1, 1):
+        if self.kernel_size == (1, 1) and strides != (1, 1):
             # oneDNN, in TensorFlow and PyTorch, gives wrong gradients of such
-            # kernels with strides where images have few channels, on CPUs
-            # without AVX-512.
+            # kernels where images have few channels, on CPUs without AVX-512.
             inputs = inputs[:, :: strides[0], :: strides[1]]
             strides = (1, 1)
         return backend.convolution(

@@ -288,9 +288,9 @@ def test_thresholds_need_validation_images(config, model, name):
         ({"sensitivity": {"epsilons": (), "num_steps": ()}}, "both are empty"),
         (
             {"sensitivity": {"epsilons": (-0.1,)}},
-            "evaluate.sensitivity.epsilons` needs",
+            "`evaluate.sensitivity.epsilons` needs",
         ),
-        ({"sensitivity": {"num_steps": (0,)}}, "num_steps` needs"),
+        ({"sensitivity": {"num_steps": (0,)}}, "`num_steps` needs"),
         ({"sensitivity": {"attack": "max_average"}}, "cannot be made stronger"),
         ({"sensitivity": {"attack": "clean"}}, "cannot be made stronger"),
         ({"early_exit": {"share_of_cost": 0.0}}, "share_of_cost"),

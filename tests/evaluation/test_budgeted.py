@@ -213,7 +213,8 @@ def test_costs_and_savings_have_intervals():
     assert (low, high) == pytest.approx(
         evaluation.saving_interval(
             2.0, expected[1], 2.6, theirs.cost_intervals()[0]
-        )
+        ),
+        rel=1e-12,
     )
     assert np.isnan(ours.saving_interval_against(theirs, 0.6)).all()
 
