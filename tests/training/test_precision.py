@@ -92,13 +92,17 @@ def gradients(model, exits, training=False, labels=LABELS):
     return tiny.array(gradient)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
-def test_gradients_of_images_are_those_of_float32(dtype, training):
+# A step of the format at 1. Batch norm of eight images, which divides by
+# their small spread, blows the rounding of the layer below it up.
+@pytest.mark.parametrize("training, steps", [(False, 1), (True, 16)])
+@pytest.mark.parametrize(
+    "dtype, step", [("mixed_float16", 2.0**-10), ("mixed_bfloat16", 2.0**-7)]
+)
+def test_gradients_of_images_are_those_of_float32(dtype, step, training, steps):
     expected = gradients(dense_model("float32"), (0, 2), training)
     found = gradients(dense_model(dtype), (0, 2), training)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    assert 1e-5 < error < 0.05
+    assert 1e-5 < error < steps * step
     assert (np.sign(found) == np.sign(expected)).mean() > 0.95
 
 
