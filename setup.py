@@ -74,6 +74,8 @@ EXTRAS = {
     ],
 }
 
+INSIDE = find_packages(include=["apps", "apps.*", "configs", "configs.*"])
+
 setup(
     name="keras-neokd",
     version=read_version(),
@@ -86,16 +88,16 @@ setup(
     author="keras_neokd contributors",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(
-        include=[
-            "keras_neokd",
-            "keras_neokd.*",
-            "apps",
-            "apps.*",
-            "configs",
-            "configs.*",
-        ]
-    ),
+    packages=[
+        *find_packages(include=["keras_neokd", "keras_neokd.*"]),
+        *(f"keras_neokd.{each}" for each in INSIDE),
+    ],
+    # Folders of a checkout that are installed within keras_neokd.
+    package_dir={
+        f"keras_neokd.{each}": each.replace(".", "/") for each in INSIDE
+    },
+    package_data={"keras_neokd": ["py.typed"]},
+    entry_points={"console_scripts": ["neokd = keras_neokd.apps.neokd:main"]},
     # No backend here: the user picks one by its extra. Keras 3.12 is the first
     # with per-exit metrics on dict outputs; 3.14.0 sent them to the wrong exit.
     install_requires=["keras>=3.12,!=3.14.0", "numpy", "absl-py"],

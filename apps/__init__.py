@@ -1,1 +1,1 @@
-"""Command-line programs: train, evaluate, export and benchmark models."""
+"""Command-line programs: train, evaluate and export models."""

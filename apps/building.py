@@ -8,15 +8,16 @@ Configs hold plain values; this, `network.py`, `building_methods.py` and
 `configs/default.py`.
 """
 
-from apps import processes
-from apps.building_methods import build_method
-from apps.flag_names import keys_of
-from apps.flag_names import named_by_keys
-from apps.network import build_model as build_model
 from keras_neokd import attacks
-from keras_neokd import checks
 from keras_neokd import data
 from keras_neokd import optimizers
+from keras_neokd.base import checks
+
+from . import processes
+from .building_methods import build_method
+from .flag_names import keys_of
+from .flag_names import named_by_keys
+from .network import build_model as build_model
 
 ATTACKS = ("average", "max_average", "single", "noise")
 _VALIDATIONS = ("none", "clean", "attack")
@@ -184,10 +185,9 @@ def load_data(config, model):
 
 
 def check_held_out(config, dataset):
-    """Decode the user's own images that nothing reads before training ends.
+    """Decode the images that nothing reads before training ends.
 
-    A damaged one is then found now. Other data sets were decoded when they
-    were prepared.
+    A damaged image file is found now.
 
     Args:
         config: a whole config.
@@ -196,7 +196,7 @@ def check_held_out(config, dataset):
     Raises:
         ValueError: names the image.
     """
-    if config.data.name != "image_folder":
+    if not isinstance(dataset.test.images, data.EncodedImages):
         return
     evaluated = slice(config.evaluate.num_examples)
     parts = dataset.validation.images, dataset.test.images.subset(evaluated)

@@ -5,11 +5,12 @@
 `method.name` is a name or a sum of names: `neo_kd+kdiga`.
 """
 
-from apps import teachers
-from apps.flag_names import keys_of
-from apps.flag_names import named_by_keys
-from keras_neokd import checks
 from keras_neokd import methods
+from keras_neokd.base import checks
+
+from . import teachers
+from .flag_names import keys_of
+from .flag_names import named_by_keys
 
 
 def build_method(config, num_exits, num_examples=None):

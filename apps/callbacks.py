@@ -8,9 +8,10 @@ import time
 
 import keras
 
-from apps import divergence
-from keras_neokd import randomness
-from keras_neokd import writing
+from keras_neokd.base import randomness
+from keras_neokd.base import writing
+
+from . import divergence
 
 # Keeps these seeds apart from other uses of the same seed.
 _SEED_STREAM = 0x5EED

@@ -17,10 +17,11 @@ import time
 import keras
 import numpy as np
 
-from apps import divergence
-from apps import processes
-from apps import workdir
-from keras_neokd import checkpoints
+from keras_neokd.training import checkpoints
+
+from . import divergence
+from . import processes
+from . import workdir
 
 # Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
 # sysexits.h, "try again later".

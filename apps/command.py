@@ -1,9 +1,11 @@
 """What every app does around its work: flags, backend, errors.
 
+    _CONFIG = command.define_config()
+
     def main():
-        config = command.config_of(_CONFIG)
+        config = _CONFIG.value
         command.prepare_keras()
-        from apps import training
+        from . import training
         ...
 
     if __name__ == "__main__":
@@ -23,12 +25,12 @@ import traceback
 from absl import app
 from absl import flags
 from absl import logging
-from ml_collections import config_dict
-from ml_collections import config_flags
 
-from apps import ending
-from apps import flag_values
+from . import ending
+from .config_flag import ConfigFlag
 
+# The `ConfigFlag` of the app, if it has one.
+_defined = []
 # Errors that are answered with their message, not with a traceback.
 ANSWERED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -73,48 +75,16 @@ def run(main):
 
 
 def define_config(default=None):
-    """Define the flag `--config` of a config file and its values.
+    """Give the app that is run the flag `--config`.
 
     Args:
-        default: config file whose keys may be set without `--config`.
+        default: as of `ConfigFlag`.
 
     Returns:
-        The flag's holder; read it with `config_of`.
+        The `ConfigFlag`; read its `value` in `main`.
     """
-    flag_values.register()
-    return config_flags.DEFINE_config_file(
-        "config",
-        default=default,
-        help_string="Config file, for example configs/mnist.py:neo_kd; "
-        "--config.KEY=VALUE changes a value of it. Numbers may be fractions "
-        "such as 8/255.",
-    )
-
-
-def config_of(holder):
-    """Return the config of a flag, or `None` where none was given.
-
-    Args:
-        holder: what `define_config` returned.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-    """
-    config = holder.value
-    if config is None or isinstance(config, config_dict.ConfigDict):
-        return config
-    path = flags.FLAGS["config"].config_filename
-    raise FileNotFoundError(f"--config: there is no file {path}.")
-
-
-def is_config_given():
-    """Return whether the command line names a config file."""
-    return bool(flags.FLAGS["config"].present)
-
-
-def config_changes():
-    """Return the values of all `--config.KEY=VALUE`, by dotted key."""
-    return config_flags.get_override_values(flags.FLAGS["config"])
+    _defined.append(ConfigFlag(default))
+    return _defined[-1]
 
 
 def prepare_keras():
@@ -136,14 +106,14 @@ def prepare_keras():
 
 def _parse_flags(argv):
     try:
+        for each in _defined:
+            argv = each.define(argv)
         return flags.FLAGS(argv)
     except SystemExit as end:
         # absl has shown the help that was asked for, and calls that an error.
         sys.exit(0 if end.code == 1 else end.code)
-    except flags.Error as error:
+    except (flags.Error, OSError, ValueError) as error:
         message = str(error)
-        if "Traceback" in message:  # An error that a config file raised.
-            message = message.strip().splitlines()[-1]
     except (AttributeError, KeyError) as error:
         message = f"Unknown config key: {_wrong_key(argv, error)}"
     sys.exit(_fail(message))

@@ -14,8 +14,8 @@ import time
 
 from absl import flags
 
-from apps import command
-from configs import digits
+from . import command
+from . import config_files
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Folder to write.")
 _METHODS = ("neo_kd", "adversarial_training")
@@ -28,10 +28,11 @@ def demonstrate(configs, folder):
         configs: dict from a title to a whole config; the data are the same.
         folder: `pathlib.Path` to write to, one folder per title.
     """
-    from apps import evaluating
-    from apps import plots
-    from apps import tables
-    from apps import training
+    from . import evaluating
+    from . import plots
+    from . import tables
+    from . import training
+    from .reporting import overview
 
     start = time.monotonic()
     runs, records = {}, {}
@@ -53,7 +54,7 @@ def demonstrate(configs, folder):
     plots.robustness(records, comparison)
     saved_model = _export(next(iter(runs.values())))
     print()
-    tables.print_comparison(records)
+    tables.show(overview.overview(records))
     print(f"Learning curves:  {curves}")
     print(f"Robustness:       {comparison}")
     print(f"SavedModel:       {saved_model}")
@@ -62,7 +63,7 @@ def demonstrate(configs, folder):
 
 
 def _export(run):
-    from apps import exporting
+    from . import exporting
 
     if importlib.util.find_spec("tensorflow") is None:
         return "not written, because TensorFlow is not installed"
@@ -74,7 +75,7 @@ def main():
     """Run the demonstration."""
     command.prepare_keras()
     demonstrate(
-        {method: digits.get_config(method) for method in _METHODS},
+        {method: config_files.load(f"digits:{method}") for method in _METHODS},
         pathlib.Path(_WORKDIR.value),
     )
 

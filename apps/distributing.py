@@ -12,7 +12,7 @@ import os
 
 import keras
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 
 STRATEGIES = ("none", "mirrored", "data_parallel", "multi_worker")
 _BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}

@@ -24,12 +24,12 @@ import pathlib
 
 from absl import flags
 
-from apps import command
-from apps import run_config
-from configs import default
+from . import command
+from . import config_files
+from . import run_config
 
 # Its keys can be set without a file, for a run that has a config.
-_CONFIG = command.define_config(default=default.__file__)
+_CONFIG = command.define_config(default="default")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of a finished run; its config is used."
 )
@@ -50,12 +50,12 @@ _REPORT = flags.DEFINE_string(
 
 def main():
     """Evaluate as the flags say."""
-    config = command.config_of(_CONFIG)
+    config = _CONFIG.value
     command.prepare_keras()
-    from apps import distributing
-    from apps import evaluating
-    from apps.reporting import writing
-    from apps.workdir import Workdir
+    from . import distributing
+    from . import evaluating
+    from .reporting import writing
+    from .workdir import Workdir
 
     check_data = None
     if _WORKDIR.value:
@@ -65,7 +65,7 @@ def main():
             check_data = run.check_data
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)
-    elif _MODEL.value and command.is_config_given() and _RESULTS.value:
+    elif _MODEL.value and _CONFIG.is_given and _RESULTS.value:
         model, results = (
             pathlib.Path(_MODEL.value),
             pathlib.Path(_RESULTS.value),
@@ -95,7 +95,7 @@ def _are_other_data(section, trained):
     A known data set in another folder is the same one, and its validation
     images must be those that were not trained on.
     """
-    from apps import data_facts
+    from . import data_facts
 
     is_moved = section.dir != trained.dir
     return section.name != trained.name or (
@@ -116,17 +116,17 @@ _OF_TRAINING = (
 
 def _config_of_run(run):
     """Return the run's config, with the changes of the command line."""
-    if command.is_config_given():
+    if _CONFIG.is_given:
         raise ValueError(
             "With --workdir the config is that of the run: leave "
             "--config=FILE out. --config.KEY=VALUE still works."
         )
     config = run_config.read(run)
-    defaults = default.get_config()
+    defaults = config_files.load("default")
     with config.unlocked():
         # What it was trained on need not be there now.
         config.distribution = defaults.distribution
-    for key, value in command.config_changes().items():
+    for key, value in _CONFIG.changes.items():
         if key.startswith(_OF_TRAINING):
             raise ValueError(
                 f"--config.{key} says how a model is trained, and the one in "

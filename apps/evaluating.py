@@ -1,47 +1,49 @@
-"""What `apps.evaluate` does: attack a model and record what it withstands."""
+"""What `apps.evaluate` does: measure accuracy under attack, and protocols."""
 
 import copy
 import functools
 import json
-import math
 import sys
 import time
 
-import keras
 import numpy as np
 
-from apps import building
-from apps import data_facts
-from apps import diagnosing
-from apps import model_files
-from apps import plots
-from apps import protocols
-from apps import recording
-from apps import strong_attacks
-from apps import tables
-from apps import workdir
-from apps.protocols import shared
-from apps.reporting.schema import SCHEMA_VERSION
-from keras_neokd import checks
 from keras_neokd import evaluation
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import soundness
-from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.evaluation.anytime import accuracy_rows
+from keras_neokd.evaluation.searching import is_search
+from keras_neokd.evaluation.searching import resisting_rows
+
+from . import attacking
+from . import building
+from . import data_facts
+from . import model_files
+from . import plots
+from . import protocols
+from . import recording
+from . import strong_attacks
+from . import tables
+from . import workdir
+from .reporting import grouping
+from .reporting import overview
+from .reporting.records import SCHEMA_VERSION
 
 
-def with_everything(config, model, num_validation):
+def with_everything(config, model, validation):
     """Return a config with every attack and protocol that is possible.
 
     Args:
         config: a whole config.
         model: the model to evaluate.
-        num_validation: number of validation images.
+        validation: `data.Split` of validation images.
 
     Returns:
         Tuple of the config and a list of sentences about what is left out.
     """
     searches, too_strong = strong_attacks.possible(config, model)
-    names, left_out = protocols.possible(config, model, num_validation)
+    names, left_out = protocols.possible(config, model, validation)
     config = copy.deepcopy(config)
     config.evaluate.attacks = ("average", "max_average", "single", *searches)
     config.evaluate.protocols = names
@@ -61,10 +63,9 @@ def evaluate(
 ):
     """Measure every exit, clean and under every attack of the config.
 
-    Signs of a weak evaluation come first, diagnostics last. The record is
-    written after each of them; the same call goes on with those that are
-    still missing, and with an attack that searches where it was stopped.
-    Several evaluations may write one record, see `apps.recording`.
+    Checks for a weak evaluation come first, protocols and diagnostics last.
+    The record is written after each; the same call goes on with what is still
+    missing, and with a search where it was stopped. See `apps.recording`.
 
     Args:
         config: a whole config, see `configs/default.py`.
@@ -85,77 +86,66 @@ def evaluate(
             `results_path` holds results of other settings.
         OSError: if a file is missing or cannot be written.
     """
+    model, data = _load(config, model_path, results_path)
+    if check_data is not None:
+        check_data(data_facts.data_facts(data))
+    if is_full:
+        config, left_out = with_everything(config, model, data.validation)
+        print("\n".join(left_out), flush=True)
+    attacks = attacking.plan(config, model)
+    images, labels = data.test.arrays(config.evaluate.num_examples)
+    measured = protocols.plan(config, model, len(images), data.validation)
+    header = _header(config, model, model_path, data.name, images, labels)
+    settings = {name: _settings(each, header) for name, each in attacks.items()}
+    settings |= {name: each.settings for name, each in measured.items()}
+    file = recording.RecordFile(results_path, header, settings)
+    results_path.parent.mkdir(parents=True, exist_ok=True)
+    _look_for_findings(model, images, labels, file.record)
+    _attack(
+        config, attacks, settings, model, images, labels, results_path, file
+    )
+    for name in file.missing("diagnostics", measured):
+        entry, result = measured[name].measure(model, images, labels)
+        file.add("diagnostics", entry)
+        result.write_beside(results_path)
+    titled = {file.record["method"]: file.record}
+    plots.robustness(titled, plot_path)
+    for table in overview.of_record(titled):
+        tables.show(table)
+    return file.record
+
+
+def _attack(
+    config, attacks, settings, model, images, labels, results_path, file
+):
+    """Add an entry for every attack that has none, and write each down."""
+    for name in file.missing("attacks", attacks):
+        state_file = functools.partial(_state_file, results_path, name)
+        found = _attacked(
+            config, name, attacks[name], model, images, labels, state_file
+        )
+        file.add("attacks", {"name": name, "settings": settings[name], **found})
+        for number in range(config.evaluate.num_seeds):
+            state_file(number).unlink(missing_ok=True)
+
+
+def _load(config, model_path, results_path):
+    """Return the model and its data, when cheap settings are possible."""
     if not model_path.exists():
         raise FileNotFoundError(
             f"There is no model at {model_path}: train it first, or finish "
             "training."
         )
     workdir.check_writable(results_path.parent)
-    planned = _attacks(config)
+    section = config.evaluate
+    checks.integer("evaluate.batch_size", section.batch_size, 1)
+    checks.integer("evaluate.num_seeds", section.num_seeds, 1)
+    checks.integer("evaluate.seed", section.seed, 0)
+    randomness.check_seed(section.seed + section.num_seeds - 1)
+    if section.num_examples is not None:
+        checks.integer("evaluate.num_examples", section.num_examples, 1)
     model = model_files.load(model_path)
-    data = building.load_data(config, model)
-    if check_data is not None:
-        check_data(data_facts.data_facts(data))
-    if is_full:
-        config, left_out = with_everything(config, model, len(data.validation))
-        print("\n".join(left_out), flush=True)
-        planned = _attacks(config)
-    planned = _for_exits(planned, config, model)
-    images, labels = data.test.arrays(config.evaluate.num_examples)
-    header = _header(config, model, model_path, data.name, images, labels)
-    diagnostics = {
-        **protocols.plan(config, model, images, data.validation),
-        **diagnosing.plan(config, model, images),
-    }
-
-    def check_entries(record):
-        diagnosing.check_record(diagnostics, record)
-        _check_attacks(planned, record)
-
-    file = recording.RecordFile(results_path, header, check_entries)
-    results_path.parent.mkdir(parents=True, exist_ok=True)
-    _look_for_signs(model, images, labels, file.record)
-    _measure_missing_attacks(
-        planned, file, model, images, labels, config, results_path
-    )
-    for name in file.missing("diagnostics", diagnostics):
-        entry = diagnosing.measure(
-            name, diagnostics[name], model, images, labels
-        )
-        file.add("diagnostics", entry)
-        if name == "early_exit":
-            _write_policy(entry, results_path)
-    plots.robustness({file.record["method"]: file.record}, plot_path)
-    tables.print_record(file.record)
-    return file.record
-
-
-def _measure_missing_attacks(
-    planned, file, model, images, labels, config, results_path
-):
-    """Add an entry for every attack that has none, and write each down."""
-    for name in file.missing("attacks", planned):
-        print(f"Evaluating {config.method.name}, {name} ...", flush=True)
-        state_file = functools.partial(_state_file, results_path, name)
-        entry = _measure(
-            model, images, labels, planned[name], config.evaluate, state_file
-        )
-        print(
-            f"  {100 * entry['top1_average']:.2f} % on average over exits "
-            f"({entry['seconds']:.0f} s)"
-        )
-        file.add("attacks", {"name": name, **entry})
-        for number in range(config.evaluate.num_seeds):
-            state_file(number).unlink(missing_ok=True)
-
-
-def _write_policy(entry, results_path):
-    """Write the thresholds as `EarlyExitPredictor` reads them."""
-    bounds = [
-        math.inf if each is None else each for each in entry["thresholds"]
-    ]
-    policy = ExitPolicy(bounds, entry["ensemble"])
-    policy.save(results_path.with_name(f"policy_of_{results_path.stem}.json"))
+    return model, building.load_data(config, model)
 
 
 def _state_file(results_path, name, number):
@@ -164,59 +154,8 @@ def _state_file(results_path, name, number):
     return results_path.with_name(f"{results_path.stem}.{name}.{number}.npz")
 
 
-def _attacks(config):
-    """Return the names of the attacks, their settings checked."""
-    section = config.evaluate
-    known = (*building.ATTACKS, *strong_attacks.NAMES)
-    for name in section.attacks:
-        checks.choice("evaluate.attacks", name, known)
-        if name in strong_attacks.NAMES:
-            for each in strong_attacks.objectives(config, ["exit"]).values():
-                strong_attacks.build(config, name, each)
-        else:
-            shared.attack(config, name)
-    checks.integer("evaluate.batch_size", section.batch_size, 1)
-    checks.integer("evaluate.num_seeds", section.num_seeds, 1)
-    checks.integer("evaluate.seed", section.seed, 0)
-    randomness.check_seed(section.seed + section.num_seeds - 1)
-    if section.num_examples is not None:
-        checks.integer("evaluate.num_examples", section.num_examples, 1)
-    return list(section.attacks)
-
-
-def _for_exits(names, config, model):
-    """Return a dict from the names of all measurements to their attacks."""
-    attacks = {"clean": None}
-    for name in names:
-        if name == "single":
-            for index, exit_name in enumerate(model.exit_names):
-                attacks[f"single_{exit_name}"] = shared.attack(
-                    config, name, index
-                )
-        elif name in strong_attacks.NAMES:
-            objectives = strong_attacks.objectives(config, model.exit_names)
-            for end, objective in objectives.items():
-                attacks[f"{name}_{end}"] = strong_attacks.build(
-                    config, name, objective
-                )
-        else:
-            attacks[name] = shared.attack(config, name)
-    for attack in attacks.values():
-        if attack is not None:
-            attack.validate(model.num_exits, model.num_classes)
-    return attacks
-
-
 def _header(config, model, model_path, data_name, images, labels):
     """Return a record without results: all that they depend on."""
-    attack = {
-        key: config.attack[key]
-        for key in ("epsilon", "step_size", "norm", "random_start")
-    }
-    if config.evaluate.epsilon is not None:
-        attack["epsilon"] = config.evaluate.epsilon
-    for key in ("num_steps", "num_restarts"):
-        attack[key] = config.evaluate[key]
     flat = workdir.flatten(config)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -234,7 +173,7 @@ def _header(config, model, model_path, data_name, images, labels):
             "checksum": data_facts.digest([images, labels]),
         },
         "settings": {
-            "attack": attack,
+            "attack": attacking.pgd_settings(config),
             "seed": config.evaluate.seed,
             "num_seeds": config.evaluate.num_seeds,
         },
@@ -242,11 +181,11 @@ def _header(config, model, model_path, data_name, images, labels):
             {
                 "name": cost.name,
                 **cost.cumulative._asdict(),
-                "own_head_only": cost.own._asdict(),
+                **{f"own_{k}": v for k, v in cost.own._asdict().items()},
             }
             for cost in model.exit_costs()
         ],
-        "signs": None,
+        "findings": None,
         "attacks": [],
         "diagnostics": [],
     }
@@ -261,41 +200,30 @@ def _method_settings(config):
     return json.loads(json.dumps(settings))
 
 
-def _check_attacks(planned, record):
-    """Raise `ValueError` if an attack was recorded with other settings."""
-    for entry in record["attacks"]:
-        attack = planned.get(entry["name"])
-        if attack is not None and "attack" in entry:
-            workdir.refuse_differences(
-                workdir.flatten(entry["attack"]),
-                workdir.flatten(_described(attack)),
-                f"The results hold {entry['name']} of other settings",
-                "Write to another file with --results.",
-            )
+def _settings(attack, header):
+    """Return what the entry of an attack depends on."""
+    if attack is None:
+        return {}
+    if not is_search(attack):
+        return header["settings"]["attack"]
+    described = attacking.described(attack)
+    return attacking.search_settings(described, attack.epsilon, attack.norm)
 
 
-def _described(attack):
-    """Return an attack as plain values."""
-    return keras.saving.serialize_keras_object(attack)
-
-
-def _look_for_signs(model, images, labels, record):
+def _look_for_findings(model, images, labels, record):
     """Record what makes the attacks doubtful, once."""
-    if record["signs"] is None:
-        signs = soundness.check_model(model, images, labels)
-        record["signs"] = _listed(signs)
-    for sign in record["signs"]:
-        print(f"WARNING ({sign['code']}): {sign['message']}", flush=True)
+    if record["findings"] is None:
+        found = soundness.check_model(model, images, labels)
+        record["findings"] = [each._asdict() for each in found]
+    for each in record["findings"]:
+        print(f"WARNING ({each['code']}): {each['message']}", flush=True)
 
 
-def _listed(signs):
-    return [sign._asdict() for sign in signs]
-
-
-def _measure(model, images, labels, attack, section, state_file):
+def _attacked(config, name, attack, model, images, labels, state_file):
+    """Return what the entry of an attack holds but for name and settings."""
+    print(f"Evaluating {config.method.name}, {name} ...", flush=True)
     start = time.monotonic()
-    # Clean images have no seed.
-    num_seeds = 1 if attack is None else section.num_seeds
+    section = config.evaluate
     evaluator = evaluation.Evaluator(model, attack, section.batch_size)
     results = [
         evaluator.anytime(
@@ -305,19 +233,21 @@ def _measure(model, images, labels, attack, section, state_file):
             verbose=int(sys.stdout.isatty()),
             state_file=state_file(number),
         )
-        for number in range(num_seeds)
+        # Clean images have no seed.
+        for number in range(1 if attack is None else section.num_seeds)
     ]
-    entry = {"seconds": round(time.monotonic() - start, 2)}
-    first = results[0]
-    for k in (1, 5):
-        if k < first.num_classes:
-            entry.update(_accuracy(results, k))
-    entry["correct"] = _correct(results)
-    if "selected_share" in first.info:
-        shares = first.info["selected_share"].mean(axis=0)
-        entry["selected_share"] = diagnosing.by_exit(first.exit_names, shares)
-    if first.search is not None:
-        entry.update(_search_entry(attack, results))
+    entry = {
+        "seconds": round(time.monotonic() - start, 2),
+        "rows": accuracy_rows(results),
+        "correct": _correct(results),
+        "findings": [],
+    }
+    if results[0].search is not None:
+        entry |= _searched(attack, model, [each.search for each in results])
+    mean = np.mean(grouping.accuracies(entry, 1))
+    print(
+        f"  {100 * mean:.2f} % on average over exits ({entry['seconds']:.0f} s)"
+    )
     return entry
 
 
@@ -325,48 +255,19 @@ def _correct(results):
     """Return which images every seed leaves correct, bits in hexadecimal."""
     correct = np.all([result.ranks == 0 for result in results], axis=0)
     return {
-        name: np.packbits(correct[:, exit_]).tobytes().hex()
-        for exit_, name in enumerate(results[0].exit_names)
+        name: np.packbits(correct[:, exit]).tobytes().hex()
+        for exit, name in enumerate(results[0].exit_names)
     }
 
 
-def _accuracy(results, k):
-    """Return the mean over seeds, its spread, and the sample's interval."""
-    by_seed = np.array([result.accuracy(k) for result in results])
-    mean, names = by_seed.mean(axis=0), results[0].exit_names
-    count = len(results[0].ranks)
-    entry = {
-        f"top{k}": diagnosing.by_exit(names, mean),
-        f"top{k}_average": float(mean.mean()),
-        f"top{k}_interval": {
-            name: list(evaluation.wilson_interval(float(each), count))
-            for name, each in zip(names, mean, strict=True)
-        },
-    }
-    if len(results) > 1:
-        spread = by_seed.std(axis=0, ddof=1)
-        entry[f"top{k}_seed_deviation"] = diagnosing.by_exit(names, spread)
-    return entry
-
-
-def _search_entry(attack, results):
+def _searched(attack, model, searches):
     """Return what an attack that searches adds to its entry."""
-    searches = [result.search for result in results]
-    signs = soundness.check_attack(attack, results[0].num_classes)
+    findings = soundness.check_attack(attack, model.num_classes)
     for each in searches:
-        signs += soundness.check_search(each)
-    shares = np.mean([each.robust_after_each() for each in searches], axis=0)
-    for sign in signs:
-        print(f"WARNING ({sign.code}): {sign.message}", flush=True)
+        findings += soundness.check_search(each)
+    for each in findings:
+        print(f"WARNING ({each.code}): {each.message}", flush=True)
     return {
-        "attack": _described(attack),
-        "epsilon": attack.epsilon,
-        "norm": attack.norm,
-        "robust_after_each": [
-            {"attack": name, "robust": float(share)}
-            for name, share in zip(
-                ("clean", *searches[0].attack_names), shares, strict=True
-            )
-        ],
-        "signs": _listed(signs),
+        "search": resisting_rows(searches),
+        "findings": [each._asdict() for each in findings],
     }

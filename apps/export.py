@@ -12,7 +12,7 @@ import pathlib
 
 from absl import flags
 
-from apps import command
+from . import command
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
 _MODEL = flags.DEFINE_string("model", None, "A .keras file instead.")
@@ -24,8 +24,8 @@ _OUTPUT = flags.DEFINE_string(
 def main():
     """Export as the flags say."""
     command.prepare_keras()
-    from apps import exporting
-    from apps.workdir import Workdir
+    from . import exporting
+    from .workdir import Workdir
 
     if _WORKDIR.value:
         run = Workdir(_WORKDIR.value)

@@ -1,8 +1,9 @@
 """What `apps.export` does: write a SavedModel and say what is in it."""
 
-from apps import model_files
-from apps import workdir
-from keras_neokd.export import export_saved_model
+from keras_neokd.serving.export import export_saved_model
+
+from . import model_files
+from . import workdir
 
 
 def export(model_path, output):

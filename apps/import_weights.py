@@ -14,24 +14,24 @@ import importlib.util
 
 from absl import flags
 
-from apps import command
+from . import command
 
 _CONFIG = command.define_config()
 _FILE = flags.DEFINE_string(
     "file", None, "State file, as torch.save wrote it; nothing in it is run."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "The .keras file to write.")
-flags.mark_flags_as_required(["config", "file", "output"])
+flags.mark_flags_as_required(["file", "output"])
 
 
 def main():
     """Import as the flags say."""
-    config = command.config_of(_CONFIG)
+    config = _CONFIG.value
     # Imported after TensorFlow, PyTorch has crashed interpreters.
     if importlib.util.find_spec("torch") is not None:
         importlib.import_module("torch")
     command.prepare_keras()
-    from apps import importing
+    from . import importing
 
     importing.import_weights(config, _FILE.value, _OUTPUT.value)
 

@@ -2,10 +2,11 @@
 
 import pathlib
 
-from apps import building
-from apps import workdir
 from keras_neokd import models
-from keras_neokd import writing
+from keras_neokd.base import writing
+
+from . import building
+from . import workdir
 
 
 def import_weights(config, file, output):

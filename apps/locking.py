@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from apps import processes
+from . import processes
 
 try:
     import fcntl

@@ -4,11 +4,12 @@ import contextlib
 
 import keras
 
-from apps import weights
-from apps.flag_names import keys_of
-from apps.flag_names import named_by_keys
-from keras_neokd import checks
 from keras_neokd import models
+from keras_neokd.base import checks
+
+from . import weights
+from .flag_names import keys_of
+from .flag_names import named_by_keys
 
 _MODELS = {
     "small_cnn": (models.SmallCNN, ("mnist",)),

@@ -14,9 +14,9 @@ import shutil
 import time
 import urllib.parse
 
-from apps import locking
-from apps import workdir
-from apps.reporting import records
+from . import locking
+from . import workdir
+from .reporting import records
 
 _SECONDS_BETWEEN_TRIES = 0.2
 _SAME = ("schema_version", "model_sha256", "data", "settings")
@@ -31,16 +31,16 @@ class RecordFile:
     Args:
         path: the JSON file, existing or not.
         header: a record without results, for a new file.
-        check: function of a record that raises `ValueError` if this
-            evaluation cannot go on with its entries.
+        settings: dict from the names of entries to the settings that this
+            evaluation measures them with.
 
     Raises:
         ValueError: if the file is damaged, or holds results of other
             settings. It is left as it is.
     """
 
-    def __init__(self, path, header, check):
-        self._path, self._header, self._check = path, header, check
+    def __init__(self, path, header, settings):
+        self._path, self._header, self._settings = path, header, settings
         self._locks = path.with_name(f".{path.name}.locks")
         self.record = self._read()
 
@@ -114,9 +114,7 @@ class RecordFile:
                 f"{error} The file was left as it is: restore it or move it "
                 "away, or write to another one with --results."
             ) from None
-        record = _of_this_version(record)
         self._refuse_other_settings(record)
-        self._check(record)
         return record
 
     def _refuse_other_settings(self, record):
@@ -133,6 +131,14 @@ class RecordFile:
             f"{self._path} holds results of other settings",
             "Write to another file with --results, or remove this one.",
         )
+        for entry in (*record["attacks"], *record["diagnostics"]):
+            if entry["name"] in self._settings:
+                workdir.refuse_differences(
+                    workdir.flatten(entry["settings"]),
+                    workdir.flatten(self._settings[entry["name"]]),
+                    f"The results hold {entry['name']} of other settings",
+                    "Write to another file with --results.",
+                )
 
     def _rescued(self):
         number = 1
@@ -154,21 +160,11 @@ def file_name(name):
     return urllib.parse.quote(name, safe="")
 
 
-def _of_this_version(record):
-    """Return a record with what version 1 began without."""
-    return {
-        **record,
-        "settings": {"num_seeds": 1, **record["settings"]},
-        "signs": record.get("signs"),
-        "diagnostics": record.get("diagnostics") or [],
-    }
-
-
 def _merged(there, ours):
     """Return a record with the entries of two; the first one's come first."""
     merged = {**there}
-    if there["signs"] is None:
-        merged["signs"] = ours["signs"]
+    if there["findings"] is None:
+        merged["findings"] = ours["findings"]
     for key in ("attacks", "diagnostics"):
         known = _names(there, key)
         new = [each for each in ours[key] if each["name"] not in known]

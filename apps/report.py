@@ -12,7 +12,7 @@ import pathlib
 
 from absl import flags
 
-from apps import command
+from . import command
 
 _RESULTS = flags.DEFINE_list("results", None, "Files or folders of results.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write to.")
@@ -25,7 +25,7 @@ flags.mark_flags_as_required(["results", "output"])
 def main():
     """Write the report as the flags say."""
     command.prepare_keras()
-    from apps.reporting import writing
+    from .reporting import writing
 
     paths = [pathlib.Path(each) for each in _RESULTS.value]
     written = writing.write(paths, pathlib.Path(_OUTPUT.value), _TITLE.value)

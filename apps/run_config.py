@@ -2,7 +2,7 @@
 
 from ml_collections import config_dict
 
-from configs import default
+from . import config_files
 
 # Sections that are given the settings of later versions. Those of the method
 # are recorded as they were.
@@ -31,7 +31,7 @@ def read(run):
         FileNotFoundError: if the folder holds no run.
         ValueError: if the config is damaged.
     """
-    merged = default.get_config()
+    merged = config_files.load("default")
     try:
         config = run.read_config()
         for section in (*_COMPLETED, "method", "optimizer"):

@@ -6,10 +6,11 @@ Settings are those of `config.evaluate.search`; epsilon and norm those of the
 other attacks of the evaluation.
 """
 
-from apps.flag_names import keys_of
-from apps.flag_names import named_by_keys
 from keras_neokd import attacks
-from keras_neokd import checks
+from keras_neokd.base import checks
+
+from .flag_names import keys_of
+from .flag_names import named_by_keys
 
 NAMES = (
     "apgd_ce",

@@ -18,7 +18,7 @@ Writes summary.json and summary.md, again after every run.
 
 from absl import flags
 
-from apps import command
+from . import command
 
 _SWEEP = flags.DEFINE_string("sweep", None, "File with the list of runs.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of all the runs.")
@@ -31,7 +31,7 @@ flags.mark_flags_as_required(["sweep", "workdir"])
 def main():
     """Do the runs as the flags say."""
     command.prepare_keras()
-    from apps import sweeping
+    from . import sweeping
 
     sweeping.sweep(_SWEEP.value, _WORKDIR.value, _ONLY.value)
 

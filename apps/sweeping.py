@@ -1,19 +1,21 @@
 """What `apps.sweep` does: runs one after the other, and one table of all."""
 
 import pathlib
-import runpy
 import signal
 import statistics
 import subprocess
 import sys
 
-from apps import ending
-from apps import strong_attacks
-from apps import tables
-from apps import workdir
-from apps.checkpointing import STOPPED_STATUS
-from apps.reporting import records
-from keras_neokd import writing
+from keras_neokd.base import writing
+
+from . import config_files
+from . import ending
+from . import strong_attacks
+from . import tables
+from . import workdir
+from .checkpointing import STOPPED_STATUS
+from .reporting import grouping
+from .reporting import records
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -22,7 +24,7 @@ def sweep(sweep_file, path, only=()):
     """Train and evaluate all runs of a sweep.
 
     Args:
-        sweep_file: Python file with `get_runs()`.
+        sweep_file: name or path, see `read_sweep`.
         path: folder of the sweep; each run has a folder in it.
         only: beginnings of the names of the runs to do; empty for all.
 
@@ -100,8 +102,8 @@ def read_sweep(sweep_file):
     """Return the runs and the evaluations of a sweep.
 
     Args:
-        sweep_file: Python file with `get_runs()`, and perhaps with
-            `get_evaluations()`.
+        sweep_file: name or path of a Python file with `get_runs()`, and
+            perhaps with `get_evaluations()`.
 
     Returns:
         Two dicts from names to flags, of `apps.train` and `apps.evaluate`.
@@ -110,16 +112,14 @@ def read_sweep(sweep_file):
         FileNotFoundError: if there is no such file.
         ValueError: if it is no sweep.
     """
-    if not pathlib.Path(sweep_file).is_file():
-        raise FileNotFoundError(f"--sweep: there is no file {sweep_file}.")
-    found = runpy.run_path(str(sweep_file))
-    if "get_runs" not in found:
+    found = config_files.find(sweep_file, "--sweep", ".sweeps")
+    if not hasattr(found, "get_runs"):
         raise ValueError(
             f"--sweep={sweep_file} has no function get_runs(), see "
             "apps/sweep.py."
         )
-    get_evaluations = found.get("get_evaluations", lambda: {"": []})
-    return found["get_runs"](), get_evaluations()
+    get_evaluations = getattr(found, "get_evaluations", lambda: {"": []})
+    return found.get_runs(), get_evaluations()
 
 
 def _train_and_evaluate(run, flags, evaluations):
@@ -129,8 +129,8 @@ def _train_and_evaluate(run, flags, evaluations):
             ["evaluate", f"--results={_results(run, name)}", *changes]
         )
     for app, *arguments in commands:
-        program = [sys.executable, "-m", f"apps.{app}", f"--workdir={run.path}"]
-        status = _run([*program, *arguments])
+        program = [sys.executable, "-m", f"{__package__}.{app}"]
+        status = _run([*program, f"--workdir={run.path}", *arguments])
         if status == STOPPED_STATUS:
             sys.exit(status)  # Who stopped the run wants the sweep to stop.
         if status:
@@ -199,9 +199,11 @@ def summarize(run, evaluations):
             name = attack["name"]
             if name != "clean" and evaluation:
                 name = f"{name} {evaluation}"
-            row[name] = round(100 * attack["top1_average"], 2)
+            accuracies = grouping.accuracies(attack, 1)
+            mean = sum(accuracies) / len(accuracies)
+            row[name] = round(100 * mean, 2)
             row[f"{name} exits"] = "/".join(
-                f"{100 * value:.1f}" for value in attack["top1"].values()
+                f"{100 * value:.1f}" for value in accuracies
             )
     if not history:
         return row  # None could be written.

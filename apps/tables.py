@@ -1,91 +1,127 @@
-"""Tables of results in the terminal."""
+"""Tables for the terminal, as Markdown and as LaTeX; every text is escaped."""
 
+import dataclasses
 import sys
 
 import rich.console
+import rich.markup
 import rich.table
 
-from apps import strong_attacks
-
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+}
+# Longer tables do not fit on a page.
+_MOST_ROWS = 40
+# Of longer tables, the terminal gets rows at equal distances.
+_MOST_PRINTED = 12
 _WIDTH_OF_A_FILE = 120
-# Entries of a diagnostic that are not told in its title.
-_PARTS = (
-    "name",
-    "settings",
-    "seconds",
-    "measures",
-    "radii",
-    "rows",
-    "signs",
-    "attack_settings",
+# In LaTeX, columns of longer text are broken into lines.
+_LONG, _LONG_COLUMN = 50, r"p{0.5\linewidth}"
+_MARKDOWN = str.maketrans(
+    {
+        **{each: f"\\{each}" for each in "\\|*_`~$[]"},
+        "&": "&amp;",
+        "<": "&lt;",
+        ">": "&gt;",
+    }
 )
-# Of longer tables, rows at equal distances are printed.
-_MOST_ROWS = 12
-_SHARES = ("certified_accuracy", "abstention_rate")
 
 
-def print_record(record):
-    """Print the record of one evaluated model.
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table to write.
+
+    Attributes:
+        title: one line.
+        columns: names of the columns.
+        rows: lists of cells: text, or numbers to be written with `digits`.
+        digits: decimals of numbers, or a list of those of each column.
+        note: a line below, or "".
+        sections: numbers of the rows before which the terminal has a line.
+    """
+
+    title: str
+    columns: list
+    rows: list
+    digits: int | list = 2
+    note: str = ""
+    sections: tuple = ()
+
+    def texts(self):
+        """Return the rows with all cells as text."""
+        digits = self.digits
+        if isinstance(digits, int):
+            digits = [digits] * len(self.columns)
+        return [list(map(cell, row, digits)) for row in self.rows]
+
+    def are_text(self):
+        """Return for each column whether it is aligned as text: the first."""
+        return [
+            number == 0
+            or any(isinstance(row[number], str) for row in self.rows)
+            for number in range(len(self.columns))
+        ]
+
+
+def cell(value, digits):
+    """Return a cell as text.
 
     Args:
-        record: what `evaluating.evaluate` returns.
+        value: text or a number.
+        digits: decimals of a number; large ones are whole.
     """
-    table = _table(record)
-    for k in (1, 5):
-        found = [each for each in record["attacks"] if f"top{k}" in each]
-        for attack in found:
-            _add_accuracy(table, f"top-{k}, {attack['name']}", attack, k)
-        if found:
-            table.add_section()
-    for attack in record["attacks"]:
-        if "selected_share" in attack:
-            shares = attack["selected_share"].values()
-            table.add_row(
-                f"images from each exit, {attack['name']}",
-                *_percent(shares),
-                "",
-            )
-    for key in ("multiply_adds", "parameters"):
-        values = [each[key] for each in record["exits"]]
-        table.add_row(
-            f"million {key.replace('_', '-')} up to the exit",
-            *(f"{value / 1e6:.3f}" for value in values),
-            "",
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) or abs(value) >= 1e5:
+        return f"{value:,.0f}"
+    return f"{value:.{digits}f}"
+
+
+def show(table):
+    """Print a table.
+
+    Args:
+        table: a `Table`; of a long one rows at equal distances are printed.
+    """
+    every = -(-len(table.rows) // _MOST_PRINTED) if not table.sections else 1
+    title = table.title
+    if every > 1:
+        title += f" ({len(table.rows)} rows, every {every}th printed)"
+    drawn = rich.table.Table()
+    for number, name in enumerate(table.columns):
+        drawn.add_column(
+            # A name with brackets is no markup.
+            rich.markup.escape(name),
+            justify="right" if number else "left",
+            overflow="fold",
         )
-    _print(_title(record), table, _note([record]))
-    for entry in record["diagnostics"]:
-        _print_diagnostic(record, entry)
-
-
-def print_comparison(records):
-    """Print the top-1 accuracy of several models, grouped by attack.
-
-    Args:
-        records: dict from a title to what `evaluating.evaluate` returned for
-            it; all of the same exits and attacks.
-    """
-    first = next(iter(records.values()))
-    table = _table(first)
-    for index, attack in enumerate(first["attacks"]):
-        for title, record in records.items():
-            _add_accuracy(
-                table,
-                f"{attack['name']}, {title}",
-                record["attacks"][index],
-                1,
-            )
-        table.add_section()
-    _print(_title(first), table, _note(records.values()))
-
-
-def _note(records):
-    names = [each["name"] for record in records for each in record["attacks"]]
-    exits = max(len(record["exits"]) for record in records)
-    return strong_attacks.note(names, exits)
+    for number, row in enumerate(table.texts()):
+        if number in table.sections:
+            drawn.add_section()
+        if number % every == 0:
+            drawn.add_row(*map(rich.markup.escape, row))
+    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
+    console = rich.console.Console(width=width, highlight=False)
+    console.print(title, markup=False)
+    console.print(drawn)
+    if table.note:
+        console.print(table.note, markup=False)
 
 
 def markdown(rows, note=""):
-    """Return rows as a Markdown table.
+    """Return rows as a plain Markdown table.
 
     Args:
         rows: list of dicts; the columns are the keys of all of them.
@@ -100,93 +136,66 @@ def markdown(rows, note=""):
     return f"{table}\n{note}\n" if note else table
 
 
-def _title(record):
-    attack = record["settings"]["attack"]
-    classes = record["data"]["num_classes"]
-    return (
-        f"Accuracy in % on {record['data']['num_examples']} test images of "
-        f"{record['data']['name']}; PGD-{attack['num_steps']}, epsilon "
-        f"{attack['epsilon']:.4g} ({attack['norm']}); chance "
-        f"{100 / classes:.3g}"
+def as_markdown(tables):
+    """Return tables as Markdown.
+
+    Args:
+        tables: list of `Table`s.
+    """
+    return "\n".join(_markdown(table) for table in tables)
+
+
+def as_latex(tables):
+    """Return tables as LaTeX, for the packages booktabs and longtable.
+
+    Args:
+        tables: list of `Table`s.
+    """
+    return "\n".join(_latex(table) for table in tables)
+
+
+def _markdown(table):
+    head, *rows = (
+        "| " + " | ".join(map(_markdown_text, line)) + " |"
+        for line in (table.columns, *table.texts())
     )
+    marks = ["---" if each else "---:" for each in table.are_text()]
+    note = [_markdown_text(table.note), ""] if table.note else []
+    title = f"## {_markdown_text(table.title)}"
+    line = f"|{'|'.join(marks)}|"
+    return "\n".join([title, "", *note, head, line, *rows, ""])
 
 
-def _print_diagnostic(record, entry):
-    said = ", ".join(
-        f"{name.replace('_', ' ')} {_readable(value)}"
-        for name, value in (entry["settings"] | entry).items()
-        if name not in _PARTS and not name.endswith("_sha256")
+def _latex(table):
+    texts = table.texts()
+    longest = [max(map(len, each)) for each in zip(*texts, strict=True)]
+    columns = "".join(
+        _LONG_COLUMN if length > _LONG else "l" if is_text else "r"
+        for is_text, length in zip(table.are_text(), longest, strict=True)
     )
-    title = f"{entry['name'].replace('_', ' ')}: {said}"
-    if "rows" in entry:
-        _print_rows(title, entry["rows"])
-        return
-    table = _table(record)
-    for what, by_exit in entry["measures"].items():
-        values = list(by_exit.values())
-        known = None not in values
-        values.append(sum(values) / len(values) if known else None)
-        is_share = what.startswith(_SHARES)
-        table.add_row(
-            what.replace("_", " ") + (" (%)" if is_share else ""),
-            *(_percent(values) if is_share else map(_readable, values)),
-        )
-    _print(title, table)
-
-
-def _print_rows(title, rows):
-    table = rich.table.Table()
-    for name in rows[0]:
-        table.add_column(name, justify="right")
-    every = -(-len(rows) // _MOST_ROWS)
-    for row in rows[::every]:
-        table.add_row(*(_cell(value) for value in row.values()))
-    if every > 1:
-        title += f" ({len(rows)} rows, every {every}th printed)"
-    _print(title, table)
-
-
-def _cell(value):
-    return "-" if value is None else _readable(value)
-
-
-def _readable(value):
-    if value is None:
-        return "undefined"
-    if isinstance(value, (list, tuple)):
-        return " ".join(map(_cell, value))
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _table(record):
-    table = rich.table.Table()
-    table.add_column()
-    for each in record["exits"]:
-        table.add_column(each["name"], justify="right")
-    table.add_column("average", justify="right")
-    return table
-
-
-def _add_accuracy(table, label, attack, k):
-    table.add_row(
-        label,
-        *_percent(attack[f"top{k}"].values()),
-        *_percent([attack[f"top{k}_average"]]),
+    head, *lines = (
+        " & ".join(map(_latex_text, line)) + r" \\"
+        for line in (table.columns, *texts)
     )
+    caption = table.title + (f" ({table.note})" if table.note else "")
+    caption = rf"\caption{{{_latex_text(caption)}}}"
+    head = [r"\toprule", head, r"\midrule"]
+    if len(table.rows) > _MOST_ROWS:
+        begin = [rf"\begin{{longtable}}{{{columns}}}", rf"{caption} \\"]
+        head.append(r"\endhead")
+        end = [r"\end{longtable}"]
+    else:
+        begin = [r"\begin{table}", r"\centering", caption]
+        begin.append(rf"\begin{{tabular}}{{{columns}}}")
+        end = [r"\end{tabular}", r"\end{table}"]
+    return "\n".join([*begin, *head, *lines, r"\bottomrule", *end, ""])
 
 
-def _percent(values):
-    return [
-        _readable(None) if value is None else f"{100 * value:.2f}"
-        for value in values
-    ]
+def _markdown_text(text):
+    return " ".join(text.translate(_MARKDOWN).split())
 
 
-def _print(title, table, note=""):
-    width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
-    console = rich.console.Console(width=width, highlight=False)
-    # A name with brackets is no markup.
-    console.print(title, markup=False)
-    console.print(table)
-    if note:
-        console.print(note)
+def _latex_text(text):
+    # An empty line would end a caption.
+    text = " ".join(text.split())
+    return "".join(_LATEX.get(character, character) for character in text)

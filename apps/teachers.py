@@ -2,7 +2,7 @@
 
 import pathlib
 
-from apps import model_files
+from . import model_files
 
 
 def load(key, file):

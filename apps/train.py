@@ -13,20 +13,20 @@ best.keras. KERAS_BACKEND chooses tensorflow, jax or torch.
 
 from absl import flags
 
-from apps import command
+from . import command
 
 _CONFIG = command.define_config()
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run. The same command goes on in it."
 )
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flags_as_required(["workdir"])
 
 
 def main():
     """Train as the flags say."""
-    config = command.config_of(_CONFIG)
+    config = _CONFIG.value
     command.prepare_keras()
-    from apps import training
+    from . import training
 
     training.train(config, _WORKDIR.value)
 

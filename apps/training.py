@@ -5,25 +5,26 @@ import time
 
 import keras
 
-from apps import building
-from apps import callbacks
-from apps import data_facts
-from apps import distributing
-from apps import locking
-from apps import plots
-from apps import processes
-from apps import workdir
-from apps.checkpointing import Checkpointing
-from apps.divergence import Diverged
-from apps.flag_names import keys_of
-from apps.flag_names import named_by_keys
-from apps.workdir import Workdir
-from keras_neokd import checkpoints
-from keras_neokd import checks
 from keras_neokd import data
-from keras_neokd import randomness
-from keras_neokd import writing
-from keras_neokd.checkpoints import CheckpointFolder
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base import writing
+from keras_neokd.training import checkpoints
+from keras_neokd.training.checkpoints import CheckpointFolder
+
+from . import building
+from . import callbacks
+from . import data_facts
+from . import distributing
+from . import locking
+from . import plots
+from . import processes
+from . import workdir
+from .checkpointing import Checkpointing
+from .divergence import Diverged
+from .flag_names import keys_of
+from .flag_names import named_by_keys
+from .workdir import Workdir
 
 _ON_DIVERGENCE = ("stop", "roll_back")
 _ROLLBACK_RATE_FACTOR = 0.5
@@ -210,7 +211,6 @@ def _fit_from(model, run, config, dataset, batches, checkpointing):
                 epochs=epochs,
                 validation_data=_validation(config, dataset),
                 callbacks=[
-                    data.SetEpoch(batches),
                     callbacks.SeedSteps(config.train.seed, first_batch),
                     *_callbacks(model, run, config, batches, checkpointing),
                 ],

@@ -12,7 +12,7 @@ import pathlib
 
 import keras
 
-from apps import model_files
+from . import model_files
 
 _ENDINGS = (".weights.h5", ".keras")
 # Names of all layers of an exit's head begin so, in every model.

@@ -17,10 +17,11 @@ import keras
 from ml_collections import config_dict
 
 import keras_neokd
-from apps import data_facts
-from apps import versions
-from keras_neokd import checks
-from keras_neokd import writing
+from keras_neokd.base import checks
+from keras_neokd.base import writing
+
+from . import data_facts
+from . import versions
 
 # Settings that may change when a run goes on: its results do not depend on
 # them, but for what is done about a divergence.

@@ -40,7 +40,7 @@ Table A3, whose training attack aims at the average of the exits:
     :teat_trades --config.attack.name=average     45.05 39.64 42.10 42.26
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="neo_kd"):

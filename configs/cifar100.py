@@ -43,7 +43,7 @@ NKD and EOKD alone are not published for CIFAR-100; appendix D's weights are
 the sweep configs/sweeps/appendix_d.py.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="neo_kd"):

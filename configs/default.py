@@ -12,8 +12,8 @@ type, is refused.
 
 from ml_collections import config_dict
 
-from configs.methods import VARIANTS
-from configs.methods import method_section
+from .methods import VARIANTS
+from .methods import method_section
 
 
 def get_config(variant="neo_kd"):

@@ -8,7 +8,7 @@ rows; images are few and small, so epsilon and batches are smaller and a short
 training is enough. No download.
 """
 
-from configs import default
+from . import default
 
 # keras_neokd.data.DIGITS_EPSILON; configs hold plain values only.
 EPSILON = 0.15

@@ -1,8 +1,5 @@
 r"""MSDNet with 5 exits on ImageNet: Table 5 of NEO-KD.
 
-    python -m apps.prepare_data --name=imagenet2012 --source=ILSVRC2012 \
-        --data_dir=data
-
 The paper fine-tunes a pretrained network. The public ones are state files of
 PyTorch; see docs/models.md for those with other numbers of layers. Without one
 the network begins with random weights, for which 10 epochs are far too few.
@@ -10,8 +7,8 @@ the network begins with random weights, for which 10 epochs are far too few.
     python -m apps.import_weights --config=configs/imagenet.py \
         --file=msdnet.pth.tar --output=imagenet.keras
     python -m apps.train --config=configs/imagenet.py:neo_kd \
-        --config.model.weights=imagenet.keras --config.data.dir=data \
-        --workdir=runs/imagenet
+        --config.model.weights=imagenet.keras \
+        --config.data.dir=ILSVRC2012 --workdir=runs/imagenet
     python -m apps.evaluate --workdir=runs/imagenet \
         --config.evaluate.num_examples=5000
 
@@ -34,7 +31,7 @@ Published adversarial test accuracy in %, PGD-50, top-1 (the paper's numbers):
     NEO-KD             22.42  28.62  31.77  32.78  34.30  29.98
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="neo_kd"):

@@ -30,7 +30,7 @@ There the teacher is a WideResNet-34-10 trained with TRADES, and students are
 MobileNetV2, ResNet-18 and WideResNets. We have no results of this config yet.
 """
 
-from configs import default
+from . import default
 
 # Those of all KDIGA configs.
 SETTINGS = {

@@ -24,8 +24,8 @@ blocks with tokens of 192 numbers and 4 x 4 patches. We have no results of this
 config yet.
 """
 
-from configs import default
-from configs import kdiga_resnet
+from . import default
+from . import kdiga_resnet
 
 
 def get_config(variant="kdiga"):

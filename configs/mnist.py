@@ -22,7 +22,7 @@ Clean accuracy, average over exits: Adv. w/o Distill 99.02, NEO-KD 98.86.
 NKD and EOKD alone are not published for MNIST.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="neo_kd"):

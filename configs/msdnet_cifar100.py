@@ -23,7 +23,7 @@ settings are those of `configs/cifar100.py`.
 We have no results of this config yet.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="clean_training"):

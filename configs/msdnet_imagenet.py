@@ -13,8 +13,8 @@ epochs, learning rate 0.1, a tenth of it every 30 epochs, weight decay 1e-4.
 We have no results of this config yet.
 """
 
-from configs import default
-from configs import imagenet
+from . import default
+from . import imagenet
 
 
 def get_config(variant="clean_training"):

@@ -1,9 +1,7 @@
 r"""MSDNet with 5 exits on Tiny-ImageNet: Table 4 of NEO-KD.
 
-    python -m apps.prepare_data --name=tiny_imagenet \
-        --source=tiny-imagenet-200 --data_dir=data
     python -m apps.train --config=configs/tiny_imagenet.py:neo_kd \
-        --config.data.dir=data --workdir=runs/x
+        --config.data.dir=tiny-imagenet-200 --workdir=runs/x
     python -m apps.evaluate --workdir=runs/x
 
 Settings of section 4.1 and appendix A (arXiv 2311.00428): epsilon 2/255, step
@@ -35,7 +33,7 @@ not reproduced by us so far):
 Clean accuracy, mean: Adv. w/o Distill 48.48, NEO-KD 48.97.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="neo_kd"):

@@ -18,7 +18,7 @@ branches of its own within each group besides the end, 7 exits in all.
 We have no results of this config yet.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="triple_wins"):

@@ -15,7 +15,7 @@ are not augmented.
 We have no results of this config yet.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant="triple_wins"):

@@ -7,13 +7,20 @@ from keras_neokd import losses
 from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd import optimizers
+from keras_neokd import serving
 from keras_neokd._version import __version__
-from keras_neokd.export import export_saved_model
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.network.multi_exit import MultiExitModel
+from keras_neokd.serving import EarlyExitPredictor
+from keras_neokd.serving import ExitPolicy
+from keras_neokd.serving import as_single_output
+from keras_neokd.serving import export_saved_model
 
 __all__ = [
+    "EarlyExitPredictor",
+    "ExitPolicy",
     "MultiExitModel",
     "__version__",
+    "as_single_output",
     "attacks",
     "data",
     "evaluation",
@@ -22,4 +29,5 @@ __all__ = [
     "methods",
     "models",
     "optimizers",
+    "serving",
 ]

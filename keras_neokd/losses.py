@@ -15,7 +15,7 @@ Equations are those of NEO-KD (arXiv 2311.00428).
 import numpy as np
 from keras import ops
 
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 
 # Stands for minus infinity in a masked softmax: exp() of it is exactly 0 in
 # float32, and unlike -inf it cannot turn into NaN when two are subtracted.
@@ -53,9 +53,8 @@ def soft_cross_entropy(logits, targets, temperature=1.0):
 def kl_divergence(logits, targets, temperature=1.0):
     """Kullback-Leibler divergence `sum_c q_c (log q_c - log p_c)`.
 
-    Its gradient with respect to `logits` equals that of
-    `soft_cross_entropy`; the values differ by the entropy of the targets.
-    Arguments and result as there; a class with `q_c = 0` adds 0.
+    The gradient equals that of `soft_cross_entropy`; values differ by the
+    entropy of the targets. Arguments as there; `q_c = 0` adds 0.
     """
     safe = ops.where(targets > 0, targets, ops.ones_like(targets))
     negative_entropy = ops.sum(targets * ops.log(safe), axis=-1)
@@ -122,12 +121,10 @@ def eokd(
     prediction on the attacked image. No gradient flows to the teacher.
 
     Args:
-        clean_logits: `(batch, exits, classes)`.
-        adversarial_logits: the same for the attacked images.
-        allowed_classes: boolean tensor of the same shape, as
+        clean_logits, adversarial_logits, divergence, temperature: as in
+            `nkd`.
+        allowed_classes: boolean tensor of the shape of the logits, as
             `orthogonal_classes` returns it.
-        divergence: as in `nkd`.
-        temperature: as in `nkd`.
 
     Returns:
         `(batch, exits)`.
@@ -143,8 +140,7 @@ def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
         logits: of the student, `(..., classes)`.
         targets: probabilities of the teacher, broadcast to that shape; no
             gradient flows to them.
-        divergence: a key of `DIVERGENCES`. Defaults to `"cross_entropy"`.
-        temperature: of the student, > 0. Defaults to 1.
+        divergence, temperature: as in `nkd`, of the student.
 
     Returns:
         Tensor of the shape of `logits` without its last axis.
@@ -155,13 +151,10 @@ def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
 
 
 def norm(squares):
-    """Square root of a sum of squares, with a gradient at zero.
+    """Square root of sums of squares, plus 1e-12 under the root.
 
-    The root itself has none there, and the last dense layer of SmallCNN
-    starts at zero. 1e-12 is added under it.
-
-    Args:
-        squares: tensor of sums of squares.
+    The square root has no finite gradient at 0, where SmallCNN's last dense
+    layer starts.
     """
     return ops.sqrt(squares + 1e-12)
 
@@ -169,8 +162,8 @@ def norm(squares):
 def margin(logits, labels):
     """Largest wrong logit minus the logit of the true class.
 
-    Positive exactly where the example is misclassified, so an attack
-    maximises it (Carlini and Wagner 2017, f_6 with the opposite sign).
+    Positive where the example is misclassified (Carlini and Wagner 2017, f_6
+    with the opposite sign).
 
     Args:
         logits: `(batch, classes)` or `(batch, exits, classes)`.
@@ -209,8 +202,7 @@ def targeted_margin(logits, labels, targets):
 
     Args:
         logits: `(batch, classes)`.
-        labels: integers `(batch,)`.
-        targets: integers `(batch,)`.
+        labels, targets: integers `(batch,)`.
 
     Returns:
         `(batch,)`.
@@ -225,8 +217,7 @@ def targeted_dlr(logits, labels, targets):
 
     Args:
         logits: `(batch, classes)` of at least 4 classes.
-        labels: integers `(batch,)`.
-        targets: integers `(batch,)`.
+        labels, targets: integers `(batch,)`.
 
     Returns:
         `(batch,)`.
@@ -241,13 +232,12 @@ def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
     """Mean clean prediction of each exit and its neighbours (Eq. 5).
 
     The teacher of exit `i` is the mean of `softmax(logits_k / temperature)`
-    over the exits `k` with `|k - i| <= radius` that exist: two at both ends
-    and three in between for the radius of the paper.
+    over the exits `k` with `|k - i| <= radius` that exist.
 
     Args:
         clean_logits: `(batch, exits, classes)`.
-        radius: integer >= 0, or `None` for the mean of all exits. 0 means
-            no ensemble: each exit teaches itself. Defaults to 1.
+        radius: integer >= 0; 0: each exit teaches itself; `None`: the mean
+            of all exits. Defaults to 1.
         temperature: positive number. Defaults to 1.
 
     Returns:
@@ -269,8 +259,7 @@ def exit_teacher(logits, teacher, temperature=1.0):
 
     Args:
         logits: `(batch, exits, classes)`.
-        teacher: 0-based index of the exit (-1 is the last), or
-            `"ensemble"`.
+        teacher: 0-based index of the exit (-1 is the last), or `"ensemble"`.
         temperature: positive number. Defaults to 1.
 
     Returns:
@@ -290,9 +279,8 @@ def orthogonal_classes(
 
     The `num_classes - 1` classes other than the true one are put in random
     order and cut into `num_exits` chunks of
-    `m = floor((num_classes - 1) / num_exits)`; chunk `i` belongs to exit
-    `i`. Left-over classes, fewer than exits, belong to no exit, or one each to
-    the first exits. The true class belongs to all.
+    `floor((num_classes - 1) / num_exits)`; chunk `i` belongs to exit `i`, the
+    true class to all.
 
     Args:
         labels: integers `(batch,)`.
@@ -300,8 +288,8 @@ def orthogonal_classes(
         num_classes: integer > num_exits.
         keys: int32 `(batch,)`, from `randomness.bits`: examples with equal
             label and key get equal chunks.
-        spread_left_over: give left-over classes to the first exits.
-            Defaults to False.
+        spread_left_over: give the classes that the division leaves over one
+            each to the first exits, and not to none. Defaults to False.
 
     Returns:
         Boolean tensor `(batch, exits, classes)`.
@@ -331,20 +319,14 @@ def orthogonal_classes(
         chunk = ops.where(left_over >= 0, left_over, chunk)
     exits = np.arange(num_exits, dtype="int32")[None, :, None]
     own = ops.equal(ops.expand_dims(chunk, 1), exits)
-    is_true = ops.expand_dims(is_true, 1)
-    return ops.logical_or(
-        is_true, ops.logical_and(own, ops.logical_not(is_true))
-    )
+    return ops.logical_or(ops.expand_dims(is_true, 1), own)
 
 
 def orthogonal_targets(clean_logits, allowed_classes, temperature=1.0):
     """Clean prediction restricted to some classes and renormalised (Eq. 6).
 
     Args:
-        clean_logits: `(batch, exits, classes)`.
-        allowed_classes: boolean tensor of the same shape, as
-            `orthogonal_classes` returns it.
-        temperature: positive number. Defaults to 1.
+        clean_logits, allowed_classes, temperature: as in `eokd`.
 
     Returns:
         Probabilities `(batch, exits, classes)`, exactly 0 outside

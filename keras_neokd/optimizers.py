@@ -8,9 +8,10 @@ keras_neokd.optimizers.TorchSGD(
 import keras
 from keras import ops
 
-from keras_neokd import checks
-from keras_neokd.configurable import SYNONYMS
-from keras_neokd.configurable import check_names
+from keras_neokd.base import checks
+from keras_neokd.base.configurable import SYNONYMS
+from keras_neokd.base.configurable import check_names
+from keras_neokd.base.configurable import settings
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -57,7 +58,7 @@ class TorchSGD(keras.optimizers.Optimizer):
                 f"{kwargs['weight_decay']}."
             )
         # The rest are Keras' own, which refuses what it does not know.
-        check_names("TorchSGD", SYNONYMS.keys() & kwargs, type(self).__init__)
+        check_names("TorchSGD", SYNONYMS.keys() & kwargs, settings(type(self)))
         # A schedule, or what Keras makes one from.
         if not (callable(learning_rate) or isinstance(learning_rate, dict)):
             learning_rate = checks.number(

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 
 import keras_neokd
-from keras_neokd import adapters
 from keras_neokd import attacks
 from keras_neokd import data
 from keras_neokd import evaluation
-from keras_neokd import exit_policy
-from keras_neokd import inference
 from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd import optimizers
+from keras_neokd.base import exit_policy
+from keras_neokd.serving import adapters
+from keras_neokd.serving import predictor
 from tests.training import tiny
 
 pytestmark = pytest.mark.slow
@@ -50,9 +50,9 @@ CALLS = {
     "AverageExits": (attacks.AverageExits, {"exits": (0, 1)}),
     "CW": (attacks.CW, BALL),
     "EOKD": (methods.EOKD, {"exit_weights": (1, 1, 1)}),
-    "EarlyExit": (attacks.EarlyExit, {"thresholds": (0.5, 0.5)}),
+    "EarlyExit": (attacks.EarlyExit, {"policy": (0.5, 0.5)}),
     "EarlyExitPredictor": (
-        inference.EarlyExitPredictor,
+        predictor.EarlyExitPredictor,
         {"model": MODEL, "policy": (0.5, 0.5)},
     ),
     "EvaluationBatches": (data.EvaluationBatches, {"split": SPLIT}),
@@ -206,7 +206,7 @@ OTHERWISE = {
     *("BY_NAME", "DATASET_NAMES", "DIGITS_EPSILON", "OWN_DATASET_NAMES"),
     *("EncodedImages", "ExitLogits", "Method", "MultiExitModel"),
     *("RemainingBatches", "SearchAttack", "SetEpoch", "exit_costs", "get"),
-    *("layer_costs", "load", "load_msdnet_pytorch", "prepare"),
+    *("layer_costs", "load", "load_msdnet_pytorch", "prepare", "register"),
 }
 # Arguments that Keras checks, or nobody: every object is true or false.
 NOT_OURS = {"name", "trainable", "verbose", "kwargs", "overrides", "unknown"}

@@ -6,6 +6,7 @@ A new top-level module needs a row of its own, so that adding one is a decision.
 """
 
 import ast
+import re
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,94 +16,64 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "keras_neokd"
 
-# Small helpers at the bottom, which import nothing of the package but each
-# other: every module may use them.
-BASE = {"checks", "configurable", "randomness", "writing"}
+# The room at the bottom, which every module may use.
+BASE = {"base"}
 
 # A row's own folder and `BASE` are always allowed. "*" is the whole package.
 ALLOWED = {
     "": {"*"},
     "_version": set(),
-    "checks": set(),
-    "configurable": set(),
-    "writing": set(),
-    "randomness": set(),
-    "backend": set(),
+    "base": set(),
     "losses": set(),
     "optimizers": set(),
+    "backend": set(),
+    "data": set(),
     "attacks": {"backend", "losses", "data.checks"},
     "methods": {
         "backend",
         "losses",
         "attacks.objective",
         "attacks.uniform_noise",
-        "precision",
-        "teacher",
     },
-    "logs": set(),
-    "batch": {"methods"},
-    "crafting": set(),
-    "precision": {"backend"},
-    "heads": {"graphs"},
-    "method_state": set(),
-    "training_checks": {"attacks", "precision"},
-    "teacher": {"backend", "losses", "heads"},
-    "loops": {"data.checks", "data.sharing", "data.streams"},
-    "training": {
+    "methods.teacher": {"backend", "losses", "network.heads"},
+    "training": {"backend", "attacks", "methods", "data"},
+    "network": {"backend", "attacks", "methods", "training"},
+    # The one way up: `MultiExitModel.export`, inside the function.
+    "network.multi_exit": {
         "backend",
         "attacks",
         "methods",
-        "batch",
-        "crafting",
-        "logs",
-        "loops",
-        "method_state",
-        "precision",
-        "training_checks",
-        "data.checks",
-        "data.sharing",
-    },
-    "multi_exit": {
-        "backend",
-        "attacks",
-        "methods",
-        "models.costs",
-        "export",
-        "heads",
         "training",
-        "graphs",
-        "model_logits",
+        "network",
+        "serving.export",
     },
-    "models": {"backend", "data.files", "graphs", "multi_exit"},
-    "data": set(),
+    # Layers that the counter of costs knows.
+    "network.arithmetic": {"models.attention"},
+    "models": {"backend", "data.files", "network"},
+    "serving": {"backend", "network"},
     "evaluation": {
         "backend",
         "losses",
         "attacks",
         "data.arrays",
-        "exit_policy",
-        "inference",
-        "multi_exit",
-        "teacher",
+        "methods.teacher",
+        "network",
+        "serving.predictor",
     },
-    "export": {"multi_exit"},
-    "exit_policy": set(),
-    "graphs": {"backend"},
-    "model_logits": {"backend", "attacks.attack", "precision"},
-    "inference": {"backend", "exit_policy", "multi_exit", "graphs"},
-    "adapters": {"multi_exit"},
-    "checkpoints": {"data.arrays"},
 }
+
+# Public in spite of their names: methods of named tuples, the one that Keras
+# gives subclasses of its optimizers, and the module of the version.
+PUBLIC = {"_asdict", "_replace", "_get_variable_index", "_version"}
 
 # What `pip install keras-neokd` brings, and so what may be imported anywhere.
 CORE = {"keras", "numpy"}
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 # Optional packages and who may import them, inside functions only.
 OPTIONAL = {
-    "tensorflow": {"data", "export"},
+    "tensorflow": {"data", "serving.export"},
     "tensorflow_datasets": {"data"},
     # A dependency of it.
-    "requests": {"data"},
     "grain": {"data.streams"},
     "PIL": {"data"},
     "sklearn": {"data"},
@@ -111,7 +82,7 @@ OPTIONAL = {
     "keras_cv": {"models.backbones"},
     "scipy": {"evaluation.smoothing"},
 }
-NEVER = {"apps", "configs", "tests"}
+NEVER = {"apps", "benchmarks", "configs", "tests"}
 CONFIG_IMPORTS = {"ml_collections", "configs"}
 
 
@@ -172,6 +143,53 @@ def find_imports(source, package):
     return list(visit(ast.parse(source), False))
 
 
+def is_private(name):
+    """Whether a name begins with one underscore and is not in `PUBLIC`."""
+    return name.startswith("_") and name[:2] != "__" and name not in PUBLIC
+
+
+def names_made(tree):
+    """Return the names that a file defines or assigns, attributes too."""
+    made = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            made.add(node.name)
+        elif isinstance(getattr(node, "ctx", None), ast.Store):
+            made.add(getattr(node, "attr", getattr(node, "id", None)))
+    return made
+
+
+def names_imported(tree):
+    """Return the names that the imports of a file bind."""
+    return {
+        (alias.asname or alias.name).split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
+
+
+def foreign_private_names(source):
+    """Return `line: name` for each private name of another file.
+
+    Args:
+        source: Python text.
+    """
+    tree = ast.parse(source)
+    made, imported = names_made(tree), names_imported(tree)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found += [(node, alias.name) for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            of_module = ast.unparse(node.value).split(".")[0] in imported
+            if of_module or node.attr not in made:
+                found.append((node, node.attr))
+    return [
+        f"{node.lineno}: {name}" for node, name in found if is_private(name)
+    ]
+
+
 def row_of(module):
     """Return the key of `ALLOWED` for a module named without the package."""
     rows = [row for row in ALLOWED if row and parts_match(module, row)]
@@ -199,7 +217,8 @@ def complaint(module, imported):
     if top in sys.stdlib_module_names or top in CORE:
         return None
     if module.startswith("backend.") and top in FRAMEWORKS:
-        own = module.split(".")[1]
+        own = module.removeprefix("backend.kernels.").removeprefix("backend.")
+        own = re.split("[._]", own)[0]
         return None if top == own else f"backend.{own} imports {own} only"
     owners = OPTIONAL.get(top, set())
     if not any(parts_match(module, owner) for owner in owners):
@@ -243,6 +262,43 @@ def test_every_module_keeps_to_its_row():
     assert not problems, "\n" + "\n".join(problems)
 
 
+def test_no_private_name_of_another_file():
+    problems = [
+        f"{path.relative_to(ROOT)}:{name}"
+        for _, _, path in module_files()
+        for name in foreign_private_names(path.read_text("utf-8"))
+    ]
+    assert not problems, "\n" + "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from keras_neokd.data.batches import _order",
+        "from keras_neokd import losses\n_x = 1\nlosses._x",
+        "import a.b\n_x = 1\na.b._x()",
+        "def f(model):\n    return model._setup.method",
+        "class Step:\n    def f(self):\n        return self._batch()",
+    ],
+)
+def test_a_private_name_of_another_file_is_found(source):
+    assert foreign_private_names(source)
+
+
+def test_private_names_of_the_same_file_are_free():
+    source = """
+from keras_neokd import _version
+class Row(tuple):
+    def __init__(self):
+        self._left = 1
+    def __lt__(self, other):
+        return self._left < other._left and _less(self._replace(a=1))
+def _less(row):
+    return super().__init__
+"""
+    assert not foreign_private_names(source)
+
+
 def test_every_module_has_a_row():
     without = [
         module for module, _, _ in module_files() if row_of(module) is None
@@ -261,10 +317,21 @@ def test_configs_import_only_ml_collections():
     assert not problems, "\n" + "\n".join(problems)
 
 
+def test_what_is_installed_imports_nothing_that_is_not():
+    problems = [
+        f"{path.relative_to(ROOT)}:{imported.line} imports {imported.name}"
+        for folder in ("apps", "configs")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for imported in find_imports(path.read_text("utf-8"), folder)
+        if imported.name.split(".")[0] in ("benchmarks", "tests")
+    ]
+    assert not problems, "\n" + "\n".join(problems)
+
+
 def test_nothing_private_of_keras_in_apps_and_tests():
     problems = [
         f"{path.relative_to(ROOT)}:{imported.line}"
-        for folder in ("apps", "configs", "tests")
+        for folder in ("apps", "benchmarks", "configs", "tests")
         for path in sorted((ROOT / folder).rglob("*.py"))
         for imported in find_imports(path.read_text("utf-8"), folder)
         if parts_match(imported.name, "keras.src")
@@ -283,10 +350,11 @@ def test_nothing_private_of_keras_in_apps_and_tests():
         ("attacks.pgd", "import keras\nx = keras.src.ops", "private"),
         ("attacks.pgd", "def f():\n    import torch", "may not be"),
         ("attacks.pgd", "from tests import helpers", "never imports tests"),
-        ("export", "import tensorflow as tf", "inside a function"),
+        ("serving.export", "import tensorflow as tf", "inside a function"),
         ("backend.jax", "import torch", "imports jax only"),
+        ("backend.kernels.jax_pooling", "import torch", "imports jax only"),
         (
-            "multi_exit",
+            "network.multi_exit",
             "from keras_neokd.models import msdnet",
             "multi_exit may",
         ),
@@ -311,8 +379,9 @@ def test_a_forbidden_import_is_found(module, source, reason):
         ("attacks.pgd", "from keras_neokd import backend"),
         ("attacks.pgd", "from keras_neokd.attacks.attack import Attack"),
         ("backend.torch", "import torch\nfrom torch import nn"),
+        ("backend.kernels.jax_pooling", "import jax"),
         ("data.cifar", "def load():\n    import tensorflow_datasets as tfds"),
-        ("multi_exit", "from keras_neokd.models import costs"),
+        ("network.multi_exit", "from keras_neokd.network import costs"),
     ],
 )
 def test_an_allowed_import_passes(module, source):

@@ -9,7 +9,7 @@ from scipy import stats
 
 from keras_neokd import backend
 from keras_neokd import losses
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from tests import numpy_reference as reference
 
 # One example, three exits, four classes, true class 0. The expected values

@@ -1,7 +1,7 @@
 """The package needs no framework but the one that Keras runs on.
 
 A fresh interpreter hides the other frameworks, TensorFlow first of all, and
-imports every module of the package, the apps and the configs.
+imports every module of the package, the apps, benchmarks and configs.
 """
 
 import pytest
@@ -17,7 +17,7 @@ from absl import flags
 
 
 # What the benchmarks compare with is plain PyTorch; nothing else needs it.
-PLAIN_TORCH = ("apps.torch_baseline", "apps.benchmarking.native")
+PLAIN_TORCH = ("benchmarks.torch_baseline", "benchmarks.work.eager_step")
 left_out = PLAIN_TORCH if "torch" in HIDDEN else ()
 
 
@@ -39,7 +39,7 @@ def modules_of(package_name):
         yield module.name
 
 
-for package_name in ("keras_neokd", "apps", "configs"):
+for package_name in ("keras_neokd", "apps", "benchmarks", "configs"):
     for name in modules_of(package_name):
         if name in other_backends or name.startswith(left_out):
             continue

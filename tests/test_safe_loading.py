@@ -18,10 +18,10 @@ import pytest
 from apps import model_files
 from apps import teachers
 from apps import weights
-from keras_neokd import checkpoints
 from keras_neokd import data
 from keras_neokd import models
 from keras_neokd.evaluation import search_state
+from keras_neokd.training import checkpoints
 from tests import malice
 
 

@@ -1,25 +1,22 @@
-"""Figures of a report: those of NEO-KD's Figures 2 to 4, from records.
+"""Figures of a report: Figures 2 to 4 of NEO-KD, from records.
 
-Budget curves (Figures 2 and 3), transferability maps (Figure 4), and besides
-sensitivity, accuracy against cost under every attack, and along the settings
-of training methods that several runs vary.
+Budget curves, maps of transferability; besides sensitivity, accuracy against
+cost under every attack, and along the settings of methods that runs vary.
 """
 
-import io
-
 import numpy as np
-from matplotlib.figure import Figure
 
-from apps.reporting import layout
-from apps.reporting import method_sweeps
+from .. import plots
+from . import grouping
+from . import method_sweeps
+from .measurements import readable
 
-_DOTS_PER_INCH = 110
+_MEAN = "accuracy, mean of the exits (%)"
 _RULE = "fooled: all exits wrong at once"
-_STYLES = ("o-", "s--", "^:", "D-.")
 
 
 def figures(titled):
-    """Return all figures of some records.
+    """Return all figures of a report.
 
     Args:
         titled: what `records.read` returned.
@@ -28,219 +25,141 @@ def figures(titled):
         Dict from captions to PNG files as bytes.
     """
     found = {}
-    for data, group in layout.by_data(titled):
-        found[f"Accuracy against cost; {data}"] = _draw(_exits, group)
-        for name, title, draw in (
-            ("budgeted", "Accuracy within a budget", _budgets),
-            ("transferability", "Attacks carried over between exits", _maps),
-            ("sensitivity", "Accuracy against strength", _sensitivity),
-        ):
-            entries = _entries(group, name)
+    for data, group in grouping.by_data(titled):
+        drawn = {"Accuracy against cost": _against_cost(group)}
+        for name, (caption, draw) in _OF_PROTOCOLS.items():
+            entries = {
+                title: entry
+                for title, record in group.items()
+                for entry in record["diagnostics"]
+                if entry["name"] == name
+            }
             if entries:
-                found[f"{title}; {data}"] = _draw(draw, entries)
-        swept = _sweeps(group)
-        if swept:
-            caption = f"Accuracy against settings of the method; {data}"
-            found[caption] = _draw(_along_settings, swept)
+                drawn[caption] = draw(entries)
+        if swept := _sweeps(group):
+            caption = "Accuracy against settings of the method"
+            drawn[caption] = plots.draw_lines(swept, _MEAN)
+        for caption, figure in drawn.items():
+            found[f"{caption}; {data}"] = plots.png(figure)
     return found
 
 
-def _draw(draw, content):
-    figure = draw(content)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=_DOTS_PER_INCH, format="png")
-    return buffer.getvalue()
-
-
-def _entries(group, name):
-    return {
-        title: entry
-        for title, record in group.items()
-        for entry in (record.get("diagnostics") or ())
-        if entry["name"] == name
-    }
-
-
-def _exits(group):
-    attacked = [
-        (name, entries)
-        for name, entries in layout.by_attack(group)
-        if not name.startswith("single ")
-    ]
-    figure, panels = _panels(len(attacked))
-    for panel, (name, entries) in zip(panels, attacked, strict=True):
-        same = layout.common([strength for _, strength, _ in entries])
-        for index, (title, strength, attack) in enumerate(entries):
-            exits = group[title]["exits"]
-            panel.plot(
-                [each["multiply_adds"] / 1e6 for each in exits],
-                [100 * each for each in attack["top1"].values()],
-                _STYLES[index % len(_STYLES)],
-                label=_literally(
-                    title if same == strength else f"{title}, {strength}"
-                ),
+def _against_cost(group):
+    return plots.draw_lines(
+        [
+            (
+                f"{_with_rule(name, group, entries)}\n{same}".strip(),
+                "million multiply-adds",
+                [
+                    (
+                        title if same == strength else f"{title}, {strength}",
+                        _millions(group[title]["exits"], "multiply_adds"),
+                        grouping.accuracies(attack, 1),
+                    )
+                    for title, strength, attack in entries
+                ],
             )
-        name = _with_rule(name, group, entries)
-        what = "\n".join([_literally(name), same]).strip()
-        panel.set_title(what, fontsize="medium")
-        panel.set_xlabel("million multiply-adds")
-        panel.set_ylabel("top-1 accuracy (%)")
-        panel.set_ylim(0, 100)
-        _finish(panel)
-    return figure
+            for name, entries in grouping.by_attack(group)
+            if not name.startswith("single ")
+            for same in [grouping.common([each for _, each, _ in entries])]
+        ],
+        "top-1 accuracy (%)",
+    )
 
 
 def _budgets(entries):
-    figure, (panel,) = _panels(1)
-    titles = _told_apart(entries)
-    for index, (title, entry) in enumerate(
-        zip(titles, entries.values(), strict=True)
-    ):
-        panel.plot(
-            [row["multiply-adds"] / 1e6 for row in entry["rows"]],
-            [100 * row["accuracy"] for row in entry["rows"]],
-            _STYLES[index % len(_STYLES)],
-            ms=3,
-            label=_literally(
-                f"{title}, {layout.readable(entry['settings']['attack'])}"
-            ),
+    lines = [
+        (
+            f"{title}, {readable(entry['settings']['attack'])}",
+            _millions(entry["rows"], "multiply-adds"),
+            [row["accuracy"] for row in entry["rows"]],
         )
-    panel.set_xlabel("million multiply-adds per image")
-    panel.set_ylabel("accuracy (%)")
-    _finish(panel)
-    return figure
+        for title, entry in _told_apart(entries)
+    ]
+    panels = [("", "million multiply-adds per image", lines)]
+    return plots.draw_lines(panels, "accuracy (%)", is_whole=False, ms=3)
+
+
+def _millions(rows, name):
+    return [row[name] / 1e6 for row in rows]
 
 
 def _maps(entries):
-    figure, panels = _panels(len(entries))
-    for panel, title, entry in zip(
-        panels, _told_apart(entries), entries.values(), strict=True
-    ):
-        names = list(entry["rows"][0])[1:]
-        shares = 100 * np.array(
-            [[row[name] for name in names] for row in entry["rows"]]
-        )
-        panel.imshow(shares, cmap="Reds", vmin=0, vmax=100)
-        for (row, column), share in np.ndenumerate(shares):
-            panel.text(
-                column,
-                row,
-                f"{share:.1f}",
-                ha="center",
-                va="center",
-                color="white" if share > 60 else "black",
-            )
-        ticks = [_literally(name) for name in names]
-        panel.set_xticks(range(len(names)), ticks)
-        # The ensemble is attacked by nobody.
-        panel.set_yticks(range(len(shares)), ticks[: len(shares)])
+    figure, panels = plots.new_panels(len(entries))
+    for panel, (title, entry) in zip(panels, _told_apart(entries), strict=True):
+        rows = entry["rows"]
+        names = [name for name in rows[0] if name != "attack on"]
+        shares = 100 * np.array([[row[name] for name in names] for row in rows])
+        targets = [name.removeprefix("fooled at ") for name in names]
+        sources = [row["attack on"] for row in rows]
+        plots.draw_matrix(panel, shares, targets, sources, "Reds", digits=1)
         panel.set_xlabel("fooled (%)")
         panel.set_ylabel("attacked")
-        mean = entry.get("off_diagonal_mean")
+        mean = entry["summary"].get("off_diagonal_mean")
         end = "" if mean is None else f"\noff the diagonal {100 * mean:.1f} %"
-        panel.set_title(f"{_literally(title)}{end}", fontsize="medium")
+        panel.set_title(f"{plots.literally(title)}{end}", fontsize="medium")
     return figure
 
 
 def _sensitivity(entries):
-    changed = list(
-        dict.fromkeys(
-            row["changed"]
-            for entry in entries.values()
-            for row in entry["rows"]
-        )
-    )
-    figure, panels = _panels(len(changed))
-    for panel, name in zip(panels, changed, strict=True):
-        for index, (title, entry) in enumerate(
-            zip(_told_apart(entries), entries.values(), strict=True)
-        ):
-            rows = [row for row in entry["rows"] if row["changed"] == name]
-            panel.plot(
-                [row["value"] for row in rows],
-                [100 * row["average"] for row in rows],
-                _STYLES[index % len(_STYLES)],
-                label=_literally(title),
-            )
-        panel.set_xlabel(layout.readable(name))
-        panel.set_ylabel("accuracy, mean of the exits (%)")
-        panel.set_ylim(0, 100)
-        _finish(panel)
-    return figure
+    lines = {}
+    for title, entry in _told_apart(entries):
+        by_value = {}
+        for row in entry["rows"]:
+            key = row["changed"], row["value"]
+            by_value.setdefault(key, []).append(row["accuracy"])
+        for changed in dict.fromkeys(name for name, _ in by_value):
+            points = [
+                (value, np.mean(each))
+                for (name, value), each in by_value.items()
+                if name == changed
+            ]
+            line = (title, *zip(*points, strict=True))
+            lines.setdefault(changed, []).append(line)
+    panels = [("", readable(name), found) for name, found in lines.items()]
+    return plots.draw_lines(panels, _MEAN)
 
 
 def _sweeps(group):
-    """Return lines to draw, by setting and attack."""
-    return {
-        (key, name): [
-            (
-                text,
-                [value for value, _ in points],
-                [100 * averages[title] for _, title in points],
-            )
-            for text, points in found.items()
-        ]
-        for key, found in method_sweeps.lines(group)
-        for name, averages in _averages(group).items()
-    }
-
-
-def _averages(group):
-    """Return the mean accuracy of the exits under attacks that all have."""
-    return {
+    """Return panels along settings, one per setting and attack."""
+    averages = {
         _with_rule(name, group, entries): {
-            title: attack["top1_average"] for title, _, attack in entries
+            title: np.mean(grouping.accuracies(attack, 1))
+            for title, _, attack in entries
         }
-        for name, entries in layout.by_attack(group)
+        for name, entries in grouping.by_attack(group)
         if len(entries) == len(group) and not name.startswith("single ")
     }
+    return [
+        (
+            name,
+            readable(key),
+            [
+                (text, [v for v, _ in points], [by_title[t] for _, t in points])
+                for text, points in found.items()
+            ],
+        )
+        for key, found in method_sweeps.lines(group)
+        for name, by_title in averages.items()
+    ]
 
 
 def _with_rule(name, group, entries):
     """Return the name of an attack, with the rule that tables have as note."""
-    is_noted = layout.note(group, [attack for _, _, attack in entries])
+    is_noted = grouping.note(group, [attack for _, _, attack in entries])
     return f"{name} ({_RULE})" if is_noted else name
 
 
-def _along_settings(swept):
-    figure, panels = _panels(len(swept))
-    for panel, ((key, name), found) in zip(panels, swept.items(), strict=True):
-        for index, (text, values, accuracies) in enumerate(found):
-            style = _STYLES[index % len(_STYLES)]
-            panel.plot(values, accuracies, style, label=_literally(text))
-        panel.set_xlabel(_literally(layout.readable(key)))
-        panel.set_ylabel("accuracy, mean of the exits (%)")
-        panel.set_title(_literally(name), fontsize="medium")
-        panel.grid(alpha=0.3)
-        if any(text for text, *_ in found):
-            panel.legend(fontsize="small")
-    return figure
-
-
 def _told_apart(entries):
-    """Return titles, with the settings that are not the same for all."""
+    """Return titles with the settings that differ, and entries, as pairs."""
     settings = [entry["settings"] for entry in entries.values()]
-    unlike = layout.differences(settings, ("attack", "budgets"))
-    return [title + more for title, more in zip(entries, unlike, strict=True)]
+    unlike = grouping.differences(settings, ("attack", "budgets"))
+    titles = [title + more for title, more in zip(entries, unlike, strict=True)]
+    return list(zip(titles, entries.values(), strict=True))
 
 
-def _literally(text):
-    """Return text so that matplotlib takes no part of it as a formula."""
-    text = text.replace("$", r"\$")
-    # A legend leaves out what begins with an underscore.
-    return f" {text}" if text.startswith("_") else text
-
-
-def _panels(count):
-    columns = min(count, 3)
-    rows = -(-count // columns)
-    figure = Figure((5 * columns, 4 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels[count:]:
-        panel.set_visible(False)
-    return figure, panels[:count]
-
-
-def _finish(panel):
-    panel.grid(alpha=0.3)
-    panel.legend(fontsize="small")
+_OF_PROTOCOLS = {
+    "budgeted": ("Accuracy within a budget", _budgets),
+    "transferability": ("Attacks carried over between exits", _maps),
+    "sensitivity": ("Accuracy against strength", _sensitivity),
+}

@@ -1,169 +1,42 @@
-"""Records to tables: plain rows and columns, whatever they are written as.
+"""Records to tables, whatever they are written as.
 
 The layout is that of Tables 1 to 8 of NEO-KD: a table per data set and
 attack, a row per model, a column per exit and their average.
 """
 
-import dataclasses
 import json
 
 import numpy as np
 
-from apps import strong_attacks
-from apps import workdir
-from apps.reporting.schema import COST_INTERVAL
 from keras_neokd.evaluation import intervals
 
-# Settings that the strength of an attack names in any case.
-_SAID_ANYWAY = ("epsilon", "norm", "num_steps", "num_queries")
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table to write.
-
-    Attributes:
-        title: one line.
-        columns: names of the columns.
-        rows: lists of cells: text, or numbers to be written with `digits`.
-        digits: decimals of numbers.
-        note: a line below, or "".
-    """
-
-    title: str
-    columns: list
-    rows: list
-    digits: int = 2
-    note: str = ""
+from ..tables import Table
+from . import grouping
+from . import measurements
+from .measurements import readable
 
 
 def tables(titled):
-    """Return all tables of some records.
+    """Return all tables of a report.
 
     Args:
         titled: what `records.read` returned.
 
     Returns:
         List of `Table`s: accuracy under each attack, what is left after each
-        attack of a search, worst cases, costs, protocols, doubts.
+        attack of a search, worst cases, protocols, costs, findings.
     """
     return [
         *_accuracies(titled),
         *_uncertainties(titled),
         *_worst_cases(titled),
         *_searches(titled),
-        *_protocols(titled),
+        *measurements.tables(titled),
         *_savings(titled),
         *_costs(titled),
-        *_runs(titled),
-        *_signs(titled),
+        _runs(titled),
+        *_findings(titled),
     ]
-
-
-def by_data(titled):
-    """Yield groups that can share a table: same images and exits.
-
-    Args:
-        titled: dict from titles to records.
-
-    Yields:
-        Tuples of what they share, as text, and a dict like `titled`.
-    """
-    groups = {}
-    for title, record in titled.items():
-        exits = tuple(each["name"] for each in record["exits"])
-        data = record["data"]
-        # Records of earlier versions have no checksum.
-        images = (data["name"], data["num_examples"], data.get("checksum"))
-        groups.setdefault((images, exits), {})[title] = record
-    for (images, exits), group in groups.items():
-        name, count, checksum = images
-        alike = [key for key in groups if key[0][:2] == (name, count)]
-        what = f"{name}, {count:,} test images"
-        if len({each for each, _ in alike}) > 1:
-            what += f" with checksum {checksum or 'unknown'}"
-        if len({each for _, each in alike}) > 1:
-            what += f", exits {', '.join(exits)}"
-        yield what, group
-
-
-def by_attack(group):
-    """Yield what each attack found, names in the order they first appear.
-
-    Args:
-        group: dict from titles to records.
-
-    Yields:
-        Tuples of the readable name, and a list of tuples of a title, the
-        strength of the attack, and its entry.
-    """
-    found = {}
-    for title, record in group.items():
-        for attack in record["attacks"]:
-            entry = (title, record, attack)
-            found.setdefault(attack["name"], []).append(entry)
-    for name, entries in found.items():
-        settings = [_settings(*each[1:]) for each in entries]
-        unlike = differences(settings, _SAID_ANYWAY)
-        yield (
-            readable(name),
-            [
-                (title, _strength(record, attack) + more, attack)
-                for (title, record, attack), more in zip(
-                    entries, unlike, strict=True
-                )
-            ],
-        )
-
-
-def differences(settings, told=()):
-    """Say of each of several dicts how it differs from the others.
-
-    Args:
-        settings: list of nested dicts.
-        told: ends of keys to leave out.
-
-    Returns:
-        List of texts such as ", step size 0.1", all "" where they are equal.
-    """
-    flat = [workdir.flatten(each) for each in settings]
-    keys = [
-        key
-        for key in dict.fromkeys(key for each in flat for key in each)
-        if len({json.dumps(each.get(key)) for each in flat}) > 1
-        and not key.endswith(tuple(told))
-    ]
-    return [
-        "".join(
-            f", {readable(key.split('.')[-1])} {_text(each.get(key))}"
-            for key in keys
-        )
-        for each in flat
-    ]
-
-
-def common(strengths):
-    """Return the strength that all attacks have, or "" if they differ.
-
-    Args:
-        strengths: list of texts.
-    """
-    return strengths[0] if len(set(strengths)) == 1 else ""
-
-
-def note(group, attacks=None):
-    """Return what has to be said beside accuracies under attacks, or "".
-
-    Args:
-        group: dict from titles to records of the same exits.
-        attacks: entries of attacks; `None` (default) for all of the group.
-    """
-    if attacks is None:
-        attacks = [
-            each for record in group.values() for each in record["attacks"]
-        ]
-    names = [each["name"] for each in attacks]
-    return strong_attacks.note(names, len(_exits(group)))
 
 
 def _sentences(*sentences):
@@ -171,62 +44,68 @@ def _sentences(*sentences):
 
 
 def _accuracies(titled):
-    for data, group in by_data(titled):
-        for name, entries in by_attack(group):
+    for data, group in grouping.by_data(titled):
+        for name, entries in grouping.by_attack(group):
             for k in (1, 5):
                 found = [
-                    (title, strength, _percent(attack, k))
+                    (title, strength, grouping.percent(attack, k))
                     for title, strength, attack in entries
-                    if f"top{k}" in attack
+                    if grouping.accuracies(attack, k)
                 ]
                 if found:
                     what = f"Top-{k} accuracy (%): {name}"
-                    said = note(group, [entries[0][2]])
+                    said = grouping.note(group, [entries[0][2]])
                     yield _comparison(what, data, group, found, said)
 
 
 def _uncertainties(titled):
-    """How sure top-1 accuracies are: of the images, and of the seeds."""
-    for data, group in by_data(titled):
+    """Yield intervals of top-1 accuracies, and their deviation over seeds."""
+    for data, group in grouping.by_data(titled):
         rows = [
-            [title, readable(attack["name"]), *_ranges(attack)]
+            [
+                title,
+                readable(attack["name"]),
+                *map(_range, grouping.rows_of(attack, 1)),
+            ]
             for title, record in group.items()
             for attack in record["attacks"]
-            if "top1_interval" in attack
+            if all(
+                row.get("low") is not None
+                for row in grouping.rows_of(attack, 1)
+            )
         ]
         if rows:
             yield Table(
                 f"Uncertainty of top-1 accuracy (%); {data}",
-                ["model", "attack", *_exits(group)],
+                ["model", "attack", *grouping.exits_of(group)],
                 rows,
                 note=_sentences(
                     "95 % interval (Wilson); after ± the standard deviation "
                     "over the seeds of the attack, where there are several.",
-                    note(group),
+                    grouping.note(group),
                 ),
             )
 
 
-def _ranges(attack):
-    spread = attack.get("top1_seed_deviation") or {}
-    return [
-        f"{100 * low:.1f} to {100 * high:.1f}"
-        + (f" ± {100 * spread[name]:.2f}" if name in spread else "")
-        for name, (low, high) in attack["top1_interval"].items()
-    ]
+def _range(row):
+    low, high, spread = row["low"], row.get("high"), row.get("deviation")
+    said = f"{100 * low:.1f} to {100 * (low if high is None else high):.1f}"
+    return said if spread is None else f"{said} ± {100 * spread:.2f}"
 
 
 def _worst_cases(titled):
-    """The images that withstand all attacks within one ball, by exit."""
-    for data, group in by_data(titled):
+    """Yield accuracies on images that withstand all attacks of one ball."""
+    for data, group in grouping.by_data(titled):
         found = []
         for title, record in group.items():
             by_ball = {}
             for attack in record["attacks"]:
-                ball = _ball(record, attack)
+                settings = attack["settings"]
                 # What may go as far as it likes says nothing about a ball.
-                if attack["name"] != "clean" and ball[0] is not None:
-                    by_ball.setdefault(_describe(ball), []).append(attack)
+                if settings.get("epsilon") is not None:
+                    by_ball.setdefault(grouping.ball(settings), []).append(
+                        attack
+                    )
             found += [
                 (title, ball, _worst_case(record, attacked))
                 for ball, attacked in by_ball.items()
@@ -240,7 +119,7 @@ def _worst_cases(titled):
                 note=_sentences(
                     "Image by image. Records that do not say which images "
                     "are right give the lowest accuracy of each exit.",
-                    note(group),
+                    grouping.note(group),
                 ),
             )
 
@@ -255,11 +134,11 @@ def _comparison(what, data, group, found, note=""):
         found: list of tuples of a title, the strength, and numbers.
         note: see `Table`.
     """
-    same = common([strength for _, strength, _ in found])
+    same = grouping.common([strength for _, strength, _ in found])
     differ = len({strength for _, strength, _ in found}) > 1
     return Table(
         f"{what}{', ' if same else ''}{same}; {data}",
-        ["model", *["attack"] * differ, *_exits(group), "average"],
+        ["model", *["attack"] * differ, *grouping.exits_of(group), "average"],
         [
             [title, *[strength] * differ, *numbers]
             for title, strength, numbers in found
@@ -269,19 +148,18 @@ def _comparison(what, data, group, found, note=""):
 
 
 def _worst_case(record, attacked):
-    names = list(attacked[0]["top1"])
-    if all("correct" in attack for attack in attacked):
+    if all(attack.get("correct") for attack in attacked):
         count = record["data"]["num_examples"]
         lowest = [
-            100 * _bits([each["correct"][name] for each in attacked], count)
-            for name in names
+            100
+            * _bits([each["correct"][exit["name"]] for each in attacked], count)
+            for exit in record["exits"]
         ]
     else:
-        lowest = [
-            100 * min(attack["top1"][name] for attack in attacked)
-            for name in names
-        ]
-    return [*lowest, sum(lowest) / len(lowest)]
+        lowest = 100 * np.min(
+            [grouping.accuracies(each, 1) for each in attacked], 0
+        )
+    return [*map(float, lowest), float(sum(lowest) / len(lowest))]
 
 
 def _bits(texts, count):
@@ -299,38 +177,22 @@ def _bits(texts, count):
 def _searches(titled):
     for title, record in titled.items():
         for attack in record["attacks"]:
-            if "robust_after_each" in attack:
-                steps = attack["robust_after_each"]
+            if attack.get("search"):
                 yield Table(
                     f"Images that resist (%): {readable(attack['name'])}; "
                     f"{title}, {record['data']['name']}",
-                    [f"after {each['attack']}" for each in steps],
-                    [[100 * each["robust"] for each in steps]],
-                    note=note({title: record}, [attack]),
-                )
-
-
-def _protocols(titled):
-    for title, record in titled.items():
-        for entry in record.get("diagnostics") or ():
-            if entry.get("rows"):
-                rows = entry["rows"]
-                yield Table(
-                    f"{readable(entry['name'])}; {title}, "
-                    f"{record['data']['name']}",
-                    list(rows[0]),
-                    [[_cell(value) for value in row.values()] for row in rows],
-                    digits=4,
-                    note=_numbers(entry),
+                    [f"after {each['attack']}" for each in attack["search"]],
+                    [[100 * each["robust"] for each in attack["search"]]],
+                    note=grouping.note({title: record}, [attack]),
                 )
 
 
 def _savings(titled):
-    """What one model saves against another at equal accuracy (Figure 2)."""
-    for data, group in by_data(titled):
+    """Yield what one model saves against another at equal accuracy."""
+    for data, group in grouping.by_data(titled):
         curves = {}
         for title, record in group.items():
-            for entry in record.get("diagnostics") or ():
+            for entry in record["diagnostics"]:
                 if entry["name"] == "budgeted":
                     settings = entry["settings"]
                     key = settings["attack"], _same_policies(settings)
@@ -380,20 +242,21 @@ def _saving(rows, others):
     )
     cost, other_cost = row["multiply-adds"], other["multiply-adds"]
     saved = 100 * (1 - cost / other_cost)
-    interval, other_interval = row.get(COST_INTERVAL), other.get(COST_INTERVAL)
-    if not interval or not other_interval:
-        return [100 * accuracy, saved, "-"]
-    low, high = intervals.saving_interval(
-        cost, interval, other_cost, other_interval
+    ends, other_ends = (
+        [each.get(f"multiply-adds {end}") for end in ("low", "high")]
+        for each in (row, other)
     )
+    if None in (*ends, *other_ends):
+        return [100 * accuracy, saved, "-"]
+    low, high = intervals.saving_interval(cost, ends, other_cost, other_ends)
     return [100 * accuracy, saved, f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
 def _costs(titled):
-    for data, group in by_data(titled):
+    for data, group in grouping.by_data(titled):
         yield Table(
             f"Cost up to each exit; {data}",
-            ["model", "of", *_exits(group)],
+            ["model", "of", *grouping.exits_of(group)],
             [
                 [title, f"million {key.replace('_', '-')}"]
                 + [each[key] / 1e6 for each in record["exits"]]
@@ -406,7 +269,7 @@ def _costs(titled):
 
 def _runs(titled):
     keys = ("keras_neokd", "backend", "keras")
-    yield Table(
+    return Table(
         "Runs",
         ["model", "data", *keys, "seed", "evaluation, s", "model's SHA-256"],
         [
@@ -415,7 +278,7 @@ def _runs(titled):
                 record["data"]["name"],
                 *(str(record["environment"].get(key, "-")) for key in keys),
                 str(record["settings"]["seed"]),
-                f"{_seconds(record):.0f}",
+                f"{sum(each['seconds'] for each in _entries(record)):.0f}",
                 record["model_sha256"][:12],
             ]
             for title, record in titled.items()
@@ -423,97 +286,21 @@ def _runs(titled):
     )
 
 
-def _seconds(record):
-    entries = (*record["attacks"], *(record.get("diagnostics") or ()))
-    return sum(each.get("seconds", 0) for each in entries)
-
-
-def _signs(titled):
+def _findings(titled):
     rows = [
-        [title, where, sign["code"], sign["message"]]
+        [title, where, each["code"], each["message"]]
         for title, record in titled.items()
-        for where, signs in _places_of_signs(record)
-        for sign in signs
+        for where, findings in (
+            ("model", record.get("findings") or []),
+            *((each["name"], each["findings"]) for each in _entries(record)),
+        )
+        for each in findings
     ]
     if rows:
         yield Table(
-            "Doubts", ["model", "where", "sign", "what was found"], rows
+            "Findings", ["model", "where", "finding", "what was found"], rows
         )
 
 
-def _places_of_signs(record):
-    yield "model", record.get("signs") or []
-    for entry in (*record["attacks"], *(record.get("diagnostics") or ())):
-        yield entry["name"], entry.get("signs") or []
-
-
-def readable(name):
-    """Return the name of an attack or a protocol, to be read."""
-    return name.replace("_", " ")
-
-
-def _exits(group):
-    return [each["name"] for each in next(iter(group.values()))["exits"]]
-
-
-def _percent(attack, k):
-    values = [*attack[f"top{k}"].values(), attack[f"top{k}_average"]]
-    return [100 * value for value in values]
-
-
-def _strength(record, attack):
-    """Say how strong an attack was; "" for clean images."""
-    if attack["name"] == "clean":
-        return ""
-    own = attack.get("attack", {}).get("config")
-    settings = record["settings"]["attack"] if own is None else own
-    if settings.get("num_steps") is None and settings.get("attacks"):
-        settings = settings["attacks"][0]["config"]
-    numbers = [
-        f"{settings[key]:,} {unit}"
-        for key, unit in (("num_steps", "steps"), ("num_queries", "queries"))
-        if settings.get(key) is not None
-    ]
-    return ", ".join([_describe(_ball(record, attack)), *numbers])
-
-
-def _settings(record, attack):
-    """Return all settings of an attack; none for clean images."""
-    if attack["name"] == "clean":
-        return {}
-    return attack.get("attack") or record["settings"]["attack"]
-
-
-def _ball(record, attack):
-    """Return epsilon, or None for no bound, and the norm."""
-    if "attack" not in attack:
-        settings = record["settings"]["attack"]
-        return settings["epsilon"], settings["norm"]
-    return attack["epsilon"], attack["norm"]
-
-
-def _describe(ball):
-    epsilon, norm = ball
-    bound = "any size" if epsilon is None else f"epsilon {epsilon:.4g}"
-    return f"{bound} ({norm})"
-
-
-def _numbers(entry):
-    skipped = ("name", "settings", "rows", "measures", "signs")
-    return ", ".join(
-        f"{readable(key)} {_text(value)}"
-        for key, value in entry.items()
-        if key not in skipped
-    )
-
-
-def _cell(value):
-    return _text(value) if isinstance(value, (list, type(None))) else value
-
-
-def _text(value):
-    if isinstance(value, list):
-        return " ".join(_text(each) for each in value)
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _entries(record):
+    return (*record["attacks"], *record["diagnostics"])

@@ -2,8 +2,8 @@
 
 import json
 
-from apps import workdir
-from apps.reporting import layout
+from .. import workdir
+from .measurements import readable
 
 
 def lines(group):
@@ -38,7 +38,7 @@ def lines(group):
                     if other != key
                 }
                 text = ", ".join(
-                    f"{layout.readable(name)} {json.dumps(each)}"
+                    f"{readable(name)} {json.dumps(each)}"
                     for name, each in others.items()
                 )
                 found.setdefault(text, []).append((value, title))

@@ -7,8 +7,6 @@ another place in it, so it works offline and from an e-mail.
 import base64
 import html
 
-from apps.reporting import writers
-
 _STYLE = """
 :root { --ink: #1a1a1a; --soft: #555; --line: #ddd; --back: #fff; }
 @media (prefers-color-scheme: dark) {
@@ -68,7 +66,7 @@ def page(title, tables, figures):
 
     Args:
         title: its title.
-        tables: list of `layout.Table`s.
+        tables: list of `tables.Table`s.
         figures: dict from captions to PNG files as bytes.
     """
     parts = [
@@ -100,13 +98,11 @@ def _table(table):
     head = "".join(
         f'<th scope="col"{_TEXT * is_text}><button type="button">'
         f"{html.escape(name)}</button></th>"
-        for name, is_text in zip(
-            table.columns, writers.are_text(table), strict=True
-        )
+        for name, is_text in zip(table.columns, table.are_text(), strict=True)
     )
     rows = "".join(
-        "<tr>" + "".join(_cell(value, table.digits) for value in row) + "</tr>"
-        for row in table.rows
+        f"<tr>{''.join(map(_cell, row, texts))}</tr>"
+        for row, texts in zip(table.rows, table.texts(), strict=True)
     )
     note = f"<p>{html.escape(table.note)}</p>" if table.note else ""
     return (
@@ -116,11 +112,12 @@ def _table(table):
     )
 
 
-def _cell(value, digits):
-    text = html.escape(writers.cell(value, digits))
-    sorted_by = html.escape(str(value), quote=True)
+def _cell(value, text):
     kind = _TEXT * isinstance(value, str)
-    return f'<td{kind} data-value="{sorted_by}">{text}</td>'
+    return (
+        f'<td{kind} data-value="{html.escape(str(value), quote=True)}">'
+        f"{html.escape(text)}</td>"
+    )
 
 
 def _figure(caption, png):

@@ -6,9 +6,47 @@ docs/records.md describes the schema.
 """
 
 import pathlib
+import string
 
-from apps import workdir
-from apps.reporting.schema import check
+from keras_neokd import evaluation as evaluation  # Which registers protocols.
+from keras_neokd.base import checks
+from keras_neokd.evaluation.anytime import AnytimeResult
+from keras_neokd.evaluation.protocol import known
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import check_rows
+from keras_neokd.evaluation.result import check_values
+from keras_neokd.evaluation.searching import SearchResult
+
+from .. import workdir
+from . import version_1
+
+SCHEMA_VERSION = 2
+# Every value that a report reads, by its dotted key.
+_HEADER = {
+    "environment.backend": "text",
+    "config_sha256": "text",
+    "model": "text",
+    "model_sha256": "text",
+    "method": "text",
+    "data.name": "text",
+    "data.split": "text",
+    "data.num_examples": "count",
+    "data.num_classes": "count",
+    "data.checksum": "count?",
+    "settings.attack.epsilon": "number",
+    "settings.attack.num_steps": "count",
+    "settings.attack.norm": "text",
+    "settings.seed": "count",
+}
+_EXITS = {"name": "text", "multiply_adds": "count", "parameters": "count"}
+_ENTRY = {"name": "text", "seconds": "number"}
+_STRENGTH = {
+    "epsilon": "number?",
+    "norm": "text",
+    "num_steps": "count?",
+    "num_queries": "count?",
+}
+_FINDINGS = {"code": "text", "message": "text"}
 
 
 def read(paths):
@@ -60,6 +98,127 @@ def read_file(file):
         OSError: if it cannot be read.
     """
     return check(workdir.read_json(file), file)
+
+
+def check(record, file):
+    """Return a record of this version if it has all that a report reads.
+
+    Args:
+        record: what the JSON file holds, of this version or of version 1.
+        file: its path, for the message.
+
+    Raises:
+        ValueError: if it is of another version, or lacks something.
+    """
+    version = record.get("schema_version") if isinstance(record, dict) else None
+    if version not in (1, SCHEMA_VERSION) or isinstance(version, bool):
+        raise ValueError(
+            f"{file} is not a record of version 1 or {SCHEMA_VERSION}: its "
+            f"schema_version is {version!r}. Evaluate the run again."
+        )
+    try:
+        if version == 1:
+            record = version_1.upgraded(record)
+        _check(record)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return record
+
+
+def _check(record):
+    _check_header(record)
+    names = [each["name"] for each in record["exits"]]
+    for index, entry in enumerate(record["attacks"]):
+        place = f"attacks[{index}]"
+        _check_entry(place, entry, AnytimeResult.columns)
+        for top in {row["top"] for row in entry["rows"]} | {1}:
+            found = [r["exit"] for r in entry["rows"] if r["top"] == top]
+            if found != names:
+                raise ValueError(
+                    f"{place}.rows of top {top} are for the exits {found}, "
+                    f"expected {names}."
+                )
+        if entry["settings"]:
+            check_values(f"{place}.settings", _strength(entry), _STRENGTH)
+            if "norm" not in entry["settings"]:
+                raise ValueError(f"{place}.settings has no norm.")
+        if entry.get("search") is not None:
+            check_rows(f"{place}.search", entry["search"], SearchResult.columns)
+        if entry.get("correct") is not None:
+            count = record["data"]["num_examples"]
+            _check_correct(f"{place}.correct", entry["correct"], names, count)
+    for index, entry in enumerate(record["diagnostics"]):
+        place = f"diagnostics[{index}]"
+        result = _result_of(entry)
+        _check_entry(place, entry, result.columns)
+        columns = result.summary_columns
+        check_values(f"{place}.summary", entry.get("summary"), columns)
+        if entry["name"] == "budgeted":
+            attack = {"attack": entry["settings"].get("attack")}
+            check_values(f"{place}.settings", attack, {"attack": "text"})
+
+
+def _result_of(entry):
+    """Return the class whose columns an entry has, if it is known here."""
+    there = known().get(str(_at(entry, "name")))
+    return there.result if there else Result
+
+
+def _check_header(record):
+    check_values("header", {key: _at(record, key) for key in _HEADER}, _HEADER)
+    _need("method_settings", record.get("method_settings") or {}, dict)
+    check_rows("exits", record.get("exits"), _EXITS)
+    _check_findings("findings", record.get("findings") or [])
+    for key in ("attacks", "diagnostics"):
+        _need(key, record.get(key), list)
+    if not record["attacks"]:
+        raise ValueError("attacks is empty. Evaluate the run again.")
+
+
+def _at(value, key):
+    """Return what a dotted key leads to, None for nothing."""
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def _check_entry(place, entry, columns):
+    _need(place, entry, dict)
+    said = {name: entry.get(name) for name in _ENTRY}
+    check_values(place, said, _ENTRY)
+    _need(f"{place}.settings", entry.get("settings"), dict)
+    check_rows(f"{place}.rows", entry.get("rows"), columns)
+    _check_findings(f"{place}.findings", entry.get("findings"))
+
+
+def _strength(entry):
+    settings = entry["settings"]
+    return {name: settings[name] for name in _STRENGTH if name in settings}
+
+
+def _check_findings(place, findings):
+    if findings != []:
+        check_rows(place, findings, _FINDINGS)
+
+
+def _check_correct(place, texts, names, count):
+    _need(place, texts, dict)
+    length = 2 * -(-count // 8)
+    for name in names:
+        text = texts.get(name)
+        is_hex = isinstance(text, str) and set(text) <= set(string.hexdigits)
+        if not is_hex or len(text) != length:
+            raise ValueError(
+                f"{place}.{name} needs {length} hexadecimal digits, one bit "
+                f"per image, received {checks.shown(text)}."
+            )
+
+
+def _need(place, value, kind):
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"{place} needs {kind.__name__}, received {checks.shown(value)}."
+        )
 
 
 def _files(path):

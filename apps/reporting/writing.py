@@ -1,12 +1,13 @@
-"""What `apps.report` does: records in, files out."""
+"""Write the report of `apps.report`: records in, files out."""
 
-from apps import workdir
-from apps.reporting import figures
-from apps.reporting import layout
-from apps.reporting import page
-from apps.reporting import records
-from apps.reporting import writers
-from keras_neokd import writing
+from keras_neokd.base import writing
+
+from .. import tables
+from .. import workdir
+from . import figures
+from . import layout
+from . import page
+from . import records
 
 
 def write(paths, folder, title):
@@ -27,12 +28,12 @@ def write(paths, folder, title):
     titled = records.read(paths)
     workdir.check_writable(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tables = layout.tables(titled)
+    found = layout.tables(titled)
     drawn = figures.figures(titled)
     texts = {
-        "report.html": page.page(title, tables, drawn),
-        "tables.md": writers.markdown(tables),
-        "tables.tex": writers.latex(tables),
+        "report.html": page.page(title, found, drawn),
+        "tables.md": tables.as_markdown(found),
+        "tables.tex": tables.as_latex(found),
     }
     for name, text in texts.items():
         writing.write_text(folder / name, text)

@@ -48,4 +48,4 @@ def get_runs():
 
 
 def _flags(*changes):
-    return ["--config=configs/cifar100.py:neo_kd", *changes]
+    return ["--config=cifar100:neo_kd", *changes]

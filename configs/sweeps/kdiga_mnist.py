@@ -69,4 +69,4 @@ def get_evaluations():
 
 
 def _flags(variant, *changes):
-    return [f"--config=configs/mnist.py:{variant}", *SHARED, *changes]
+    return [f"--config=mnist:{variant}", *SHARED, *changes]

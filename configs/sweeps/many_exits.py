@@ -16,7 +16,7 @@ def get_runs():
     """Return the flags of `apps.train` for every run, by name."""
     return {
         f"exits_{num_exits}_radius_{radius}": [
-            "--config=configs/cifar100.py:neo_kd",
+            "--config=cifar100:neo_kd",
             f"--config.model.options.num_blocks={num_exits}",
             "--config.model.options.base=1",
             "--config.model.options.step=1",

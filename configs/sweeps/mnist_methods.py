@@ -39,7 +39,7 @@ def get_runs():
     """Return the flags of `apps.train` for every run, by name."""
     return {
         f"{method}_{rate_name}_seed_{seed}": [
-            f"--config=configs/mnist.py:{method}",
+            f"--config=mnist:{method}",
             *SHARED,
             f"--config.optimizer.learning_rate={rate}",
             f"--config.train.seed={seed}",

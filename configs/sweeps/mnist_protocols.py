@@ -28,7 +28,7 @@ def get_runs():
     """Return the flags of `apps.train` for every run, by name."""
     return {
         method: [
-            f"--config=configs/mnist.py:{method}",
+            f"--config=mnist:{method}",
             *SHARED,
             f"--config.optimizer.learning_rate={rate}",
         ]

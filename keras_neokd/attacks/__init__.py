@@ -7,7 +7,8 @@ attacks.MaxAverage(pgd)                       # the paper's training attack
 pgd.with_objective(attacks.SingleExit(0))     # attack the first exit only
 """
 
-from keras_neokd import checks
+import functools
+
 from keras_neokd.attacks.apgd import APGD
 from keras_neokd.attacks.apgd import TargetedAPGD
 from keras_neokd.attacks.attack import Attack
@@ -27,23 +28,14 @@ from keras_neokd.attacks.search import SearchAttack
 from keras_neokd.attacks.square import Square
 from keras_neokd.attacks.uniform_noise import UniformNoise
 from keras_neokd.attacks.worst_case import WorstCase
+from keras_neokd.base import checks
+from keras_neokd.base.configurable import REQUIRED
+from keras_neokd.base.registry import ATTACKS as BY_NAME
 
-_PGD = "PGD(epsilon=8/255, step_size=2/255, num_steps=7)"
-# What to write instead of a name.
-_EXAMPLES = {
-    "apgd": "APGD(epsilon=8/255)",
-    "auto_attack": "AutoAttack(epsilon=8/255)",
-    "average": _PGD,
-    "cw": "CW(epsilon=1.0)",
-    "fab": "FAB(epsilon=8/255)",
-    "fgsm": "PGD(epsilon=8/255, step_size=8/255, num_steps=1)",
-    "max_average": f"MaxAverage({_PGD})",
-    "pgd": _PGD,
-    "square": "Square(epsilon=8/255)",
-    "targeted_apgd": "TargetedAPGD(epsilon=8/255)",
-    "targeted_fab": "TargetedFAB(epsilon=8/255)",
-    "uniform_noise": "UniformNoise(epsilon=8/255)",
-}
+# Gives an attack of your own a name.
+register = BY_NAME.register
+# Settings of the attacks that messages propose.
+_PROPOSED = {"epsilon": "8/255", "step_size": "2/255", "num_steps": "7"}
 
 
 def get(identifier, name="attack"):
@@ -66,21 +58,37 @@ def get(identifier, name="attack"):
     if not isinstance(identifier, str):
         raise TypeError(
             f"`{name}` needs a keras_neokd.attacks.Attack, for example "
-            f"{name}=keras_neokd.attacks.{_EXAMPLES['max_average']}; received "
+            f"{name}={_example('max_average')}; received "
             f"{checks.typed(identifier)}."
         )
-    for known, example in _EXAMPLES.items():
+    for known in BY_NAME:
         if _plain(identifier) == _plain(known):
             raise ValueError(
                 f"{name}={identifier!r} does not say how strong the attack "
-                f"is. Give epsilon: {name}=keras_neokd.attacks.{example} "
+                f"is. Give epsilon: {name}={_example(known)} "
                 "(pixel units of images in [0, 1])."
             )
     raise ValueError(
         f"Unknown attack {identifier!r}: the known ones are "
-        f"{list(_EXAMPLES)}, each written as an object, for example "
-        f"{name}=keras_neokd.attacks.{_EXAMPLES['max_average']}."
+        f"{BY_NAME.names()}, each written as an object, for example "
+        f"{name}={_example('max_average')}."
     )
+
+
+def _example(name):
+    """Return a call that builds an attack."""
+    entry, arguments = BY_NAME[name], []
+    if isinstance(entry, functools.partial):
+        arguments = [f"{key}={each!r}" for key, each in entry.keywords.items()]
+        entry = entry.func
+    arguments += [
+        f"{key}={_PROPOSED.get(key, '...')}"
+        for key, default in BY_NAME.settings(name).items()
+        if default is REQUIRED or key == "epsilon"
+    ]
+    is_ours = entry.__module__.startswith("keras_neokd.")
+    prefix = "keras_neokd.attacks." if is_ours else ""
+    return f"{prefix}{entry.__qualname__}({', '.join(arguments)})"
 
 
 def _plain(name):
@@ -92,6 +100,7 @@ __all__ = [
     "CW",
     "FAB",
     "PGD",
+    "BY_NAME",
     "Attack",
     "AutoAttack",
     "AverageExits",
@@ -108,4 +117,5 @@ __all__ = [
     "UniformNoise",
     "WorstCase",
     "get",
+    "register",
 ]

@@ -1,31 +1,35 @@
 """Auto-PGD (Croce and Hein 2020): PGD that chooses its own step size.
 
 APGD(epsilon=8 / 255)                                          # APGD-CE
-APGD(epsilon=8 / 255, objective=AverageExits(loss="dlr"))      # APGD-DLR
+APGD.dlr(epsilon=8 / 255)                                      # APGD-DLR
 TargetedAPGD(epsilon=8 / 255)                                  # APGD-T
 """
+
+import functools
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd import randomness
 from keras_neokd.attacks import search
+from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import per_example
 from keras_neokd.attacks.geometry import project
 from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
 from keras_neokd.attacks.geometry import steepest_step
+from keras_neokd.attacks.objective import check_objective
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
-# Iterations between two chances to leave fooled examples behind.
-_STEPS_PER_STAGE = 10
 # Weight of the new step; the rest is the momentum of the step before.
 _NEW = 0.75
 
 
+@ATTACKS.register("apgd", apgd_ce={}, apgd_dlr="dlr")
 @keras.saving.register_keras_serializable("keras_neokd")
 class APGD(search.SearchAttack):
     """Projected gradient ascent with momentum and its own step sizes.
@@ -57,8 +61,7 @@ class APGD(search.SearchAttack):
             fooled. Defaults to 1: the same draw throughout.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
 
     def __init__(
@@ -76,9 +79,16 @@ class APGD(search.SearchAttack):
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
         self.rho = checks.number("rho", rho, minimum=0, maximum=1)
 
-    def num_stages(self):
-        """See `SearchAttack.num_stages`."""
-        return -(-self.num_steps // _STEPS_PER_STAGE)
+    @classmethod
+    def dlr(cls, epsilon, objective=None, **overrides):
+        """Return auto-attack's APGD-DLR: the objective's loss is `"dlr"`.
+
+        Args:
+            epsilon, objective: as in the constructor.
+            **overrides: constructor arguments to replace.
+        """
+        objective = check_objective(objective).with_loss("dlr")
+        return cls(epsilon, objective=objective, **overrides)
 
     def start(self, problem, run):
         """See `SearchAttack.start`."""
@@ -88,7 +98,7 @@ class APGD(search.SearchAttack):
         images = ops.clip(problem.images + noise, 0.0, 1.0)
         state = {
             **search.fresh_state(problem.images),
-            **self.aim(problem, run),
+            **self.aim(problem, run)[1],
         }
         value, gradient, fooled = self._look(problem, images, state, 0)
         zeros = ops.zeros_like(value)
@@ -109,32 +119,15 @@ class APGD(search.SearchAttack):
             "step_size": zeros + 2.0 * self.epsilon,
         }
 
-    def advance(self, problem, stage, state):
-        """See `SearchAttack.advance`."""
-        first = stage * _STEPS_PER_STAGE
-        last = ops.minimum(first + _STEPS_PER_STAGE, self.num_steps)
-        return ops.fori_loop(
-            first,
-            last,
-            lambda step, state: self._step(problem, step, state),
-            state,
-        )
-
-    def aim(self, problem, run):
-        """Return what else the state holds, for `objective_of`.
-
-        Args:
-            problem: a `Problem`.
-            run: number of the run.
-        """
-        del problem, run
-        return {}
+    def step(self, problem):
+        """See `SearchAttack.step`."""
+        return functools.partial(self._step, problem)
 
     def objective_of(self, state):
         """Return the objective whose score is maximised.
 
         Args:
-            state: the state, with what `aim` returned.
+            state: the state, with what `aim` adds.
         """
         del state
         return self.objective
@@ -146,7 +139,7 @@ class APGD(search.SearchAttack):
             problem: a `Problem`.
             images: the point.
             state: the state.
-            number: how many points were looked at before, in this run.
+            number: number of points of this run evaluated so far.
         """
         objective = self.objective_of(state)
 
@@ -235,14 +228,12 @@ class APGD(search.SearchAttack):
         }
 
 
+@ATTACKS.register("targeted_apgd", apgd_t={})
 @keras.saving.register_keras_serializable("keras_neokd")
-class TargetedAPGD(APGD):
-    """APGD towards each of the most likely wrong classes (APGD-T).
+class TargetedAPGD(targets.Targeted, APGD):
+    """APGD-T (Croce and Hein 2020): towards each of the likely wrong classes.
 
-    One run per target class and restart, from the most likely wrong class of
-    the clean image (by the mean softmax over the exits, where the paper does
-    not say) to less likely ones. With several restarts all classes come before
-    any comes again; in auto-attack each has its restarts at once.
+    One run per target class and restart, see `targets.Targeted`.
 
     Args:
         epsilon, num_steps, norm, num_restarts, rho: as `APGD`.
@@ -255,8 +246,7 @@ class TargetedAPGD(APGD):
             not used. Defaults to `AverageExits()`.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
 
     works_on_margins = True
@@ -273,21 +263,9 @@ class TargetedAPGD(APGD):
         objective=None,
     ):
         super().__init__(epsilon, num_steps, norm, num_restarts, rho, objective)
-        self.num_targets = check_num_targets(num_targets)
+        self.num_targets = targets.check_num_targets(num_targets)
         self.loss = checks.choice("loss", loss, _TARGETED)
         self.fewest_classes = 4 if loss == "dlr" else 2
-
-    def num_runs(self, num_classes):
-        """See `SearchAttack.num_runs`."""
-        targets = count_targets(self.num_targets, num_classes)
-        return targets * self.num_restarts
-
-    def aim(self, problem, run):
-        """See `APGD.aim`."""
-        logits = problem.logits(problem.images)
-        targets = count_targets(self.num_targets, logits[0].shape[-1])
-        rank = run % targets
-        return {"target": search.likely_class(logits, problem.labels, rank)}
 
     def objective_of(self, state):
         """See `APGD.objective_of`."""
@@ -298,29 +276,6 @@ class TargetedAPGD(APGD):
 
 
 _TARGETED = {"dlr": losses.targeted_dlr, "margin": losses.targeted_margin}
-
-
-def check_num_targets(num_targets):
-    """Return `num_targets` if it is `None` or an integer >= 1.
-
-    Raises:
-        TypeError, ValueError: if it is not.
-    """
-    if num_targets is None:
-        return None
-    return checks.integer("num_targets", num_targets, minimum=1)
-
-
-def count_targets(num_targets, num_classes):
-    """Return the number of target classes that there are.
-
-    Args:
-        num_targets: number asked for, or `None` for all.
-        num_classes: number of classes of the attacked model.
-    """
-    if num_targets is None:
-        return num_classes - 1
-    return min(num_targets, num_classes - 1)
 
 
 def checkpoints(num_steps):

@@ -15,15 +15,15 @@ promises: inside the ball, inside [0, 1], no gradient flows out.
 import numpy as np
 from keras import ops
 
-from keras_neokd import checks
-from keras_neokd import randomness
 from keras_neokd.attacks.geometry import NORMS
 from keras_neokd.attacks.geometry import project
-from keras_neokd.configurable import Configurable
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.configurable import Configurable
 
 
 class ExitLogits:
-    """What an attack sees: a function from images to logits of exits.
+    """The function from images to logits of exits that an attack sees.
 
     Args:
         function: called as `function(images, exits)` with a tuple of 0-based
@@ -114,6 +114,42 @@ class Attack(Configurable):
                 f"{epsilon:g}. Did you mean epsilon={epsilon:g}/255?"
             )
 
+    @property
+    def members(self):
+        """The attacks that are run one after the other: this one."""
+        return (self,)
+
+    def with_objective(self, objective):
+        """Return a copy that maximises something else.
+
+        Args:
+            objective: an `Objective`.
+
+        Raises:
+            TypeError: if the attack cannot be aimed.
+        """
+        raise TypeError(
+            "An attack that can be aimed at one exit is needed, for example "
+            "PGD(epsilon=8/255, step_size=2/255, num_steps=7); received "
+            f"{self!r}."
+        )
+
+    def with_loss(self, loss, random_start=None):
+        """Return a copy that maximises another loss over the same exits.
+
+        Args:
+            loss: as in `Objective`.
+            random_start: as in `PGD`; `None` (default) for that of this
+                attack.
+
+        Raises:
+            TypeError: if the loss cannot be replaced.
+        """
+        raise TypeError(
+            "An attack whose loss can be replaced is needed, PGD or "
+            f"MaxAverage(PGD); received {self!r}."
+        )
+
     def perturb(self, predict, images, labels, keys):
         """Run the algorithm; the only method a new attack writes.
 
@@ -149,7 +185,7 @@ class Attack(Configurable):
         return {}
 
     def generate(self, predict, images, labels, keys):
-        """Craft adversarial images inside a compiled step.
+        """Attack a batch inside a compiled step.
 
         Args and returns: as `perturb`. The images are projected to the ball
         and to [0, 1] and carry no gradient.
@@ -188,7 +224,7 @@ class Attack(Configurable):
         return adversarial, info
 
     def __call__(self, predict, images, labels, seed=0):
-        """Craft adversarial images for a batch of arrays.
+        """Attack a batch of arrays.
 
         Args:
             predict: an `ExitLogits`, for example `model.exit_logits()`.

@@ -6,9 +6,10 @@ AutoAttack.paper()                              # appendix H of NEO-KD
 WorstCase([APGD(epsilon=0.1), Square(epsilon=0.1)])     # an order of your own
 """
 
+from typing import NamedTuple
+
 import keras
 
-from keras_neokd import checks
 from keras_neokd.attacks.apgd import APGD
 from keras_neokd.attacks.apgd import TargetedAPGD
 from keras_neokd.attacks.fab import FAB
@@ -16,16 +17,77 @@ from keras_neokd.attacks.fab import TargetedFAB
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.attacks.square import Square
 from keras_neokd.attacks.worst_case import WorstCase
+from keras_neokd.base import checks
+from keras_neokd.base.registry import ATTACKS
+
+
+class _Version(NamedTuple):
+    """Attacks in turn; restarts of those without target; draws of APGD."""
+
+    members: tuple
+    restarts: int = 1
+    draws: int = 1
+
+
+_VERSIONS = {
+    "standard": _Version(("apgd-ce", "apgd-t", "fab-t", "square")),
+    "plus": _Version(
+        ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"), restarts=5
+    ),
+    "rand": _Version(("apgd-ce", "apgd-dlr"), draws=20),
+}
+
+
+def _apgd(loss):
+    return lambda epsilon, auto, objective: APGD(
+        epsilon,
+        auto.num_steps,
+        auto.norm,
+        _VERSIONS[auto.version].restarts,
+        objective=objective.with_loss(loss),
+        num_draws=_VERSIONS[auto.version].draws,
+    )
+
 
 _MEMBERS = {
-    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
-    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
-    "rand": ("apgd-ce", "apgd-dlr"),
+    "apgd-ce": _apgd("cross_entropy"),
+    "apgd-dlr": _apgd("dlr"),
+    "apgd-t": lambda epsilon, auto, objective: TargetedAPGD(
+        epsilon,
+        auto.num_steps,
+        auto.norm,
+        num_targets=auto.num_targets,
+        loss=auto.loss,
+        objective=objective,
+    ),
+    "fab": lambda epsilon, auto, objective: FAB(
+        epsilon,
+        auto.num_steps,
+        auto.norm,
+        _VERSIONS[auto.version].restarts,
+        objective=objective,
+    ),
+    "fab-t": lambda epsilon, auto, objective: TargetedFAB(
+        epsilon,
+        auto.num_steps,
+        auto.norm,
+        num_targets=auto.num_targets,
+        objective=objective,
+    ),
+    "square": lambda epsilon, auto, objective: Square(
+        epsilon,
+        auto.num_queries,
+        norm=auto.norm,
+        objective=objective.with_loss("margin"),
+    ),
 }
-_RESTARTS = {"standard": 1, "plus": 5, "rand": 1}
-_DRAWS = {"standard": 1, "plus": 1, "rand": 20}
 
 
+@ATTACKS.register(
+    "auto_attack",
+    auto_attack_plus={"version": "plus"},
+    auto_attack_rand={"version": "rand"},
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class AutoAttack(WorstCase):
     """Four parameter-free attacks in turn, on the images still unharmed.
@@ -52,8 +114,7 @@ class AutoAttack(WorstCase):
             is not used. Defaults to `AverageExits()`.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
 
     def __init__(
@@ -67,63 +128,18 @@ class AutoAttack(WorstCase):
         norm="linf",
         objective=None,
     ):
-        self.version = checks.choice("version", version, _MEMBERS)
+        self.version = checks.choice("version", version, _VERSIONS)
         self.num_steps = num_steps
         self.num_queries = num_queries
         self.num_targets = num_targets
         self.loss = loss
         self.norm = norm
         objective = check_objective(objective)
-        restarts = _RESTARTS[version]
-
-        def apgd(loss):
-            return APGD(
-                epsilon,
-                num_steps,
-                norm,
-                restarts,
-                objective=objective.with_loss(loss),
-                num_draws=_DRAWS[version],
-            )
-
-        def make(name):
-            if name == "apgd-ce":
-                return apgd("cross_entropy")
-            if name == "apgd-dlr":
-                return apgd("dlr")
-            if name == "apgd-t":
-                return TargetedAPGD(
-                    epsilon,
-                    num_steps,
-                    norm,
-                    num_targets=num_targets,
-                    loss=loss,
-                    objective=objective,
-                )
-            if name == "fab":
-                return FAB(
-                    epsilon,
-                    num_steps,
-                    norm,
-                    restarts,
-                    objective=objective,
-                )
-            if name == "fab-t":
-                return TargetedFAB(
-                    epsilon,
-                    num_steps,
-                    norm,
-                    num_targets=num_targets,
-                    objective=objective,
-                )
-            return Square(
-                epsilon,
-                num_queries,
-                norm=norm,
-                objective=objective.with_loss("margin"),
-            )
-
-        super().__init__([make(name) for name in _MEMBERS[version]], objective)
+        members = [
+            _MEMBERS[name](epsilon, self, objective)
+            for name in _VERSIONS[version].members
+        ]
+        super().__init__(members, objective)
 
     @classmethod
     def paper(cls, epsilon=0.03, objective=None):

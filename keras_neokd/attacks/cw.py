@@ -6,14 +6,17 @@ PGD(epsilon=0.03, step_size=0.003, num_steps=50,
     objective=AverageExits(loss="margin"))     # its margin in L-infinity
 """
 
+import functools
+
 import keras
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
 from keras_neokd.attacks import search
 from keras_neokd.attacks.geometry import select
+from keras_neokd.base import checks
+from keras_neokd.base.registry import ATTACKS
 
 # Keeps pixels of 0 and 1 movable, whose inverse tanh is infinite.
 _LARGEST = 1.0 - 1e-6
@@ -23,7 +26,7 @@ _FIRST_DECAY, _SECOND_DECAY, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 @keras.saving.register_keras_serializable("keras_neokd")
 class CW(search.SearchAttack):
-    """Minimise the length of the change plus a margin, by Adam.
+    """Minimise length of the change plus a margin (Carlini and Wagner 2017).
 
     `|x' - x|^2 + c max(z_y - max_{i != y} z_i, -kappa)`, the second term
     averaged over the exits, with `x' = (tanh(w) + 1) / 2`. Of the iterates
@@ -47,8 +50,7 @@ class CW(search.SearchAttack):
         objective: see `SearchAttack`; its loss is not used.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
 
     may_be_unbounded = True
@@ -71,12 +73,21 @@ class CW(search.SearchAttack):
             "learning_rate", learning_rate, above=0
         )
 
-    def num_stages(self):
-        """See `SearchAttack.num_stages`."""
-        return -(-self.num_steps // self._steps_per_stage)
+    @classmethod
+    def for_ball(cls, epsilon=None, norm="l2", **overrides):
+        """Return the attack for comparison with attacks in some ball.
+
+        Args:
+            epsilon: radius of the ball; it counts for the L2 norm only.
+            norm: `"linf"` or `"l2"` (default), of the ball.
+            **overrides: constructor arguments to replace.
+        """
+        epsilon = epsilon if norm == "l2" else None
+        return cls(**{"epsilon": epsilon, **overrides})
 
     @property
-    def _steps_per_stage(self):
+    def steps_per_stage(self):
+        """Steps between two looks at the cost."""
         return max(self.num_steps // 10, 1)
 
     def start(self, problem, run):
@@ -94,20 +105,11 @@ class CW(search.SearchAttack):
             "cost": infinite,
         }
 
-    def advance(self, problem, stage, state):
-        """See `SearchAttack.advance`."""
-        first = stage * self._steps_per_stage
-        last = ops.minimum(first + self._steps_per_stage, self.num_steps)
-        # The cost is looked at once a stage, at its first iteration.
-        state = self._step(problem, first, state, is_check=True)
-        return ops.fori_loop(
-            first + 1,
-            last,
-            lambda step, state: self._step(problem, step, state),
-            state,
-        )
+    def step(self, problem):
+        """See `SearchAttack.step`."""
+        return functools.partial(self._step, problem)
 
-    def _step(self, problem, step, state, is_check=False):
+    def _step(self, problem, step, state):
         def cost(w):
             images = (ops.tanh(w) + 1.0) / 2.0
             length = _squared_length(images - problem.images)
@@ -128,16 +130,20 @@ class CW(search.SearchAttack):
         better = ops.logical_and(
             ops.logical_and(active, fooled), length < state["shortest"]
         )
-        new = {
+        # The cost is looked at once a stage, at its first iteration.
+        is_check = ops.equal(step % self.steps_per_stage, 0)
+        falls = ops.logical_or(
+            ops.logical_not(is_check), value <= state["cost"]
+        )
+        return {
+            **state,
             **self._adam(step, gradient, state),
             "adversarial": select(better, images, state["adversarial"]),
             "fooled": ops.logical_or(state["fooled"], better),
             "shortest": ops.where(better, length, state["shortest"]),
+            "active": ops.logical_and(active, falls),
+            "cost": ops.where(is_check, value, state["cost"]),
         }
-        if is_check:
-            new["active"] = ops.logical_and(active, value <= state["cost"])
-            new["cost"] = value
-        return {**state, **new}
 
     def _clipped_margin(self, logits, labels, exit):
         del exit
@@ -163,3 +169,6 @@ class CW(search.SearchAttack):
 
 def _squared_length(x):
     return ops.sum(ops.square(x), axis=tuple(range(1, len(x.shape))))
+
+
+ATTACKS.register("cw")(CW.for_ball)

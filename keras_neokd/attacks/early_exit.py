@@ -1,85 +1,75 @@
-"""Attacks on a model that stops early, by an attacker who knows when.
+"""Objectives of an attacker who knows at which exit a policy stops.
 
+policy = ExitPolicy(thresholds=(0.9, 0.8))
 PGD(epsilon=0.03, step_size=0.003, num_steps=50,
-    objective=EarlyExit(thresholds=(0.9, 0.8)))       # a wrong answer
-APGD(epsilon=0.03, objective=SlowDown((0.9, 0.8)))    # the whole network
+    objective=EarlyExit(policy))                  # a wrong answer
+APGD(epsilon=0.03, objective=SlowDown(policy))    # the whole network
 
-Thresholds are those of `ExitPolicy`. For the strongest attack on an answer
-take the worst case over objectives: an image may be easier to fool at an exit
-that it does not reach yet.
+For the strongest attack on an answer take the worst case over objectives: an
+image may be easier to fool at an exit that it does not reach yet.
 
-    policy = EarlyExit(thresholds)
+    wrong = EarlyExit(policy)
     WorstCase([pgd.with_objective(each) for each in
-               (policy, AverageExits(), SingleExit(0), SingleExit(1))], policy)
+               (wrong, AverageExits(), SingleExit(0), SingleExit(1))], wrong)
 """
 
-import math
-
 import keras
-import numpy as np
 from keras import ops
 
-from keras_neokd import checks
 from keras_neokd.attacks.objective import Objective
+from keras_neokd.base.exit_policy import ExitPolicy
 
 
-class _KnownThresholds(Objective):
+class _KnownPolicy(Objective):
     """Base of objectives that know at which exit an image leaves."""
 
-    def __init__(self, thresholds, loss="cross_entropy"):
+    def __init__(self, policy, loss="cross_entropy"):
         super().__init__(loss)
-        self.thresholds = checks.thresholds(thresholds)
+        is_policy = isinstance(policy, ExitPolicy)
+        self.policy = policy if is_policy else ExitPolicy(policy)
 
     def exit_indices(self, num_exits):
         """See `Objective.exit_indices`: all exits."""
-        if num_exits != len(self.thresholds) + 1:
-            raise ValueError(
-                f"{len(self.thresholds)} thresholds are for a model of "
-                f"{len(self.thresholds) + 1} exits: the last needs none. The "
-                f"model has {num_exits} exits."
-            )
+        self.policy.check(num_exits)
         return tuple(range(num_exits))
 
-    def get_config(self):
-        """Return the constructor arguments as plain values."""
-        values = [
-            None if each == math.inf else each for each in self.thresholds
-        ]
-        return {**super().get_config(), "thresholds": values}
+    @classmethod
+    def from_config(cls, config):
+        """Build the objective, also from what version 0.1.0 wrote."""
+        if "policy" not in config:
+            names = {"thresholds", "ensemble"} & config.keys()
+            policy = ExitPolicy(**{name: config[name] for name in names})
+            config = {
+                **{name: config[name] for name in config.keys() - names},
+                "policy": keras.saving.serialize_keras_object(policy),
+            }
+        return super().from_config(config)
 
     def chosen(self, logits):
         """Return which exit each image takes, one-hot `(batch, exits)`."""
-        bounds = ops.convert_to_tensor(
-            np.array([*self.thresholds, -math.inf], "float32")
-        )
         stacked = ops.stack(logits, axis=1)
         confidences = ops.max(ops.softmax(stacked, axis=-1), axis=-1)
+        bounds = ops.convert_to_tensor(self.policy.bounds("float32"))
         leaves = ops.cast(confidences >= bounds, "int32")
         return ops.one_hot(ops.argmax(leaves, axis=1), len(logits))
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class EarlyExit(_KnownThresholds):
-    """Make the early-exit policy answer wrongly, wherever an image leaves.
+class EarlyExit(_KnownPolicy):
+    """Make an early-exit policy answer wrongly, wherever an image leaves.
 
     The score is the loss of what the policy answers with: the exit that the
-    image takes at the moment, or the mean softmax of this exit and all before
-    it. Which exit that is carries no gradient.
+    image takes at the moment, or, for a policy with `ensemble`, the mean
+    softmax of this exit and all before it. Which exit that is carries no
+    gradient. Chosen here; NEO-KD attacks exits, not policies.
 
     Args:
-        thresholds: of each exit but the last, as in `ExitPolicy`.
-        ensemble: the policy predicts by the mean of the exits up to the one
-            taken. Defaults to False.
+        policy: an `ExitPolicy`, or its thresholds.
         loss: see `Objective`.
 
     Raises:
-        TypeError: if a threshold is not a number, or `ensemble` no bool.
-        ValueError: if one is out of range.
+        TypeError, ValueError: as `ExitPolicy` and `Objective`.
     """
-
-    def __init__(self, thresholds, ensemble=False, loss="cross_entropy"):
-        super().__init__(thresholds, loss)
-        self.ensemble = checks.boolean("ensemble", ensemble)
 
     def fooled(self, logits, labels):
         """See `Objective.fooled`: the policy's answer is wrong."""
@@ -92,7 +82,7 @@ class EarlyExit(_KnownThresholds):
         """See `Objective.combined_logits`: what the policy answers with."""
         chosen = ops.expand_dims(self.chosen(logits), -1)
         answers = ops.stack(logits, axis=1)
-        if self.ensemble:
+        if self.policy.ensemble:
             # Predictions are added up; their logarithm takes logits' place.
             total = ops.cumsum(ops.softmax(answers, axis=-1), axis=1)
             answers = ops.log(ops.maximum(total, 1e-30))
@@ -106,7 +96,7 @@ class EarlyExit(_KnownThresholds):
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class SlowDown(_KnownThresholds):
+class SlowDown(_KnownPolicy):
     """Make images travel to the last exit, whatever the answer there.
 
     The score is minus the cross-entropy between every earlier exit's
@@ -114,18 +104,19 @@ class SlowDown(_KnownThresholds):
     image counts as fooled when no exit but the last is confident enough.
 
     Args:
-        thresholds: of each exit but the last, as in `ExitPolicy`.
+        policy: an `ExitPolicy`, or its thresholds; its `ensemble` makes no
+            difference.
 
     Raises:
-        TypeError: if a threshold is not a number.
-        ValueError: if one is out of range, or there is none.
+        TypeError: as `ExitPolicy`.
+        ValueError: as `ExitPolicy`, or if there is no threshold.
     """
 
     has_own_loss = True
 
-    def __init__(self, thresholds):
-        super().__init__(thresholds)
-        if not self.thresholds:
+    def __init__(self, policy):
+        super().__init__(policy)
+        if not self.policy.thresholds:
             raise ValueError(
                 "A model of one exit cannot be slowed down: expected at least "
                 "one threshold, received none."

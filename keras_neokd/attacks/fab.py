@@ -8,27 +8,29 @@ import keras
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd import randomness
 from keras_neokd.attacks import search
-from keras_neokd.attacks.apgd import check_num_targets
-from keras_neokd.attacks.apgd import count_targets
+from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.attacks.geometry import per_example
 from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
-_STEPS_PER_STAGE = 10
-# Newton's steps to the move that reaches a plane: at most so many, and until
-# no image lacks more than this share of the way.
+# Most of Newton's steps to the move that reaches a plane, and the share of the
+# way below which they end.
 _NEWTON_STEPS = 50
 _TOLERANCE = 1e-6
 
 
+@ATTACKS.register("fab")
 @keras.saving.register_keras_serializable("keras_neokd")
 class FAB(search.SearchAttack):
-    """Walk along the decision boundary, as close to the image as possible.
+    """Walk along the decision boundary, close to the image.
+
+    The fast adaptive boundary attack of Croce and Hein (2020).
 
     Each iteration takes the classifier as linear, moves the current point
     and the clean image to the nearest of the planes between the true class
@@ -58,8 +60,7 @@ class FAB(search.SearchAttack):
         objective: see `SearchAttack`; its loss is not used.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
 
     works_on_margins = True
@@ -85,53 +86,22 @@ class FAB(search.SearchAttack):
             "backward", backward, minimum=0, maximum=1
         )
 
-    def num_stages(self):
-        """See `SearchAttack.num_stages`."""
-        return -(-self.num_steps // _STEPS_PER_STAGE)
-
     def start(self, problem, run):
         """See `SearchAttack.start`."""
         clean = problem.images
         keys = randomness.bits(problem.keys, run)
         noise = random_direction(keys, clean.shape[1:], self.norm)
         moved = ops.clip(clean + 0.5 * self.epsilon * noise, 0.0, 1.0)
-        is_first = self.restart(problem, run) < 1
+        restart, aim = self.aim(problem, run)
         return {
             **search.fresh_state(clean),
-            **self.aim(problem, run),
-            "images": ops.where(is_first, clean, moved),
+            **aim,
+            "images": ops.where(restart < 1, clean, moved),
         }
 
-    def advance(self, problem, stage, state):
-        """See `SearchAttack.advance`."""
-        first = stage * _STEPS_PER_STAGE
-        last = ops.minimum(first + _STEPS_PER_STAGE, self.num_steps)
-        return ops.fori_loop(
-            first,
-            last,
-            lambda _, state: self._step(problem, state),
-            state,
-        )
-
-    def restart(self, problem, run):
-        """Return which restart a run is, from 0.
-
-        Args:
-            problem: a `Problem`.
-            run: number of the run.
-        """
-        del problem
-        return run
-
-    def aim(self, problem, run):
-        """Return what else the state holds, for `plane`.
-
-        Args:
-            problem: a `Problem`.
-            run: number of the run.
-        """
-        del problem, run
-        return {}
+    def step(self, problem):
+        """See `SearchAttack.step`."""
+        return lambda _, state: self._step(problem, state)
 
     def plane(self, problem, state):
         """Return the nearest plane between the true class and another.
@@ -188,7 +158,8 @@ class FAB(search.SearchAttack):
             1.0,
         )
         wrong = problem.fooled(problem.logits(images))
-        within = search.in_ball(images, clean, self.epsilon, self.norm)
+        length = example_norm(images - clean, self.norm)
+        within = ops.reshape(length <= self.epsilon, (-1,))
         found = search.keep_fooled(
             state, images, ops.logical_and(wrong, within)
         )
@@ -196,70 +167,29 @@ class FAB(search.SearchAttack):
         return {**state, **found, "images": select(wrong, drawn_back, images)}
 
 
+@ATTACKS.register("targeted_fab", fab_t={})
 @keras.saving.register_keras_serializable("keras_neokd")
-class TargetedFAB(FAB):
-    """FAB against one class at a time, the most likely ones (FAB-T).
+class TargetedFAB(targets.Targeted, FAB):
+    """FAB-T (Croce and Hein 2020): one of the likely classes at a time.
 
-    One run per target class and restart, as `TargetedAPGD` (also in their
-    order): one gradient an iteration, where `FAB` needs one for every class.
+    One gradient an iteration, where `FAB` needs one for every class. One run
+    per target class and restart, see `targets.Targeted`.
 
     Args:
-        epsilon, num_steps, norm, num_restarts, max_weight, overshoot,
-            backward: as `FAB`.
+        *fab, **settings: as `FAB`.
         num_targets: as `TargetedAPGD`. Defaults to 9.
-        objective: see `SearchAttack`; its loss is not used.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: as `FAB`.
     """
 
-    def __init__(
-        self,
-        epsilon,
-        num_steps=100,
-        norm="linf",
-        num_restarts=1,
-        max_weight=0.1,
-        overshoot=1.05,
-        backward=0.9,
-        num_targets=9,
-        objective=None,
-    ):
-        super().__init__(
-            epsilon,
-            num_steps,
-            norm,
-            num_restarts,
-            max_weight,
-            overshoot,
-            backward,
-            objective,
-        )
-        self.num_targets = check_num_targets(num_targets)
-
-    def num_runs(self, num_classes):
-        """See `SearchAttack.num_runs`."""
-        targets = count_targets(self.num_targets, num_classes)
-        return targets * self.num_restarts
-
-    def restart(self, problem, run):
-        """See `FAB.restart`."""
-        return run // self._targets(problem)
-
-    def aim(self, problem, run):
-        """See `FAB.aim`."""
-        rank = run % self._targets(problem)
-        logits = problem.logits(problem.images)
-        return {"target": search.likely_class(logits, problem.labels, rank)}
+    def __init__(self, *fab, num_targets=9, **settings):
+        super().__init__(*fab, **settings)
+        self.num_targets = targets.check_num_targets(num_targets)
 
     def plane(self, problem, state):
         """See `FAB.plane`: that of the target class."""
         return self._difference(problem, state["images"], state["target"])
-
-    def _targets(self, problem):
-        num_classes = problem.logits(problem.images[:1])[0].shape[-1]
-        return count_targets(self.num_targets, num_classes)
 
 
 def move_to_plane(points, normal, level, norm):

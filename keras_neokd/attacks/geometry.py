@@ -6,7 +6,7 @@ change of a pixel) and `"l2"` (Euclidean length of the change).
 
 from keras import ops
 
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 
 NORMS = ("linf", "l2")
 

@@ -6,14 +6,16 @@ MaxAverage(PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7))
 import keras
 from keras import ops
 
-from keras_neokd import randomness
 from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
+from keras_neokd.attacks.pgd import PGD
 from keras_neokd.attacks.pgd import keep_better
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
 # What the candidates are compared by (Eq. 2).
 _COMPARED = "cross_entropy"
@@ -44,21 +46,41 @@ class MaxAverage(Attack):
     """
 
     def __init__(self, attack, exits=None):
-        if not (
-            isinstance(attack, Attack) and hasattr(attack, "with_objective")
-        ):
+        if not isinstance(attack, Attack):
             raise TypeError(
-                "`MaxAverage` needs an attack that can be aimed at one exit, "
-                "for example PGD(epsilon=8/255, step_size=2/255, "
-                f"num_steps=7); received {attack!r}."
+                "`MaxAverage` needs an Attack such as PGD, received "
+                f"{attack!r}."
             )
+        attack.with_objective(SingleExit(-1))  # Or the attack says why not.
         super().__init__(attack.epsilon, attack.norm)
         self.attack = attack
         self.exits = check_exits(exits)
 
+    @classmethod
+    def of_pgd(
+        cls,
+        epsilon,
+        step_size,
+        num_steps,
+        norm="linf",
+        random_start=True,
+        num_restarts=1,
+        exits=None,
+    ):
+        """Return `MaxAverage(PGD(...), exits)`; arguments as there."""
+        pgd = PGD(
+            epsilon,
+            step_size,
+            num_steps,
+            norm,
+            random_start=random_start,
+            num_restarts=num_restarts,
+        )
+        return cls(pgd, exits)
+
     def with_loss(self, loss, random_start=None):
-        """Return a copy that maximises another loss, see `PGD.with_loss`."""
-        return MaxAverage(self.attack.with_loss(loss, random_start), self.exits)
+        """See `Attack.with_loss`."""
+        return self.replace(attack=self.attack.with_loss(loss, random_start))
 
     def validate(self, num_exits, num_classes=None):
         """See `Attack.validate`."""
@@ -97,6 +119,9 @@ class MaxAverage(Attack):
             )
         winner = ops.argmax(ops.stack(scores, axis=1), axis=1)
         return best[0], {"selected_share": ops.one_hot(winner, len(exits))}
+
+
+ATTACKS.register("max_average")(MaxAverage.of_pgd)
 
 
 class _OwnExit(Objective):

@@ -1,4 +1,4 @@
-"""What an attack maximises: which exits, and which loss of each.
+"""Objectives of attacks: which exits, and which loss of each.
 
     SingleExit(2)                  # fool the third exit (Eq. 1)
     AverageExits()                 # fool the mean over all exits (Eq. 3)
@@ -13,9 +13,9 @@ and not one per objective. Equations are those of NEO-KD (arXiv 2311.00428).
 import keras
 from keras import ops
 
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd.configurable import Configurable
+from keras_neokd.base import checks
+from keras_neokd.base.configurable import Configurable
 
 _LOSSES = {
     "cross_entropy": losses.cross_entropy,
@@ -59,7 +59,7 @@ class Objective(Configurable):
         Args:
             loss: as in the constructor.
         """
-        return type(self)(**{**self.arguments(), "loss": loss})
+        return self.replace(loss=loss)
 
     def exit_indices(self, num_exits):
         """Return the 0-based indices of the exits the score needs.

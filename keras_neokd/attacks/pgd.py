@@ -13,15 +13,17 @@ import keras
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
-from keras_neokd import randomness
 from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.geometry import per_example
 from keras_neokd.attacks.geometry import project
 from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
 from keras_neokd.attacks.geometry import steepest_step
+from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.objective import check_objective
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
 # Standard deviation of the start "normal".
 _SMALL = 0.001
@@ -30,9 +32,10 @@ _SMALL = 0.001
 _LONGEST_STEP = 3
 
 
+@ATTACKS.register("pgd", average={}, fgsm="fgsm", single="single")
 @keras.saving.register_keras_serializable("keras_neokd")
 class PGD(Attack):
-    """Maximise an objective by projected gradient steps.
+    """Maximise an objective by projected gradient steps (Madry et al. 2018).
 
     Each step moves by `step_size` along the sign of the gradient (L-infinity)
     or along the gradient scaled to unit length (L2), then projects to the
@@ -57,8 +60,7 @@ class PGD(Attack):
         objective: what to maximise. Defaults to `AverageExits()` (Eq. 3).
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
 
     Warns:
         UserWarning: if a step is longer than 3 epsilon: every step then jumps
@@ -103,26 +105,39 @@ class PGD(Attack):
                 stacklevel=2,
             )
 
-    def with_objective(self, objective):
-        """Return a copy of the attack that maximises something else.
+    @classmethod
+    def fgsm(cls, epsilon, **overrides):
+        """Return the fast gradient sign method (Goodfellow et al. 2015).
 
         Args:
-            objective: an `Objective`.
+            epsilon: as in the constructor; also the length of the one step.
+            **overrides: constructor arguments to replace.
         """
-        return type(self)(**{**self.arguments(), "objective": objective})
+        settings = {"step_size": epsilon, "num_steps": 1}
+        return cls(epsilon, **{**settings, "random_start": False, **overrides})
+
+    @classmethod
+    def single(cls, epsilon, step_size, num_steps, exit=-1, **overrides):
+        """Return the attack on one exit (Eq. 1 of NEO-KD).
+
+        Args:
+            epsilon, step_size, num_steps: as in the constructor.
+            exit: 0-based index in depth order; -1 (default) is the last.
+            **overrides: constructor arguments to replace.
+        """
+        overrides = {"objective": SingleExit(exit), **overrides}
+        return cls(epsilon, step_size, num_steps, **overrides)
+
+    def with_objective(self, objective):
+        """See `Attack.with_objective`."""
+        return self.replace(objective=objective)
 
     def with_loss(self, loss, random_start=None):
-        """Return a copy that maximises another loss over the same exits.
-
-        Args:
-            loss: as in `Objective`.
-            random_start: as in the constructor, `None` (default) for that
-                of this attack.
-        """
+        """See `Attack.with_loss`."""
         changes = {"objective": self.objective.with_loss(loss)}
         if random_start is not None:
             changes["random_start"] = random_start
-        return type(self)(**{**self.arguments(), **changes})
+        return self.replace(**changes)
 
     def validate(self, num_exits, num_classes=None):
         """See `Attack.validate`."""

@@ -12,15 +12,14 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_neokd import checks
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.attacks.geometry import select
 from keras_neokd.attacks.objective import check_objective
+from keras_neokd.base import checks
 
 
 class Problem(NamedTuple):
-    """What is attacked: one batch, and what counts as success.
+    """One batch to attack, and what counts as success.
 
     Attributes:
         predict: an `ExitLogits`.
@@ -60,9 +59,9 @@ class SearchAttack(Attack):
     """Base class of attacks in runs and stages.
 
     An image that no run fools comes back as it was, as in auto-attack and
-    torchattacks; so does one that is misclassified already. A new attack
-    writes `start` and `advance`, whose state is a dict of tensors with one
-    row per example, among them
+    torchattacks; so does one that is misclassified already. A new attack has
+    `num_steps`, and writes `start` and `step`, whose state is a dict of
+    tensors with one row per example, among them
 
     - `adversarial`: the image to return if `fooled`;
     - `fooled`: booleans, whether it counts as adversarial;
@@ -78,10 +77,11 @@ class SearchAttack(Attack):
         num_restarts: number of runs from different starts, >= 1.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
 
+    # Between two chances to leave fooled examples behind.
+    steps_per_stage = 10
     # Numbers of classes below this are refused.
     fewest_classes = 2
     # Whether the algorithm works on differences of logits, whatever the
@@ -112,7 +112,20 @@ class SearchAttack(Attack):
 
     def num_stages(self):
         """Return the number of stages of a run."""
-        raise NotImplementedError
+        return -(-self.num_steps // self.steps_per_stage)
+
+    def aim(self, problem, run):
+        """Return which restart a run is, and what its state holds besides.
+
+        Args:
+            problem: a `Problem`.
+            run: number of the run.
+
+        Returns:
+            Tuple of the number of the restart from 0, and a dict of tensors.
+        """
+        del problem
+        return run, {}
 
     def start(self, problem, run):
         """Begin a run.
@@ -123,6 +136,14 @@ class SearchAttack(Attack):
 
         Returns:
             The state.
+        """
+        raise NotImplementedError
+
+    def step(self, problem):
+        """Return a function `(number, state) -> state`, one step of a run.
+
+        Args:
+            problem: a `Problem`.
         """
         raise NotImplementedError
 
@@ -137,15 +158,13 @@ class SearchAttack(Attack):
         Returns:
             The state, of the same shapes and types.
         """
-        raise NotImplementedError
+        first = stage * self.steps_per_stage
+        last = ops.minimum(first + self.steps_per_stage, self.num_steps)
+        return ops.fori_loop(first, last, self.step(problem), state)
 
     def with_objective(self, objective):
-        """Return a copy of the attack with another objective.
-
-        Args:
-            objective: an `Objective`.
-        """
-        return type(self)(**{**self.arguments(), "objective": objective})
+        """See `Attack.with_objective`."""
+        return self.replace(objective=objective)
 
     def validate(self, num_exits, num_classes=None):
         """See `Attack.validate`."""
@@ -187,7 +206,7 @@ def merge(found, state):
 
     Args:
         found: dict with `adversarial` and `fooled`.
-        state: the same of a later run.
+        state: a state with both entries, of a later run.
     """
     first = ops.logical_and(state["fooled"], ops.logical_not(found["fooled"]))
     return {
@@ -199,14 +218,11 @@ def merge(found, state):
 
 
 def leave_alone(before, after):
-    """Undo what a stage did to examples that were not active before it.
+    """Freeze the results of examples that a stage found inactive.
 
     Args:
-        before: the state.
-        after: the state after a stage.
-
-    Returns:
-        The later state, with what such examples had found before.
+        before: the state before the stage.
+        after: the state after it.
     """
     held = {
         name: select(before["active"], after[name], before[name])
@@ -246,43 +262,3 @@ def fresh_state(images):
         "fooled": nobody,
         "active": ops.logical_not(nobody),
     }
-
-
-def in_ball(candidates, images, epsilon, norm):
-    """Say which candidates lie in the ball; all if `epsilon` is `None`.
-
-    Args:
-        candidates: tensor `(batch, ...)`.
-        images: clean images of the same shape.
-        epsilon: radius, or `None`.
-        norm: `"linf"` or `"l2"`.
-
-    Returns:
-        Booleans `(batch,)`.
-    """
-    if epsilon is None:
-        return ops.ones_like(candidates[:, 0, 0, 0], dtype="bool")
-    length = example_norm(candidates - images, norm)
-    return ops.reshape(length <= epsilon, (-1,))
-
-
-def likely_class(logits, labels, rank):
-    """Return the class of a rank, the true one left out.
-
-    Classes are ordered by the mean softmax over the exits on the clean
-    image.
-
-    Args:
-        logits: tuple of `(batch, classes)`.
-        labels: integers `(batch,)`.
-        rank: 0 is the most likely wrong class; an integer or scalar tensor.
-
-    Returns:
-        int32 `(batch,)`.
-    """
-    probabilities = sum(ops.softmax(each, axis=-1) for each in logits)
-    num_classes = logits[0].shape[-1]
-    is_true = ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="bool")
-    # The true class last, whatever its probability.
-    ordered = ops.argsort(ops.where(is_true, 1.0, -probabilities), axis=-1)
-    return ops.cast(ops.take(ordered, rank, axis=1), "int32")

@@ -5,26 +5,29 @@ Square(epsilon=0.3, num_queries=1_000, objective=SingleExit(-1))
 Square(epsilon=0.5, norm="l2")
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import ops
 
-from keras_neokd import checks
-from keras_neokd import randomness
 from keras_neokd.attacks import search
 from keras_neokd.attacks import square_changes
 from keras_neokd.attacks.geometry import select
 from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import check_objective
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
-_QUERIES_PER_STAGE = 100
 _CHANGES = {"linf": square_changes.Squares, "l2": square_changes.Windows}
-# After so many queries (of 10,000) the squares shrink to half their area.
+# Queries (of 10,000) after which the squares shrink to half their area.
 _HALVED_AFTER = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
 class Square(search.SearchAttack):
-    """Change a random square of the image, and keep what helps.
+    """Change random squares and keep what helps (Andriushchenko et al. 2020).
 
     In L-infinity it starts from vertical stripes of random signs, and each
     query sets a square of the image to the upper or lower end of the ball,
@@ -53,9 +56,10 @@ class Square(search.SearchAttack):
             `AverageExits(loss="margin")`.
 
     Raises:
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument is out of range.
+        TypeError, ValueError: if an argument is not as described.
     """
+
+    steps_per_stage = 100
 
     def __init__(
         self,
@@ -76,9 +80,21 @@ class Square(search.SearchAttack):
             "rescale_schedule", rescale_schedule
         )
 
-    def num_stages(self):
-        """See `SearchAttack.num_stages`."""
-        return -(-self.num_queries // _QUERIES_PER_STAGE)
+    @classmethod
+    def margin(cls, epsilon, objective=None, **overrides):
+        """Return auto-attack's: the loss of any objective is the margin.
+
+        Args:
+            epsilon, objective: as in the constructor.
+            **overrides: constructor arguments to replace.
+        """
+        objective = check_objective(objective).with_loss("margin")
+        return cls(epsilon, objective=objective, **overrides)
+
+    @property
+    def num_steps(self):
+        """Number of steps of a run: its queries."""
+        return self.num_queries
 
     def start(self, problem, run):
         """See `SearchAttack.start`."""
@@ -95,16 +111,10 @@ class Square(search.SearchAttack):
             "keys": keys,
         }
 
-    def advance(self, problem, stage, state):
-        """See `SearchAttack.advance`."""
-        first = stage * _QUERIES_PER_STAGE
-        last = ops.minimum(first + _QUERIES_PER_STAGE, self.num_queries)
+    def step(self, problem):
+        """See `SearchAttack.step`."""
         changes = self._changes(problem.images)
-
-        def query(number, state):
-            return self._query(problem, changes, number, state)
-
-        return ops.fori_loop(first, last, query, state)
+        return functools.partial(self._query, problem, changes)
 
     def sides(self, height, width):
         """Return the side of the square of each query, in pixels.
@@ -146,3 +156,6 @@ class Square(search.SearchAttack):
             "images": select(better, images, state["images"]),
             "best": ops.where(better, score, state["best"]),
         }
+
+
+ATTACKS.register("square")(Square.margin)

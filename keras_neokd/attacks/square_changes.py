@@ -1,4 +1,4 @@
-"""What the square attack changes in an image at a query, for each norm.
+"""Changes of an image at a query of the square attack, for each norm.
 
 Both classes have `first(clean, keys)`, the image a run starts from, and
 `propose(images, clean, keys, query)`, the image that a query tries. `keys`
@@ -8,9 +8,9 @@ are int32 `(batch,)` and fix all random choices, image by image.
 import numpy as np
 from keras import ops
 
-from keras_neokd import randomness
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.attacks.geometry import project
+from keras_neokd.base import randomness
 
 _TINY = 1e-12
 

@@ -5,10 +5,12 @@ UniformNoise(epsilon=8 / 255)    # KDIGA's variant with noisy images
 
 import keras
 
-from keras_neokd import randomness
 from keras_neokd.attacks.attack import Attack
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
 
+@ATTACKS.register("uniform_noise", noise={})
 @keras.saving.register_keras_serializable("keras_neokd")
 class UniformNoise(Attack):
     """Add uniform noise from the L-infinity ball, clipped to [0, 1].

@@ -7,20 +7,23 @@ WorstCase([PGD(epsilon=0.1, step_size=0.01, num_steps=100),
 import keras
 from keras import ops
 
-from keras_neokd import checks
-from keras_neokd import randomness
 from keras_neokd.attacks import search
 from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.objective import check_objective
+from keras_neokd.attacks.pgd import PGD
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.registry import ATTACKS
 
 
+@ATTACKS.register("worst_case", cw_linf="cw_linf")
 @keras.saving.register_keras_serializable("keras_neokd")
 class WorstCase(Attack):
     """Try one attack after another on the images that still resist.
 
-    An image keeps what the first attack that fooled it made of it; one that
-    no attack fools comes back clean, and so does one that is misclassified
-    already.
+    As AutoAttack (Croce and Hein 2020). An image keeps what the first attack
+    that fooled it made of it; one that no attack fools comes back clean, and
+    so does one that is misclassified already.
 
     Args:
         attacks: list of at least one `Attack`, all of one norm.
@@ -53,13 +56,51 @@ class WorstCase(Attack):
         self.attacks = attacks
         self.objective = check_objective(objective)
 
+    @classmethod
+    def cw_linf(
+        cls,
+        epsilon,
+        step_size,
+        num_steps,
+        norm="linf",
+        random_start=True,
+        num_restarts=1,
+        objective=None,
+    ):
+        """Return PGD on the margin of Carlini and Wagner, in L-infinity.
+
+        As with `CW`, an image that resists comes back clean.
+
+        Args:
+            epsilon, step_size, num_steps, norm, random_start, num_restarts:
+                as `PGD`.
+            objective: which exits, and when they count as fooled; its loss is
+                not used. Defaults to `AverageExits()`.
+
+        Raises:
+            ValueError: if `norm` is another one.
+        """
+        if norm != "linf":
+            raise ValueError(
+                "'cw_linf' knows the L-infinity norm only, and `norm` is "
+                f"{norm!r}. Take 'cw' instead."
+            )
+        objective = check_objective(objective)
+        pgd = PGD(
+            epsilon,
+            step_size,
+            num_steps,
+            random_start=random_start,
+            num_restarts=num_restarts,
+            objective=objective.with_loss("margin"),
+        )
+        return cls([pgd], objective)
+
     @property
     def members(self):
         """All attacks in order, those of other `WorstCase`s one by one."""
         return tuple(
-            member
-            for attack in self.attacks
-            for member in getattr(attack, "members", (attack,))
+            member for attack in self.attacks for member in attack.members
         )
 
     def validate(self, num_exits, num_classes=None):

@@ -1,21 +1,30 @@
-"""Keras' own operations, for what a backend has no faster form of."""
+"""What several backends share: Keras' own operations, and one device."""
 
+import keras
 from keras import ops
+
+from keras_neokd.base import randomness
+
+
+def frozen_state(variables, noise=None):
+    # Unlike in JAX, variables that are not listed keep their own values.
+    seeds = [] if noise is None else randomness.moved_seeds(variables, noise)
+    return keras.StatelessScope(seeds, initialize_variables=False)
+
+
+def global_batch(local_size):
+    return 0, local_size
+
+
+def gather_replicas(x):
+    return x
+
+
+def gather_processes(values):
+    return values[None]
 
 
 def convolution(images, kernel, strides, padding, dilation):
-    """Convolve images with weights that are trained.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        kernel: `(rows, columns, channels / groups, filters)`.
-        strides: pair of integers.
-        padding: `"valid"` or `"same"`.
-        dilation: pair of integers.
-
-    Returns:
-        `(batch, new height, new width, filters)`.
-    """
     return ops.conv(
         images,
         kernel,
@@ -27,16 +36,21 @@ def convolution(images, kernel, strides, padding, dilation):
 
 
 def pool(images, size, strides, mode):
-    """Pool images over windows, without padding.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        size: rows and columns of a window.
-        strides: pair of integers.
-        mode: `"max"` or `"average"`.
-
-    Returns:
-        `(batch, new height, new width, channels)`.
-    """
     pool = {"max": ops.max_pool, "average": ops.average_pool}[mode]
     return pool(images, size, strides, data_format="channels_last")
+
+
+def as_column(factor, x):
+    """Return a number for each example, `(batch,)`, in a form to scale x."""
+    return ops.reshape(factor, (-1,) + (1,) * (len(x.shape) - 1))
+
+
+def present(gradient):
+    """Return a gradient; raise `ValueError` where it is `None`."""
+    if gradient is None:
+        raise ValueError(
+            "No gradient reaches the images, so an attack would not move them "
+            "and there is nothing to align. Look for rounding, casting to "
+            "integers or stop_gradient in the model."
+        )
+    return gradient

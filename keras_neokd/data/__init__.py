@@ -1,14 +1,10 @@
 """Data sets, their splits, and batches for training and evaluation.
 
-    dataset = data.load("cifar10", data_dir="data", validation_size=5000)
-    batches = data.TrainingBatches(dataset.train, 128, augment="crop_flip")
-    model.fit(
-        batches,
-        validation_data=data.EvaluationBatches(dataset.validation),
-        callbacks=[data.SetEpoch(batches)],
-    )
-
-`TrainingBatches` says why `fit` needs the callback.
+dataset = data.load("cifar10", data_dir="data", validation_size=5000)
+batches = data.TrainingBatches(dataset.train, 128, augment="crop_flip")
+model.fit(
+    batches, validation_data=data.EvaluationBatches(dataset.validation)
+)
 """
 
 from keras_neokd.data.batches import EvaluationBatches
@@ -20,7 +16,6 @@ from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.loading import DATASET_NAMES
 from keras_neokd.data.loading import OWN_DATASET_NAMES
 from keras_neokd.data.loading import load
-from keras_neokd.data.preparing import prepare
 from keras_neokd.data.splits import Dataset
 from keras_neokd.data.splits import Split
 
@@ -36,5 +31,4 @@ __all__ = [
     "Split",
     "TrainingBatches",
     "load",
-    "prepare",
 ]

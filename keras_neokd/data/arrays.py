@@ -1,9 +1,9 @@
-"""Arrays from `.npz` files that others may have written.
+"""Read arrays from `.npz` files that others may have written.
 
     read_arrays("data.npz", ["x_train", "y_train"])
 
 What a header claims is compared with what the file holds before memory is
-taken for it, and what was not asked for is not unpacked.
+taken for it, and other arrays are not unpacked.
 """
 
 import contextlib
@@ -37,8 +37,8 @@ def read_arrays(path, names=None):
 
     Args:
         path: the file.
-        names: names of the arrays; those that the file does not hold are left
-            out. Defaults to all that it holds.
+        names: names of the arrays; names that the file does not hold are
+            left out. Defaults to all that it holds.
 
     Returns:
         Dict from names to arrays, in the file's order.
@@ -63,8 +63,7 @@ def read_arrays(path, names=None):
 def array_names(path):
     """Return the names of the arrays in an `.npz` file.
 
-    Raises:
-        OSError, ValueError: as `read_arrays`.
+    Raises as `read_arrays`.
     """
     with _opened(path) as archive:
         return list(_members(archive))
@@ -82,7 +81,7 @@ def _opened(path):
 
 
 def _members(archive):
-    """Return the members that hold arrays, by the names of these."""
+    """Return the members that hold arrays, by the names of the arrays."""
     return {
         info.filename.removesuffix(_ENDING): info
         for info in archive.infolist()
@@ -91,7 +90,7 @@ def _members(archive):
 
 
 def _checked_bytes(archive, info):
-    """Return the bytes that an array takes, which the member really holds."""
+    """Return the bytes of an array if the member holds as many."""
     is_packed = info.compress_type == zipfile.ZIP_DEFLATED
     if not is_packed and info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(
@@ -118,7 +117,7 @@ def _checked_bytes(archive, info):
 
 
 def _read_header(name, head):
-    """Return shape and type that a `.npy` header tells."""
+    """Return the shape and type in a `.npy` header."""
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,

@@ -1,7 +1,7 @@
 """Batches for `model.fit` and `model.evaluate`, on every backend.
 
     batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
-    model.fit(batches, epochs=3, callbacks=[SetEpoch(batches)])
+    model.fit(batches, epochs=3)
 
 The order of an epoch and the crop of an image are functions of (seed, epoch,
 index of the example): a resumed run sees what the uninterrupted one would
@@ -15,17 +15,17 @@ import time
 import keras
 import numpy as np
 
-from keras_neokd import checks
-from keras_neokd import randomness
-from keras_neokd.data.ahead import Ahead
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.prefetch import Prefetch
 from keras_neokd.data.splits import Split
 from keras_neokd.data.splits import to_unit_range
 from keras_neokd.data.streams import remembered_errors
 
 _AUGMENTATIONS = (None, "crop_flip", "random_part_flip")
 _PADDING = 4
-# The last word of a random number says what it is used for.
+# The last word of a random number names its use.
 _ORDER, _ROW, _COLUMN, _FLIP = range(4)
 
 
@@ -58,31 +58,24 @@ class EvaluationBatches(keras.utils.PyDataset):
         self.split = split
         # Decoding takes long enough to be done while the device computes.
         is_encoded = isinstance(split.images, EncodedImages)
-        self._ahead = Ahead() if is_encoded else None
+        self._prefetch = Prefetch() if is_encoded else None
+        self._epoch_and_order = 0, np.arange(len(split))
 
     def __len__(self):
         """Return the number of batches of one epoch."""
         return math.ceil(len(self.split) / self.batch_size)
 
     def __getitem__(self, index):
-        """Return one batch.
+        """Return the images and labels of the batch of a number from 0.
 
-        Args:
-            index: number of the batch, 0 .. len(self) - 1.
-
-        Returns:
-            Pair of float32 images `(batch, height, width, channels)` in
-            [0, 1] and int32 labels `(batch,)`.
+        Images are float32 `(batch, height, width, channels)` in [0, 1], labels
+        int32 `(batch,)`.
         """
         return self.rows(index, _all_rows)
 
     def num_rows(self, index):
-        """Return the number of examples of a batch.
-
-        Args:
-            index: number of the batch.
-        """
-        return len(self._positions(index))
+        """Return the number of examples of a batch."""
+        return min(self.batch_size, len(self.split) - index * self.batch_size)
 
     def rows(self, index, pick):
         """Return some rows of a batch; only their images are prepared.
@@ -90,49 +83,39 @@ class EvaluationBatches(keras.utils.PyDataset):
         Args:
             index: number of the batch, 0 .. len(self) - 1.
             pick: function from the number of rows of a batch to the numbers
-                of those that are wanted; one and the same for all batches.
+                of the wanted ones; one and the same for all batches.
         """
-        make = functools.partial(self._make, pick)
-        return self._made(make, pick, index)
-
-    def _make(self, pick, index):
-        chosen = self._picked(pick, index)
-        images = to_unit_range(self.split.images[chosen])
-        return images, self.split.labels[chosen]
-
-    def _made(self, make, row, index):
-        """Return `make(index)`, made ahead where that takes long."""
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
-        if self._ahead is None:
+        epoch, order = self._epoch_and_order
+        make = functools.partial(self._make, epoch, order, pick)
+        if self._prefetch is None:
             return make(index)
-        return self._ahead.get(make, row, index, len(self))
+        return self._prefetch.get(make, (epoch, pick), index, len(self))
 
-    def _positions(self, index):
+    def _make(self, epoch, order, pick, index):
         start = index * self.batch_size
-        stop = min(start + self.batch_size, len(self.split))
-        return np.arange(start, stop)
+        chosen = order[start : start + self.batch_size]
+        chosen = chosen[pick(len(chosen))]
+        images = self._images(chosen, epoch)
+        return to_unit_range(images), self._labels(chosen)
 
-    def _picked(self, pick, index):
-        positions = self._positions(index)
-        return positions[pick(len(positions))]
+    def _images(self, chosen, epoch):
+        del epoch
+        return self.split.images[chosen]
+
+    def _labels(self, chosen):
+        return self.split.labels[chosen]
 
 
 class TrainingBatches(EvaluationBatches):
     """Yield a split shuffled anew in every epoch, optionally augmented.
 
-    What `fit` needs to be told:
-
-    - `callbacks=[SetEpoch(batches)]`, to take the epoch from `fit`. Without
-      it the epoch counts up from one pass of `fit` to the next, which is
-      right as well unless a callback resumes training or the whole split is a
-      single batch.
-    - no `steps_per_epoch`, because Keras prepares batches of the next epoch
-      before the epoch changes. Load the data with `num_train` for shorter
-      epochs.
-    - `shuffle=False` for a model that is no `MultiExitModel`: Keras would
-      shuffle the order of the batches once more, with Python's global
-      generator, and a resumed run would differ from an uninterrupted one.
+    `fit` of a `MultiExitModel` tells the epoch. Other models need
+    `callbacks=[SetEpoch(batches)]` and `shuffle=False`: Keras would shuffle
+    the batches once more, with Python's global generator. Neither works with
+    `steps_per_epoch`, because Keras prepares batches of the next epoch before
+    the epoch changes: load the data with `num_train` for shorter epochs.
 
     Args:
         split: `Split` with at least one example.
@@ -147,11 +130,11 @@ class TrainingBatches(EvaluationBatches):
             position in the split, for methods that keep something for every
             example. Defaults to False.
 
-    The attribute `seconds` adds up how long whoever asks for batches has
-    waited for them; set it to 0 to begin anew. TensorFlow's pipeline asks in
-    a thread of its own, and JAX's devices may still be busy meanwhile, so
-    training waits no longer than that. The attribute `error` is what making a
-    batch has raised, such as that of a damaged image; `None` before.
+    The attribute `seconds` is the time in which a batch was asked for and not
+    there yet; set it to 0 to begin anew. TensorFlow's pipeline asks in a
+    thread of its own, and JAX's devices may still be busy meanwhile, so
+    training waits no longer than that. The attribute `error` is the last
+    error of making a batch, such as that of a damaged image; `None` before.
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
@@ -160,7 +143,7 @@ class TrainingBatches(EvaluationBatches):
 
     ```python
     batches = TrainingBatches(dataset.train, 128, augment="crop_flip")
-    model.fit(batches, epochs=30, callbacks=[SetEpoch(batches)])
+    model.fit(batches, epochs=30)
     ```
     """
 
@@ -171,7 +154,7 @@ class TrainingBatches(EvaluationBatches):
         self.with_index = checks.boolean("with_index", with_index)
         self.seed = randomness.check_seed(seed)
         self.augment = checks.choice("augment", augment, _AUGMENTATIONS)
-        if augment == "random_part_flip" and self._ahead is None:
+        if augment == "random_part_flip" and self._prefetch is None:
             raise ValueError(
                 "`augment` 'random_part_flip' takes parts of images of their "
                 "full size, and these come in one size, "
@@ -189,39 +172,23 @@ class TrainingBatches(EvaluationBatches):
         return self._epoch_and_order[0]
 
     def set_epoch(self, epoch):
-        """Draw the batches of another epoch from now on.
-
-        Args:
-            epoch: integer, at least 0.
-
-        Raises:
-            TypeError, ValueError: if `epoch` is not such an integer.
-        """
+        """Draw the batches of another epoch from now on, an integer from 0."""
         epoch = checks.integer("epoch", epoch, minimum=0)
         # Epoch and order in one assignment: Keras' TensorFlow pipeline asks
         # for batches from another thread.
         self._epoch_and_order = epoch, self._shuffled(epoch)
 
     def rows(self, index, pick):
-        """Return rows of a batch of the current epoch, changed as asked."""
+        """See `EvaluationBatches.rows`."""
         start = time.monotonic()
-        epoch, order = self._epoch_and_order
-        make = functools.partial(self._make_of_epoch, epoch, order, pick)
         with remembered_errors(self):
-            batch = self._made(make, (epoch, pick), index)
+            batch = super().rows(index, pick)
         self._last_batch_seen |= index == len(self) - 1
         self.seconds += time.monotonic() - start
         return batch
 
-    def _make_of_epoch(self, epoch, order, pick, index):
-        chosen = order[self._picked(pick, index)]
-        images = self._augmented(chosen, self.split.indices[chosen], epoch)
-        labels = self.split.labels[chosen]
-        if self.with_index:
-            labels = {"label": labels, "index": chosen.astype("int32")}
-        return to_unit_range(images), labels
-
-    def _augmented(self, chosen, indices, epoch):
+    def _images(self, chosen, epoch):
+        indices = self.split.indices[chosen]
         if self.augment == "random_part_flip":
             return self.split.images.random_parts(
                 chosen, indices, self.seed, epoch
@@ -230,6 +197,12 @@ class TrainingBatches(EvaluationBatches):
         if self.augment == "crop_flip":
             return crop_flip(images, indices, self.seed, epoch)
         return images
+
+    def _labels(self, chosen):
+        labels = super()._labels(chosen)
+        if self.with_index:
+            return {"label": labels, "index": chosen.astype("int32")}
+        return labels
 
     def on_epoch_begin(self):
         """Note that a pass over the data begins; called by Keras."""
@@ -294,7 +267,9 @@ class RemainingBatches(keras.utils.PyDataset):
 
 
 class SetEpoch(keras.callbacks.Callback):
-    """Tell `TrainingBatches` at the start of each epoch which one it is.
+    """Tell `TrainingBatches` each epoch of a model that is not multi-exit.
+
+    `MultiExitModel.fit` does so by itself.
 
     Args:
         batches: `TrainingBatches` that are given to the same `fit`.
@@ -318,19 +293,18 @@ def _all_rows(size):
 def crop_flip(images, indices, seed, epoch):
     """Shift every image by up to 4 pixels and mirror half of them.
 
-    The result is the window of the old size in the zero-padded image whose
-    corner is drawn uniformly from 9 x 9 places, then mirrored left to right
-    with probability 1/2.
+    The corner of the window is drawn uniformly from 9 x 9 places in the
+    zero-padded image.
 
     Args:
         images: `(n, height, width, channels)`, of any type.
-        indices: integers `(n,)`, which example each image is.
+        indices: integers `(n,)`, the number of each example.
         seed: integer.
         epoch: integer, at least 0.
 
     Returns:
-        Array of the shape and type of `images`. What is done to an image
-        depends on (seed, epoch, index) and on nothing else.
+        Array of the shape and type of `images`; the change to an image is a
+        function of (seed, epoch, index) alone.
     """
     count, height, width, _ = images.shape
     places = 2 * _PADDING + 1

@@ -1,8 +1,6 @@
-"""Checks of data on the host: whole arrays at once, streams batch by batch.
+"""Check data on the host: whole arrays at once, streams batch by batch.
 
-    x, y, sample_weight = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
-
-returns what it was given, or the same stream with a check built in.
+x, y, sample_weight = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
 """
 
 import dataclasses
@@ -11,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 from keras_neokd.data import streams
 
 
@@ -19,11 +17,8 @@ def split_labels(y):
     """Return labels and positions in the data set.
 
     Args:
-        y: labels, or `{"label": labels, "index": positions}`; "filling" is
-            what `data.sharing` adds.
-
-    Returns:
-        Tuple of labels and positions, `None` where there are none.
+        y: labels, or `{"label": labels, "index": positions}`; `data.sharing`
+            adds "filling". `None` for a part that is missing.
 
     Raises:
         ValueError: if a dict has other keys.
@@ -124,11 +119,10 @@ class BatchCheck:
         """Return images, labels, positions and weights of a batch.
 
         Args:
-            batch: as in a call; also of what only describes arrays.
+            batch: as in a call; also of descriptions of arrays.
 
         Raises:
-            ValueError: if it has another structure, or no labels where they
-                are needed.
+            ValueError: if it has another structure, or needs labels.
         """
         if isinstance(batch, (tuple, list)) and not 1 <= len(batch) <= 3:
             raise ValueError(f"{_FORM} received {len(batch)} parts.")
@@ -168,10 +162,10 @@ def _check_one_array(wanted, value):
 
 
 def _class_indices(y):
-    """Return labels in one form: a compiled step would have to cope with each.
+    """Return checked labels as class indices, the one form of compiled steps.
 
     Args:
-        y: labels that were checked, as in `split_labels`, or `None`.
+        y: as in `split_labels`, or `None`.
     """
     labels, index = split_labels(y)
     if labels is not None:

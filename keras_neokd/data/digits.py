@@ -1,9 +1,9 @@
-"""The handwritten digits that scikit-learn carries with it.
+"""Read the handwritten digits that come with scikit-learn.
 
 1,797 real scans of 8 x 8 pixels with 17 grey levels (the test part of the UCI
-set "Optical Recognition of Handwritten Digits", Alpaydin and Kaynak, 1998).
-They need no download, hence they are the data of the demonstration and of
-many tests. Images are enlarged to 28 x 28, the input of `SmallCNN`.
+set "Optical Recognition of Handwritten Digits", Alpaydin and Kaynak, 1998),
+for the demonstration and many tests: they need no download. Images are
+enlarged to 28 x 28, the input of `SmallCNN`.
 """
 
 import numpy as np
@@ -26,8 +26,8 @@ _TEST_SEED = 0
 def read_digits():
     """Return the digits as a `Source` of 1,437 training and 360 test images.
 
-    scikit-learn's set has no official test part: here it is a fixed fifth
-    with equal class shares, the same for every seed.
+    There is no official test part: here it is a fixed fifth with equal class
+    shares, the same for every seed.
 
     Raises:
         ImportError: if scikit-learn is not installed.
@@ -52,18 +52,10 @@ def read_digits():
 
 
 def resize_bilinear(images, size):
-    """Enlarge square images by bilinear interpolation.
+    """Enlarge square images `(n, side, side)` to `(n, size, size)` pixels.
 
-    Pixel centres lie at half-integers and the border is repeated, as in
-    `keras.ops.image.resize(..., interpolation="bilinear")`; done in NumPy so
-    that every backend gets the same pixels.
-
-    Args:
-        images: float `(n, side, side)`.
-        size: the new side, in pixels.
-
-    Returns:
-        float `(n, size, size)`.
+    As `keras.ops.image.resize(..., interpolation="bilinear")`, in NumPy: every
+    backend gets the same pixels.
     """
     side = images.shape[-1]
     centres = (np.arange(size) + 0.5) * side / size - 0.5

@@ -3,9 +3,9 @@
     images = EncodedImages(ImageFiles(paths), View(size=224, resize=256))
     images[:128]  # uint8 (128, 224, 224, 3)
 
-ImageNet decoded would take 190 GB. Decoding and resizing run in threads, as
-many as there are processors; Pillow leaves the interpreter free meanwhile.
-What comes out does not depend on the threads.
+ImageNet decoded would take 190 GB. Decoding and resizing run in threads, one
+for each processor; Pillow leaves the interpreter free meanwhile. The pixels do
+not depend on the threads.
 """
 
 import collections
@@ -16,27 +16,28 @@ import os
 
 import numpy as np
 
-from keras_neokd import checks
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.data.image_files import decode
 from keras_neokd.data.image_files import pillow
 from keras_neokd.data.image_files import read_image_file
 
-# What random crops take (Szegedy et al., "Going Deeper with Convolutions",
-# 2015): a share of the image's area, and width to height.
+# Ranges of random parts (Szegedy et al., "Going Deeper with Convolutions",
+# 2015): the share of the image's area, and the ratio of width to height.
 _AREAS = (0.08, 1.0)
 _RATIOS = (3 / 4, 4 / 3)
 _ATTEMPTS = 10
 # The last words of random numbers, after those of `batches`.
 _BOX, _MIRROR = 4, 5
-# How many times longer than wide an image is resized before it is cut.
+# Longer images, relative to their shorter side, are cut before they are
+# resized.
 _LONGEST = 16
 # Pillow's name of the channels, by their number.
 _MODES = {1: "L", 3: "RGB"}
 
 
 class View:
-    """Which part of an image is seen, and at which size.
+    """The part of an image that a model sees, and its size.
 
     Args:
         size: height and width of the result, in pixels, at least 1.
@@ -64,7 +65,6 @@ class View:
         left, top = (width - self.size) // 2, (height - self.size) // 2
         right, bottom = left + self.size, top + self.size
         if max(width, height) > _LONGEST * self.resize:
-            # The whole would be large: only what is seen is resized.
             across, down = image.size
             box = (
                 left * across / width,
@@ -85,11 +85,7 @@ class View:
 
 
 class ImageFiles:
-    """The content of image files, by number.
-
-    Args:
-        paths: list of `pathlib.Path`.
-    """
+    """The contents of image files, a list of paths, by number."""
 
     def __init__(self, paths):
         self._paths = paths
@@ -101,19 +97,19 @@ class ImageFiles:
         return read_image_file(self._paths[position])
 
     def name(self, position):
-        """Return what an error calls this image."""
+        """Return the name of an image in errors."""
         return str(self._paths[position])
 
 
 class EncodedImages:
-    """A stand-in for an array of images that decodes what is indexed.
+    """Decode the images that are indexed; otherwise like an array of them.
 
     Args:
         contents: sequence of bytes with a method `name(position)`, such as
             `ImageFiles`.
         view: `View` of every image.
-        positions: integers `(n,)`, which of the contents these images are, in
-            order. Defaults to all.
+        positions: integers `(n,)`, the positions of these images in
+            `contents`, in order. Defaults to all.
     """
 
     dtype = np.dtype("uint8")
@@ -130,26 +126,18 @@ class EncodedImages:
 
     @property
     def shape(self):
-        """Shape of the array that this stands for."""
+        """Shape of the decoded array, `(n, size, size, channels)`."""
         view = self._view
         return len(self), view.size, view.size, view.channels
 
     def subset(self, chosen):
-        """Return some of the images, without decoding them.
-
-        Args:
-            chosen: slice, or integers, as in indexing.
-        """
+        """Return some of the images, a slice or integers, not decoded."""
         return EncodedImages(
             self._contents, self._view, self._positions[chosen]
         )
 
     def check(self):
-        """Decode every image once and keep none, to find a damaged one.
-
-        Raises:
-            ValueError: names the first image that cannot be decoded.
-        """
+        """Decode every image once, and raise `ValueError` for a damaged one."""
 
         def check_one(position):
             self._decoded(position)
@@ -158,13 +146,10 @@ class EncodedImages:
             pass
 
     def __getitem__(self, chosen):
-        """Return the centres of images.
+        """Return the centres of images, uint8 `(k, size, size, channels)`.
 
         Args:
             chosen: slice or integers `(k,)`.
-
-        Returns:
-            uint8 `(k, size, size, channels)`.
 
         Raises:
             ValueError: names the image that cannot be decoded.
@@ -184,13 +169,13 @@ class EncodedImages:
 
         Args:
             chosen: slice or integers `(k,)`.
-            indices: integers `(k,)`, which example each image is.
+            indices: integers `(k,)`, the number of each example.
             seed: integer.
             epoch: integer, at least 0.
 
         Returns:
-            uint8 `(k, size, size, channels)`. What is done to an image
-            depends on (seed, epoch, index) and on nothing else.
+            uint8 `(k, size, size, channels)`; the change to an image is a
+            function of (seed, epoch, index) alone.
 
         Raises:
             ValueError: names the image that cannot be decoded.
@@ -228,16 +213,13 @@ class EncodedImages:
 
 
 def random_box(width, height, draws):
-    """Return a part of an image that random numbers choose.
+    """Return left, top, right and bottom of a part of an image, in pixels.
 
     Args:
         width: of the image, in pixels.
         height: of the image, in pixels.
         draws: numbers in (0, 1), `(attempts, 4)`: area, ratio, place from
             left and from top.
-
-    Returns:
-        Tuple of left, top, right and bottom, in pixels.
     """
     lowest, highest = (math.log(ratio) for ratio in _RATIOS)
     for area, ratio, left, top in draws:

@@ -1,6 +1,7 @@
-"""What the readers of local files share: looking for files, reading them.
+"""Find and read local files that others may have written.
 
-Who wrote a file is not known: its sizes are judged before memory is taken.
+The sizes that a file claims are compared with what it holds before memory is
+taken for them.
 """
 
 import contextlib
@@ -16,19 +17,38 @@ DAMAGED = (EOFError, OSError, tarfile.TarError, zlib.error)
 #: bits are the shortest sign for a copy, and 258 bytes the longest copy.
 MOST_UNPACKED = 258 * 8 // 2
 
-# So much is read at once: a size that is not true takes no more memory.
+# Bytes read at once: a size that is not true takes no more memory.
 _PIECE = 2**20
-# For the headers of an archive and the files of class names.
+# Bytes for the headers of an archive, and of a text.
 _SMALL = 2**20
 
 
-def not_found(name, paths):
-    """Return the error for a data set whose files are not there.
+def search(folders, wanted):
+    """Find the first folder that holds all files.
 
     Args:
-        name: name of the data set.
-        paths: every path that was looked for.
+        folders: list of `pathlib.Path`.
+        wanted: for each file the tuple of its possible names.
+
+    Returns:
+        The path of each file, or an empty list; and all missing paths.
     """
+    missing = []
+    for folder in folders:
+        choices = [[folder / name for name in names] for names in wanted]
+        found = [
+            next((path for path in paths if path.is_file()), None)
+            for paths in choices
+        ]
+        if all(found):
+            return found, missing
+        for paths, path in zip(choices, found, strict=True):
+            missing.extend([] if path else paths)
+    return [], missing
+
+
+def not_found(name, paths):
+    """Return the error for a data set of which no path is there."""
     listed = "\n".join(f"  {path}" for path in paths)
     return FileNotFoundError(
         f"The files of the data set {name!r} were not found. Looked for:\n"
@@ -42,11 +62,8 @@ def not_found(name, paths):
 def wrong_size(file, expected, received, qualifier=""):
     """Return the error for a file with too few or too many bytes.
 
-    Args:
-        file: path of the file.
-        expected: number of bytes that its content should have.
-        received: number of bytes that it has.
-        qualifier: "at least" or "at most" where that is all that is known.
+    The qualifier is "at least" or "at most" where no more is known of the
+    bytes received.
     """
     received = f"{qualifier} {received:,}".strip()
     return ValueError(
@@ -58,16 +75,16 @@ def wrong_size(file, expected, received, qualifier=""):
 
 @contextlib.contextmanager
 def memory_for(what, num_bytes, remedy=None):
-    """Say what does not fit into memory, before it is taken where possible.
+    """Refuse to take more memory than there is, where possible beforehand.
 
     Args:
         what: begins the sentence of the error, such as a path.
-        num_bytes: bytes of memory that are taken within.
+        num_bytes: bytes of memory taken in the `with` block.
         remedy: what to do, as a sentence. Defaults to general advice.
 
     Raises:
         MemoryError: if the computer has less memory in all, or if memory
-            runs out within.
+            runs out in the `with` block.
     """
     remedy = remedy or (
         "Close other programs, or use a computer with more memory; if you "
@@ -97,8 +114,7 @@ def physical_memory():
 def opened(path):
     """Open a file to read, unpacked on the fly where its name ends in .gz.
 
-    Raises:
-        ValueError: if it is not a complete gzip file.
+    Raises `ValueError` if that is not a complete gzip file.
     """
     if path.suffix != ".gz":
         with open(path, "rb") as file:
@@ -115,7 +131,7 @@ def opened(path):
 
 
 def read_at_most(file, num_bytes):
-    """Return the next bytes of a file, fewer where it ends before."""
+    """Return the next bytes of a file, fewer where it ends."""
     content = bytearray()
     while len(content) < num_bytes:
         piece = file.read(min(num_bytes - len(content), _PIECE))
@@ -126,13 +142,9 @@ def read_at_most(file, num_bytes):
 
 
 def read_exactly(path, file, num_bytes, already=0):
-    """Return all that is left of a file if it is as large as it should be.
+    """Return the rest of an `opened` file, which has to be `num_bytes`.
 
-    Args:
-        path: `pathlib.Path` of the file.
-        file: what `opened` gave for it.
-        num_bytes: number of bytes that should be left of it.
-        already: number of bytes that were read of it before.
+    `already` bytes were read of it before.
 
     Raises:
         ValueError: if there are fewer or more bytes.
@@ -155,11 +167,7 @@ def read_exactly(path, file, num_bytes, already=0):
 
 
 def read_bytes(path, most=_SMALL):
-    """Return the content of a file that is not large.
-
-    Args:
-        path: `pathlib.Path`.
-        most: largest number of bytes. Defaults to 1 MiB, for texts.
+    """Return the content of a file of at most `most` bytes, 1 MiB by default.
 
     Raises:
         ValueError: if it is larger.
@@ -175,21 +183,19 @@ def read_bytes(path, most=_SMALL):
         return path.read_bytes()
 
 
-def read_archive(path, sizes, optional=()):
+def read_archive(path, sizes):
     """Return the contents of members of a .tar.gz; nothing is extracted.
 
     Args:
         path: the archive.
-        sizes: dictionary from the names of the wanted members to the number
-            of bytes that they have.
-        optional: names of small members that may be missing.
+        sizes: bytes of the wanted members by their names.
 
     Returns:
-        Dictionary from name to bytes, in the order of `sizes`.
+        Contents by the names of members.
 
     Raises:
         ValueError: if the archive is damaged, a wanted member is not in it or
-            a member has another size.
+            has another size.
         MemoryError: if the computer has less memory.
     """
     contents = {}
@@ -201,13 +207,13 @@ def read_archive(path, sizes, optional=()):
             tarfile.open(fileobj=_Metered(file, num_bytes), mode="r:") as tar,
         ):
             for member in tar:
-                if member.isfile() and member.name in {*sizes, *optional}:
-                    contents[member.name] = _read_member(
-                        f"{path}/{member.name}",
-                        tar.extractfile(member),
-                        member.size,
-                        sizes.get(member.name),
-                    )
+                if member.isfile() and member.name in sizes:
+                    expected, received = sizes[member.name], member.size
+                    if received != expected:
+                        name = f"{path}/{member.name}"
+                        raise wrong_size(name, expected, received)
+                    file_inside = tar.extractfile(member)
+                    contents[member.name] = read_at_most(file_inside, expected)
     except DAMAGED as error:
         raise ValueError(
             f"{path} is not a complete .tar.gz archive ({error}); received "
@@ -219,20 +225,15 @@ def read_archive(path, sizes, optional=()):
             f"{path} is not the archive that its name says: expected the "
             f"members {', '.join(sizes)}; missing {', '.join(missing)}."
         )
-    return {
-        name: contents[name] for name in (*sizes, *optional) if name in contents
-    }
+    return contents
 
 
 def check_uncompressed(path, archive):
-    """Raise if the members of a zip archive unpack to more than it is.
+    """Raise `ValueError` if a zip archive unpacks to more than its file.
 
     Args:
         path: `pathlib.Path` of the archive.
         archive: the open `zipfile.ZipFile`.
-
-    Raises:
-        ValueError: says how much more.
     """
     claimed = sum(member.file_size for member in archive.infolist())
     held = path.stat().st_size
@@ -245,19 +246,11 @@ def check_uncompressed(path, archive):
         )
 
 
-def _read_member(name, file, size, expected):
-    if expected is None and size > _SMALL:
-        raise wrong_size(name, _SMALL, size)
-    if expected not in (None, size):
-        raise wrong_size(name, expected, size)
-    return read_at_most(file, size)
-
-
 class _Metered:
-    """An open file of which so much may be read; skipping is free.
+    """An open file with a limit on the bytes read; skipping is free.
 
-    An archive's headers, which `tarfile` reads by itself, say how long they
-    are, and how many come: neither is believed.
+    `tarfile` would believe an archive's headers how long they are, and how
+    many come.
     """
 
     def __init__(self, file, num_bytes):
@@ -266,7 +259,7 @@ class _Metered:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size):
-        """Return the next `size` bytes."""
+        """Return the next bytes, within the limit."""
         if size > self._left:
             raise tarfile.ReadError(
                 f"a header claims {size:,} bytes, or there are too many"

@@ -1,8 +1,9 @@
-"""One image file: read, its header checked, decoded by Pillow."""
+"""Read one image file: check its header, decode it by Pillow."""
 
 import contextlib
 import io
 import os
+import pathlib
 import stat
 
 from keras_neokd.data import files
@@ -22,11 +23,7 @@ _NOT_REGULAR = {
 
 
 def pillow():
-    """Return the module `PIL.Image`.
-
-    Raises:
-        ImportError: says what to install.
-    """
+    """Return the module `PIL.Image`, or raise `ImportError` with the remedy."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -41,7 +38,7 @@ def read_image_file(path):
     """Return the content of a regular file; links are followed.
 
     Args:
-        path: `pathlib.Path`.
+        path: path of the file.
 
     Raises:
         ValueError: if it is no regular file (reading a pipe may never end),
@@ -49,29 +46,25 @@ def read_image_file(path):
         OSError: if it cannot be read.
     """
     _check_regular(path)
-    return files.read_bytes(path, _LARGEST_FILE)
+    return files.read_bytes(pathlib.Path(path), _LARGEST_FILE)
 
 
 def check_header(path):
-    """See that a file begins as an image that `decode` takes.
+    """Check that a file begins as an image that `decode` takes.
 
-    Only what tells the format, the size and the channels is read: damage
-    behind it is found when the image is decoded.
+    Only format, size and channels are read: damage behind the header is found
+    when the image is decoded.
 
     Args:
-        path: `pathlib.Path`.
+        path: path of the file.
 
     Raises:
         ValueError, OSError: as `read_image_file` and `decode`.
     """
     _check_regular(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        with _naming(path, size), _opened(file) as image:
-            _check_pixels(image)
-            mode = image.mode
-    if _is_deep(mode):
-        raise _too_deep(path, mode)
+        with _opened(file, path, os.fstat(file.fileno()).st_size):
+            pass
 
 
 def decode(content, name, mode="RGB"):
@@ -79,7 +72,7 @@ def decode(content, name, mode="RGB"):
 
     Args:
         content: bytes of an image file.
-        name: what an error calls it.
+        name: its name in errors.
         mode: Pillow's name of the wanted channels. Defaults to "RGB"; "L" is
             grey.
 
@@ -93,42 +86,24 @@ def decode(content, name, mode="RGB"):
         MemoryError: says how much is needed.
         ImportError: if Pillow is not installed.
     """
-    with _naming(name, len(content)), _opened(io.BytesIO(content)) as image:
-        _check_pixels(image)
-        received = image.mode
-        if not _is_deep(received):
-            with files.memory_for(name, 8 * image.width * image.height):
-                return image.convert(mode)
-    raise _too_deep(name, received)
-
-
-def _opened(file):
-    return pillow().open(file, formats=_FORMATS)
-
-
-def _check_regular(path):
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if not path.is_symlink():
-            raise
-        kind = "a link to a file that is not there"
-    else:
-        if stat.S_ISREG(mode):
-            return
-        kind = _NOT_REGULAR.get(stat.S_IFMT(mode), "something else")
-    raise ValueError(
-        f"{path} is named as an image and is {kind}: expected a regular file, "
-        "or a link to one. Take it out of the folder, or give it another name."
-    )
+    with _opened(io.BytesIO(content), name, len(content)) as image:
+        with files.memory_for(name, 8 * image.width * image.height):
+            return image.convert(mode)
 
 
 @contextlib.contextmanager
-def _naming(name, size):
-    """Raise `ValueError` that names the image which Pillow cannot read."""
+def _opened(file, name, size):
+    """Yield a Pillow image whose header was checked, not decoded yet.
+
+    Raises:
+        ValueError: as `decode`, also for damage found in the `with` block.
+    """
     try:
-        yield
-    except MemoryError:
+        with pillow().open(file, formats=_FORMATS) as image:
+            _check_pixels(image)
+            _check_depth(image, name)
+            yield image
+    except (MemoryError, _TooDeepError):
         raise
     # A damaged file can raise anything: OSError, SyntaxError, struct.error.
     except Exception as error:
@@ -142,6 +117,23 @@ def _naming(name, size):
         ) from error
 
 
+def _check_regular(path):
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if not os.path.islink(path):
+            raise
+        kind = "a link to a file that is not there"
+    else:
+        if stat.S_ISREG(mode):
+            return
+        kind = _NOT_REGULAR.get(stat.S_IFMT(mode), "something else")
+    raise ValueError(
+        f"{path} is named as an image and is {kind}: expected a regular file, "
+        "or a link to one. Take it out of the folder, or give it another name."
+    )
+
+
 def _check_pixels(image):
     """Raise if decoding an image takes more memory than images should."""
     most = pillow().MAX_IMAGE_PIXELS
@@ -152,14 +144,16 @@ def _check_pixels(image):
         )
 
 
-def _is_deep(mode):
+class _TooDeepError(ValueError):
+    """An image that 8 bits per channel cannot hold."""
+
+
+def _check_depth(image, name):
     # Pillow's mode of 16 bits: "I;16", "I" before version 11.3.
-    return mode.partition(";")[0] == "I"
-
-
-def _too_deep(name, mode):
-    return ValueError(
-        f"{name} has grey values of more than 8 bits (Pillow's mode {mode!r}), "
-        "and nothing says which range of them to show; expected 8 bits per "
-        "channel. Scale it to 0 to 255 and write it anew."
-    )
+    if image.mode.partition(";")[0] == "I":
+        raise _TooDeepError(
+            f"{name} has grey values of more than 8 bits (Pillow's mode "
+            f"{image.mode!r}), and nothing says which range of them to show; "
+            "expected 8 bits per channel. Scale it to 0 to 255 and write it "
+            "anew."
+        )

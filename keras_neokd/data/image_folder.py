@@ -1,4 +1,6 @@
-"""A data set of the user's own: image files in one folder per class."""
+"""Image files in one folder per class: a data set of the user's own."""
+
+import os
 
 import numpy as np
 
@@ -48,15 +50,12 @@ def read_image_folder(folder, view):
             f"{', '.join(map(str, missing))}."
         )
     classes = class_names(folder / "train")
-    numbers = {name: number for number, name in enumerate(classes)}
     read = {}
     for part in parts:
         found = list_images(folder / part, classes)
-        labels = np.array([numbers[name] for _, name in found])
-        paths = [path for path, _ in found]
-        for _ in in_order(check_header, paths):
+        for _ in in_order(check_header, (path for path, _ in found)):
             pass
-        read[part] = EncodedImages(ImageFiles(paths), view), labels
+        read[part] = images_and_labels(found, classes, view)
     return Source(
         train=read["train"],
         test=read.get("test") or read["val"],
@@ -65,11 +64,21 @@ def read_image_folder(folder, view):
     )
 
 
-def class_names(folder):
-    """Return the sorted names of the folders in a folder, hidden ones apart.
+def images_and_labels(found, classes, view):
+    """Return `EncodedImages` of image files, and their labels.
 
     Args:
-        folder: `pathlib.Path`.
+        found: list of pairs of path and name of the class.
+        classes: list of names in the order of their numbers.
+        view: `View` of the images.
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = np.array([numbers[name] for _, name in found])
+    return EncodedImages(ImageFiles([path for path, _ in found]), view), labels
+
+
+def class_names(folder):
+    """Return the sorted names of the folders in a folder, hidden ones apart.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -78,14 +87,14 @@ def class_names(folder):
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     inside = _visible(folder)
-    for path in inside:
-        if path.is_symlink() and not path.exists():
+    for entry in inside:
+        if entry.is_symlink() and not os.path.exists(entry.path):
             raise ValueError(
-                f"{path} is a link to a folder that is not there: its class "
-                "would be missing. Bring the folder back, or take the link "
-                "away."
+                f"{entry.path} is a link to a folder that is not there: its "
+                "class would be missing. Bring the folder back, or take the "
+                "link away."
             )
-    names = [path.name for path in inside if path.is_dir()]
+    names = [entry.name for entry in inside if entry.is_dir()]
     if not names:
         raise ValueError(
             f"{folder} holds no folders of classes: expected {_WANTED}."
@@ -94,7 +103,7 @@ def class_names(folder):
 
 
 def list_images(folder, classes, subfolder="."):
-    """Return the images in the folders of classes.
+    """Return sorted pairs of path and class of the images in class folders.
 
     Files whose endings Pillow does not know, such as .txt, and names that
     begin with a dot are left out.
@@ -102,10 +111,7 @@ def list_images(folder, classes, subfolder="."):
     Args:
         folder: `pathlib.Path` that holds a folder per class.
         classes: names that such folders may have.
-        subfolder: where in the folder of a class the images are.
-
-    Returns:
-        Sorted list of pairs of path and name of the class.
+        subfolder: folder of the images in the folder of a class.
 
     Raises:
         FileNotFoundError, ValueError: if there is no folder, one that is no
@@ -123,10 +129,8 @@ def list_images(folder, classes, subfolder="."):
     found = []
     for name in names:
         inside = folder / name / subfolder
-        paths = _visible(inside) if inside.is_dir() else []
-        images = [path for path in paths if path.suffix.lower() in _SUFFIXES]
-        _check_no_folders(paths)
-        _check_formats(paths)
+        entries = _visible(inside) if inside.is_dir() else []
+        images = [each.path for each in entries if _is_image(each)]
         if not images:
             raise ValueError(
                 f"{inside} holds no images: expected {_WANTED}. Add images, "
@@ -136,34 +140,33 @@ def list_images(folder, classes, subfolder="."):
     return found
 
 
+def _is_image(entry):
+    """Return whether an entry of a class's folder is to be read.
+
+    Raises:
+        ValueError: if images would be missed: those of a folder, and what is
+            left out only for its ending.
+    """
+    if entry.is_dir():
+        raise ValueError(
+            f"{entry.path} is a folder within that of a class: expected "
+            f"{_WANTED}. Move its images up, or take it away."
+        )
+    ending = os.path.splitext(entry.name)[1].lower()
+    known = pillow().registered_extensions()
+    if ending not in _SUFFIXES and known.get(ending) in pillow().OPEN:
+        raise ValueError(
+            f"{entry.path} is a file of the format {known[ending]}, which is "
+            f"not read: expected one of {', '.join(_SUFFIXES)}. Convert such "
+            "files, or take them out of the folder."
+        )
+    return ending in _SUFFIXES
+
+
 def _visible(folder):
-    return sorted(
-        path for path in folder.iterdir() if not path.name.startswith(".")
-    )
-
-
-def _check_formats(paths):
-    """Raise for an image that would be left out only for its ending."""
-    module = pillow()
-    known = module.registered_extensions()
-    for path in paths:
-        ending = path.suffix.lower()
-        if ending not in _SUFFIXES and known.get(ending) in module.OPEN:
-            raise ValueError(
-                f"{path} is a file of the format {known[ending]}, which is "
-                f"not read: expected one of {', '.join(_SUFFIXES)}. Convert "
-                "such files, or take them out of the folder."
-            )
-
-
-def _check_no_folders(paths):
-    """Raise for a folder in that of a class, whose images would be missed."""
-    for path in paths:
-        if path.is_dir():
-            raise ValueError(
-                f"{path} is a folder within that of a class: expected "
-                f"{_WANTED}. Move its images up, or take it away."
-            )
+    with os.scandir(folder) as entries:
+        shown = [each for each in entries if not each.name.startswith(".")]
+    return sorted(shown, key=lambda entry: entry.name)
 
 
 def _some(names):

@@ -1,43 +1,42 @@
 """`load`: one function for every data set.
 
-    dataset = load("digits", validation_size=200)
-    dataset.train.images.shape, dataset.num_classes
-
-What each data set is, and where it is looked for, is told there.
+dataset = load("digits", validation_size=200)
+dataset.train.images.shape, dataset.num_classes
 """
 
 import functools
 import os
 import pathlib
 
-from keras_neokd.data import prepared
+from keras_neokd.data import downloads
+from keras_neokd.data import tfds
 from keras_neokd.data.cifar import read_cifar
 from keras_neokd.data.digits import read_digits
 from keras_neokd.data.encoded import View
 from keras_neokd.data.image_folder import read_image_folder
+from keras_neokd.data.imagenet import read_imagenet
+from keras_neokd.data.imagenet import read_tiny_imagenet
 from keras_neokd.data.mnist import read_mnist
 from keras_neokd.data.npz import read_npz
 from keras_neokd.data.splits import divide
-from keras_neokd.data.tfds import read_tfds
 
+# Functions of a folder, and of a `View` where images stay encoded.
 _READERS = {
     "mnist": read_mnist,
     "cifar10": functools.partial(read_cifar, "cifar10"),
     "cifar100": functools.partial(read_cifar, "cifar100"),
+    "tiny_imagenet": read_tiny_imagenet,
+    "imagenet2012": read_imagenet,
+    "npz": read_npz,
+    "image_folder": read_image_folder,
 }
-_IMAGE_SIZES = {"tiny_imagenet": 64, "imagenet2012": 224}
-#: Those of `DATASET_NAMES` that are the user's own: any images.
-OWN_DATASET_NAMES = ("npz", "image_folder")
-# Sets of encoded images.
-_ENCODED = (*prepared.ENCODED_NAMES, "image_folder")
+# Sets of encoded images, and the default of `image_size`.
+_IMAGE_SIZES = {"tiny_imagenet": 64, "imagenet2012": 224, "image_folder": None}
 
 #: The names that `load` knows.
-DATASET_NAMES = (
-    "digits",
-    *_READERS,
-    *prepared.ENCODED_NAMES,
-    *OWN_DATASET_NAMES,
-)
+DATASET_NAMES = ("digits", *_READERS)
+#: Those of `DATASET_NAMES` that are the user's own: any images.
+OWN_DATASET_NAMES = ("npz", "image_folder")
 
 
 def load(
@@ -54,20 +53,16 @@ def load(
 ):
     """Load a data set and divide it into train, validation and test.
 
-    `digits` is always at hand (scikit-learn). All others are read from
-    `data_dir` or, without it, from the folder that the environment variable
-    KERAS_NEOKD_DATA names:
-
-    - `mnist`, `cifar10` and `cifar100` (its 100 fine labels): the original
-      files, or what `prepare` or tensorflow-datasets wrote, which is taken
-      first. Without a folder tensorflow-datasets downloads them once. It
-      holds the training images in an order of its own: the splits then differ
-      from those of the original files.
-    - `tiny_imagenet` and `imagenet2012`: what `prepare` or
-      tensorflow-datasets wrote. Their official validation images are the
-      test images here, since those of the official test are not labelled.
-    - `image_folder` and `npz`: images of your own, see `read_image_folder`
-      and `read_npz`.
+    `digits` come with scikit-learn. All others are read from `data_dir` or,
+    without it, from the folder that the environment variable KERAS_NEOKD_DATA
+    names: the official files, see `read_mnist`, `read_cifar`,
+    `read_tiny_imagenet` and `read_imagenet`, or images of your own, see
+    `read_image_folder` and `read_npz`. A folder NAME/VERSION that
+    tensorflow-datasets prepared comes first; its order, and so its splits, are
+    others. Where no folder is named, `mnist`, `cifar10` and `cifar100` (fine
+    labels) are downloaded once. The test images of `tiny_imagenet` and
+    `imagenet2012` are the official validation images: the others have no
+    labels.
 
     Args:
         name: one of `DATASET_NAMES`.
@@ -86,11 +81,11 @@ def load(
         resize: pixels of the shorter side of these images before the centre
             of `image_size` is cut out, at least that; None (default) for
             `image_size`. Of ImageNet, 256 is usual.
-        channels: 3 for colour or 1 for grey, what the images of these data
-            sets are brought to; None (default) for 3. See `View`.
-        title: what the data set is called in results, a text of one line;
-            None (default) for `name`. For other images in the files of a
-            known data set, such as Fashion-MNIST in those of MNIST.
+        channels: 3 for colour or 1 for grey, for the images of these data
+            sets; None (default) for 3. See `View`.
+        title: name of the data set in results, a text of one line; None
+            (default) for `name`. For other images in the files of a known
+            data set, such as Fashion-MNIST in those of MNIST.
 
     Returns:
         `Dataset`.
@@ -102,7 +97,7 @@ def load(
             text.
         FileNotFoundError: names every path that was looked for.
         ImportError: names the extra to install.
-        RuntimeError: if tensorflow-datasets cannot provide the data.
+        RuntimeError: if a download fails.
     """
     if not isinstance(name, str) or name not in DATASET_NAMES:
         raise ValueError(
@@ -131,9 +126,9 @@ def _check_title(title):
 
 
 def _view(name, image_size, resize, channels):
-    if name in _ENCODED:
+    if name in _IMAGE_SIZES:
         if image_size is None:
-            image_size = _IMAGE_SIZES.get(name)
+            image_size = _IMAGE_SIZES[name]
         if image_size is None:
             raise ValueError(
                 f"The data set {name!r} needs `image_size` "
@@ -144,8 +139,8 @@ def _view(name, image_size, resize, channels):
     if (image_size, resize, channels) != (None, None, None):
         raise ValueError(
             "`image_size`, `resize` and `channels` are for "
-            f"{', '.join(_ENCODED)}; the images of {name!r} have a size and "
-            f"channels. Received {image_size}, {resize} and {channels}."
+            f"{', '.join(_IMAGE_SIZES)}; the images of {name!r} have a size "
+            f"and channels. Received {image_size}, {resize} and {channels}."
         )
     return None
 
@@ -153,25 +148,17 @@ def _view(name, image_size, resize, channels):
 def _read(name, folder, view):
     if name == "digits":
         return read_digits()
-    if not folder:
-        if name in _READERS:
-            return read_tfds(name)
+    if not folder and name in downloads.NAMES:
+        folder = downloads.download(name)
+    elif not folder:
         raise ValueError(
             f"The data set {name!r} needs `data_dir` (--config.data.dir), the "
             "folder or file that holds it; received None."
         )
     folder = pathlib.Path(folder).expanduser()
-    if name == "npz":
-        return read_npz(folder)
-    if name == "image_folder":
-        return read_image_folder(folder, view)
-    found = prepared.find(name, folder)
-    if found:
-        return prepared.read_prepared(found, view)
-    if name in _READERS:
-        return _READERS[name](folder)
-    raise FileNotFoundError(
-        f"{folder} holds no prepared {name}: expected {folder / name}"
-        "/VERSION/dataset_info.json. Prepare it from the original files with "
-        f"{prepared.command(name, folder)}"
-    )
+    if name not in OWN_DATASET_NAMES:
+        prepared = tfds.find(name, folder)
+        if prepared:
+            return tfds.read_prepared(prepared, view)
+    reader = _READERS[name]
+    return reader(folder, view) if view else reader(folder)

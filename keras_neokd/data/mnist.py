@@ -14,6 +14,11 @@ from keras_neokd.data.splits import Source
 
 _UNSIGNED_BYTE = 8
 _NUM_CLASSES = 10
+_FILES = [
+    (f"{part}-{kind}-ubyte", f"{part}-{kind}-ubyte.gz")
+    for part in ("train", "t10k")
+    for kind in ("images-idx3", "labels-idx1")
+]
 
 
 def read_mnist(folder):
@@ -29,27 +34,14 @@ def read_mnist(folder):
         FileNotFoundError: names every path that was looked for.
         ValueError: names the file that is damaged.
     """
-    names = [
-        f"{part}-{kind}-ubyte"
-        for part in ("train", "t10k")
-        for kind in ("images-idx3", "labels-idx1")
-    ]
-    looked_for = []
-    for base in (folder, folder / "mnist"):
-        choices = [(base / name, base / f"{name}.gz") for name in names]
-        found = [
-            next((path for path in pair if path.is_file()), None)
-            for pair in choices
-        ]
-        if all(found):
-            return Source(
-                train=_read_pair(*found[:2]),
-                test=_read_pair(*found[2:]),
-                num_classes=_NUM_CLASSES,
-            )
-        for pair, path in zip(choices, found, strict=True):
-            looked_for.extend([] if path else pair)
-    raise files.not_found("mnist", looked_for)
+    found, missing = files.search([folder, folder / "mnist"], _FILES)
+    if not found:
+        raise files.not_found("mnist", missing)
+    return Source(
+        train=_read_pair(*found[:2]),
+        test=_read_pair(*found[2:]),
+        num_classes=_NUM_CLASSES,
+    )
 
 
 def read_idx(path):
@@ -59,15 +51,15 @@ def read_idx(path):
         path: `pathlib.Path`, unpacked on the fly where it ends in `.gz`.
 
     Raises:
-        ValueError: if the header or the size is wrong.
-        MemoryError: if the computer has less memory than the header says.
+        ValueError: if the file is of another type, too short or too long.
+        MemoryError: if the computer has less memory.
     """
     with files.opened(path) as file:
         head = files.read_at_most(file, 4)
         if len(head) < 4:
             raise files.wrong_size(path, 4, len(head))
         zeros, kind, num_axes = struct.unpack(">HBB", head)
-        if zeros != 0 or kind != _UNSIGNED_BYTE:
+        if zeros or kind != _UNSIGNED_BYTE:
             raise ValueError(
                 f"{path} is not an IDX file of unsigned bytes: expected it to "
                 "begin with the bytes 00 00 08, received "

@@ -1,8 +1,8 @@
-"""A data set of the user's own in one NumPy `.npz` file."""
+"""Read a data set of the user's own from one NumPy `.npz` file."""
 
 import numpy as np
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 from keras_neokd.data import files
 from keras_neokd.data.arrays import array_names
 from keras_neokd.data.arrays import read_arrays
@@ -28,9 +28,8 @@ def read_npz(path):
     path = _find(path)
     try:
         received = array_names(path)
-        parts = ["train", "test"]
-        if "x_val" in received or "y_val" in received:
-            parts.append("val")
+        has_val = "x_val" in received or "y_val" in received
+        parts = ["train", "test", *(["val"] if has_val else [])]
         wanted = [f"{kind}_{part}" for part in parts for kind in "xy"]
         missing = [name for name in wanted if name not in received]
         arrays = {} if missing else read_arrays(path, wanted)

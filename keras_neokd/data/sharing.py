@@ -1,12 +1,12 @@
-"""What each process feeds to its devices, under a `keras.distribution`.
+"""Share batches among devices and processes, under a `keras.distribution`.
 
     batches = share(batches)    # in `fit` and `evaluate`
 
-JAX shards a batch over devices only where it can be divided by their number,
-and every process gives the rows of its own devices. So the last rows of a
-batch that cannot be divided are repeated, and the step, which is compiled for
-the global batch, cuts them off again: every example counts once, and batch
-norm, losses and random numbers are those of one device.
+JAX shards a batch over devices only where their number divides it, and every
+process gives the rows of its own devices. So the last row of another batch is
+repeated, and the step, which is compiled for the global batch, cuts these
+padding rows off again: every example counts once, and batch norm, losses and
+random numbers are as on one device.
 """
 
 import keras
@@ -17,7 +17,7 @@ from keras_neokd.data.streams import PyDatasetAround
 
 
 def share(x, batch_size=None, shuffled=False):
-    """Return what this process is to feed.
+    """Return the share of this process in arrays or batches.
 
     Args:
         x: array of images or a stream of batches, as `fit` takes them.
@@ -27,12 +27,11 @@ def share(x, batch_size=None, shuffled=False):
 
     Returns:
         `x`, or if it is a `keras.utils.PyDataset` and there is a
-        distribution, one that yields the share of this process.
+        distribution, one that yields the share.
 
     Raises:
-        ValueError: if `x` is something else, and there are several processes
-            or an array cannot be divided by the number of devices; or if
-            several processes were to shuffle apart.
+        ValueError: for several processes if `x` is something else or is to be
+            shuffled; for an array that the devices cannot divide.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or x is None:
@@ -65,10 +64,10 @@ def share(x, batch_size=None, shuffled=False):
 
 
 def num_filling(labels):
-    """Return how many rows at the end of a global batch only fill it up.
+    """Return the number of padding rows at the end of a global batch.
 
     Args:
-        labels: labels of a batch, in whatever form.
+        labels: labels of the batch, in any form.
     """
     if not isinstance(labels, dict) or "filling" not in labels:
         return 0
@@ -85,11 +84,11 @@ def _batch_sizes(x, batch_size):
 
 
 class _Share(PyDatasetAround):
-    """The rows of this process, equally many on all devices.
+    """Yield the rows of this process, equally many on all devices.
 
-    Labels are `{"label": ..., "filling": ...}`, the second an array of one
-    column more than there are rows that only fill up: a compiled step has to
-    know their number before it sees values.
+    Labels are `{"label": ..., "filling": ...}`. The second array has one
+    column more than there are padding rows: a compiled step knows shapes, and
+    no values.
     """
 
     def __init__(self, batches, distribution):
@@ -119,7 +118,7 @@ class _Share(PyDatasetAround):
         return keras.utils.pack_x_y_sample_weight(images, parts, weights)
 
     def _total(self, size):
-        """Return the number of rows with those that fill up."""
+        """Return the number of rows with padding."""
         return -(-size // self._devices) * self._devices
 
     def _own(self, size):

@@ -1,10 +1,8 @@
-"""Data sets and how they are divided.
+"""Divide data sets into train, validation and test.
 
-Readers return a `Source`, the images as their authors published them; `divide`
-makes a `Dataset` of it with train, validation and test `Split`s. Images stay
-in the type they came in (uint8 for MNIST and CIFAR: a quarter of the memory
-of float32; encoded for large sets, see `EncodedImages`) and are converted
-where they are used.
+Readers return a `Source`; `divide` makes a `Dataset` of `Split`s of it. Images
+keep their type (uint8 for MNIST and CIFAR: a quarter of the memory of float32;
+encoded for large sets, see `EncodedImages`) until they are used.
 """
 
 import dataclasses
@@ -12,12 +10,12 @@ import math
 
 import numpy as np
 
-from keras_neokd import checks
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.files import memory_for
 
-# A label that is larger is none. Memory is taken for each class.
+# Memory is taken for each class.
 _MOST_CLASSES = 10**6
 _FEWER = (
     "Take fewer images, with `count` or --config.evaluate.num_examples, or use "
@@ -30,9 +28,7 @@ class Source:
     """The images and labels of a data set before it is divided.
 
     Args:
-        train: pair of images `(n, height, width, channels)`, uint8 in
-            [0, 255] or float32 in [0, 1], or `EncodedImages`, and integer
-            labels `(n,)`.
+        train: pair of images, as in `Split`, and integer labels `(n,)`.
         test: such a pair.
         num_classes: number of classes; labels are below it.
         validation: such a pair where the source has one of its own, or None.
@@ -52,9 +48,8 @@ class Split:
         images: `(n, height, width, channels)`, uint8 in [0, 255] or float32
             in [0, 1], or `EncodedImages`.
         labels: int32 `(n,)`.
-        indices: int64 `(n,)`, the number of each example in the source. It
-            names the example wherever its random numbers are derived, so
-            that they do not depend on how many others were taken.
+        indices: int64 `(n,)`, the number of each example in the source. Its
+            random numbers derive from it, whatever other examples are taken.
     """
 
     images: np.ndarray
@@ -72,9 +67,9 @@ class Split:
             count: number of images, the first ones; None (default) for all.
 
         Returns:
-            Pair of float32 `(n, height, width, channels)` and int32 `(n,)`.
-            A large uint8 split takes four times its memory this way;
-            `EvaluationBatches` converts batch by batch.
+            Pair of float32 `(n, height, width, channels)` and int32 `(n,)`:
+            four times the memory of uint8. `EvaluationBatches` converts batch
+            by batch.
 
         Raises:
             MemoryError: says how much is needed.
@@ -91,7 +86,7 @@ class Dataset:
     """A data set divided into train, validation and test splits.
 
     Args:
-        name: what results call it: the title, or the name it was loaded by.
+        name: its name in results.
         num_classes: number of classes.
         train: `Split` to learn from.
         validation: `Split` taken from the training data, may be empty.
@@ -111,11 +106,7 @@ class Dataset:
 
 
 def to_unit_range(images):
-    """Return images as float32 in [0, 1].
-
-    Args:
-        images: uint8 in [0, 255], or float32 that is in [0, 1] already.
-    """
+    """Return uint8 images, or float32 in [0, 1], as float32 in [0, 1]."""
     if images.dtype == np.uint8:
         return np.divide(images, np.float32(255), dtype="float32")
     return images
@@ -174,10 +165,10 @@ def _check_labels(name, source):
 
 
 def _test_order(labels):
-    """Return the order of the test images: that of the source.
+    """Return the order of the source, mixed if it is class by class.
 
-    Images that come class by class are mixed, the same way whatever the seed:
-    the first n, which many measurements take, would be of the first classes.
+    The first n images, which many measurements take, would be of the first
+    classes. The seed of `load` changes nothing.
     """
     num_changes = np.count_nonzero(labels[1:] != labels[:-1])
     if num_changes < len(np.unique(labels)) < len(labels):
@@ -186,18 +177,14 @@ def _test_order(labels):
 
 
 def stratified_order(labels, seed):
-    """Return a fixed random order of all examples with the classes mixed.
+    """Return a fixed random permutation of 0 .. n - 1, the classes mixed.
 
     Within a class the order is random; the classes take turns in proportion
-    to their size, so any stretch of the order has about the class shares of
-    the whole. The first n and the last m examples are then fair samples.
+    to their size, so the first and the last examples are fair samples.
 
     Args:
         labels: integers `(n,)`.
         seed: integer, which of the random orders.
-
-    Returns:
-        int64 permutation of 0 .. n - 1.
     """
     num_examples = len(labels)
     keys = randomness.host_bits(seed, np.arange(num_examples))

@@ -1,4 +1,4 @@
-"""A check built into a stream of batches, of each kind that Keras reads."""
+"""Build a check into a stream of batches, of each kind that Keras reads."""
 
 import contextlib
 import copy
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def with_check(x, check):
-    """Return a stream of the same kind that checks every batch it gives.
+    """Return a stream of the same kind that checks every batch.
 
     Args:
         x: `tf.data.Dataset`, `keras.utils.PyDataset`,
@@ -55,10 +55,10 @@ def with_check(x, check):
 
 @contextlib.contextmanager
 def own_errors(*streams):
-    """Raise what a stream raised, and not what TensorFlow makes of it.
+    """Raise the error of a stream instead of TensorFlow's error about it.
 
     Args:
-        *streams: what `with_check` returned, or anything else.
+        *streams: results of `with_check`, or anything else.
     """
     streams = [stream for stream in streams if hasattr(stream, "error")]
     for stream in streams:
@@ -76,11 +76,7 @@ def own_errors(*streams):
 
 @contextlib.contextmanager
 def remembered_errors(stream):
-    """Set the attribute `error` of a stream to what is raised within.
-
-    Args:
-        stream: any object.
-    """
+    """Set `stream.error` to an error of the `with` block, and raise it."""
     try:
         yield
     except Exception as error:
@@ -97,11 +93,7 @@ def _is_instance(value, module, path):
 
 
 class PyDatasetAround(keras.utils.PyDataset):
-    """Hand on another dataset; subclasses change what `__getitem__` returns.
-
-    Args:
-        dataset: a `keras.utils.PyDataset`.
-    """
+    """Wrap a `keras.utils.PyDataset`; subclasses add `__getitem__`."""
 
     def __init__(self, dataset):
         super().__init__(
@@ -182,7 +174,7 @@ def _checked_grain_loader(loader, check):
 def _checked_tf_dataset(dataset, check):
     import tensorflow as tf
 
-    # What is known is checked now, and not in the first batch.
+    # Known shapes are checked now, and not in the first batch.
     spec, *_ = check.parts(dataset.element_spec)
     shape = (None, *check.image_shape)
     if not spec.shape.is_compatible_with(shape):

@@ -1,118 +1,235 @@
-"""MNIST and CIFAR through tensorflow-datasets."""
+"""Read the folders of tensorflow-datasets, without TensorFlow.
 
-import threading
+    read_prepared(find("imagenet2012", folder), View(224, 256))
+
+tensorflow-datasets has written NAME/VERSION/ with dataset_info.json,
+features.json and the examples in ArrayRecord files.
+"""
+
+import math
+import pathlib
 
 import numpy as np
 
+from keras_neokd.base import writing
+from keras_neokd.data.arrays import read_arrays
+from keras_neokd.data.encoded import EncodedImages
+from keras_neokd.data.encoded import in_order
+from keras_neokd.data.files import memory_for
+from keras_neokd.data.image_files import decode
 from keras_neokd.data.splits import Source
 
-_NUM_CLASSES = {"mnist": 10, "cifar10": 10, "cifar100": 100}
-_ORIGINALS = {
-    "mnist": "the four files train-images-idx3-ubyte.gz, "
-    "train-labels-idx1-ubyte.gz, t10k-images-idx3-ubyte.gz and "
-    "t10k-labels-idx1-ubyte.gz",
-    "cifar10": "cifar-10-binary.tar.gz",
-    "cifar100": "cifar-100-binary.tar.gz",
-}
-# Without a network, tensorflow-datasets tries for minutes.
-_SECONDS_TO_ANSWER = 10
+_INFO = "dataset_info.json"
+_LABELS = "labels_of_keras_neokd.npz"
+# The first of these that has labels is the part for tests.
+_TEST_PARTS = ("test", "validation")
+_REMEDY = (
+    "Delete the folder, and let tensorflow-datasets prepare it again or use "
+    "the official files of the data set."
+)
 
 
-def read_tfds(name):
-    """Return a data set as a `Source`, downloaded on the first call.
-
-    To download and prepare the data, tensorflow-datasets needs TensorFlow;
-    what was prepared here once is read without it.
-
-    Args:
-        name: "mnist", "cifar10" or "cifar100" (fine labels).
-
-    Raises:
-        ImportError: if tensorflow-datasets is not installed.
-        RuntimeError: if it cannot provide the data, for example without a
-            network.
-    """
+def tensorflow_datasets(name):
+    """Return the module that a data set needs, or raise `ImportError`."""
     try:
         import tensorflow_datasets
     except ImportError as error:
         raise ImportError(
-            f"Without local files, the data set {name!r} comes through "
-            f"tensorflow-datasets, which cannot be imported ({error}). "
-            'Either run: pip install "keras-neokd[data]"; or '
-            + _use_local_files(name)
+            f"The data set {name!r} needs tensorflow-datasets, which cannot "
+            f'be imported ({error}). Run: pip install "keras-neokd[data]"'
         ) from error
-    try:
-        train, test = (
-            _collect(part) for part in _fetch(tensorflow_datasets, name)
+    return tensorflow_datasets
+
+
+def find(name, folder):
+    """Return the newest version of a data set, or None if there is none.
+
+    Args:
+        name: name of the data set.
+        folder: `pathlib.Path`, the `data_dir` of tensorflow-datasets.
+
+    Raises:
+        ValueError: if its preparation was interrupted.
+    """
+    found = [path.parent for path in (folder / name).glob(f"*/{_INFO}")]
+    found = [path for path in found if not path.name.startswith("incomplete.")]
+    if found:
+        return max(found, key=lambda path: _version(path.name))
+    unfinished = sorted((folder / name).glob("incomplete.*"))
+    if unfinished:
+        raise ValueError(
+            f"{folder} holds a half-prepared {name}: {unfinished[0]}. If no "
+            f"preparation is running: {_REMEDY}"
         )
+    return None
+
+
+def open_folder(folder):
+    """Return the builder of a prepared data set that can be read.
+
+    Raises:
+        ImportError: if tensorflow-datasets is not installed.
+        ValueError: if files are missing, or in another format.
+    """
+    tfds = tensorflow_datasets(folder.parent.name)
+    try:
+        builder = tfds.builder_from_directory(str(folder))
+    # A damaged file can raise anything.
     except Exception as error:
-        raise RuntimeError(
-            f"Without local files, the data set {name!r} comes through "
-            "tensorflow-datasets, which looked in its data folder, tried to "
-            "download and prepare what was missing, and failed with "
-            f"{type(error).__name__}: {error}\n"
-            "Either try again with a network connection and TensorFlow "
-            f"installed; or {_use_local_files(name)}"
+        raise ValueError(
+            f"{folder} holds no data set that tensorflow-datasets can open "
+            f"({type(error).__name__}: {error}). {_REMEDY}"
         ) from error
-    return Source(train, test, _NUM_CLASSES[name])
-
-
-def _use_local_files(name):
-    return (
-        f"use local files: put {_ORIGINALS[name]} into a folder, and point "
-        "`data_dir` (--config.data.dir) or the environment variable "
-        "KERAS_NEOKD_DATA to it."
-    )
-
-
-def _fetch(tensorflow_datasets, name):
-    """Return the examples of the train and the test part."""
-    builder = tensorflow_datasets.builder(name)
-    if not builder.is_prepared():
-        _check_network(next(iter(builder.url_infos)))
-    splits = ["train", "test"]
-    try:
-        # This format can be read without TensorFlow, so that nothing else
-        # claims the accelerator when another backend is in use.
-        return tensorflow_datasets.data_source(
-            name,
-            split=splits,
-            builder_kwargs={"file_format": "array_record"},
+    formats = {each.value for each in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        raise ValueError(
+            f"{folder} holds files of the format {', '.join(sorted(formats))}"
+            ", which are only read from start to end. Add ArrayRecord files "
+            f"with: tfds convert_format --root_data_dir={folder} "
+            "--out_file_format=array_record"
         )
-    except ValueError:
-        # Prepared earlier, by another program, in TensorFlow's own format.
-        parts = tensorflow_datasets.load(name, split=splits)
-        return [tensorflow_datasets.as_numpy(part) for part in parts]
+    builder.as_data_source()  # The names of files are those of ArrayRecord.
+    missing = [
+        path
+        for split in builder.info.splits.values()
+        for path in split.filepaths
+        if not path.exists()
+    ]
+    if missing:
+        raise ValueError(
+            f"{folder} is not complete: {len(missing)} files are missing, "
+            f"{missing[0].name} for one. {_REMEDY}"
+        )
+    return builder
 
 
-def _collect(examples):
-    images, labels = [], []
-    for example in examples:
-        images.append(example["image"])
-        labels.append(example["label"])
-    return np.stack(images), np.array(labels)
+def read_prepared(folder, view=None):
+    """Return a prepared data set as a `Source`.
+
+    Args:
+        folder: result of `find`.
+        view: `View` of the images, which are then decoded when they are
+            used; None (default) for images of one size, in memory.
+
+    Raises:
+        ImportError, ValueError: as `open_folder`, and for damaged files.
+        MemoryError: says how much is needed.
+    """
+    builder = open_folder(folder)
+    labels = read_labels(builder)
+    test = next((part for part in _TEST_PARTS if part in labels), None)
+    if "train" not in labels or test is None:
+        raise ValueError(
+            f"{folder} needs the parts train and {' or '.join(_TEST_PARTS)} "
+            f"with labels, received {', '.join(labels) or 'none'}."
+        )
+    parts = []
+    for part in ("train", test):
+        records = Records(builder, part)
+        if view:
+            images = EncodedImages(records, view)
+        else:
+            images = _in_memory(builder, records)
+        parts.append((images, labels[part]))
+    num_classes = builder.info.features["label"].num_classes
+    return Source(*parts, num_classes=num_classes)
 
 
-def _check_network(url):
-    """Raise `ConnectionError` if a server does not answer within seconds."""
-    # What tensorflow-datasets downloads with, by the same settings.
-    import requests
+def read_labels(builder):
+    """Return the labels, int64 `(n,)`, of each part that has some.
 
-    failures = [TimeoutError()]
+    Every example is read for them. They are then kept in a file in the
+    folder of the data set, if that can be written.
 
-    def ask():
+    Raises:
+        ValueError: if a file is damaged.
+    """
+    path = pathlib.Path(builder.data_dir) / _LABELS
+    sizes = {
+        part: split.num_examples for part, split in builder.info.splits.items()
+    }
+    try:
+        labels = read_arrays(path)
+        is_kept = {part: each.shape for part, each in labels.items()} == {
+            part: (size,) for part, size in sizes.items()
+        }
+    except (OSError, ValueError):
+        is_kept = False
+    if not is_kept:
+        labels = {}
+        for part, size in sizes.items():
+            records = Records(builder, part)
+            labels[part] = np.array(
+                [records.example(number)["label"] for number in range(size)]
+            )
+        _keep(path, labels)
+    # The test images of ImageNet are labelled -1.
+    return {part: each for part, each in labels.items() if (each >= 0).all()}
+
+
+class Records:
+    """The encoded images of a part of a prepared data set, by number."""
+
+    def __init__(self, builder, part):
+        tfds = tensorflow_datasets(builder.name)
+        self._source = builder.as_data_source(
+            part, decoders={"image": tfds.decode.SkipDecoding()}
+        )
+        self.folder, self._part = builder.data_dir, part
+
+    def __len__(self):
+        return len(self._source)
+
+    def __getitem__(self, position):
+        return self.example(position)["image"]
+
+    def example(self, position):
+        """Return all features of an example, its image encoded."""
         try:
-            requests.head(url, timeout=_SECONDS_TO_ANSWER)
-            failures.clear()
-        except requests.RequestException as error:
-            failures[:] = [error]
+            return self._source[int(position)]
+        # Errors of the C++ reader are of several types.
+        except Exception as error:
+            raise ValueError(
+                f"{self.name(position)} cannot be read ({error}). {_REMEDY}"
+            ) from error
 
-    # Looking for a name, or trying many addresses in turn, has no time limit.
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(_SECONDS_TO_ANSWER)
-    for error in failures:
-        raise ConnectionError(
-            f"{url} could not be reached within {_SECONDS_TO_ANSWER} seconds "
-            f"({type(error).__name__})."
-        ) from error
+    def name(self, position):
+        """Return the name of an image in errors."""
+        return f"Example {position} of the part {self._part} in {self.folder}"
+
+
+def _in_memory(builder, records):
+    shape = builder.info.features["image"].shape
+    if None in shape:
+        raise ValueError(
+            f"{builder.data_dir} needs images of one size, and its "
+            f"features.json gives the shape {shape}. {_REMEDY}"
+        )
+    height, width, channels = shape
+    mode = "L" if channels == 1 else "RGB"
+
+    def pixels(position):
+        name = records.name(position)
+        image = decode(records[position], name, mode)
+        if (image.height, image.width) != (height, width):
+            raise ValueError(
+                f"{name} is damaged: expected {height} x {width} pixels, "
+                f"received {image.height} x {image.width}. {_REMEDY}"
+            )
+        return np.asarray(image).reshape(shape)
+
+    with memory_for(records.folder, len(records) * math.prod(shape)):
+        return np.stack(list(in_order(pixels, range(len(records)))))
+
+
+def _keep(path, labels):
+    """Write labels to a file, unless the folder cannot be written."""
+    try:
+        with writing.replacing(path) as unfinished:
+            np.savez(unfinished, **labels)
+    except OSError:
+        pass
+
+
+def _version(text):
+    return [int(part) if part.isdigit() else -1 for part in text.split(".")]

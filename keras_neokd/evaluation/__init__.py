@@ -2,10 +2,16 @@
 
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import Evaluator
+from keras_neokd.evaluation.anytime import adversarial_images
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.anytime import craft
+from keras_neokd.evaluation.anytime import exit_probabilities
 from keras_neokd.evaluation.budgeted import BudgetedResult
 from keras_neokd.evaluation.budgeted import budgeted
+from keras_neokd.evaluation.early_exit import EarlyExitResult
+from keras_neokd.evaluation.early_exit import early_exit
+from keras_neokd.evaluation.early_exit_attacked import AttackedPolicyResult
+from keras_neokd.evaluation.early_exit_attacked import early_exit_attacked
 from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
 from keras_neokd.evaluation.intervals import mean_cost_interval
@@ -17,7 +23,9 @@ from keras_neokd.evaluation.local_linearity import LocalLinearityResult
 from keras_neokd.evaluation.local_linearity import local_linearity
 from keras_neokd.evaluation.precision import PrecisionAgreementResult
 from keras_neokd.evaluation.precision import precision_agreement
-from keras_neokd.evaluation.predictions import exit_probabilities
+from keras_neokd.evaluation.protocol import Protocol
+from keras_neokd.evaluation.protocol import diagnostic
+from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.searching import SearchResult
 from keras_neokd.evaluation.searching import search
 from keras_neokd.evaluation.sensitivity import SensitivityResult
@@ -30,19 +38,27 @@ from keras_neokd.evaluation.transferability import transferability
 
 __all__ = [
     "AnytimeResult",
+    "AttackedPolicyResult",
     "BudgetedResult",
+    "EarlyExitResult",
     "Evaluator",
     "GradientAlignmentResult",
     "LocalLinearityResult",
     "PrecisionAgreementResult",
+    "Protocol",
+    "Result",
     "SearchResult",
     "SensitivityResult",
     "SmoothingResult",
     "TransferabilityResult",
+    "adversarial_images",
     "anytime",
     "budgeted",
     "certify",
     "craft",
+    "diagnostic",
+    "early_exit",
+    "early_exit_attacked",
     "exit_latency",
     "exit_probabilities",
     "gradient_alignment",

@@ -20,14 +20,19 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import checks
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation import searching
+from keras_neokd.evaluation.intervals import wilson_interval
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import table
+
+_TOPS = (1, 5)
 
 
 @dataclasses.dataclass(frozen=True)
-class AnytimeResult:
+class AnytimeResult(Result):
     """What each exit answered on each image.
 
     Attributes:
@@ -39,6 +44,16 @@ class AnytimeResult:
             as `selected_share` of the max-average attack.
         search: the `SearchResult` of an attack that searches, else `None`.
     """
+
+    columns = {
+        "top": "count",
+        "exit": "text",
+        "accuracy": "share",
+        "low": "share?",
+        "high": "share?",
+        "deviation": "number?",
+        "selected_share": "share?",
+    }
 
     exit_names: tuple
     num_classes: int
@@ -62,6 +77,46 @@ class AnytimeResult:
                 f"nothing: expected k < {self.num_classes}."
             )
         return (self.ranks < k).mean(axis=0)
+
+    def rows(self):
+        """Return the rows of `accuracy_rows` for a single seed."""
+        return accuracy_rows([self])
+
+
+def accuracy_rows(results):
+    """Return the accuracy of every exit as rows, for one seed or several.
+
+    Args:
+        results: list of `AnytimeResult`s of the same images.
+
+    Returns:
+        Rows with `top` (1; 5 with more than 5 classes), `exit`, `accuracy`
+        (the mean over the seeds), `low` and `high` (ends of its 95 %
+        interval for the choice of the images), and where there is one
+        `deviation` (standard deviation over the seeds) and `selected_share`
+        (of the images whose strongest candidate came from the exit).
+    """
+    first, rows = results[0], []
+    for k in _TOPS:
+        if k >= first.num_classes:
+            continue
+        by_seed = np.array([each.accuracy(k) for each in results])
+        mean, count = by_seed.mean(axis=0), len(first.ranks)
+        ends = [wilson_interval(float(each), count) for each in mean]
+        more = {}
+        if len(results) > 1:
+            more["deviation"] = by_seed.std(axis=0, ddof=1)
+        if k == 1 and "selected_share" in first.info:
+            more["selected_share"] = first.info["selected_share"].mean(axis=0)
+        rows += table(
+            top=[k] * len(mean),
+            exit=first.exit_names,
+            accuracy=mean,
+            low=[low for low, _ in ends],
+            high=[high for _, high in ends],
+            **more,
+        )
+    return rows
 
 
 def anytime(
@@ -101,7 +156,9 @@ def anytime(
     return evaluator.anytime(images, labels, seed, verbose, state_file)
 
 
-def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
+def adversarial_images(
+    model, images, labels, attack, batch_size=256, seed=0, verbose=0
+):
     """Return adversarial images for a whole array.
 
     Arguments and errors as in `anytime`.
@@ -110,9 +167,31 @@ def craft(model, images, labels, attack, batch_size=256, seed=0, verbose=0):
         float32 array of the shape of `images`.
     """
     attack = attacks.get(attack)  # Here None is no attack.
-    return Evaluator(model, attack, batch_size).craft(
-        images, labels, seed, verbose
-    )
+    evaluator = Evaluator(model, attack, batch_size)
+    return evaluator.adversarial_images(images, labels, seed, verbose)
+
+
+craft = adversarial_images  # Its name until 0.1.
+
+
+def exit_probabilities(model, images, labels, batch_size=256):
+    """Return the softmax of every exit.
+
+    Args:
+        model: a `MultiExitModel`.
+        images: array `(examples, height, width, channels)` in [0, 1].
+        labels: integers `(examples,)` or one-hot; only checked.
+        batch_size: images per compiled call. Defaults to 256.
+
+    Returns:
+        float32 array `(examples, exits, classes)`.
+
+    Raises:
+        ValueError: if the data is not as described, or the model returns
+            NaN or infinite logits.
+    """
+    evaluator = Evaluator(model, batch_size=batch_size)
+    return evaluator.probabilities(images, labels)
 
 
 class Evaluator:
@@ -158,13 +237,21 @@ class Evaluator:
             self.model.exit_names, self.model.num_classes, ranks, outputs, found
         )
 
-    def craft(self, images, labels, seed=0, verbose=0):
-        """Return adversarial images; arguments as those of `craft`."""
+    def attacked(self, images, labels, seed=0):
+        """Return the images under the attack, and the labels."""
+        if self.attack is None and self._search is None:
+            return images, labels
+        return self.adversarial_images(images, labels, seed), labels
+
+    def adversarial_images(self, images, labels, seed=0, verbose=0):
+        """Return adversarial images; arguments as those of `anytime`."""
         if self._search is not None:
             return self._search(images, labels, seed, verbose).adversarial
-        return self._run(self._crafting, images, labels, seed, verbose)[
+        return self._run(self._attacking, images, labels, seed, verbose)[
             "result"
         ]
+
+    craft = adversarial_images  # Its name until 0.1.
 
     def probabilities(self, images, labels):
         """Return the softmax of every exit on the images as they are.
@@ -199,7 +286,7 @@ class Evaluator:
         return self._compile(_ranks)
 
     @functools.cached_property
-    def _crafting(self):
+    def _attacking(self):
         return self._compile(lambda adversarial, logits, labels: adversarial)
 
     def _run(self, step, images, labels, seed, verbose):

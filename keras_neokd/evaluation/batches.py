@@ -11,8 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_neokd import checks
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.base import checks
+from keras_neokd.network.multi_exit import MultiExitModel
 
 
 def check(model, images, labels, batch_size):

@@ -18,13 +18,19 @@ import math
 
 import numpy as np
 
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
+from keras_neokd.evaluation.exit_shares import exit_costs
+from keras_neokd.evaluation.exit_shares import shares_at_exits
+from keras_neokd.evaluation.exit_shares import shares_of_budgets
+from keras_neokd.evaluation.exit_shares import thresholds
 from keras_neokd.evaluation.intervals import mean_cost_interval
 from keras_neokd.evaluation.intervals import saving_interval
-from keras_neokd.evaluation.predictions import exit_probabilities
-from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.evaluation.protocol import Protocol
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import table
 
 _SOURCES = ("attacked", "clean")
 # Test images that may also be validation images: data sets hold a few twins.
@@ -32,7 +38,7 @@ _LARGEST_OVERLAP = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
-class BudgetedResult:
+class BudgetedResult(Result):
     """Accuracy at each budget, cheapest first.
 
     Attributes:
@@ -45,7 +51,18 @@ class BudgetedResult:
             exits)`.
         exit_costs: multiply-adds up to each exit, `(exits,)`.
         num_examples: number of test images.
+        exit_names: names of the exits in depth order.
     """
+
+    columns = {
+        "budget": "cost",
+        "multiply-adds": "cost",
+        "multiply-adds low": "cost?",
+        "multiply-adds high": "cost?",
+        "accuracy": "share",
+        "share at": "share?",
+        "threshold at": "number?",
+    }
 
     policies: tuple
     nominal_costs: np.ndarray
@@ -54,6 +71,28 @@ class BudgetedResult:
     exit_shares: np.ndarray
     exit_costs: np.ndarray
     num_examples: int
+    exit_names: tuple = ()
+
+    def rows(self):
+        """Return a row per budget; no image leaves where a threshold is None.
+
+        The columns are `budget` (nominal), `multiply-adds` (realised) with
+        the ends of its 95 % interval, `accuracy`, and for each exit the share
+        of the images and the threshold.
+        """
+        low, high = self.cost_intervals().T
+        bounds = [each.thresholds for each in self.policies]
+        return table(
+            **{
+                "budget": self.nominal_costs,
+                "multiply-adds": self.costs,
+                "multiply-adds low": low,
+                "multiply-adds high": high,
+                "accuracy": self.accuracy,
+                "share at": (self.exit_names, self.exit_shares),
+                "threshold at": (self.exit_names[:-1], bounds),
+            }
+        )
 
     def cost_intervals(self):
         """Return the ends of the 95 % interval of each cost, `(budgets, 2)`.
@@ -155,8 +194,8 @@ def budgeted(
         ensemble: predict by the mean of the chosen exit and all before it,
             as the paper does. Defaults to True.
         budgets: list of mean multiply-adds per image, from that of the first
-            exit to that of the last; `None` (default) for the 100 of the
-            geometric sweep, see `geometric_shares`.
+            exit to that of the last; `None` (default) for the 100 of
+            `exit_shares.geometric_shares`.
         batch_size: images per compiled call. Defaults to 256.
         seed: of the attack. Defaults to 0.
 
@@ -178,167 +217,72 @@ def budgeted(
     shares = shares_of_budgets(costs, budgets)
     # One without an attack gives the images back as they are.
     attacker = Evaluator(model, attack, batch_size)
-
-    def probabilities(images, labels, is_attacked):
-        if is_attacked:
-            images = attacker.craft(images, labels, seed)
-        return exit_probabilities(model, images, labels, batch_size)
-
-    is_attacked = threshold_data == "attacked"
-    confidences = probabilities(*validation, is_attacked).max(axis=2)
-    answers = probabilities(*test, True)
+    if threshold_data == "attacked":
+        validation = attacker.attacked(*validation, seed)
+    confidences = attacker.probabilities(*validation).max(axis=2)
+    answers = attacker.probabilities(*attacker.attacked(*test, seed))
     policies = [
         ExitPolicy(thresholds(confidences, each), ensemble) for each in shares
     ]
+    return _at_budgets(model, policies, answers, test[1], shares @ costs)
+
+
+def _at_budgets(model, policies, answers, labels, nominal_costs):
+    """Return what policies decide on the answers to test images."""
     decisions = [policy.decide(answers) for policy in policies]
-    at_exits = np.array(
-        [
-            np.bincount(each.exit_index, minlength=len(costs)) / len(answers)
-            for each in decisions
-        ]
+    exit_shares = np.stack(
+        [shares_at_exits(each, model.num_exits) for each in decisions]
     )
+    costs = exit_costs(model)
     return BudgetedResult(
-        tuple(policies),
-        shares @ costs,
-        at_exits @ costs,
-        np.array([(each.label == test[1]).mean() for each in decisions]),
-        at_exits,
-        costs,
-        len(answers),
+        policies=tuple(policies),
+        nominal_costs=nominal_costs,
+        costs=exit_shares @ costs,
+        accuracy=np.array(
+            [(each.label == labels).mean() for each in decisions]
+        ),
+        exit_shares=exit_shares,
+        exit_costs=costs,
+        num_examples=len(answers),
+        exit_names=model.exit_names,
     )
 
 
-def exit_costs(model):
-    """Return the multiply-adds up to each exit, `(exits,)`.
+def _check(model, validation, attack, threshold_data, ensemble, budgets):
+    del validation, attack
+    checks.choice("threshold_data", threshold_data, _SOURCES)
+    checks.boolean("ensemble", ensemble)
+    try:
+        shares_of_budgets(exit_costs(model), list(budgets) or None)
+    except ValueError as error:
+        raise ValueError(f"`budgets`: {error}") from error
 
-    Args:
-        model: a `MultiExitModel`.
-    """
-    return np.array(
-        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+
+@Protocol("budgeted", BudgetedResult, _check, num_exits=2)
+def _of_test_images(
+    model,
+    images,
+    labels,
+    validation,
+    attack=None,
+    threshold_data="attacked",
+    ensemble=True,
+    budgets=(),
+    batch_size=256,
+    seed=0,
+):
+    """Measure `budgeted` on test images; no `budgets` stand for the sweep."""
+    return budgeted(
+        model,
+        validation,
+        (images, labels),
+        attack,
+        threshold_data,
+        ensemble,
+        list(budgets) or None,
+        batch_size,
+        seed,
     )
-
-
-def geometric_shares(num_exits, num_budgets=100):
-    """Return the shares of the sweep: exit `i` gets a share like `p**i`.
-
-    `p = k / 20` for `k = 1, 2, ..., num_budgets`: the sweep of the code that
-    accompanies MSDNet, continued to the 100 budgets of NEO-KD.
-
-    Args:
-        num_exits: integer >= 1.
-        num_budgets: integer >= 1. Defaults to 100.
-
-    Returns:
-        Array `(num_budgets, num_exits)`; each row adds up to 1.
-    """
-    return np.stack(
-        [_powers(k / 20, num_exits) for k in range(1, num_budgets + 1)]
-    )
-
-
-def shares_for_budget(budget, exit_costs):
-    """Return geometric shares whose mean cost is a budget.
-
-    Args:
-        budget: mean multiply-adds per image.
-        exit_costs: multiply-adds up to each exit, `(exits,)`, increasing.
-
-    Returns:
-        Array `(exits,)`.
-
-    Raises:
-        ValueError: if no shares cost that much.
-    """
-    first, last = exit_costs[0], exit_costs[-1]
-    if not first <= budget <= last:
-        raise ValueError(
-            f"A budget of {budget:,.0f} multiply-adds is out of reach: the "
-            f"first exit costs {first:,.0f}, the last {last:,.0f}."
-        )
-    ends = (np.eye(len(exit_costs))[0], np.eye(len(exit_costs))[-1])
-    for end in ends:
-        if budget == end @ exit_costs:
-            return end
-    # The cost rises with p; p is searched on a logarithmic scale.
-    low, high = -40.0, 40.0
-    for _ in range(200):
-        middle = (low + high) / 2
-        shares = _powers(math.exp(middle), len(exit_costs))
-        if shares @ exit_costs < budget:
-            low = middle
-        else:
-            high = middle
-    return shares
-
-
-def shares_of_budgets(costs, budgets=None):
-    """Return the shares of images at each exit for each of several budgets.
-
-    Args:
-        costs: multiply-adds up to each exit, `(exits,)`.
-        budgets: list of mean multiply-adds per image; `None` (default) for
-            the sweep of `geometric_shares`.
-
-    Returns:
-        Array `(budgets, exits)`, cheapest budget first.
-
-    Raises:
-        ValueError: if a budget is out of reach, or a later exit costs no more
-            than an earlier one.
-    """
-    if (np.diff(costs) <= 0).any():
-        raise ValueError(
-            "A later exit has to cost more than an earlier one, received "
-            f"{[int(each) for each in costs]} multiply-adds."
-        )
-    if budgets is None:
-        return geometric_shares(len(costs))
-    budgets = sorted(
-        {
-            checks.number("budgets", each, above=0)
-            for each in checks.sequence("budgets", budgets, "multiply-adds")
-        }
-    )
-    return np.stack([shares_for_budget(each, costs) for each in budgets])
-
-
-def thresholds(confidences, shares):
-    """Return the thresholds at which images leave in given shares.
-
-    Exit by exit, of the images that are left, those with the largest
-    confidence leave; the threshold is the smallest of theirs.
-
-    Args:
-        confidences: of validation images, `(examples, exits)`.
-        shares: share of the images to leave at each exit, `(exits,)`.
-
-    Returns:
-        List of one threshold per exit but the last; infinity, so that no
-        image leaves, where the share is less than one image or fewer images
-        are left than are to leave.
-    """
-    count, num_exits = confidences.shape
-    left = np.ones(count, bool)
-    found = []
-    for exit_ in range(num_exits - 1):
-        # Shares such as 0.29 * 100 are a little less than a whole number.
-        wanted = math.floor(count * shares[exit_] + 1e-9)
-        pool = np.sort(confidences[left, exit_])[::-1]
-        if not 0 < wanted <= len(pool):
-            found.append(math.inf)
-            continue
-        threshold = float(pool[wanted - 1])
-        found.append(threshold)
-        left &= confidences[:, exit_] < threshold
-    return found
-
-
-def _powers(p, num_exits):
-    # Divided by the largest first: p**i of many exits leaves float64.
-    exponents = np.arange(num_exits) * math.log(p)
-    powers = np.exp(exponents - exponents.max())
-    return powers / powers.sum()
 
 
 def _pair(name, pair, model, batch_size):

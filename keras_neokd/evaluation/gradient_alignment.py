@@ -18,11 +18,15 @@ from keras_neokd import backend
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.exit_gradient import exit_gradient
-from keras_neokd.teacher import Teacher
+from keras_neokd.evaluation.protocol import diagnostic
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import flat
+from keras_neokd.evaluation.result import table
+from keras_neokd.methods.teacher import Teacher
 
 
 @dataclasses.dataclass(frozen=True)
-class GradientAlignmentResult:
+class GradientAlignmentResult(Result):
     """Input gradients of each exit of a student beside those of a teacher.
 
     Gradients are those of the cross-entropy of one image, in nats per pixel
@@ -39,6 +43,15 @@ class GradientAlignmentResult:
             gradients, the scale of `distances`.
         teacher_norms: float32 `(examples,)`: those of the teacher's.
     """
+
+    columns = {
+        "exit": "text",
+        "distance_to_teacher_gradient": "number?",
+        "cosine_with_teacher_gradient": "number?",
+        "gradient_norm": "number?",
+    }
+    spread = tuple(columns)[1:]
+    summary_columns = {"teacher_gradient_norm": "number?"}
 
     exit_names: tuple
     distances: np.ndarray
@@ -60,7 +73,25 @@ class GradientAlignmentResult:
         count = known.sum(axis=0)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
+    def rows(self):
+        """Return a row per exit, with means over the images."""
+        return table(
+            exit=self.exit_names,
+            distance_to_teacher_gradient=self.mean_distance(),
+            cosine_with_teacher_gradient=self.mean_cosine(),
+            gradient_norm=self.student_norms.mean(axis=0),
+        )
 
+    def summary(self):
+        """Return the mean norm of the teacher's gradients."""
+        return flat(teacher_gradient_norm=self.teacher_norms.mean())
+
+
+def _check(student, teacher, teacher_exit):
+    Teacher(teacher, teacher_exit).check(student)
+
+
+@diagnostic("gradient_alignment", GradientAlignmentResult, _check)
 def gradient_alignment(
     student,
     teacher,

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 
 # The standard normal quantile of 97.5 %.
 _QUANTILE = 1.959963984540054

@@ -12,10 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import batches
-from keras_neokd.exit_policy import ExitPolicy
-from keras_neokd.inference import EarlyExitPredictor
+from keras_neokd.serving.predictor import EarlyExitPredictor
 
 # The first calls compile, and fill caches.
 _WARM_UP = 5

@@ -17,15 +17,18 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd import randomness
 from keras_neokd.attacks.geometry import project
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.protocol import diagnostic
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import table
 
 
 @dataclasses.dataclass(frozen=True)
-class LocalLinearityResult:
+class LocalLinearityResult(Result):
     """How far the loss of each exit bends on each image.
 
     Attributes:
@@ -35,6 +38,9 @@ class LocalLinearityResult:
             loss does not rise above its tangent plane.
     """
 
+    columns = {"exit": "text", "deviation_from_linear": "number?"}
+    spread = ("deviation_from_linear",)
+
     exit_names: tuple
     epsilon: float
     deviations: np.ndarray
@@ -43,9 +49,13 @@ class LocalLinearityResult:
         """Return the mean over the images, `(exits,)`, in nats."""
         return self.deviations.mean(axis=0, dtype="float64")
 
+    def rows(self):
+        """Return a row per exit, with the mean over the images."""
+        return table(exit=self.exit_names, deviation_from_linear=self.mean())
+
 
 class _Search(NamedTuple):
-    """How a large deviation is looked for: as the arguments of the same name.
+    """Search for a large deviation; as the arguments of the same name.
 
     Steps may be far longer than the ball, of which `attacks.PGD` warns.
     """
@@ -55,6 +65,27 @@ class _Search(NamedTuple):
     num_steps: int
 
 
+def check_settings(epsilon, step_size, num_steps):
+    """Raise if `local_linearity` could not run with these arguments.
+
+    Args and errors: as `local_linearity`.
+
+    Returns:
+        The arguments as a named tuple.
+    """
+    return _Search(
+        attacks.Attack(epsilon).epsilon,  # Which checks it.
+        checks.pixel_change("step_size", step_size, above=0),
+        checks.integer("num_steps", num_steps, minimum=1),
+    )
+
+
+def _check(model, **settings):
+    del model
+    check_settings(**settings)
+
+
+@diagnostic("local_linearity", LocalLinearityResult, _check)
 def local_linearity(
     model,
     images,
@@ -85,18 +116,14 @@ def local_linearity(
     gradient says.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels, batch_size, verbose: as for `anytime`.
         epsilon: radius of the L-infinity ball, from 0 to 1; with 0 every
             deviation is exactly 0. KDIGA's authors use 4/255 and 8/255 for
             CIFAR-10.
         step_size: length of a step, in pixel units, > 0. Defaults to 0.1.
         num_steps: number of steps, >= 1. Defaults to 50.
-        batch_size: images per compiled call. Defaults to 256.
         seed: integer from 0 to 2**31 - 1; image `i` starts at the random
             point of (seed, i), whatever the batch size. Defaults to 0.
-        verbose: 1 shows a progress bar. Defaults to 0.
 
     Returns:
         A `LocalLinearityResult`.
@@ -106,11 +133,7 @@ def local_linearity(
         ValueError: if an argument or the data is not as described, or the
             model returns NaN or infinite logits.
     """
-    search = _Search(
-        attacks.Attack(epsilon).epsilon,  # Which checks it.
-        checks.pixel_change("step_size", step_size, above=0),
-        checks.integer("num_steps", num_steps, minimum=1),
-    )
+    search = check_settings(epsilon, step_size, num_steps)
     images, labels = batches.check(model, images, labels, batch_size)
     step = _compiled_step(model, search, randomness.check_seed(seed))
     outputs = batches.over_examples(step, images, labels, batch_size, verbose)

@@ -20,10 +20,13 @@ from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.exit_gradient import exit_gradient
+from keras_neokd.evaluation.protocol import diagnostic
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import table
 
 
 @dataclasses.dataclass(frozen=True)
-class PrecisionAgreementResult:
+class PrecisionAgreementResult(Result):
     """A model beside one of the same weights that computes in float32.
 
     Attributes:
@@ -36,6 +39,14 @@ class PrecisionAgreementResult:
         attacked_in_float32: the same for the model in float32: attacked and
             scored in float32.
     """
+
+    columns = {
+        "exit": "text",
+        "sign_agreement_with_float32": "share?",
+        "accuracy_under_attack": "share?",
+        "accuracy_under_attack_in_float32": "share?",
+    }
+    spread = tuple(columns)[1:]
 
     exit_names: tuple
     sign_agreement: np.ndarray
@@ -54,7 +65,22 @@ class PrecisionAgreementResult:
         """Return the same of the model in float32."""
         return self.attacked_in_float32.accuracy()
 
+    def rows(self):
+        """Return a row per exit."""
+        return table(
+            exit=self.exit_names,
+            sign_agreement_with_float32=self.mean_sign_agreement(),
+            accuracy_under_attack=self.accuracy(),
+            accuracy_under_attack_in_float32=self.accuracy_in_float32(),
+        )
 
+
+def _check(model, attack):
+    del attack
+    check_not_float32(model)
+
+
+@diagnostic("precision", PrecisionAgreementResult, _check)
 def precision_agreement(
     model, images, labels, attack, batch_size=256, seed=0, verbose=0
 ):

@@ -8,8 +8,8 @@ import time
 import keras
 import numpy as np
 
-from keras_neokd import writing
 from keras_neokd._version import __version__
+from keras_neokd.base import writing
 from keras_neokd.data.arrays import read_arrays
 
 _SECONDS_BETWEEN_SAVES = 30
@@ -172,7 +172,8 @@ class SearchState:
     def _read(self, settings):
         try:
             first = read_arrays(self._path, ["fingerprint"])
-            before = json.loads(str(first["fingerprint"]))
+            before = _without_modules(json.loads(str(first["fingerprint"])))
+            settings = _without_modules(settings)
             differing = [
                 key for key in settings if before.get(key) != settings[key]
             ]
@@ -210,6 +211,19 @@ class SearchState:
                     f"{saved[name].shape}"
                 )
         return saved
+
+
+def _without_modules(plain):
+    """Return a serialised object as what it is, wherever its classes live."""
+    if isinstance(plain, dict):
+        return {
+            key: _without_modules(value)
+            for key, value in plain.items()
+            if not (key == "module" and "class_name" in plain)
+        }
+    if isinstance(plain, list):
+        return [_without_modules(each) for each in plain]
+    return plain
 
 
 def _digest(*arrays):

@@ -22,22 +22,19 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import checks
-from keras_neokd import randomness
 from keras_neokd.attacks.search import Problem
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import table
+from keras_neokd.evaluation.search_run import RESISTED
+from keras_neokd.evaluation.search_run import SearchRun
 from keras_neokd.evaluation.search_state import SearchState
-
-# Batches of a group; the examples of a group go through a run together.
-_GROUP = 4
-# The smaller of the two batch sizes is this share of the other.
-_SMALLER = 8
-# In `fooled_by`.
-RESISTED, WRONG_WHEN_CLEAN = -1, -2
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchResult:
+class SearchResult(Result):
     """What a search found.
 
     Attributes:
@@ -47,6 +44,8 @@ class SearchResult:
             the clean image counts as fooled already.
         attack_names: names of the attacks in their order.
     """
+
+    columns = {"attack": "text", "robust": "share"}
 
     adversarial: np.ndarray
     fooled_by: np.ndarray
@@ -62,6 +61,25 @@ class SearchResult:
             float(((self.fooled_by == RESISTED) | (self.fooled_by >= n)).mean())
             for n in range(len(self.attack_names) + 1)
         ]
+
+    def rows(self):
+        """Return the rows of `resisting_rows` for a single seed."""
+        return resisting_rows([self])
+
+
+def resisting_rows(results):
+    """Return the shares of images that resist, for one seed or several.
+
+    Args:
+        results: list of `SearchResult`s of the same attack.
+
+    Returns:
+        Rows with `attack` (the first is "clean") and `robust`: the share left
+        after it, the mean over the seeds.
+    """
+    shares = np.mean([each.robust_after_each() for each in results], axis=0)
+    names = ("clean", *results[0].attack_names)
+    return table(attack=names, robust=shares)
 
 
 def is_search(attack):
@@ -86,12 +104,8 @@ def search(
     """Attack images until they are fooled.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels, batch_size, seed: as for `anytime`.
         attack: a `SearchAttack` or a `WorstCase`.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: integer from 0 to 2**31 - 1. Defaults to 0.
         verbose: 1 prints a line per attack. Defaults to 0.
         state_file: `.npz` file to go on from and to save the state in, about
             every half minute; `None` (default) for none.
@@ -126,14 +140,14 @@ class CompiledSearch:
         if not is_search(attack):
             raise TypeError(
                 "`search` needs a SearchAttack such as APGD, or a WorstCase, "
-                f"received {attack!r}. Use evaluation.craft."
+                f"received {attack!r}. Use evaluation.adversarial_images."
             )
         batches.check_model(model)
         attack.validate(model.num_exits, model.num_classes)
         self.model = model
         self.attack = attack
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
-        self.members = getattr(attack, "members", (attack,))
+        self.members = attack.members
         self.judge = self._compile(_judged, attack.objective)
         self._steps = {}
 
@@ -152,7 +166,7 @@ class CompiledSearch:
             self.batch_size,
             seed,
         )
-        run = _Run(self, images, labels, state)
+        run = SearchRun(self, images, labels, state)
         run.drop_the_wrong()
         keys = randomness.host_bits(seed, np.arange(len(images))).view("int32")
         for number, member in enumerate(self.members):
@@ -243,147 +257,3 @@ def _keys_of(keys, number, members):
     if len(members) == 1:
         return keys
     return randomness.host_bits(keys, number).view("int32")
-
-
-class _Run:
-    """One search: the arrays, the state, the compiled functions."""
-
-    def __init__(self, compiled, images, labels, state):
-        self.compiled = compiled
-        self.images = images
-        self.labels = labels
-        self.batch_size = min(compiled.batch_size, len(images))
-        self.state = state
-
-    def num_left(self):
-        return int((self.state.arrays["fooled_by"] == RESISTED).sum())
-
-    def drop_the_wrong(self):
-        """Find the images that count as fooled when clean."""
-        if self.state.begun:
-            return
-        rows = np.arange(len(self.images))
-        found = self._batched(
-            self.compiled.judge, rows, np.zeros(len(rows), "int32"), self.images
-        )
-        # No attack fools NaN.
-        logits = np.where(found["finite"], 0.0, np.nan)
-        batches.check_finite(self.compiled.model, logits, "logits")
-        self.state.arrays["fooled_by"][found["fooled"]] = WRONG_WHEN_CLEAN
-        self.state.begun = True
-
-    def attack(self, number, keys):
-        """Run one attack of several on all images that resist."""
-        if self.state.is_behind(number):
-            return
-        resist = self.state.arrays["fooled_by"] == RESISTED
-        rows = self.state.enter(number, np.flatnonzero(resist))
-        steps = self.compiled.steps(number)
-        size = _GROUP * self.batch_size
-        for first in range(0, len(rows), size):
-            if not self.state.is_done(first):
-                group = rows[first : first + size]
-                self._attack_group(number, first, group, steps, keys)
-
-    def _attack_group(self, number, first, group, steps, keys):
-        num_runs, num_stages, start, advance = steps
-        for run in range(self.state.first_run(first), num_runs):
-            state, first_stage = self.state.unfinished(first, run)
-            if state is None:
-                resist = self.state.arrays["fooled_by"][group] == RESISTED
-                rows = group[resist]
-                if not len(rows):
-                    break
-                state = self._batched(start, rows, keys, run=run)
-                state = {"rows": rows, **state}
-            for stage in range(first_stage, num_stages):
-                self._advance(advance, keys, stage, state)
-                self.state.save(first, run, stage + 1, state)
-                if not state["active"].any():
-                    break
-            self._keep(number, state)
-            self.state.save(first, run + 1)
-        self.state.save(first + len(group))
-
-    def _advance(self, advance, keys, stage, state):
-        """Do a stage for the examples of a state that are active."""
-        active = np.flatnonzero(state["active"])
-        if not len(active):
-            return
-        given = {
-            name: values[active]
-            for name, values in state.items()
-            if name != "rows"
-        }
-        rows = state["rows"][active]
-        new = self._batched(advance, rows, keys, given, stage=stage)
-        for name, values in new.items():
-            state[name][active] = values
-
-    def _keep(self, number, state):
-        """Put down what fools by the measure of the whole search."""
-        hit = np.flatnonzero(state["fooled"])
-        if not len(hit):
-            return
-        rows, candidates = state["rows"][hit], state["adversarial"][hit]
-        fooled = self._batched(
-            self.compiled.judge,
-            rows,
-            np.zeros(len(self.images), "int32"),
-            candidates,
-        )["fooled"]
-        self.state.arrays["adversarial"][rows[fooled]] = candidates[fooled]
-        self.state.arrays["fooled_by"][rows[fooled]] = number
-
-    def _batched(self, function, rows, keys, given=None, **number):
-        """Call a compiled function on some examples.
-
-        Args:
-            function: what `_compile` returned.
-            rows: indices of the examples.
-            keys: one key per example of the whole data.
-            given: arrays with one row per index in `rows`, or `None`.
-            number: at most one integer, the number of the run or stage.
-
-        Returns:
-            Dict of arrays with one row per index in `rows`.
-        """
-        number = [np.array(each, "int32") for each in number.values()]
-        collected = []
-        for places in self._batches(len(rows)):
-            chosen = rows[places]
-            more = [] if given is None else [_take(given, places)]
-            outputs = function(
-                self.images[chosen],
-                self.labels[chosen],
-                keys[chosen],
-                *more,
-                *number,
-            )
-            count = len(np.unique(places))
-            collected.append(
-                {
-                    name: np.array(ops.convert_to_numpy(value)[:count])
-                    for name, value in outputs.items()
-                }
-            )
-        return {
-            name: np.concatenate([each[name] for each in collected])
-            for name in collected[0]
-        }
-
-    def _batches(self, count):
-        """Yield places 0 to `count - 1` in batches, the last one padded."""
-        smaller = -(-self.batch_size // _SMALLER)
-        first = 0
-        while first < count:
-            left = count - first
-            size = smaller if left <= smaller else self.batch_size
-            yield np.minimum(np.arange(first, first + size), count - 1)
-            first += size
-
-
-def _take(arrays, places):
-    if isinstance(arrays, dict):
-        return {name: values[places] for name, values in arrays.items()}
-    return arrays[places]

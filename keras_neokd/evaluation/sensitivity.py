@@ -8,29 +8,77 @@ import dataclasses
 
 import numpy as np
 
-from keras_neokd import checks
-from keras_neokd.configurable import Configurable
+from keras_neokd.base import checks
+from keras_neokd.base.configurable import Configurable
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import anytime
+from keras_neokd.evaluation.protocol import Protocol
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import table
 
 _NAMES = ("epsilon", "num_steps")
+# Epsilons to try, as shares of that of the attack.
+_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
 
 
 @dataclasses.dataclass(frozen=True)
-class SensitivityResult:
+class SensitivityResult(Result):
     """Accuracy of every exit for every value.
 
     Attributes:
         name: what was changed.
         values: its values, increasing, `(values,)`.
         accuracy: top-1, `(values, exits)`.
-        signs: list of `soundness.Sign`s: accuracy should fall.
+        findings: list of `soundness.Finding`s: accuracy should fall.
+        exit_names: names of the exits in depth order.
     """
+
+    columns = {
+        "changed": "text",
+        "value": "number",
+        "exit": "text",
+        "accuracy": "share",
+    }
+    spread = ("accuracy",)
 
     name: str
     values: tuple
     accuracy: np.ndarray
-    signs: list
+    findings: list
+    exit_names: tuple = ()
+
+    def rows(self):
+        """Return a row per value and exit."""
+        values, exits = self.accuracy.shape
+        return table(
+            changed=[self.name] * (values * exits),
+            value=np.repeat(self.values, exits),
+            exit=self.exit_names * values,
+            accuracy=self.accuracy.ravel(),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class SensitivityCurves(Result):
+    """Several curves of one attack.
+
+    Attributes:
+        curves: list of `SensitivityResult`s.
+    """
+
+    columns = SensitivityResult.columns
+    spread = SensitivityResult.spread
+
+    curves: list
+
+    @property
+    def findings(self):
+        """Findings of all curves."""
+        return [each for curve in self.curves for each in curve.findings]
+
+    def rows(self):
+        """Return the rows of all curves."""
+        return [row for curve in self.curves for row in curve.rows()]
 
 
 def sensitivity(
@@ -39,15 +87,11 @@ def sensitivity(
     """Attack with one argument of the attack changed.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels, batch_size, seed: as for `anytime`.
         attack: an attack that has the argument, such as `PGD`; its step size
             stays in proportion to epsilon.
         name: `"epsilon"` or `"num_steps"`.
         values: the values to try; an epsilon of 0 is a clean image.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: integer. Defaults to 0.
 
     Returns:
         A `SensitivityResult`.
@@ -71,8 +115,8 @@ def sensitivity(
             for each in stronger
         ]
     )
-    signs = soundness.check_curve(name, values, list(accuracy.mean(axis=1)))
-    return SensitivityResult(name, values, accuracy, signs)
+    findings = soundness.check_curve(name, values, accuracy.mean(axis=1))
+    return SensitivityResult(name, values, accuracy, findings, model.exit_names)
 
 
 def changed(attack, name, value):
@@ -103,3 +147,61 @@ def changed(attack, name, value):
     if name == "epsilon" and "step_size" in arguments and attack.epsilon:
         changes["step_size"] = attack.step_size * value / attack.epsilon
     return type(attack)(**{**arguments, **changes})
+
+
+def _around(attack):
+    """Return radii from none to more than that of the attack."""
+    largest = 1.0 if attack.norm == "linf" else np.inf
+    return tuple(
+        sorted({min(share * attack.epsilon, largest) for share in _SHARES})
+    )
+
+
+def _check(model, attack, epsilons, num_steps):
+    del model
+    for value in epsilons or ():
+        checks.number("epsilons", value, minimum=0)
+    for value in num_steps:
+        checks.integer("num_steps", value, minimum=0)
+    if epsilons is None:
+        epsilons = _around(attack)
+    if not epsilons and not num_steps:
+        raise ValueError(
+            "Sensitivity needs values to try in `epsilons` or `num_steps`: "
+            "both are empty."
+        )
+    for name, values in (("epsilon", epsilons), ("num_steps", num_steps)):
+        for value in values:
+            changed(attack, name, value)
+    return {"epsilons": epsilons}
+
+
+@Protocol("sensitivity", SensitivityCurves, _check)
+def _curves(
+    model,
+    images,
+    labels,
+    attack,
+    epsilons=None,
+    num_steps=(1, 5, 10, 20, 50),
+    batch_size=256,
+    seed=0,
+):
+    """Measure `sensitivity` to epsilon and to the number of steps.
+
+    By default epsilons are up to one and a half times that of the attack.
+    """
+    if epsilons is None:
+        epsilons = _around(attack)
+    return SensitivityCurves(
+        [
+            sensitivity(
+                model, images, labels, attack, name, values, batch_size, seed
+            )
+            for name, values in (
+                ("epsilon", epsilons),
+                ("num_steps", num_steps),
+            )
+            if values
+        ]
+    )

@@ -10,6 +10,14 @@ when Gaussian noise is added to the image. Where that class wins clearly, no
 change of the image with an L2 norm below the certified radius alters the
 answer, whatever attack finds it; the statement fails with the probability
 `failure_probability`, over the draws of the noise.
+
+CERTIFY of Cohen et al. 2019 (arXiv 1902.02918): of `num_selection` noisy images
+the most frequent class is selected; `num_estimation` fresh ones give the lower
+bound `p` of its share (Clopper and Pearson, one-sided). Where `p >= 1/2` the
+radius is `sigma * Phi^-1(p)`, else the exit abstains. All exits answer the same
+noisy images, which are not clipped to [0, 1]: the theorem is about Gaussian
+noise. (It is drawn from 23 bits, so its tails end at 5.8 sigma, beyond which
+Gaussian noise has a probability of 1e-8 per pixel.)
 """
 
 import dataclasses
@@ -19,15 +27,19 @@ import numpy as np
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation.protocol import diagnostic
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import flat
+from keras_neokd.evaluation.result import table
 
 ABSTAIN = -1
 
 
 @dataclasses.dataclass(frozen=True)
-class SmoothingResult:
+class SmoothingResult(Result):
     """What the smoothed exits answer, and within which radius.
 
     Each certificate, one image and one exit, holds with the probability
@@ -47,7 +59,17 @@ class SmoothingResult:
             where the exit abstains.
         radii: float64 `(examples, exits)`: certified L2 radius in pixel
             units; 0 where the exit abstains.
+        reported_radii: radii at which `rows` gives the certified accuracy.
     """
+
+    columns = {
+        "exit": "text",
+        "radius": "number",
+        "certified_accuracy": "share",
+        "abstention_rate": "share",
+    }
+    spread = ("certified_accuracy", "abstention_rate")
+    summary_columns = {"confidence": "number", "largest_radius": "number"}
 
     exit_names: tuple
     sigma: float
@@ -57,6 +79,7 @@ class SmoothingResult:
     predictions: np.ndarray
     lower_bounds: np.ndarray
     radii: np.ndarray
+    reported_radii: tuple = (0.0,)
 
     @property
     def confidence(self):
@@ -86,6 +109,25 @@ class SmoothingResult:
         """Return the share of images without a certificate, `(exits,)`."""
         return (self.predictions == ABSTAIN).mean(axis=0)
 
+    def rows(self):
+        """Return a row per reported radius and exit."""
+        return [
+            row
+            for radius in self.reported_radii
+            for row in table(
+                exit=self.exit_names,
+                radius=[radius] * len(self.exit_names),
+                certified_accuracy=self.certified_accuracy(radius),
+                abstention_rate=self.abstention_rate(),
+            )
+        ]
+
+    def summary(self):
+        """Return the confidence and the largest radius."""
+        return flat(
+            confidence=self.confidence, largest_radius=self.largest_radius()
+        )
+
     def largest_radius(self):
         """Return the radius where all noisy images agree.
 
@@ -96,6 +138,30 @@ class SmoothingResult:
         return float(self.sigma * _special().ndtri(bound))
 
 
+def check_settings(
+    sigma, num_selection, num_estimation, failure_probability, radii=(0.0,)
+):
+    """Raise if `certify` could not run with these arguments.
+
+    Args and errors: as `certify`.
+    """
+    _special()
+    checks.pixel_change("sigma", sigma, above=0)
+    checks.integer("num_selection", num_selection, minimum=1)
+    checks.integer("num_estimation", num_estimation, minimum=1)
+    checks.number("failure_probability", failure_probability, above=0, below=1)
+    if not checks.sequence("radii", radii, "numbers"):
+        raise ValueError("`radii` needs one radius or more, received none.")
+    for radius in radii:
+        checks.number("radii", radius, minimum=0)
+
+
+def _check(model, **settings):
+    del model
+    check_settings(**settings)
+
+
+@diagnostic("smoothing", SmoothingResult, _check)
 def certify(
     model,
     images,
@@ -107,22 +173,13 @@ def certify(
     batch_size=256,
     seed=0,
     verbose=0,
+    radii=(0.0,),
 ):
     """Certify every exit on every image by randomised smoothing.
 
-    CERTIFY of Cohen et al. 2019 (arXiv 1902.02918): of `num_selection` noisy
-    images the most frequent class is selected; `num_estimation` fresh ones
-    give the lower bound `p` of its share (Clopper and Pearson, one-sided).
-    Where `p >= 1/2` the radius is `sigma * Phi^-1(p)`, else the exit
-    abstains. All exits answer the same noisy images.
-
-    Noisy images are not clipped to [0, 1]: the theorem is about Gaussian
-    noise. (It is drawn from 23 bits, so its tails end at 5.8 sigma, beyond
-    which Gaussian noise has a probability of 1e-8 per pixel.) How large
-    the radii of a model are depends on how well it stands such noise.
-
     Args:
-        model: a `MultiExitModel`.
+        model: a `MultiExitModel`. Its radii depend on how well it stands
+            Gaussian noise.
         images: array `(examples, height, width, channels)` in [0, 1].
         labels: integers `(examples,)` or one-hot.
         sigma: standard deviation of the noise, in pixel units, at least
@@ -138,24 +195,37 @@ def certify(
         seed: integer from 0 to 2**31 - 1. Draw `j` of image `i` has the
             noise of (seed, i, j), whatever the batch size. Defaults to 0.
         verbose: 1 shows a progress bar. Defaults to 0.
+        radii: those at which `rows` gives the accuracy. Defaults to 0 alone.
 
     Returns:
         A `SmoothingResult`.
 
     Raises:
         ImportError: if SciPy is not installed.
-        TypeError: if an argument has the wrong type.
-        ValueError: if an argument or the data is not as described, or the
-            model returns NaN or infinite logits.
+        TypeError, ValueError: if an argument or the data is not as described,
+            or the model returns NaN or infinite logits.
     """
-    check_settings(sigma, num_selection, num_estimation, failure_probability)
+    check_settings(
+        sigma, num_selection, num_estimation, failure_probability, radii
+    )
     images, labels = batches.check(model, images, labels, batch_size)
     step = _compiled_step(model, float(sigma), randomness.check_seed(seed))
-    draws = num_selection + num_estimation
+    counts = num_selection, num_estimation
+    votes = _votes(model, step, images, counts, batch_size, verbose)
+    return _result(
+        model, labels, votes, sigma, failure_probability, counts, radii
+    )
+
+
+def _votes(model, step, images, counts, batch_size, verbose):
+    """Return the selected classes and how often they came, by exit."""
+    num_selection, num_estimation = counts
     progress = keras.utils.Progbar(len(images), verbose=verbose)
     selected, hits = [], []
     for index in range(len(images)):
-        answers = _answers(step, images, index, draws, batch_size)
+        answers = _answers(
+            step, images, index, num_selection + num_estimation, batch_size
+        )
         if (answers < 0).any():
             raise ValueError(
                 f"Model {model.name!r} returned NaN or infinite logits for "
@@ -165,31 +235,24 @@ def certify(
         selected.append(classes)
         hits.append((answers[num_selection:] == classes).sum(axis=0))
         progress.add(1)
-    bounds = lower_bound(np.stack(hits), num_estimation, failure_probability)
+    return np.stack(selected), np.stack(hits)
+
+
+def _result(model, labels, votes, sigma, failure_probability, counts, radii):
+    (selected, hits), (_, num_estimation) = votes, counts
+    bounds = lower_bound(hits, num_estimation, failure_probability)
     abstains = bounds < 0.5
-    radii = sigma * _special().ndtri(np.where(abstains, 0.5, bounds))
     return SmoothingResult(
         exit_names=model.exit_names,
         sigma=float(sigma),
         failure_probability=float(failure_probability),
         num_estimation=num_estimation,
         labels=labels,
-        predictions=np.where(abstains, ABSTAIN, np.stack(selected)),
+        predictions=np.where(abstains, ABSTAIN, selected),
         lower_bounds=bounds,
-        radii=radii,
+        radii=sigma * _special().ndtri(np.where(abstains, 0.5, bounds)),
+        reported_radii=tuple(radii),
     )
-
-
-def check_settings(sigma, num_selection, num_estimation, failure_probability):
-    """Raise if `certify` could not run with these arguments.
-
-    Args and errors: as `certify`.
-    """
-    _special()
-    checks.pixel_change("sigma", sigma, above=0)
-    checks.integer("num_selection", num_selection, minimum=1)
-    checks.integer("num_estimation", num_estimation, minimum=1)
-    checks.number("failure_probability", failure_probability, above=0, below=1)
 
 
 def lower_bound(hits, total, failure_probability):

@@ -1,12 +1,12 @@
-"""Signs that an evaluation overstates robustness.
+"""Checks for weak evaluations, which overstate robustness.
 
-    signs = soundness.check_model(model, images, labels)
-    signs += soundness.check_search(result)
-    signs += soundness.check_curve("epsilon", epsilons, accuracies)
+    findings = soundness.check_model(model, images, labels)
+    findings += soundness.check_search(result)
+    findings += soundness.check_curve("epsilon", epsilons, accuracies)
 
 Most broken defences were broken because the attack was: it followed no
 gradient, or random noise hid it (Athalye et al. 2018; Carlini et al. 2019;
-Croce et al. 2022). These checks look for the usual signs. None of them proves
+Croce et al. 2022). These checks look for the usual causes. None of them proves
 that an evaluation is right.
 """
 
@@ -36,8 +36,8 @@ _BLIND = ("Square", "UniformNoise")
 _TOLERANCE = 0.005
 
 
-class Sign(NamedTuple):
-    """One sign that something is wrong.
+class Finding(NamedTuple):
+    """One reason to doubt an evaluation.
 
     Attributes:
         code: short name, such as `zero_gradient`.
@@ -52,28 +52,26 @@ def check_model(model, images, labels, num_examples=128):
     """Look at a model before it is attacked.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels: as for `anytime`.
         num_examples: how many of the images to look at. Defaults to 128.
 
     Returns:
-        List of `Sign`s with the codes `softmax_outputs`,
+        List of `Finding`s with the codes `softmax_outputs`,
         `randomised_model`, `no_gradient`, `zero_gradient` and
         `resists_any_change`.
     """
     images, labels = batches.check(
         model, images[:num_examples], labels[:num_examples], num_examples
     )
-    signs = [
+    findings = [
         _softmax_outputs(model, images),
         _randomised_model(model, images),
         _gradients(model, images, labels),
     ]
     # PGD needs a gradient, and says so itself where there is none.
-    if signs[-1] is None or signs[-1].code != "no_gradient":
-        signs.append(_resists_any_change(model, images, labels))
-    return [sign for sign in signs if sign is not None]
+    if findings[-1] is None or findings[-1].code != "no_gradient":
+        findings.append(_resists_any_change(model, images, labels))
+    return [finding for finding in findings if finding is not None]
 
 
 def check_attack(attack, num_classes):
@@ -84,14 +82,15 @@ def check_attack(attack, num_classes):
         num_classes: number of classes of the model.
 
     Returns:
-        List of `Sign`s with the code `fewer_targets`.
+        List of `Finding`s with the code `fewer_targets`.
     """
-    members = getattr(attack, "members", (attack,))
-    wanted = [getattr(each, "num_targets", None) or 0 for each in members]
+    wanted = [
+        getattr(each, "num_targets", None) or 0 for each in attack.members
+    ]
     if max(wanted) < num_classes:
         return []
     return [
-        Sign(
+        Finding(
             "fewer_targets",
             f"{max(wanted)} target classes were asked for, and there are only "
             f"{num_classes - 1} wrong ones: all of them are tried.",
@@ -107,7 +106,7 @@ def check_search(result):
             follows gradients.
 
     Returns:
-        List of `Sign`s with the code `square_beats_gradients`.
+        List of `Finding`s with the code `square_beats_gradients`.
     """
     names = result.attack_names
     followed = [
@@ -122,7 +121,7 @@ def check_search(result):
     if share <= _TOLERANCE:
         return []
     return [
-        Sign(
+        Finding(
             "square_beats_gradients",
             f"Square, which sees no gradient, fooled {100 * share:.1f} % of "
             "the images after attacks that follow gradients had failed: "
@@ -140,25 +139,25 @@ def check_curve(name, values, accuracies):
         accuracies: from 0 to 1, one per value.
 
     Returns:
-        List of `Sign`s with the code `rises_with_epsilon` or
+        List of `Finding`s with the code `rises_with_epsilon` or
         `rises_with_num_steps`.
     """
-    signs = []
+    findings = []
     for before, after in zip(
         zip(values, accuracies, strict=True),
         zip(values[1:], accuracies[1:], strict=True),
         strict=False,
     ):
         if after[1] > before[1] + _TOLERANCE:
-            signs.append(
-                Sign(
+            findings.append(
+                Finding(
                     f"rises_with_{name}",
                     f"Robust accuracy rises from {100 * before[1]:.1f} % at "
                     f"{name} {before[0]:g} to {100 * after[1]:.1f} % at "
                     f"{after[0]:g}: the attack does not find what is there.",
                 )
             )
-    return signs
+    return findings
 
 
 def _softmax_outputs(model, images):
@@ -167,7 +166,7 @@ def _softmax_outputs(model, images):
             logits.sum(axis=1), 1.0, atol=1e-4
         )
         if is_distribution:
-            return Sign(
+            return Finding(
                 "softmax_outputs",
                 f"Exit {name!r} returns probabilities, and losses apply a "
                 "softmax to them again: gradients are small and attacks "
@@ -181,7 +180,7 @@ def _randomised_model(model, images):
     for name in first:
         scale = max(float(np.abs(first[name]).max()), 1e-30)
         if np.abs(first[name] - second[name]).max() > _SAME * scale:
-            return Sign(
+            return Finding(
                 "randomised_model",
                 f"Exit {name!r} answers differently when asked twice: an "
                 "attack follows the gradient of one answer and is judged by "
@@ -196,10 +195,10 @@ def _gradients(model, images, labels):
         try:
             largest = _largest_gradients(model, images, labels, exit_)
         except ValueError as error:
-            return Sign("no_gradient", f"Exit {name!r}: {error}")
+            return Finding("no_gradient", f"Exit {name!r}: {error}")
         share = float((largest < _SMALLEST_GRADIENT).mean())
         if share > _LARGEST_SHARE:
-            return Sign(
+            return Finding(
                 "zero_gradient",
                 f"At exit {name!r} the cross-entropy has no gradient for "
                 f"{100 * share:.0f} % of the images, so attacks that follow "
@@ -229,7 +228,7 @@ def _resists_any_change(model, images, labels):
         result = anytime(model, images, labels, attack, len(images))
         rest = float(result.accuracy()[exit_])
         if rest > _LARGEST_REST:
-            return Sign(
+            return Finding(
                 "resists_any_change",
                 f"Exit {name!r} is right on {100 * rest:.0f} % of the images "
                 "after an attack that may turn them into anything (epsilon "

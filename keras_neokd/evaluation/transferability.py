@@ -16,15 +16,19 @@ import dataclasses
 import numpy as np
 
 from keras_neokd import attacks
-from keras_neokd import checks
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
 from keras_neokd.evaluation.anytime import anytime
+from keras_neokd.evaluation.protocol import Protocol
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import flat
+from keras_neokd.evaluation.result import table
 
 
 @dataclasses.dataclass(frozen=True)
-class TransferabilityResult:
+class TransferabilityResult(Result):
     """Shares of fooled images, source of the attack by row.
 
     Attributes:
@@ -37,11 +41,29 @@ class TransferabilityResult:
             `(sources,)`; `None` between models.
     """
 
+    columns = {"attack on": "text", "fooled at": "share"}
+    summary_columns = {"num_attacked": "number", "off_diagonal_mean": "share?"}
+
     sources: tuple
     targets: tuple
     matrix: np.ndarray
     num_examples: int
     ensemble: np.ndarray | None = None
+
+    def rows(self):
+        """Return a row per source, with the share fooled at each target."""
+        matrix, targets = self.matrix, self.targets
+        if self.ensemble is not None:
+            matrix = np.column_stack([matrix, self.ensemble])
+            targets = (*targets, "ensemble")
+        return table(
+            **{"attack on": self.sources, "fooled at": (targets, matrix)}
+        )
+
+    def summary(self):
+        """Return the number of attacked images, and the mean share."""
+        mean = self.off_diagonal_mean() if len(self.sources) > 1 else None
+        return flat(num_attacked=self.num_examples, off_diagonal_mean=mean)
 
     def off_diagonal_mean(self):
         """Return the mean share over different source and target.
@@ -71,9 +93,7 @@ def transferability(
     """Attack every exit alone and see which exits are fooled.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels, batch_size: as for `anytime`.
         attack: an attack that can be aimed at one exit, such as `PGD`; the
             loss of its objective stays.
         num_starts: number of attacks from different random starts; an image
@@ -82,7 +102,6 @@ def transferability(
         subset: number of the images that all exits classify correctly to
             attack, drawn at random from `seed`; `None` (default) for all.
             DVERGE has 1,000.
-        batch_size: images per compiled call. Defaults to 256.
         seed: integer; start `k` has `seed + k`. Defaults to 0.
 
     Returns:
@@ -95,30 +114,43 @@ def transferability(
     """
     checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct([model], images, labels, subset, batch_size, seed)
-    aimed = [
-        _aimed(attack, attacks.SingleExit(exit_))
-        for exit_ in range(model.num_exits)
-    ]
     clean = Evaluator(model, None, batch_size)
     judges = [_exits(clean), _ensemble(clean)]
-    rows = [
-        _fooled(
-            Evaluator(model, each, batch_size),
-            judges,
-            images,
-            labels,
-            num_starts,
-            seed,
-        )
-        for each in aimed
-    ]
-    shares = np.stack([row.mean(axis=0) for row in rows])
+    shares = []
+    for exit in range(model.num_exits):
+        aimed = _aimed(attack, attacks.SingleExit(exit))
+        attacker = Evaluator(model, aimed, batch_size)
+        fooled = _fooled(attacker, judges, images, labels, num_starts, seed)
+        shares.append(fooled.mean(axis=0))
+    shares = np.stack(shares)
+    names = model.exit_names
     return TransferabilityResult(
-        model.exit_names,
-        model.exit_names,
-        shares[:, :-1],
-        len(images),
-        shares[:, -1],
+        names, names, shares[:, :-1], len(images), shares[:, -1]
+    )
+
+
+def _check(model, attack, num_starts, subset):
+    del model
+    _aimed(attack, attacks.SingleExit(0))
+    checks.integer("num_starts", num_starts, minimum=1)
+    checks.integer("subset", subset, minimum=0)
+
+
+@Protocol("transferability", TransferabilityResult, _check, num_exits=2)
+def _between_exits(
+    model,
+    images,
+    labels,
+    attack,
+    num_starts=1,
+    subset=0,
+    batch_size=256,
+    seed=0,
+):
+    """Measure `transferability`; a subset of 0 stands for all images."""
+    subset = subset or None
+    return transferability(
+        model, images, labels, attack, num_starts, subset, batch_size, seed
     )
 
 
@@ -168,6 +200,32 @@ def transfer_between(
     return TransferabilityResult(names, names, np.array(rows), len(images))
 
 
+def _check_between(model, models, attack, num_starts):
+    del attack
+    checks.integer("num_starts", num_starts, minimum=1)
+    for name, other in models.items():
+        if (other.input_shape, other.num_classes) != (
+            model.input_shape,
+            model.num_classes,
+        ):
+            raise ValueError(
+                f"{name} takes images {other.input_shape[1:]} of "
+                f"{other.num_classes} classes, expected "
+                f"{model.input_shape[1:]} of {model.num_classes}."
+            )
+
+
+@Protocol("transfer", TransferabilityResult, _check_between)
+def _from_this_model(
+    model, images, labels, models, attack, num_starts=1, batch_size=256, seed=0
+):
+    """Measure `transfer_between` a model and others."""
+    models = {"this model": model, **models}
+    return transfer_between(
+        models, images, labels, attack, num_starts, None, batch_size, seed
+    )
+
+
 def _correct(models, images, labels, subset, batch_size, seed):
     """Return the images that all exits of all models classify correctly."""
     images, labels = batches.check(models[0], images, labels, batch_size)
@@ -191,11 +249,8 @@ def _correct(models, images, labels, subset, batch_size, seed):
 
 
 def _aimed(attack, objective):
-    if not hasattr(attack, "with_objective"):
-        raise TypeError(
-            "A transferability map needs an attack that can be aimed at one "
-            f"exit, such as PGD; received {attack!r}."
-        )
+    attack = attacks.get(attack)
+    attack.with_objective(objective)  # Or the attack says why not.
     return attack.with_objective(objective.with_loss(attack.objective.loss))
 
 
@@ -218,7 +273,7 @@ def _fooled(attacker, judges, images, labels, num_starts, seed):
     """Return whether any start fools each judge, `(examples, all of them)`."""
     fooled = False
     for start in range(num_starts):
-        adversarial = attacker.craft(images, labels, seed + start)
+        adversarial = attacker.adversarial_images(images, labels, seed + start)
         wrong = [judge(adversarial, labels) for judge in judges]
         fooled = fooled | np.concatenate(wrong, axis=1)
     return fooled

@@ -9,8 +9,12 @@ methods.LW(), methods.TRADES(), methods.TEAT(50_000, num_epochs=150)
 methods.KDIGA(teacher)             # another network's input gradients
 methods.NEOKD() + 0.5 * methods.KDIGA(teacher)
 methods.get("neo_kd")              # the same by name
+
+@methods.register("my_method")     # one of your own, see `Method`
+class MyMethod(methods.Method): ...
 """
 
+from keras_neokd.base.registry import METHODS as BY_NAME
 from keras_neokd.methods.adversarial_training import AdversarialTraining
 from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Step
@@ -27,45 +31,33 @@ from keras_neokd.methods.neo_kd import NKD
 from keras_neokd.methods.teat import TEAT
 from keras_neokd.methods.trades import TRADES
 
-BY_NAME = {
-    "adversarial_training": AdversarialTraining,
-    "ard": ARD,
-    "eokd": EOKD,
-    "lw": LW,
-    "neo_kd": NEOKD,
-    "nkd": NKD,
-    "skd": SKD,
-    "trades": TRADES,
-}
+# Gives a method of your own a name.
+register = BY_NAME.register
 
 
 def get(identifier):
     """Return a method from an object or a name.
 
     Args:
-        identifier: a `Method`, or one of `"adversarial_training"`, `"ard"`,
-            `"eokd"`, `"lw"`, `"neo_kd"`, `"nkd"`, `"skd"`, `"trades"` for
-            the default settings, which are the paper's where it has them.
+        identifier: a `Method`, or a name of `BY_NAME` for the default
+            settings, which are the paper's where it has them.
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown, or of a method that needs more,
+            such as a teacher.
         TypeError: if it is neither.
     """
     if isinstance(identifier, Method):
         return identifier
-    if isinstance(identifier, str):
-        if identifier not in BY_NAME:
-            raise ValueError(
-                f"Unknown method {identifier!r}: the known ones are "
-                f"{sorted(BY_NAME)}; methods.KDIGA(teacher) and "
-                "methods.TEAT(num_examples, num_epochs) need to be written "
-                "as objects."
-            )
-        return BY_NAME[identifier]()
-    raise TypeError(
-        "`method` needs a keras_neokd.methods.Method or a name, received "
-        f"{identifier!r} of type {type(identifier).__name__}."
-    )
+    if not isinstance(identifier, str):
+        raise TypeError(
+            "`method` needs a keras_neokd.methods.Method or a name, received "
+            f"{identifier!r} of type {type(identifier).__name__}."
+        )
+    try:
+        return BY_NAME.build(identifier)
+    except TypeError as error:
+        raise ValueError(f"{error} Write it as an object.") from None
 
 
 __all__ = [
@@ -86,4 +78,5 @@ __all__ = [
     "Sum",
     "Term",
     "get",
+    "register",
 ]

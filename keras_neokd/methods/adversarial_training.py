@@ -7,10 +7,16 @@ AdversarialTraining(1.0, 0.0)      # clean images only, no attack
 
 import keras
 
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods.method import Method
 
 
+@METHODS.register(
+    "adversarial_training",
+    triple_wins={"clean_weight": 0.5, "adversarial_weight": 0.5},
+    clean_training={"adversarial_weight": 0.0},
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class AdversarialTraining(Method):
     """Adversarial training without distillation (Eq. 4).

@@ -1,10 +1,10 @@
-"""What a training method is given, and what it returns."""
+"""The input of a training method, and the terms that it returns."""
 
 import typing
 
 
 class Step(typing.NamedTuple):
-    """Where in the training a batch stands: all randomness comes from it.
+    """Position of a batch in training; seeds all random numbers.
 
     Attributes:
         seed: Python integer given to `compile`.
@@ -64,8 +64,8 @@ class Term(typing.NamedTuple):
             not one of single examples.
         weights: one number per exit.
         level: `"example"` (default), `"batch"` for a value of the whole
-            global batch (see `backend.gather_replicas`) or `"weights"` for
-            one of the weights alone. Sample weights touch only the first.
+            global batch (see `backend.gather_replicas`) or `"weights"` for a
+            penalty on layer weights. Sample weights apply to `"example"` only.
     """
 
     name: str

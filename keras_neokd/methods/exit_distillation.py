@@ -12,8 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
+from keras_neokd.base import checks
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 
@@ -22,10 +23,23 @@ from keras_neokd.methods.method import Method
 _ANNEALING_FACTOR = 1.05
 _ANNEALING_CONFIDENCE = 0.5
 _TEMPERATURE = "skd_temperature"
+# The code of Phuong and Lampert: half the weight on labels and half, times
+# T**2, on the teacher; all of it times 10 / exits.
+_PHUONG = {
+    "weight": 0.5,
+    "temperature": 4.0,
+    "divergence": "cross_entropy",
+    "base_weight": 0.5,
+    "temperature_squared": True,
+    "scale": 10.0,
+}
+_PHUONG_ANNEALING = {**_PHUONG, "temperature": 1.0, "annealing": True}
+# The code of Goldblum et al.
+_GOLDBLUM = {"temperature": 30.0, "reduction": "mean"}
 
 
 class _ExitDistillation(Method):
-    """What SKD and ARD share: teacher, weight, divergence, temperature."""
+    """Base of SKD and ARD: teacher, weight, divergence, temperature."""
 
     def __init__(self, weight, temperature, teacher, divergence):
         self.weight = checks.number("weight", weight, minimum=0)
@@ -44,6 +58,7 @@ class _ExitDistillation(Method):
         return losses.distil(taught, targets, self.divergence, temperature)
 
 
+@METHODS.register("skd", skd_phuong=_PHUONG, skd_annealing=_PHUONG_ANNEALING)
 @keras.saving.register_keras_serializable("keras_neokd")
 class SKD(_ExitDistillation):
     """Eq. 4 plus self-distillation between exits (Phuong and Lampert 2019).
@@ -98,23 +113,13 @@ class SKD(_ExitDistillation):
     def phuong(cls, annealing=False, **overrides):
         """Return the setting of Phuong and Lampert's code.
 
-        Half the weight on labels and half, times T**2, on the teacher; all
-        of it times 10 / exits.
-
         Args:
             annealing: let T grow from 1 instead of T = 4 throughout.
                 Defaults to False.
             **overrides: constructor arguments to replace.
         """
-        settings = {
-            "weight": 0.5,
-            "temperature": 1.0 if annealing else 4.0,
-            "divergence": "cross_entropy",
-            "base_weight": 0.5,
-            "temperature_squared": True,
-            "annealing": annealing,
-            "scale": 10.0,
-        }
+        annealing = checks.boolean("annealing", annealing)
+        settings = _PHUONG_ANNEALING if annealing else _PHUONG
         return cls(**{**settings, **overrides})
 
     def base_weights(self, num_exits):
@@ -183,6 +188,7 @@ class SKD(_ExitDistillation):
         )
 
 
+@METHODS.register("ard", ard_goldblum=_GOLDBLUM)
 @keras.saving.register_keras_serializable("keras_neokd")
 class ARD(_ExitDistillation):
     """Eq. 4 plus adversarially robust distillation (Goldblum et al. 2020).
@@ -224,12 +230,12 @@ class ARD(_ExitDistillation):
 
     @classmethod
     def goldblum(cls, **overrides):
-        """Return the setting of the original code: T = 30, element mean.
+        """Return the setting of Goldblum et al.'s code: T = 30, element mean.
 
         Args:
             **overrides: constructor arguments to replace.
         """
-        return cls(**{"temperature": 30.0, "reduction": "mean", **overrides})
+        return cls(**{**_GOLDBLUM, **overrides})
 
     def validate(self, model):
         """See `Method.validate`."""

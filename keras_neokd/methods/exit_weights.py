@@ -1,6 +1,6 @@
 """Weights of the exits: the gamma of Eq. 7 (NEO-KD, arXiv 2311.00428)."""
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 
 # Table of the paper's gamma by number of exits (section 4.1, appendix D).
 PAPER_EXIT_WEIGHTS = {

@@ -16,29 +16,47 @@ import keras
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd import precision
 from keras_neokd.attacks.objective import check_exits
 from keras_neokd.attacks.objective import select_exits
 from keras_neokd.attacks.uniform_noise import UniformNoise
+from keras_neokd.backend import precision
+from keras_neokd.base import checks
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods import input_gradients
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
-from keras_neokd.teacher import Teacher
+from keras_neokd.methods.teacher import Teacher
 
 _IMAGES = ("clean", "adversarial")
 _DISTILLATIONS = (*_IMAGES, "clean_to_adversarial")
 _NORMS = ("example", "batch")
 _REDUCTIONS = ("sum", "mean")
 _MASKS = ("none", "teacher_correct")
-# Stands for the teacher in a method that was read from a file.
-_NOT_SAVED = object()
+# The first author's repository of 2021.
+_AUTHOR_2021 = {"alignment_weight": 0.5, "norm": "batch", "reduction": "mean"}
+_RS = {
+    **_AUTHOR_2021,
+    "clean_weight": 0.0,
+    "adversarial_weight": 0.5,
+    "distillation": "adversarial",
+    "alignment": "adversarial",
+    "noise": 8 / 255,
+}
+_ARD = {**_AUTHOR_2021, "distillation": "adversarial"}
 
 
+@METHODS.register(
+    "kdiga",
+    kd={"alignment_weight": 0.0},
+    kdiga_author_2021=_AUTHOR_2021,
+    kdiga_rs=_RS,
+    kdiga_rd={**_ARD, "alignment_weight": 0.0},
+    kdiga_ard=_ARD,
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class KDIGA(Method):
-    """Knowledge distillation with input gradient alignment.
+    """Knowledge distillation with input gradient alignment (KDIGA).
 
     `w_CE * CE(s(x), y) + w_KD * T**2 * KL(t || s) + w_IGA * ||g_s - g_t||_2`
     with `g` the gradient of the cross-entropy with the true label with
@@ -50,22 +68,18 @@ class KDIGA(Method):
     are those of the batch in `g_s`, and running statistics are updated by
     the other forward passes only.
 
-    The paper (arXiv 2110.12072) gives no code; presets follow the first
-    author's repository:
+    The paper (Shao et al. 2021, arXiv 2110.12072) gives no code; the presets
+    `author_2021`, `kdiga_rs`, `ard` and `kdiga_ard` follow the first author's
+    repository. `KDIGA(teacher)` has the mean of per-example norms.
 
-    - `KDIGA.per_sample`, which is `KDIGA(teacher)`: mean of per-example norms;
-    - `KDIGA.author_2021`: norm over the whole batch, element mean of the KL;
-    - `KDIGA.kdiga_rs`: the same on noisy images;
-    - `KDIGA.ard`: no alignment, student and teacher on attacked images;
-    - `KDIGA.kdiga_ard`: that with alignment on clean images.
-
-    Without adversarial terms no attack is crafted. The teacher is not part
+    Without adversarial terms no batch is attacked. The teacher is not part
     of the model or its file; a reloaded model trains on after
     `model.set_teacher(teacher)`.
 
     Args:
         teacher: a built `keras.Model` from images in [0, 1] to logits, of
-            any architecture; its preprocessing is part of it.
+            any architecture, its preprocessing included; or `None`, to be
+            given by `model.set_teacher` before training.
         clean_weight: w_CE, >= 0, of each exit. Defaults to 0.5.
         adversarial_weight: weight of the cross-entropy of attacked images,
             >= 0. Defaults to 0.
@@ -82,9 +96,9 @@ class KDIGA(Method):
             `"batch"`: norm over the whole (global) batch of the gradients
             of the mean cross-entropy, divided by the batch size.
         reduction: of the KL over classes: `"sum"` (default) or `"mean"`.
-        mask: `"teacher_correct"`: KL and alignment only of examples whose
-            image, as the teacher sees it, the teacher classifies correctly,
-            the others counting 0. Defaults to `"none"`.
+        mask: `"teacher_correct"`: KL and alignment only of examples that the
+            teacher classifies correctly; others contribute 0. Defaults to
+            `"none"`.
         exits: whose `g_s` is aligned: `"average"` (default): the one gradient
             of the mean cross-entropy over exits; `"each"`: each exit's own;
             or a sequence of 0-based indices: their own, 0 being logged for
@@ -98,6 +112,8 @@ class KDIGA(Method):
         TypeError, ValueError: if an argument is not as described, or, when
             the model is compiled, if the teacher does not fit it.
     """
+
+    needs_teacher = True
 
     def __init__(
         self,
@@ -119,7 +135,7 @@ class KDIGA(Method):
         self.teacher = teacher
         self.teacher_exit = teacher_exit
         self._teacher = None
-        if teacher is not _NOT_SAVED:
+        if teacher is not None:
             self._teacher = Teacher(teacher, teacher_exit)
         weights = {
             "clean_weight": clean_weight,
@@ -142,13 +158,7 @@ class KDIGA(Method):
 
     @classmethod
     def per_sample(cls, teacher, gamma=1.0, **overrides):
-        """Return `KDIGA(teacher)`: the norm of each example's own distance.
-
-        Args:
-            teacher: as in the constructor.
-            gamma: weight of the alignment, >= 0. Defaults to 1.
-            **overrides: constructor arguments to replace.
-        """
+        """Return `KDIGA(teacher)` with `gamma` as `alignment_weight`."""
         return cls(teacher, **{"alignment_weight": gamma, **overrides})
 
     @classmethod
@@ -164,53 +174,32 @@ class KDIGA(Method):
                 1, 10, 100 and 1000 are on record.
             **overrides: constructor arguments to replace.
         """
-        settings = {
-            "alignment_weight": gamma,
-            "norm": "batch",
-            "reduction": "mean",
-        }
-        return cls(teacher, **{**settings, **overrides})
+        return cls(
+            teacher, **{**_AUTHOR_2021, "alignment_weight": gamma, **overrides}
+        )
 
     @classmethod
     def kdiga_rs(cls, teacher, gamma=0.5, **overrides):
         """Return `author_2021` on noisy images instead of clean ones.
 
         Uniform noise of 8/255; no attack is needed. Clean images pass
-        through the network, too, and are logged.
-
-        Args:
-            teacher, gamma, **overrides: as in `author_2021`.
+        through the network, too, and are logged. Arguments as there.
         """
-        settings = {
-            "clean_weight": 0.0,
-            "adversarial_weight": 0.5,
-            "distillation": "adversarial",
-            "alignment": "adversarial",
-            "noise": 8 / 255,
-        }
-        return cls.author_2021(teacher, gamma, **{**settings, **overrides})
+        return cls(teacher, **{**_RS, "alignment_weight": gamma, **overrides})
 
     @classmethod
     def ard(cls, teacher, **overrides):
         """Return the authors' robust distillation, without alignment.
 
         Unlike in Goldblum et al. (`methods.ARD`), the teacher sees the
-        attacked image, too.
-
-        Args:
-            teacher, **overrides: as in `author_2021`.
+        attacked image, too. Arguments as in `author_2021`.
         """
         return cls.kdiga_ard(teacher, 0.0, **overrides)
 
     @classmethod
     def kdiga_ard(cls, teacher, gamma=0.5, **overrides):
-        """Return `ard` with alignment of gradients at clean images.
-
-        Args:
-            teacher, gamma, **overrides: as in `author_2021`.
-        """
-        settings = {"distillation": "adversarial"}
-        return cls.author_2021(teacher, gamma, **{**settings, **overrides})
+        """Return `ard` with alignment of gradients at clean images."""
+        return cls(teacher, **{**_ARD, "alignment_weight": gamma, **overrides})
 
     @property
     def own_attack(self):
@@ -219,12 +208,12 @@ class KDIGA(Method):
 
     @property
     def teacher_network(self):
-        """The teacher; a stand-in where a file was read."""
+        """See `Method`."""
         return self.teacher
 
     @property
     def extras_use_attack(self):
-        """Whether distillation or alignment is on attacked images."""
+        """True if distillation or alignment is on attacked images."""
         return (
             self.distillation_weight > 0 and self.distillation != "clean"
         ) or (self.alignment_weight > 0 and self.alignment != "clean")
@@ -238,13 +227,14 @@ class KDIGA(Method):
 
     def with_teacher(self, teacher):
         """See `Method.with_teacher`."""
-        return type(self)(**{**self.arguments(), "teacher": teacher})
+        Teacher(teacher, self.teacher_exit)  # None is none.
+        return self.replace(teacher=teacher)
 
     def validate(self, model):
         """See `Method.validate`."""
         if self._teacher is not None:
             self._teacher.check(model)
-            _check_frozen(self.teacher, model)
+            self._teacher.check_apart(model)
         if self.exits not in ("average", "each"):
             select_exits(self.exits, model.num_exits)
         if self.alignment_weight > 0 and precision.uses_float16(model):
@@ -266,8 +256,8 @@ class KDIGA(Method):
         """See `Method.check_ready`."""
         if self._teacher is None:
             raise ValueError(
-                "The teacher of this model's KDIGA is not in the model's "
-                "file: give it again with model.set_teacher(teacher)."
+                "KDIGA has no teacher, which is not in a model's file either: "
+                "give it with model.set_teacher(teacher)."
             )
 
     def extra_terms(self, context):
@@ -345,11 +335,7 @@ class KDIGA(Method):
     @classmethod
     def from_config(cls, config):
         """Build the method with its teacher still to be given."""
-        values = {
-            name: keras.saving.deserialize_keras_object(value)
-            for name, value in config.items()
-        }
-        return cls(_NOT_SAVED, **values)
+        return super().from_config({"teacher": None, **config})
 
 
 def _check_aligned(exits):
@@ -361,14 +347,3 @@ def _check_aligned(exits):
             f"indices, received {exits!r}."
         )
     return check_exits(exits)
-
-
-def _check_frozen(teacher, model):
-    trained = {id(variable) for variable in model.trainable_variables}
-    shared = [each for each in teacher.variables if id(each) in trained]
-    if shared:
-        raise ValueError(
-            f"The teacher {teacher.name!r} shares weights with the model, "
-            f"for example {shared[0].path!r}, and would change with every "
-            "step. Give a copy: keras.models.clone_model and set_weights."
-        )

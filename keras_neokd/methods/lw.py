@@ -7,8 +7,9 @@ LW(form="hinge")              # only where a later exit's exceeds an earlier's
 import keras
 from keras import ops
 
-from keras_neokd import checks
 from keras_neokd import losses
+from keras_neokd.base import checks
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.exit_weights import check_exit_weights
 from keras_neokd.methods.exit_weights import resolve_exit_weights
@@ -17,6 +18,7 @@ from keras_neokd.methods.method import Method
 FORMS = ("norm", "squared_norm", "hinge")
 
 
+@METHODS.register("lw")
 @keras.saving.register_keras_serializable("keras_neokd")
 class LW(Method):
     """Eq. 4 plus a penalty on the classifier weights of every exit.
@@ -29,7 +31,7 @@ class LW(Method):
     `W_i` the last dense kernel of exit `i`, biases left out:
 
     - `"norm"`: `weight * sum_i c_i ||W_i||_F`, the default;
-    - `"squared_norm"`: the same of `||W_i||_F**2`;
+    - `"squared_norm"`: `weight * sum_i c_i ||W_i||_F**2`;
     - `"hinge"`: `weight * sum_i c_i max(0, ||W_i||_F - ||W_{i-1}||_F)`, only
       what a kernel exceeds its predecessor by; nothing for the first exit.
 

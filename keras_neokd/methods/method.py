@@ -1,8 +1,10 @@
 """The contract of all training methods, and sums of them.
 
 A method turns what a step knows into loss terms; the training step weighs,
-sums and logs them. A new method is one class with two methods:
+sums and logs them. A new method is one class with two methods, and a name if
+it is to be built by one:
 
+    @methods.register("penalty")
     class Penalty(Method):
         def extra_term_names(self):
             return ("penalty",)
@@ -18,9 +20,9 @@ import numbers
 
 import keras
 
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd.configurable import Configurable
+from keras_neokd.base import checks
+from keras_neokd.base.configurable import Configurable
 from keras_neokd.methods.context import Term
 
 
@@ -38,13 +40,15 @@ class Method(Configurable):
             "index": ...}`; else `None` (default).
         own_attack: an `attacks.Attack` that makes the images of training
             instead of the one given to `compile`; else `None` (default).
-        teacher_network: the frozen `keras.Model` that teaches, `None`
-            (default) for a method without.
+        needs_teacher: whether another network teaches. Defaults to False.
+        teacher_network: this network, a frozen `keras.Model`; `None`
+            (default) until one is given.
     """
 
     extras_use_attack = True
     num_examples = None
     own_attack = None
+    needs_teacher = False
     teacher_network = None
 
     def __add__(self, other):
@@ -77,7 +81,7 @@ class Method(Configurable):
     def uses_attack(self, num_exits):
         """Tell whether any term needs attacked images.
 
-        Without them no attack is crafted, and `compile` needs none.
+        Without them no batch is attacked, and `compile` needs no attack.
 
         Args:
             num_exits: number of exits.
@@ -126,7 +130,7 @@ class Method(Configurable):
         return terms + self.extra_terms(context)
 
     def begin_step(self, context):
-        """Change what the method keeps; called once per step, before crafting.
+        """Change what the method keeps; called once per step, before attacks.
 
         Args:
             context: a `Context` of the batch, without logits.
@@ -137,7 +141,7 @@ class Method(Configurable):
 
         A method with an inner objective of its own overrides this and
         returns `attack.with_loss(...)`. It must not change `context.state`:
-        where a batch is crafted in slices, it is called for one of them.
+        where a batch is attacked in slices, it is called for one of them.
 
         Args:
             attack: the attack given to `compile`.
@@ -222,7 +226,7 @@ class Sum(Method):
 
     @property
     def extras_use_attack(self):
-        """Whether the extra terms of any method need attacked images."""
+        """True if the extra terms of a method need attacked images."""
         return any(method.extras_use_attack for method in self._methods)
 
     @property
@@ -280,6 +284,11 @@ class Sum(Method):
         }
 
     @property
+    def needs_teacher(self):
+        """True if a method needs a teacher."""
+        return any(method.needs_teacher for method in self._methods)
+
+    @property
     def teacher_network(self):
         """The teacher of the method that has one."""
         networks = [method.teacher_network for method in self._methods]
@@ -292,12 +301,12 @@ class Sum(Method):
 
     def with_teacher(self, teacher):
         """See `Method.with_teacher`."""
-        if self.teacher_network is None:
+        if not self.needs_teacher:
             return super().with_teacher(teacher)
         return Sum(
             [
                 (weight, method.with_teacher(teacher))
-                if method.teacher_network is not None
+                if method.needs_teacher
                 else (weight, method)
                 for weight, method in self.summands
             ]
@@ -339,5 +348,5 @@ class Sum(Method):
 
 
 def summands(method):
-    """Return the weighed parts of a method, itself if it is no sum."""
-    return method.summands if isinstance(method, Sum) else [(1.0, method)]
+    """Return the weighed parts of a sum; a method with a name is one part."""
+    return method.summands if type(method) is Sum else [(1.0, method)]

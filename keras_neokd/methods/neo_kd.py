@@ -12,13 +12,16 @@ Equations are those of NEO-KD (arXiv 2311.00428).
 
 import keras
 
-from keras_neokd import checks
 from keras_neokd import losses
-from keras_neokd import randomness
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+from keras_neokd.base.configurable import settings
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.exit_weights import check_exit_weights
 from keras_neokd.methods.exit_weights import resolve_exit_weights
 from keras_neokd.methods.method import Method
+from keras_neokd.methods.method import Sum
 
 _TEACHERS = ("none", "neighbors", "all")
 _ALLOCATIONS = ("epoch", "batch", "sample", "fixed")
@@ -28,7 +31,7 @@ _EOKD_STREAM = 0x0E0CD
 
 
 class _Distillation(Method):
-    """What NKD and EOKD share: weight, exit weights, divergence."""
+    """Base of NKD and EOKD: weight, exit weights, divergence."""
 
     def __init__(self, weight, exit_weights, divergence, temperature):
         self.weight = checks.number("weight", weight, minimum=0)
@@ -49,6 +52,7 @@ class _Distillation(Method):
         )
 
 
+@METHODS.register("nkd")
 @keras.saving.register_keras_serializable("keras_neokd")
 class NKD(_Distillation):
     """Eq. 4 plus neighbour knowledge distillation (Eq. 5).
@@ -103,6 +107,7 @@ class NKD(_Distillation):
         return [self._term("nkd", values)]
 
 
+@METHODS.register("eokd")
 @keras.saving.register_keras_serializable("keras_neokd")
 class EOKD(_Distillation):
     """Eq. 4 plus exit-wise orthogonal knowledge distillation (Eq. 6).
@@ -115,14 +120,12 @@ class EOKD(_Distillation):
 
     Args:
         weight: beta of Eq. 7, >= 0. Defaults to 1.
-        exit_weights: as in `NKD`.
+        exit_weights, divergence, temperature: as in `NKD`.
         allocation: how long a draw lasts: `"epoch"` (default, the paper: one
             table indexed by the true label), `"batch"` (the same, redrawn
             for every step), `"sample"` (every image its own) or `"fixed"`
             (one table for the whole training). A loop of `fit(epochs=1)`
             needs `initial_epoch`, or it stays in epoch 0.
-        divergence: as in `NKD`.
-        temperature: as in `NKD`.
         left_over: what becomes of the classes that the division leaves over:
             `"drop"` (default, the paper: they belong to no exit) or
             `"spread"` (one each to the first exits).
@@ -191,8 +194,9 @@ class EOKD(_Distillation):
         return randomness.bits(step.seed, _EOKD_STREAM, *words)
 
 
+@METHODS.register("neo_kd")
 @keras.saving.register_keras_serializable("keras_neokd")
-class NEOKD(Method):
+class NEOKD(Sum):
     """NEO-KD: Eq. 4 plus NKD plus EOKD (Eq. 7).
 
     `sum_i CE(f_i(x), y) + CE(f_i(x_adv), y)
@@ -201,13 +205,8 @@ class NEOKD(Method):
     Args:
         nkd_weight: alpha, >= 0. Defaults to 3.
         eokd_weight: beta, >= 0. Defaults to 1.
-        exit_weights: gamma, as in `NKD`.
-        teacher: as in `NKD`.
-        allocation: as in `EOKD`.
-        divergence: as in `NKD`.
-        temperature: as in `NKD`.
-        radius: as in `NKD`.
-        left_over: as in `EOKD`.
+        exit_weights, teacher, divergence, temperature, radius: as in `NKD`.
+        allocation, left_over: as in `EOKD`.
 
     Raises:
         TypeError, ValueError: as `NKD` and `EOKD`.
@@ -228,32 +227,11 @@ class NEOKD(Method):
         checks.number("nkd_weight", nkd_weight, minimum=0)
         checks.number("eokd_weight", eokd_weight, minimum=0)
         shared = (divergence, temperature)
-        self._nkd = NKD(nkd_weight, exit_weights, teacher, *shared, radius)
-        self._eokd = EOKD(
-            eokd_weight, exit_weights, allocation, *shared, left_over
-        )
-        self.nkd_weight = self._nkd.weight
-        self.eokd_weight = self._eokd.weight
-        self.exit_weights = self._nkd.exit_weights
-        self.teacher = teacher
-        self.allocation = allocation
-        self.divergence = divergence
-        self.temperature = self._nkd.temperature
-        self.radius = self._nkd.radius
-        self.left_over = left_over
+        nkd = NKD(nkd_weight, exit_weights, teacher, *shared, radius)
+        eokd = EOKD(eokd_weight, exit_weights, allocation, *shared, left_over)
+        super().__init__([(1.0, nkd), (1.0, eokd)])
+        weights = {"nkd_weight": nkd.weight, "eokd_weight": eokd.weight}
+        checked = {**vars(nkd), **vars(eokd), **weights}
+        vars(self).update({name: checked[name] for name in settings(NEOKD)})
 
-    def validate(self, model):
-        """See `Method.validate`."""
-        self._nkd.validate(model)
-        self._eokd.validate(model)
-
-    def extra_term_names(self):
-        """See `Method.extra_term_names`."""
-        return ("nkd", "eokd")
-
-    def extra_terms(self, context):
-        """See `Method.extra_terms`."""
-        return [
-            *self._nkd.extra_terms(context),
-            *self._eokd.extra_terms(context),
-        ]
+    __repr__ = Method.__repr__

@@ -13,8 +13,9 @@ import numpy as np
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd import checks
 from keras_neokd import losses
+from keras_neokd.base import checks
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 from keras_neokd.methods.trades import clean_logits
@@ -26,6 +27,7 @@ _AVERAGE = "teat_average"
 _START, _FULL = 90 / 200, 150 / 200
 
 
+@METHODS.register("teat", teat_trades={"variant": "trades"})
 @keras.saving.register_keras_serializable("keras_neokd")
 class TEAT(Method):
     """Temporally ensembled adversarial training (Dong et al. 2022).
@@ -86,12 +88,8 @@ class TEAT(Method):
         self.num_epochs = checks.integer("num_epochs", num_epochs, 1)
         self.variant = checks.choice("variant", variant, _VARIANTS)
         self.weight = checks.number("weight", weight, minimum=0)
-        self.momentum = checks.number("momentum", momentum, minimum=0)
-        if self.momentum >= 1:
-            raise ValueError(
-                "`momentum` needs a number in [0, 1), or nothing new would "
-                f"enter the averages; received {momentum}."
-            )
+        # With 1, nothing new would enter the averages.
+        self.momentum = checks.number("momentum", momentum, minimum=0, below=1)
         self.beta = checks.number("beta", beta, minimum=0)
         # Halves are rounded up: 68 and 113 of 150 epochs.
         self._start = math.floor(_START * self.num_epochs + 0.5)

@@ -6,15 +6,17 @@ TRADES(weight=6.0)     # beta of the CIFAR runs; 1.0 in the MNIST runs
 import keras
 from keras import ops
 
-from keras_neokd import checks
 from keras_neokd import losses
+from keras_neokd.base import checks
+from keras_neokd.base.registry import METHODS
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 
 
+@METHODS.register("trades")
 @keras.saving.register_keras_serializable("keras_neokd")
 class TRADES(Method):
-    """Clean cross-entropy plus divergence from clean to attacked prediction.
+    """Cross-entropy plus divergence of predictions (Zhang et al. 2019).
 
     `sum_i CE(f_i(x), y) + beta * KL(softmax(f_i(x)) || softmax(f_i(x_adv)))`
     over exits; gradients flow through both arguments. The attack given to

@@ -2,13 +2,13 @@
 
 import keras
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 
 _FLOAT32 = "float32"
 
 
 class BuiltFromArguments:
-    """Mixin in front of a model that keeps them in `_arguments`.
+    """Mixin in front of a model that keeps them in `arguments`.
 
     Files hold the arguments instead of the graph.
     """
@@ -19,7 +19,7 @@ class BuiltFromArguments:
         Constructors take the precision from `keras.config.dtype_policy()`.
         """
         config = {
-            **self._arguments,
+            **self.arguments,
             "name": self.name,
             "trainable": self.trainable,
         }

@@ -6,7 +6,7 @@ import keras
 from keras import layers
 from keras import ops
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 from keras_neokd.models.initializers import EmbeddingNormal
 from keras_neokd.models.initializers import TorchDefault
 

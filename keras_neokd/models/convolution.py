@@ -1,4 +1,4 @@
-"""The convolution of the library's models."""
+"""The convolutions of the library's models."""
 
 import keras
 
@@ -11,7 +11,8 @@ class Convolution(keras.layers.Conv2D):
 
     Weights, configuration and results are those of `keras.layers.Conv2D`.
     Keras copies images into another order of axes for PyTorch, which takes a
-    good part of a training step.
+    good part of a training step; TensorFlow is slow at the gradient of images
+    of one channel.
 
     Args:
         filters: number of output channels.
@@ -42,3 +43,14 @@ class Convolution(keras.layers.Conv2D):
             self.padding,
             self.dilation_rate,
         )
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class ImageConv2D(Convolution):
+    """`Convolution` under the name of SmallCNN's first layer in its files.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: integer or pair.
+        **kwargs: as in `Convolution`.
+    """

@@ -7,20 +7,25 @@ model.predict(images)["exit_3"]  # logits, (batch, 10)
 import keras
 from keras import layers
 
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.registry import MODELS
 from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import share
 from keras_neokd.models.convolution import Convolution
+from keras_neokd.models.convolution import ImageConv2D
 from keras_neokd.models.dense import dense
-from keras_neokd.models.image_conv import ImageConv2D
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.pooling import MaxPooling
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _MINIMUM_SIZE = 16
 
 
+@MODELS.register(
+    "small_cnn",
+    small_cnn_mnist="mnist",
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class SmallCNN(BuiltFromArguments, MultiExitModel):
     """Classify small images with a plain convolutional network of 3 exits.
@@ -72,7 +77,7 @@ class SmallCNN(BuiltFromArguments, MultiExitModel):
         inputs = keras.Input(input_shape, name="images")
         outputs = _build_exits(inputs, num_classes, dropout)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self._arguments = {
+        self.arguments = {
             "input_shape": input_shape,
             "num_classes": num_classes,
             "dropout": dropout,

@@ -114,12 +114,12 @@ def test_an_option_that_the_model_does_not_have_is_refused():
         building.build_model(config)
 
 
-def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
+def test_a_data_set_that_is_not_there_says_where_it_is_looked_for(tmp_path):
     config = tiny_imagenet.get_config()
     config.data.dir = str(tmp_path)
     model = building.build_model(mnist.get_config())
     with pytest.raises(
-        FileNotFoundError, match=r"apps\.prepare_data --name=tiny_imagenet"
+        FileNotFoundError, match=r"tiny-imagenet-200/wnids\.txt"
     ):
         building.load_data(config, model)
 

@@ -18,8 +18,8 @@ from apps import checkpointing
 from apps import training
 from apps import workdir
 from apps.divergence import Diverged
-from keras_neokd import checkpoints
 from keras_neokd import data
+from keras_neokd.training import checkpoints
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 

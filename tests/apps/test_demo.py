@@ -93,13 +93,16 @@ def test_the_record_says_what_was_measured(run):
         "single_exit_3",
     ]
     for each in record["attacks"]:
-        assert list(each["top1"]) == ["exit_1", "exit_2", "exit_3"]
-        mean = sum(each["top1"].values()) / 3
-        assert each["top1_average"] == pytest.approx(mean)
-        assert each["top5_average"] >= each["top1_average"]
+        first, second = each["rows"][:3], each["rows"][3:]
+        for rows, top in ((first, 1), (second, 5)):
+            assert [row["top"] for row in rows] == [top] * 3
+            exits = [row["exit"] for row in rows]
+            assert exits == ["exit_1", "exit_2", "exit_3"]
+        for row, wider in zip(first, second, strict=True):
+            assert row["low"] <= row["accuracy"] <= wider["accuracy"]
         assert each["seconds"] >= 0
-    shares = record["attacks"][2]["selected_share"]
-    assert sum(shares.values()) == pytest.approx(1)
+    shares = [row["selected_share"] for row in record["attacks"][2]["rows"][:3]]
+    assert sum(shares) == pytest.approx(1)
 
 
 def test_the_numbers_are_those_of_the_library(run):
@@ -109,7 +112,7 @@ def test_the_numbers_are_those_of_the_library(run):
     images, labels = building.load_data(config, model).test.arrays()
     attack = building.build_attack(config, name="average", num_steps=1)
     expected = evaluation.anytime(model, images, labels, attack=attack)
-    received = list(record["attacks"][1]["top1"].values())
+    received = [row["accuracy"] for row in record["attacks"][1]["rows"][:3]]
     np.testing.assert_allclose(received, expected.accuracy())
 
 
@@ -179,5 +182,6 @@ def test_epsilon_may_be_zero_in_evaluation(run, tmp_path):
     config.evaluate.update({"epsilon": 0.0, "attacks": ("average",)})
     record = evaluate(config, run, tmp_path / "results.json")
     clean, attacked = record["attacks"]
-    assert attacked["top1"] == clean["top1"]
+    for one, other in zip(attacked["rows"], clean["rows"], strict=True):
+        assert one["accuracy"] == other["accuracy"]
     assert record["settings"]["attack"]["epsilon"] == 0.0

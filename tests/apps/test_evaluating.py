@@ -1,4 +1,4 @@
-"""apps.evaluate with attacks that search: entries, signs, going on."""
+"""apps.evaluate with attacks that search: entries, findings, going on."""
 
 import dataclasses
 import json
@@ -7,16 +7,17 @@ import keras
 import numpy as np
 import pytest
 
+from apps import attacking
 from apps import building
 from apps import evaluating
 from apps.reporting import records
 from keras_neokd import MultiExitModel
 from keras_neokd import evaluation
 from keras_neokd import models
+from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import search_state
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation import soundness
-from keras_neokd.exit_policy import ExitPolicy
 from tests.apps.tiny import tiny_config
 from tests.training.tiny import randomized
 
@@ -49,57 +50,64 @@ def config():
 
 @pytest.fixture(autouse=True)
 def doubts(monkeypatch):
-    """Signs that every model gives; the checks have tests of their own."""
-    signs = []
-    monkeypatch.setattr(soundness, "check_model", lambda *_: list(signs))
-    return signs
+    """Findings that every model gives; the checks have tests of their own."""
+    findings = []
+    monkeypatch.setattr(soundness, "check_model", lambda *_: list(findings))
+    return findings
 
 
 # Everything.
 
 
-def test_everything_is_what_knows_the_norm_and_has_its_data(config):
-    config.evaluate.transfer.model_files = ("other.keras",)
-    model = models.SmallCNN()
-    full, left_out = evaluating.with_everything(config, model, 16)
+def validation():
+    config = tiny_config()
+    config.data.validation_size = 16
+    return building.load_data(config, models.SmallCNN()).validation
+
+
+def test_everything_is_what_knows_the_norm_and_has_its_data(config, model_file):
+    config.evaluate.transfer.model_files = (str(model_file),)
+    model = building.build_model(config)
+    full, left_out = evaluating.with_everything(config, model, validation())
     assert left_out == []
     assert full.evaluate.attacks == (
         *("average", "max_average", "single", "apgd_ce", "apgd_dlr", "apgd_t"),
         *("fab", "fab_t", "square", "cw", "cw_linf", "auto_attack"),
     )
-    assert full.evaluate.protocols == (
+    assert set(full.evaluate.protocols) == {
         *("budgeted", "transferability", "transfer", "sensitivity"),
         *("early_exit", "early_exit_attacked"),
-    )
+    }
     # What it was made of stays.
     assert config.evaluate.attacks == SEARCHES
 
 
 def test_what_everything_leaves_out_is_said(config):
     config.attack.norm = "l2"
-    full, left_out = evaluating.with_everything(config, models.SmallCNN(), 0)
+    full, left_out = evaluating.with_everything(config, models.SmallCNN(), None)
     assert "cw_linf" not in full.evaluate.attacks
     assert "cw" in full.evaluate.attacks
-    assert full.evaluate.protocols == ("transferability", "sensitivity")
+    assert set(full.evaluate.protocols) == {"transferability", "sensitivity"}
     assert left_out[0].startswith("Left out: cw_linf. ")
-    assert left_out[1:] == [
-        *(
-            f"Left out: {name}. It sets thresholds on validation images; "
-            "there are none."
-            for name in ("budgeted", "early_exit", "early_exit_attacked")
-        ),
-        "Left out: transfer. It needs evaluate.transfer.model_files.",
-    ]
+    said = {each.split(".")[0]: each for each in left_out[1:]}
+    for name in ("budgeted", "early_exit", "early_exit_attacked"):
+        why = said.pop(f"Left out: {name}")
+        assert "sets thresholds on validation images, and this run has" in why
+    assert "name the .keras files" in said.pop("Left out: transfer")
+    assert not said
 
 
 def test_of_few_classes_and_one_exit_everything_is_less(config):
-    full, left_out = evaluating.with_everything(config, tiny_classifier(), 16)
+    full, left_out = evaluating.with_everything(
+        config, tiny_classifier(), validation()
+    )
     assert full.evaluate.attacks == (
         *("average", "max_average", "single", "apgd_ce"),
         *("fab", "fab_t", "square", "cw", "cw_linf"),
     )
     assert full.evaluate.protocols == ("sensitivity",)
-    assert "Left out: early_exit. The model has a single exit." in left_out
+    said = "'early_exit' needs at least 2 exits, and the model has 1"
+    assert any(said in each for each in left_out)
     assert any("apgd_t" in each and "classes" in each for each in left_out)
 
 
@@ -119,7 +127,8 @@ def test_the_thresholds_of_an_early_exit_are_a_file(
     (entry,) = record["diagnostics"]
     policy = ExitPolicy.load(tmp_path / "policy_of_results.json")
     expected = [
-        np.inf if each is None else each for each in entry["thresholds"]
+        np.inf if row["threshold"] is None else row["threshold"]
+        for row in entry["rows"][:-1]
     ]
     assert list(policy.thresholds) == expected
     assert policy.ensemble is False
@@ -134,12 +143,12 @@ def test_several_seeds_give_a_mean_and_a_deviation(
     config.evaluate.update({"attacks": ("average",), "num_seeds": 3})
     record = evaluate(config, model_file, tmp_path)
     clean, average = record["attacks"]
-    assert "top1_seed_deviation" not in clean
+    assert all("deviation" not in row for row in clean["rows"])
 
     model = building.build_model(config)
     model.load_weights(model_file)
     images, labels = building.load_data(config, model).test.arrays()
-    plan = evaluating._for_exits(config.evaluate.attacks, config, model)
+    plan = attacking.plan(config, model)
     found = [
         evaluation.anytime(
             model, images[:8], labels[:8], plan["average"], seed=seed
@@ -147,12 +156,17 @@ def test_several_seeds_give_a_mean_and_a_deviation(
         for seed in range(3)
     ]
     for key, expected in (
-        ("top1", np.mean(found, axis=0)),
-        ("top1_seed_deviation", np.std(found, axis=0, ddof=1)),
+        ("accuracy", np.mean(found, axis=0)),
+        ("deviation", np.std(found, axis=0, ddof=1)),
     ):
-        np.testing.assert_allclose(list(average[key].values()), expected)
-    for name, (low, high) in average["top1_interval"].items():
-        assert low <= average["top1"][name] <= high
+        received = [row[key] for row in top1(average)]
+        np.testing.assert_allclose(received, expected)
+    for row in top1(average):
+        assert row["low"] <= row["accuracy"] <= row["high"]
+
+
+def top1(entry):
+    return [row for row in entry["rows"] if row["top"] == 1]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +198,7 @@ def test_an_evaluation_keeps_what_another_one_recorded(
 ):
     config.evaluate.attacks = ("average",)
     others = []
-    measure = evaluating._measure
+    measure = evaluating._attacked
 
     def measure_while_another_evaluates(*arguments):
         if not others:
@@ -197,18 +211,20 @@ def test_an_evaluation_keeps_what_another_one_recorded(
 
     def run_beside(other, model_file, folder):
         # It does not wait for the clean images, which are measured here.
-        monkeypatch.setattr(evaluating, "_for_exits", without_clean)
+        monkeypatch.setattr(attacking, "plan", without_clean)
         record = evaluate(other, model_file, folder)
-        monkeypatch.setattr(evaluating, "_for_exits", for_exits)
+        monkeypatch.setattr(attacking, "plan", plan)
         return record
 
-    for_exits = evaluating._for_exits
+    plan = attacking.plan
 
     def without_clean(*arguments):
-        planned = for_exits(*arguments)
+        planned = plan(*arguments)
         return {name: planned[name] for name in planned if name != "clean"}
 
-    monkeypatch.setattr(evaluating, "_measure", measure_while_another_evaluates)
+    monkeypatch.setattr(
+        evaluating, "_attacked", measure_while_another_evaluates
+    )
     record = evaluate(config, model_file, tmp_path)
     assert names(others[1]) == ["square_any"]
     assert names(record) == ["square_any", "clean", "average"]
@@ -242,32 +258,34 @@ def test_the_record_holds_what_the_library_finds(
     record = records.check(json.loads(file.read_text()), file)
     assert names(record) == ["clean", "apgd_ce_any", "square_any"]
     apgd = record["attacks"][1]
-    assert list(apgd["top1"]) == EXITS
-    assert apgd["attack"]["class_name"] == "APGD"
-    assert apgd["attack"]["config"]["num_steps"] == 20
-    assert apgd["attack"]["config"]["epsilon"] == 0.15
-    assert apgd["signs"] == []
+    assert [row["exit"] for row in top1(apgd)] == EXITS
+    assert apgd["settings"]["attack"]["class_name"] == "APGD"
+    for settings in (apgd["settings"], apgd["settings"]["attack"]["config"]):
+        assert settings["num_steps"] == 20
+        assert settings["epsilon"] == 0.15
+    assert apgd["findings"] == []
     assert apgd["seconds"] >= 0
 
     model = building.build_model(config)
     model.load_weights(model_file)
     images, labels = building.load_data(config, model).test.arrays()
-    plan = evaluating._for_exits(config.evaluate.attacks, config, model)
+    plan = attacking.plan(config, model)
     result = evaluation.anytime(
         model, images[:8], labels[:8], plan["apgd_ce_any"], batch_size=16
     )
-    np.testing.assert_allclose(list(apgd["top1"].values()), result.accuracy())
+    received = [row["accuracy"] for row in top1(apgd)]
+    np.testing.assert_allclose(received, result.accuracy())
     for exit_, name in enumerate(EXITS):
         bits = np.frombuffer(bytes.fromhex(apgd["correct"][name]), "uint8")
         np.testing.assert_array_equal(
             np.unpackbits(bits)[:8], result.ranks[:, exit_] == 0
         )
-    assert [each["attack"] for each in apgd["robust_after_each"]] == [
+    assert [each["attack"] for each in apgd["search"]] == [
         "clean",
         "APGD",
     ]
     np.testing.assert_allclose(
-        [each["robust"] for each in apgd["robust_after_each"]],
+        [each["robust"] for each in apgd["search"]],
         result.search.robust_after_each(),
     )
     # The state is of no use any more.
@@ -286,19 +304,21 @@ def test_each_exit_may_be_attacked_alone(config, model_file, tmp_path):
     assert names(record)[1:] == [f"apgd_ce_{name}" for name in EXITS]
 
 
-def test_signs_are_recorded_and_printed(
+def test_findings_are_recorded_and_printed(
     config, model_file, tmp_path, capsys, doubts
 ):
-    doubts.append(soundness.Sign("zero_gradient", "No pull."))
+    doubts.append(soundness.Finding("zero_gradient", "No pull."))
     config.evaluate.attacks = ("apgd_t",)
     config.evaluate.search.update({"num_steps": 1, "num_targets": 10})
     record = evaluate(config, model_file, tmp_path)
-    assert record["signs"] == [{"code": "zero_gradient", "message": "No pull."}]
-    (sign,) = record["attacks"][1]["signs"]
-    assert sign["code"] == "fewer_targets"
+    assert record["findings"] == [
+        {"code": "zero_gradient", "message": "No pull."}
+    ]
+    (finding,) = record["attacks"][1]["findings"]
+    assert finding["code"] == "fewer_targets"
     printed = capsys.readouterr().out
     assert "WARNING (zero_gradient): No pull." in printed
-    assert f"WARNING (fewer_targets): {sign['message']}" in printed
+    assert f"WARNING (fewer_targets): {finding['message']}" in printed
 
 
 # Going on.
@@ -307,15 +327,12 @@ def test_signs_are_recorded_and_printed(
 def test_attacks_may_be_asked_for_later(config, model_file, tmp_path, capsys):
     config.evaluate.attacks = ()
     first = evaluate(config, model_file, tmp_path)
-    # As an earlier version wrote it.
-    del first["signs"], first["settings"]["num_seeds"]
-    (tmp_path / "results.json").write_text(json.dumps(first))
     config.evaluate.attacks = ("square",)
     capsys.readouterr()
     later = evaluate(config, model_file, tmp_path)
     assert later["attacks"][0] == first["attacks"][0]
     assert names(later) == ["clean", "square_any"]
-    assert later["signs"] == []
+    assert later["findings"] == []
     assert "Evaluating neo_kd, clean" not in capsys.readouterr().out
 
 
@@ -359,7 +376,7 @@ def test_other_settings_of_a_recorded_attack_are_refused(
     config.evaluate.search.num_steps = 3
     with pytest.raises(
         ValueError,
-        match=r"apgd_ce_any of other settings:\n  config.num_steps: there 2, n",
+        match=r"apgd_ce_any of other settings:\n  attack.config.num_steps: th",
     ):
         evaluate(config, model_file, tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before

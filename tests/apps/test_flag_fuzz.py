@@ -11,20 +11,16 @@ import random
 import pytest
 from absl import flags
 from ml_collections import config_dict
-from ml_collections import config_flags
 
 from apps import command
 from apps import evaluating
 from apps import flag_values
 from apps import training
+from apps.config_flag import ConfigFlag
 from configs import digits
 from tests.apps.tiny import untrained_run
 
-pytestmark = [
-    pytest.mark.slow,
-    # ml_collections loads config files in a way that Python deprecates.
-    pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning"),
-]
+pytestmark = pytest.mark.slow
 
 # A method that uses the settings under a key; other keys are used by all.
 VARIANTS = {
@@ -93,9 +89,9 @@ def parse(key, text):
         *(f"--config.{name}={each}" for name, each in changes.items()),
         f"--config.{key}={text}",
     ]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
-    values(line)
-    return values.config
+    config = ConfigFlag()
+    values(config.define(line, values))
+    return config.value
 
 
 def outcome(run, key, text):

@@ -2,12 +2,12 @@
 
 import pytest
 
+from apps import attacking
 from apps import building
 from apps import network
 from apps import strong_attacks
 from apps.building_methods import build_method
 from apps.flag_names import named_by_keys
-from apps.protocols import shared
 from configs import mnist
 from keras_neokd import attacks
 
@@ -26,9 +26,9 @@ def compile_arguments(config):
     ("key", "value", "build"),
     [
         ("attack.epsilon", -1.0, building.build_attack),
-        ("evaluate.epsilon", -1.0, lambda c: shared.attack(c, "average")),
-        ("attack.epsilon", -1.0, lambda c: shared.attack(c, "average")),
-        ("evaluate.num_steps", -1, lambda c: shared.attack(c, "average")),
+        ("evaluate.epsilon", -1.0, lambda c: attacking.attack(c, "average")),
+        ("attack.epsilon", -1.0, lambda c: attacking.attack(c, "average")),
+        ("evaluate.num_steps", -1, lambda c: attacking.attack(c, "average")),
         ("evaluate.search.cw_c", -1.0, build_search("cw")),
         ("evaluate.search.cw_num_steps", 0, build_search("cw")),
         ("evaluate.search.num_steps", 0, build_search("apgd_ce")),

@@ -10,9 +10,10 @@ from apps import building  # noqa: E402
 from apps import callbacks  # noqa: E402
 from apps import importing  # noqa: E402
 from apps import training  # noqa: E402
+from benchmarks import torch_baseline  # noqa: E402
 from configs import default  # noqa: E402
 from configs import imagenet  # noqa: E402
-from tests.models import torch_msdnet  # noqa: E402
+from tests.models.torch_weights import randomized  # noqa: E402
 
 TINY = {"base": 1, "step": 1, "growth_rate": 2, "initial_channels": 4}
 THEIRS = {"base": 1, "step": 1, "growthRate": 2, "nChannels": 4}
@@ -42,10 +43,10 @@ def tiny_config():
 
 
 def write_state(path, seed=0):
-    network = torch_msdnet.MSDNet(
+    network = torch_baseline.MSDNet(
         data="cifar10", num_classes=4, nBlocks=2, **THEIRS
     )
-    torch.save(torch_msdnet.randomized(network, seed).state_dict(), path)
+    torch.save(randomized(network, seed).state_dict(), path)
     return network
 
 

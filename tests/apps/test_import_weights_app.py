@@ -5,10 +5,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import torch_baseline  # noqa: E402
 from tests.apps.test_mains import RUN_APP  # noqa: E402
 from tests.isolation import run_without  # noqa: E402
 from tests.marks import slow_but_on_tensorflow  # noqa: E402
-from tests.models import torch_msdnet  # noqa: E402
 
 pytestmark = slow_but_on_tensorflow
 
@@ -16,7 +16,7 @@ pytestmark = slow_but_on_tensorflow
 @pytest.fixture
 def arguments(tmp_path):
     """The command, for an ImageNet network that is small."""
-    network = torch_msdnet.MSDNet(
+    network = torch_baseline.MSDNet(
         data="ImageNet",
         num_classes=4,
         nBlocks=5,

@@ -6,9 +6,6 @@ import shutil
 import keras
 import pytest
 
-from keras_neokd import data
-from keras_neokd.data.local_files import LOCAL_NAMES
-from tests.data import formats
 from tests.isolation import hidden_packages
 from tests.isolation import run_without
 
@@ -146,33 +143,6 @@ def test_evaluate_and_export_say_what_they_need():
     assert "Give --workdir of a run, or --model, --config" in result.stderr
     result = run("export", "--model=model.keras")
     assert "Give --workdir of a run, or --model and --output" in result.stderr
-
-
-def test_prepare_data_makes_what_is_loaded_by_its_name(tmp_path):
-    pytest.importorskip("tensorflow_datasets")
-    source = formats.write_mnist(tmp_path / "files", 12, 5)
-    # Nothing is hidden: tensorflow-datasets may need TensorFlow.
-    result = run_without(
-        (),
-        RUN_APP,
-        "apps.prepare_data",
-        "--name=mnist",
-        f"--source={tmp_path / 'files'}",
-        f"--data_dir={tmp_path / 'data'}",
-        "--notfrecord",
-    )
-    assert result.returncode == 0, result.stderr
-    assert "train: 12 images" in result.stdout
-    assert "60,000 and 10,000 images: this is not all of it" in result.stdout
-    dataset = data.load("mnist", tmp_path / "data")
-    assert (len(dataset.train), len(dataset.test)) == (12, 5)
-    assert sorted(dataset.train.labels) == sorted(source["train"][1])
-
-
-def test_prepare_data_knows_the_names_that_the_library_knows():
-    result = run("prepare_data", "--name=svhn")
-    assert result.returncode == 1
-    assert f"<{'|'.join(LOCAL_NAMES)}>" in result.stderr
 
 
 def test_export_writes_a_saved_model_where_tensorflow_is_installed(trained):

@@ -1,12 +1,17 @@
 """Protocols in apps.evaluate: rows of the record, what is refused when."""
 
+import json
+
 import numpy as np
 import pytest
 
 from apps import building
 from apps import protocols
 from keras_neokd import evaluation
-from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.evaluation.protocol import _KNOWN
+from keras_neokd.evaluation.result import check_rows
+from keras_neokd.evaluation.result import table
 from tests.apps.tiny import tiny_config
 from tests.marks import slow_but_on_tensorflow
 from tests.training.tiny import randomized
@@ -53,16 +58,16 @@ def images_and_labels(model):
 
 def planned(config, model, count=COUNT):
     data = building.load_data(config, model)
-    images = data.test.arrays()[0][:count]
-    return protocols.plan(config, model, images, data.validation), data
+    return protocols.plan(config, model, count, data.validation), data
 
 
 def measured(config, model, name, images_and_labels):
+    """Return the entry as JSON gives it back, and the data."""
     config.evaluate.protocols = (name,)
     plan, data = planned(config, model)
-    measures, numbers = plan[name].measure(model, *images_and_labels)
-    assert measures == {}
-    return numbers, data
+    entry, _ = plan[name].measure(model, *images_and_labels)
+    check_rows("rows", entry["rows"], plan[name].protocol.result.columns)
+    return json.loads(json.dumps(entry)), data
 
 
 def test_settings_are_all_that_the_numbers_depend_on(config, model):
@@ -82,7 +87,7 @@ def test_settings_are_all_that_the_numbers_depend_on(config, model):
 
 
 def test_a_budget_is_a_row(config, model, images_and_labels):
-    numbers, data = measured(config, model, "budgeted", images_and_labels)
+    entry, data = measured(config, model, "budgeted", images_and_labels)
     expected = evaluation.budgeted(
         model,
         data.validation.arrays(),
@@ -92,7 +97,7 @@ def test_a_budget_is_a_row(config, model, images_and_labels):
         batch_size=16,
     )
     for row, nominal, cost, accuracy, shares, policy in zip(
-        numbers["rows"],
+        entry["rows"],
         (2e6, 6e6),
         expected.costs,
         expected.accuracy,
@@ -102,41 +107,44 @@ def test_a_budget_is_a_row(config, model, images_and_labels):
     ):
         assert row["budget"] == pytest.approx(nominal)
         assert row["multiply-adds"] == pytest.approx(cost)
-        interval = row["multiply-adds, 95 % interval"]
-        assert interval[0] <= cost <= interval[1]
-        assert interval[0] < interval[1]
+        low, high = row["multiply-adds low"], row["multiply-adds high"]
+        assert low <= cost <= high
+        assert low < high
         assert row["accuracy"] == pytest.approx(accuracy)
         received = [row[f"share at {name}"] for name in EXITS]
         np.testing.assert_allclose(received, shares)
         thresholds = [
-            np.inf if each is None else each for each in row["thresholds"]
+            np.inf if each is None else each
+            for each in (row[f"threshold at {name}"] for name in EXITS[:-1])
         ]
         np.testing.assert_allclose(thresholds, policy.thresholds, rtol=1e-5)
 
 
 def test_an_attacked_exit_is_a_row(config, model, images_and_labels):
-    numbers, _ = measured(config, model, "transferability", images_and_labels)
-    assert [list(row) for row in numbers["rows"]] == [
-        ["attack on", *EXITS, "ensemble"]
-    ] * 3
-    assert [row["attack on"] for row in numbers["rows"]] == list(EXITS)
+    entry, _ = measured(config, model, "transferability", images_and_labels)
+    columns = [f"fooled at {name}" for name in (*EXITS, "ensemble")]
+    assert [list(row) for row in entry["rows"]] == [["attack on", *columns]] * 3
+    assert [row["attack on"] for row in entry["rows"]] == list(EXITS)
     matrix = np.array(
-        [[row[name] for name in EXITS] for row in numbers["rows"]]
+        [[row[name] for name in columns[:-1]] for row in entry["rows"]]
     )
-    assert numbers["num_attacked"] == 2
+    assert entry["summary"]["num_attacked"] == 2
     off = matrix[~np.eye(3, dtype=bool)].mean()
-    assert numbers["off_diagonal_mean"] == pytest.approx(off)
+    assert entry["summary"]["off_diagonal_mean"] == pytest.approx(off)
 
 
 def test_a_value_is_a_row(config, model, images_and_labels):
-    numbers, _ = measured(config, model, "sensitivity", images_and_labels)
-    said = [(row["changed"], row["value"]) for row in numbers["rows"]]
-    assert said == [("epsilon", 0.0), ("epsilon", 0.1), ("num_steps", 1)]
+    entry, _ = measured(config, model, "sensitivity", images_and_labels)
+    said = [tuple(row.values())[:3] for row in entry["rows"]]
+    assert said == [
+        (*changed, name)
+        for changed in (("epsilon", 0.0), ("epsilon", 0.1), ("num_steps", 1))
+        for name in EXITS
+    ]
     clean = evaluation.anytime(model, *images_and_labels).accuracy()
-    received = [numbers["rows"][0][name] for name in EXITS]
+    received = [row["accuracy"] for row in entry["rows"][:3]]
     np.testing.assert_allclose(received, clean)
-    assert numbers["rows"][0]["average"] == pytest.approx(clean.mean())
-    assert numbers["signs"] == []
+    assert entry["findings"] == []
 
 
 def test_radii_are_around_that_of_the_attack_unless_named(config, model):
@@ -151,40 +159,37 @@ def test_radii_are_around_that_of_the_attack_unless_named(config, model):
 
 
 def test_an_exit_is_a_row(config, model, images_and_labels):
-    numbers, _ = measured(config, model, "early_exit", images_and_labels)
-    assert [row["exit"] for row in numbers["rows"]] == list(EXITS)
-    assert sum(row["share"] for row in numbers["rows"]) == pytest.approx(1)
-    for row in numbers["rows"]:
+    entry, _ = measured(config, model, "early_exit", images_and_labels)
+    assert [row["exit"] for row in entry["rows"]] == list(EXITS)
+    assert sum(row["share"] for row in entry["rows"]) == pytest.approx(1)
+    for row in entry["rows"]:
         assert 0 < row["p50 ms"] <= row["p90 ms"] <= row["p99 ms"]
-    policy = ExitPolicy(
-        [np.inf if each is None else each for each in numbers["thresholds"]]
-    )
+    policy = ExitPolicy([row["threshold"] for row in entry["rows"][:-1]])
     decision = policy.decide(
         evaluation.exit_probabilities(model, *images_and_labels)
     )
     correct = decision.label == images_and_labels[1]
+    numbers = entry["summary"]
     assert numbers["accuracy"] == pytest.approx(correct.mean())
     assert numbers["decisions_unlike_simulation"] == 0
     costs = [each.cumulative.multiply_adds for each in model.exit_costs()]
     spent = np.mean([costs[exit_] for exit_ in decision.exit_index])
-    assert numbers["share_of_full_cost"] == pytest.approx(spent / costs[-1])
-    shares = [row["share"] for row in numbers["rows"]]
+    assert numbers["share of full cost"] == pytest.approx(spent / costs[-1])
+    shares = [row["share"] for row in entry["rows"]]
     ends = evaluation.mean_cost_interval(shares, costs, COUNT)
-    assert numbers["share_of_full_cost_interval"] == pytest.approx(
-        [each / costs[-1] for each in ends]
-    )
+    for end, expected in zip(("low", "high"), ends, strict=True):
+        received = numbers[f"share of full cost {end}"]
+        assert received == pytest.approx(expected / costs[-1])
 
 
 def test_an_attack_on_the_policy_is_a_row(config, model, images_and_labels):
     config.attack.epsilon = 0.3
     config.evaluate.num_steps = 10
-    numbers, _ = measured(
-        config, model, "early_exit_attacked", images_and_labels
-    )
-    rows = {row["attack"]: row for row in numbers["rows"]}
+    entry, _ = measured(config, model, "early_exit_attacked", images_and_labels)
+    rows = {row["attack"]: row for row in entry["rows"]}
     assert list(rows) == ["none", "average attack", "wrong answer", "slow down"]
     policy = ExitPolicy(
-        [np.inf if each is None else each for each in numbers["thresholds"]]
+        [entry["summary"][f"threshold at {name}"] for name in EXITS[:-1]]
     )
     decision = policy.decide(
         evaluation.exit_probabilities(model, *images_and_labels)
@@ -196,8 +201,11 @@ def test_an_attack_on_the_policy_is_a_row(config, model, images_and_labels):
     assert known["accuracy"] <= unknown["accuracy"]
     assert rows["slow down"]["multiply-adds"] >= rows["none"]["multiply-adds"]
     for row in rows.values():
-        low, high = row["share of full cost, 95 % interval"]
-        assert low <= row["share of full cost"] <= high
+        assert (
+            row["share of full cost low"]
+            <= row["share of full cost"]
+            <= row["share of full cost high"]
+        )
         assert sum(row[f"share at {name}"] for name in EXITS) == pytest.approx(
             1
         )
@@ -209,15 +217,15 @@ def test_a_model_that_was_attacked_is_a_row(
     file = str(tmp_path / "other.keras")
     model.save(file)
     config.evaluate.transfer.model_files = (file,)
-    numbers, _ = measured(config, model, "transfer", images_and_labels)
-    assert [row["attack made on"] for row in numbers["rows"]] == [
+    entry, _ = measured(config, model, "transfer", images_and_labels)
+    assert [row["attack on"] for row in entry["rows"]] == [
         "this model",
         file,
     ]
     # The other one is the same model.
-    shares = {row[name] for row in numbers["rows"] for name in list(row)[1:]}
+    shares = {row[name] for row in entry["rows"] for name in list(row)[1:]}
     assert len(shares) == 1
-    assert numbers["off_diagonal_mean"] in shares
+    assert entry["summary"]["off_diagonal_mean"] in shares
 
 
 def test_models_to_transfer_to_are_checked(config, model, tmp_path):
@@ -273,7 +281,7 @@ def test_thresholds_need_validation_images(config, model, name):
         ({"budgeted": {"attack": ""}}, "evaluate.budgeted.attack.*''"),
         (
             {"budgeted": {"budgets": (2e6, 1e12)}},
-            r"evaluate.budgeted.budgets: A budget of 1,000,000,000,000 mult.*"
+            r"evaluate.budgeted.budgets`: A budget of 1,000,000,000,000 mult.*"
             "out of reach: the first exit costs",
         ),
         ({"budgeted": {"budgets": (-1.0,)}}, "evaluate.budgeted.budgets"),
@@ -281,18 +289,18 @@ def test_thresholds_need_validation_images(config, model, name):
         ({"sensitivity": {"attack": ""}}, "evaluate.sensitivity.attack.*''"),
         (
             {"early_exit": {"share_of_cost": 0.0001}},
-            "evaluate.early_exit.share_of_cost is 0.0001: .* Give a share from",
+            "evaluate.early_exit.share_of_cost` is 0.0001: .* Give a share fr",
         ),
         ({"transferability": {"num_starts": 0}}, "num_starts"),
         ({"transferability": {"subset": -1}}, "subset"),
         ({"sensitivity": {"epsilons": (), "num_steps": ()}}, "both are empty"),
         (
             {"sensitivity": {"epsilons": (-0.1,)}},
-            "`evaluate.sensitivity.epsilons` needs",
+            "evaluate.sensitivity.epsilons` needs",
         ),
-        ({"sensitivity": {"num_steps": (0,)}}, "`num_steps` needs"),
+        ({"sensitivity": {"num_steps": (0,)}}, "num_steps` needs"),
         ({"sensitivity": {"attack": "max_average"}}, "cannot be made stronger"),
-        ({"sensitivity": {"attack": "clean"}}, "cannot be made stronger"),
+        ({"sensitivity": {"attack": "clean"}}, "sensitivity.attack.*'clean'"),
         ({"early_exit": {"share_of_cost": 0.0}}, "share_of_cost"),
         ({"early_exit": {"num_calls": 0}}, "num_calls"),
         ({"early_exit": {"batch_size": 0}}, "batch_size"),
@@ -304,3 +312,34 @@ def test_impossible_settings_are_refused_before_anything_is_measured(
     config.evaluate.update(changes)
     with pytest.raises(ValueError, match=message):
         planned(config, model)
+
+
+class Mine(evaluation.Result):
+    columns = {"exit": "text", "right": "share"}
+
+    def __init__(self, names, right):
+        self.names, self.right = names, right
+
+    def rows(self):
+        return table(exit=self.names, right=self.right)
+
+
+def test_a_new_protocol_needs_no_more_than_its_file(
+    config, model, images_and_labels
+):
+    @evaluation.Protocol("mine", Mine)
+    def mine(model, images, labels, attack, k=1, batch_size=256, seed=0):
+        assert (batch_size, seed) == (16, 0)  # Of the config.
+        found = evaluation.anytime(model, images, labels, attack, batch_size)
+        return Mine(model.exit_names, found.accuracy(k))
+
+    try:
+        entry, _ = measured(config, model, "mine", images_and_labels)
+    finally:
+        del _KNOWN["mine"]
+    assert entry["settings"]["k"] == 1
+    assert entry["settings"]["attack_settings"]["class_name"] == "PGD"
+    attack = building.build_attack(config, "average", num_steps=1)
+    expected = evaluation.anytime(model, *images_and_labels, attack).accuracy()
+    received = [row["right"] for row in entry["rows"]]
+    np.testing.assert_allclose(received, expected)

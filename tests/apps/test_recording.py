@@ -11,11 +11,11 @@ from tests.apps.reporting import made
 pytest.importorskip("fcntl", reason="nothing is locked here")
 
 
-def open_file(folder, check=lambda record: None, **changes):
+def open_file(folder, settings=None, **changes):
     """Return what an evaluation goes on with, and its file."""
-    header = {**made.record(attacks=[], signs=None), **changes}
-    header["settings"]["num_seeds"] = 1
-    return recording.RecordFile(folder / "results.json", header, check)
+    header = {**made.record(attacks=[], findings=None), **changes}
+    path = folder / "results.json"
+    return recording.RecordFile(path, header, settings or {})
 
 
 def measure(file, names, top1=0.5, key="attacks"):
@@ -29,7 +29,7 @@ def measure(file, names, top1=0.5, key="attacks"):
 
 def recorded(folder):
     attacks = json.loads((folder / "results.json").read_text())["attacks"]
-    return {each["name"]: each["top1"]["exit_1"] for each in attacks}
+    return {each["name"]: each["rows"][0]["accuracy"] for each in attacks}
 
 
 def test_two_evaluations_of_other_attacks_both_keep_theirs(tmp_path):
@@ -92,32 +92,31 @@ def test_a_name_does_not_lead_out_of_the_folder(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["run"]
 
 
-def test_signs_and_diagnostics_of_both_are_kept(tmp_path):
+def test_findings_and_diagnostics_of_both_are_kept(tmp_path):
     first, second = open_file(tmp_path), open_file(tmp_path)
-    first.record["signs"] = [{"code": "a", "message": "b"}]
+    first.record["findings"] = [{"code": "a", "message": "b"}]
     measure(first, ["clean"])
-    second.record["signs"] = []
+    second.record["findings"] = []
     for name, file in (("sensitivity", first), ("budgeted", second)):
         entry = next(e for e in made.protocols() if e["name"] == name)
         for _ in file.missing("diagnostics", [name]):
             file.add("diagnostics", entry)
     record = json.loads((tmp_path / "results.json").read_text())
-    assert record["signs"] == [{"code": "a", "message": "b"}]
+    assert record["findings"] == [{"code": "a", "message": "b"}]
     names = [each["name"] for each in record["diagnostics"]]
     assert names == ["sensitivity", "budgeted"]
 
 
 def test_other_settings_recorded_in_the_meantime_are_refused(tmp_path):
-    def check(record):
-        if any(each["name"] == "average" for each in record["attacks"]):
-            raise ValueError("The results hold average of other settings")
-
-    first, second = open_file(tmp_path), open_file(tmp_path, check)
+    settings = {"average": {**made.PGD, "num_steps": 3}}
+    first, second = open_file(tmp_path), open_file(tmp_path, settings)
     measuring = second.missing("attacks", ["clean", "average"])
     next(measuring)
     second.add("attacks", made.attack("clean", 0.2, 0.2))
     measure(first, ["average"], 0.1)
-    with pytest.raises(ValueError, match="average of other settings"):
+    with pytest.raises(
+        ValueError, match="average of other settings:\n  num_steps: there 50, n"
+    ):
         next(measuring)
     assert recorded(tmp_path) == {"clean": 0.2, "average": 0.1}
 
@@ -128,9 +127,10 @@ def test_other_settings_recorded_in_the_meantime_are_refused(tmp_path):
         ("[]", "is damaged: expected a JSON object, received []"),
         ("", "is not a JSON file"),
         ('{"schema_version": 1', "is not a JSON file"),
-        ('{"schema_version": 1}', "environment needs dict, received None"),
+        ('{"schema_version": 1}', "settings needs dict, received None"),
+        ('{"schema_version": 2}', "'environment.backend' needs text, received"),
         (made.record(schema_version=3), "its schema_version is 3"),
-        (made.record(data=[]), "data needs dict, received []"),
+        (made.record(data=[]), "'data.name' needs text, received None"),
         (made.record(attacks=[[]]), "attacks[0] needs dict, received []"),
         (made.record(epsilon=0.2), "settings.attack.epsilon: there 0.2, now"),
     ],

@@ -14,7 +14,7 @@ from apps import building
 from apps import callbacks
 from apps import training
 from apps import workdir
-from keras_neokd import writing
+from keras_neokd.base import writing
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 
@@ -122,7 +122,7 @@ def test_averages_of_every_example_survive_an_interruption(
 
 def averages(run):
     model = keras.saving.load_model(run.model)
-    (variable,) = model._setup.state.values()
+    (variable,) = model.training_step.state.values()
     return keras.ops.convert_to_numpy(variable)
 
 

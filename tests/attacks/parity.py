@@ -8,6 +8,8 @@ again where torchattacks is installed.
 import keras
 import numpy as np
 
+from benchmarks.work.attacks import ATTACKS
+from benchmarks.work.attacks import on_exit
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 
@@ -34,37 +36,17 @@ RECORDED = {
     "cw": 0.23,
 }
 
-OBJECTIVE = attacks.SingleExit(0)
-
 OURS = {
-    "apgd_ce": attacks.APGD(EPSILON, NUM_STEPS, objective=OBJECTIVE),
-    "apgd_dlr": attacks.APGD(
-        EPSILON, NUM_STEPS, objective=OBJECTIVE.with_loss("dlr")
-    ),
-    "apgd_ce_l2": attacks.APGD(
-        EPSILON_L2, NUM_STEPS, norm="l2", objective=OBJECTIVE
-    ),
-    "apgd_t": attacks.TargetedAPGD(
-        EPSILON, NUM_STEPS, num_targets=None, objective=OBJECTIVE
-    ),
-    "fab": attacks.FAB(EPSILON, NUM_STEPS, objective=OBJECTIVE),
-    "fab_l2": attacks.FAB(
-        EPSILON_L2, NUM_STEPS, norm="l2", objective=OBJECTIVE
-    ),
-    "fab_t": attacks.TargetedFAB(
-        EPSILON, NUM_STEPS, num_targets=None, objective=OBJECTIVE
-    ),
-    "square": attacks.Square(
-        EPSILON, NUM_QUERIES, objective=OBJECTIVE.with_loss("margin")
-    ),
-    "square_l2": attacks.Square(
-        EPSILON_L2,
-        NUM_QUERIES,
-        norm="l2",
-        objective=OBJECTIVE.with_loss("margin"),
-    ),
-    "cw": attacks.CW(c=0.3, objective=OBJECTIVE),
+    name: on_exit(
+        ATTACKS[name],
+        0,
+        epsilon=EPSILON_L2 if name.endswith("l2") else EPSILON,
+        num_steps=NUM_STEPS,
+        num_queries=NUM_QUERIES,
+    )
+    for name in RECORDED
 }
+OURS["cw"] = attacks.CW(c=0.3, objective=attacks.SingleExit(0))
 
 
 def build_model():

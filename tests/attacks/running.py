@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import randomness
 from keras_neokd.attacks.search import Problem
+from keras_neokd.base import randomness
 from tests import numpy_reference as reference
 from tests.attacks import search_reference
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from tests import numpy_reference as reference
 
 SHAPE = (3, 2, 2)
@@ -313,18 +313,17 @@ def pgd_with(**arguments):
         (
             lambda: attacks.MaxAverage("pgd"),
             TypeError,
-            "`MaxAverage` needs an attack that can be aimed at one exit, .*"
-            "received 'pgd'",
+            "`MaxAverage` needs an Attack such as PGD, received 'pgd'",
         ),
         (
             lambda: attacks.MaxAverage(attacks.PGD),
             TypeError,
-            "`MaxAverage` needs an attack",
+            "`MaxAverage` needs an Attack",
         ),
         (
             lambda: attacks.MaxAverage(attacks.MaxAverage(pgd_with())),
             TypeError,
-            "`MaxAverage` needs an attack",
+            r"An attack that can be aimed.*; received MaxAverage\(",
         ),
         (
             lambda: attacks.MaxAverage(pgd_with(), exits=0),
@@ -491,7 +490,7 @@ def test_unknown_names_list_the_known_ones(name):
     with pytest.raises(ValueError) as caught:
         attacks.get(name)
     assert f"Unknown attack {name!r}" in str(caught.value)
-    assert "['apgd', 'auto_attack', " in str(caught.value)
+    assert "['apgd', 'apgd_ce', " in str(caught.value)
 
 
 def test_the_message_calls_the_argument_by_its_name():
@@ -510,3 +509,20 @@ def test_other_types_are_refused(other):
         TypeError, match="`attack` needs a keras_neokd.attacks.Attack"
     ):
         attacks.get(other)
+
+
+def test_an_attack_is_its_own_only_member():
+    attack = pgd_with()
+    assert attack.members == (attack,)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.with_objective(attacks.SingleExit(0)), "aimed at one ex"),
+        (lambda a: a.with_loss("margin"), "loss can be replaced"),
+    ],
+)
+def test_an_attack_says_that_it_has_no_objective(change, message):
+    with pytest.raises(TypeError, match=rf"{message}.*received UniformNoise"):
+        change(attacks.UniformNoise(0.1))

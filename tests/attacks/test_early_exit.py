@@ -1,5 +1,6 @@
 """Attacks on early exits: scores, success and gradients against NumPy."""
 
+import json
 import math
 
 import keras
@@ -10,7 +11,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import evaluation
-from keras_neokd.exit_policy import ExitPolicy
+from keras_neokd.base.exit_policy import ExitPolicy
 from tests import numpy_reference as reference
 from tests.attacks import running
 from tests.training import tiny
@@ -59,7 +60,7 @@ def test_the_data_sends_images_to_every_exit():
     "thresholds", [THRESHOLDS, (0.0, 0.0), (INFINITY, INFINITY), (1.0, 0.4)]
 )
 def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
-    objective = attacks.EarlyExit(thresholds, ensemble)
+    objective = attacks.EarlyExit(ExitPolicy(thresholds, ensemble))
     decision = decided(thresholds, ensemble)
     received = numpy(objective.fooled(tensors(), LABELS.astype("int32")))
     np.testing.assert_array_equal(received, decision.label != LABELS)
@@ -81,7 +82,7 @@ def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
 
 
 def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
-    objective = attacks.EarlyExit(THRESHOLDS, ensemble=True)
+    objective = attacks.EarlyExit(ExitPolicy(THRESHOLDS, True))
     sums = np.cumsum(reference.softmax(LOGITS), axis=0)
     exits = decided(THRESHOLDS, ensemble=True).exit_index
     means = sums[exits, np.arange(6)] / (exits[:, None] + 1)
@@ -131,7 +132,7 @@ def test_the_gradient_goes_through_the_exit_taken_alone():
 
 
 def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
-    received = gradients(attacks.EarlyExit(THRESHOLDS, ensemble=True))
+    received = gradients(attacks.EarlyExit(ExitPolicy(THRESHOLDS, True)))
     exits = decided(THRESHOLDS).exit_index
     moves = np.abs(received).max(axis=2) > 1e-6
     for exit_ in range(3):
@@ -269,7 +270,7 @@ def test_searches_attack_the_policy(model, images):
     thresholds = policy_of(model, images, share=0.5)
     labels = exits_taken(model, images, thresholds).label
     attack = attacks.APGD(
-        0.1, 10, objective=attacks.EarlyExit(thresholds, ensemble=True)
+        0.1, 10, objective=attacks.EarlyExit(ExitPolicy(thresholds, True))
     )
     found = evaluation.search(model, images, labels, attack)
     probabilities = evaluation.exit_probabilities(
@@ -286,32 +287,53 @@ def test_searches_attack_the_policy(model, images):
 @pytest.mark.parametrize(
     "objective",
     [
-        attacks.EarlyExit((0.5, INFINITY), ensemble=True, loss="margin"),
+        attacks.EarlyExit(ExitPolicy((0.5, INFINITY), True), loss="margin"),
         attacks.SlowDown((INFINITY, 0.25)),
     ],
 )
 def test_objectives_survive_their_configuration(objective):
     plain = keras.saving.serialize_keras_object(objective)
     # JSON has no infinity.
-    assert None in plain["config"]["thresholds"]
-    restored = keras.saving.deserialize_keras_object(plain)
-    assert type(restored) is type(objective)
-    assert restored.arguments() == objective.arguments()
+    assert None in plain["config"]["policy"]["config"]["thresholds"]
+    restored = keras.saving.deserialize_keras_object(
+        json.loads(json.dumps(plain))
+    )
+    assert repr(restored) == repr(objective)
 
 
-def test_thresholds_are_those_of_exit_policies():
-    given = np.array([0.5, np.inf], "float32")
-    assert attacks.EarlyExit(given).thresholds == (0.5, INFINITY)
-    assert attacks.EarlyExit((None, 1)).thresholds == (INFINITY, 1.0)
-
-
-def test_another_loss_keeps_the_thresholds():
-    objective = attacks.EarlyExit((0.5,), True).with_loss("margin")
-    assert objective.arguments() == {
-        "thresholds": (0.5,),
-        "ensemble": True,
-        "loss": "margin",
+@pytest.mark.parametrize(
+    ("kind", "config", "same"),
+    [
+        (
+            attacks.EarlyExit,
+            {"thresholds": [0.5, None], "ensemble": True, "loss": "margin"},
+            attacks.EarlyExit(ExitPolicy((0.5, INFINITY), True), "margin"),
+        ),
+        (attacks.SlowDown, {"thresholds": [0.5]}, attacks.SlowDown((0.5,))),
+    ],
+)
+def test_what_the_first_version_wrote_is_read(kind, config, same):
+    plain = {
+        "module": "keras_neokd.attacks.early_exit",
+        "class_name": kind.__name__,
+        "config": config,
+        "registered_name": f"keras_neokd>{kind.__name__}",
     }
+    assert repr(keras.saving.deserialize_keras_object(plain)) == repr(same)
+
+
+def test_thresholds_are_a_policy():
+    given = np.array([0.5, np.inf], "float32")
+    policy = attacks.EarlyExit(given).policy
+    assert (policy.thresholds, policy.ensemble) == ((0.5, INFINITY), False)
+    assert attacks.SlowDown(policy).policy is policy
+
+
+def test_another_loss_keeps_the_policy():
+    objective = attacks.EarlyExit(ExitPolicy((0.5,), True))
+    changed = objective.with_loss("margin")
+    assert changed.loss == "margin"
+    assert changed.policy is objective.policy
 
 
 @pytest.mark.parametrize("kind", [attacks.EarlyExit, attacks.SlowDown])

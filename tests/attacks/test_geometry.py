@@ -5,8 +5,8 @@ import pytest
 from keras import ops
 from scipy import stats
 
-from keras_neokd import randomness
 from keras_neokd.attacks import geometry
+from keras_neokd.base import randomness
 from tests import numpy_reference as reference
 
 SHAPE = (3, 2, 2)

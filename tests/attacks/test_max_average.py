@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from tests import numpy_reference as reference
 
 SHAPE = (4, 3, 2)

@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd.base.exit_policy import ExitPolicy
 from tests import numpy_reference as reference
 from tests.attacks import running
 from tests.training import tiny
@@ -47,7 +48,7 @@ OBJECTIVES = [
     attacks.SingleExit(1, loss="margin"),
     attacks.AverageExits(success="any"),
     attacks.AverageExits((1,), loss="dlr", success="all"),
-    attacks.EarlyExit((0.4,), ensemble=True),
+    attacks.EarlyExit(ExitPolicy((0.4,), ensemble=True)),
     attacks.EarlyExit((0.4,), loss="margin"),
     attacks.SlowDown((0.4,)),
 ]

@@ -1,11 +1,11 @@
 """The contract of attacks that search: runs, stages, what is kept."""
 
 import numpy as np
-import pytest
 from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd.attacks import search
+from keras_neokd.attacks import targets
 from tests.attacks import running
 
 
@@ -95,27 +95,6 @@ def test_later_images_replace_earlier_ones_within_a_stage():
 # Balls.
 
 
-@pytest.mark.parametrize(
-    ("epsilon", "norm", "expected"),
-    [
-        (0.25, "linf", [True, False]),
-        (0.25, "l2", [False, False]),
-        (0.5, "l2", [True, False]),
-        (None, "l2", [True, True]),
-    ],
-)
-def test_candidates_in_the_ball(epsilon, norm, expected):
-    clean = np.zeros((2, 2, 1, 1), "float32")
-    moved = clean + np.array([0.25, 0.5], "float32").reshape((2, 1, 1, 1))
-    inside = search.in_ball(
-        ops.convert_to_tensor(moved),
-        ops.convert_to_tensor(clean),
-        epsilon,
-        norm,
-    )
-    assert ops.convert_to_numpy(inside).tolist() == expected
-
-
 # Likely classes.
 
 
@@ -130,7 +109,7 @@ def test_classes_are_ranked_by_the_mean_softmax_over_the_exits():
     for label, expected in ((0, [2, 1, 0]), (1, [0, 2, 1]), (2, [0, 1, 2])):
         labels = ops.convert_to_tensor([label])
         ranked = [
-            int(search.likely_class(logits, labels, rank)[0])
+            int(targets.likely_class(logits, labels, rank)[0])
             for rank in range(3)
         ]
         assert ranked == expected
@@ -141,6 +120,6 @@ def test_softmax_and_mean_logits_rank_differently():
     first, second = [[0.0, -20.0, 1.0]], [[0.0, 4.0, 1.0]]
     logits = tuple(ops.convert_to_tensor(each) for each in (first, second))
     label = ops.convert_to_tensor([0])
-    assert int(search.likely_class(logits, label, 0)[0]) == 1
+    assert int(targets.likely_class(logits, label, 0)[0]) == 1
     combined = attacks.AverageExits().combined_logits(logits)
     assert int(ops.argmax(combined[0, 1:])) + 1 == 2

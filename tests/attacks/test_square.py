@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import randomness
 from keras_neokd.attacks import square_changes
+from keras_neokd.base import randomness
 from tests.attacks import running
 from tests.attacks import search_reference
 

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import attacks
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from tests import numpy_reference as reference
 from tests.attacks import running
 

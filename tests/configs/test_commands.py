@@ -8,15 +8,10 @@ from pathlib import Path
 import keras
 import pytest
 from absl import flags
-from ml_collections import config_flags
 
 from apps import building
 from apps import sweeping
-
-# ml_collections loads config files in a way that Python deprecates.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:the load_module:DeprecationWarning"
-)
+from apps.config_flag import ConfigFlag
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEPS = ROOT / "configs" / "sweeps"
@@ -31,9 +26,9 @@ def parse(arguments):
     """Return the config that `apps.train` reads from its flags."""
     values = flags.FlagValues()
     line = ["train", *arguments]
-    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=line)
-    values(line)
-    return values.config
+    config = ConfigFlag()
+    values(config.define(line, values))
+    return config.value
 
 
 def rows(name):

@@ -67,15 +67,6 @@ def cifar_binary(images, *label_columns):
     )
 
 
-def cifar100_names(fine, coarse):
-    """The files with the names of classes."""
-    files = {"fine_label_names": fine, "coarse_label_names": coarse}
-    return {
-        f"{key}.txt": "\n".join([*names, ""]).encode()
-        for key, names in files.items()
-    }
-
-
 def write_folder(folder, contents):
     """Files of the given names and contents."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from keras_neokd.data import EvaluationBatches
 from keras_neokd.data import Split
 from keras_neokd.data import TrainingBatches

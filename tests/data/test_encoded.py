@@ -66,19 +66,26 @@ def resized_whole(image, size, resize):
     return whole[top : top + size, left : left + size].astype(int)
 
 
+@pytest.fixture
+def resized_to(monkeypatch):
+    """The sizes that images are resized to."""
+    sizes = []
+    resize = Image.Image.resize
+
+    def remember(self, size, *arguments, **named):
+        sizes.append(size)
+        return resize(self, size, *arguments, **named)
+
+    monkeypatch.setattr(Image.Image, "resize", remember)
+    return sizes
+
+
 @pytest.mark.parametrize("is_wide", [False, True])
 @pytest.mark.parametrize("short", [1, 3, 20])
 @pytest.mark.parametrize(("size", "resize"), [(7, 7), (9, 12)])
 def test_of_a_very_long_image_the_same_centre_is_seen(
-    monkeypatch, is_wide, short, size, resize
+    resized_to, is_wide, short, size, resize
 ):
-    sizes = []
-    resize_method = Image.Image.resize
-
-    def remember(self, size, *arguments, **named):
-        sizes.append(size)
-        return resize_method(self, size, *arguments, **named)
-
     random = np.random.default_rng(short)
     for ratio in (2, 16, 17, 23.5):
         shape = (short, int(ratio * short) + 1)
@@ -86,28 +93,19 @@ def test_of_a_very_long_image_the_same_centre_is_seen(
         image = random.integers(0, 256, (*shape, 3), "uint8")
         image = Image.fromarray(image)
         expected = resized_whole(image, size, resize)
-        with monkeypatch.context() as patched:
-            patched.setattr(Image.Image, "resize", remember)
-            seen = View(size, resize).centre(image)
+        resized_to.clear()
+        seen = View(size, resize).centre(image)
+        assert max(map(max, resized_to), default=0) <= 17 * resize
         # Of images that are not that long every bit is the same.
         most = 0 if ratio <= 15 else 2
         assert np.abs(seen - expected).max() <= most
-    assert max(map(max, sizes)) <= 17 * resize
 
 
-def test_a_very_long_image_is_not_resized_as_a_whole(monkeypatch):
+def test_a_very_long_image_is_not_resized_as_a_whole(resized_to):
     """224 x 1,120,000 pixels would take 0.8 GB."""
-    sizes = []
-    resize_method = Image.Image.resize
-
-    def remember(self, size, *arguments, **named):
-        sizes.append(size)
-        return resize_method(self, size, *arguments, **named)
-
     image = Image.fromarray(np.full((5000, 1, 3), 7, "uint8"))
-    monkeypatch.setattr(Image.Image, "resize", remember)
     assert (View(224).centre(image) == np.full((224, 224, 3), 7)).all()
-    assert sizes == [(224, 224)]
+    assert resized_to == [(224, 224)]
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -183,7 +181,7 @@ def test_a_random_part_is_that_box_of_the_image_resized(paths):
 
 def expected_draws(seed, epoch, index):
     """The random numbers of one image, one by one."""
-    from keras_neokd.randomness import host_bits
+    from keras_neokd.base.randomness import host_bits
 
     draws = [
         [

@@ -56,38 +56,47 @@ def test_missing_files_are_all_named(tmp_path):
     assert "KERAS_NEOKD_DATA" in message
 
 
-@pytest.mark.parametrize("cut", [0, 3, 10, 1000])
-def test_a_truncated_file_is_refused_with_both_sizes(tmp_path, cut):
+def changed(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(0, 4), (3, 4), (10, 16), (1000, 16 + 30 * 784), (23537, 23536)],
+)
+def test_a_file_of_another_size_is_refused_with_both(tmp_path, size, expected):
     formats.write_mnist(tmp_path)
     path = tmp_path / NAMES[0]
-    path.write_bytes(path.read_bytes()[:cut])
-    expected = {0: 4, 3: 4, 10: 16, 1000: 16 + 30 * 784}[cut]
-    with pytest.raises(ValueError, match=NAMES[0]) as caught:
-        read_mnist(tmp_path)
-    assert f"expected {expected:,} bytes" in str(caught.value)
-    assert f"received {cut:,}" in str(caught.value)
-
-
-def test_a_file_with_bytes_to_spare_is_refused(tmp_path):
-    formats.write_mnist(tmp_path)
-    path = tmp_path / NAMES[3]
-    path.write_bytes(path.read_bytes() + b"x")
-    with pytest.raises(ValueError, match="expected 18 bytes.*received 19"):
+    changed(path, lambda content: (content + b"x")[:size])
+    with pytest.raises(
+        ValueError,
+        match=f"{NAMES[0]}.*expected {expected:,} bytes.*received {size:,}",
+    ):
         read_mnist(tmp_path)
 
 
-def test_a_truncated_gzip_file_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    "change", [lambda content: content[:-100], lambda _: b"<html>not found"]
+)
+def test_a_file_that_is_no_whole_gzip_file_is_refused(tmp_path, change):
     formats.write_mnist(tmp_path, suffix=".gz")
-    path = tmp_path / f"{NAMES[0]}.gz"
-    path.write_bytes(path.read_bytes()[:-100])
+    changed(tmp_path / f"{NAMES[0]}.gz", change)
     with pytest.raises(ValueError, match=f"{NAMES[0]}.gz is not a complete"):
         read_mnist(tmp_path)
 
 
-def test_a_file_that_is_no_gzip_file_is_refused(tmp_path):
-    formats.write_mnist(tmp_path, suffix=".gz")
-    (tmp_path / f"{NAMES[2]}.gz").write_bytes(b"<html>not found</html>")
-    with pytest.raises(ValueError, match=f"{NAMES[2]}.gz is not a complete"):
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        (NAMES[0], np.zeros((30, 27, 28)), r"\(n, 28, 28\).*\(30, 27, 28\)"),
+        (NAMES[1], np.zeros(29), r"expected 30 labels.*\(29,\)"),
+        (NAMES[3], np.full(10, 10), "expected 0 to 9, received 10"),
+    ],
+)
+def test_arrays_of_other_data_are_refused(tmp_path, name, array, message):
+    formats.write_mnist(tmp_path)
+    formats.write_idx(tmp_path / name, array)
+    with pytest.raises(ValueError, match=message):
         read_mnist(tmp_path)
 
 
@@ -96,27 +105,6 @@ def test_a_file_of_another_type_is_refused(tmp_path):
     # Type 0x0D is 32-bit floats.
     (tmp_path / NAMES[0]).write_bytes(struct.pack(">HBBI", 0, 13, 1, 0))
     with pytest.raises(ValueError, match="00 00 08, received 00 00 0d"):
-        read_mnist(tmp_path)
-
-
-def test_images_of_another_size_are_refused(tmp_path):
-    formats.write_mnist(tmp_path)
-    formats.write_idx(tmp_path / NAMES[0], np.zeros((30, 27, 28)))
-    with pytest.raises(ValueError, match=r"\(n, 28, 28\).*\(30, 27, 28\)"):
-        read_mnist(tmp_path)
-
-
-def test_labels_that_do_not_match_the_images_are_refused(tmp_path):
-    formats.write_mnist(tmp_path)
-    formats.write_idx(tmp_path / NAMES[1], np.zeros(29))
-    with pytest.raises(ValueError, match=r"expected 30 labels.*\(29,\)"):
-        read_mnist(tmp_path)
-
-
-def test_labels_out_of_range_are_refused(tmp_path):
-    formats.write_mnist(tmp_path)
-    formats.write_idx(tmp_path / NAMES[3], np.full(10, 10))
-    with pytest.raises(ValueError, match="expected 0 to 9, received 10"):
         read_mnist(tmp_path)
 
 

@@ -6,8 +6,8 @@ from keras import ops
 
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
-from keras_neokd import randomness
 from keras_neokd.attacks import search
+from keras_neokd.base import randomness
 from tests.training import tiny
 
 IMAGES, _ = tiny.data(24, shape=(4, 4, 1))

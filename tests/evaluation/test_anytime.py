@@ -170,7 +170,9 @@ def test_attacks_do_not_depend_on_the_batch_size(model):
     attack = attacks.MaxAverage(tiny.pgd(2))
     arguments = {"attack": attack, "seed": 3}
     small, large = (
-        evaluation.craft(model, IMAGES, LABELS, batch_size=size, **arguments)
+        evaluation.adversarial_images(
+            model, IMAGES, LABELS, batch_size=size, **arguments
+        )
         for size in (8, 21)
     )
     assert small.shape == IMAGES.shape
@@ -197,7 +199,9 @@ def test_noise_is_that_of_seed_and_position(model):
 
 
 def test_crafted_images_are_the_ones_that_are_scored(model, attacked):
-    crafted = evaluation.craft(model, IMAGES, LABELS, start_free_pgd(), 8)
+    crafted = evaluation.adversarial_images(
+        model, IMAGES, LABELS, start_free_pgd(), 8
+    )
     assert np.abs(crafted - IMAGES).max() <= 0.1 + 1e-6
     result = evaluation.anytime(model, crafted, LABELS, batch_size=8)
     np.testing.assert_array_equal(result.ranks, attacked.ranks)
@@ -284,4 +288,9 @@ def test_only_multi_exit_models_are_evaluated():
 
 def test_crafting_needs_an_attack(model):
     with pytest.raises(TypeError, match="`attack` needs"):
-        evaluation.craft(model, IMAGES, LABELS, None)
+        evaluation.adversarial_images(model, IMAGES, LABELS, None)
+
+
+def test_its_name_until_version_0_1_still_works():
+    assert evaluation.craft is evaluation.adversarial_images
+    assert evaluation.Evaluator.craft is evaluation.Evaluator.adversarial_images

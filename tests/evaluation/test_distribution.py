@@ -62,7 +62,7 @@ def test_attacked_images_and_probabilities_are_those_of_one_device(path):
     def evaluate(model):
         evaluator = evaluation.Evaluator(model, tiny.pgd(4), BATCH_SIZE)
         return (
-            evaluator.craft(IMAGES, LABELS),
+            evaluator.adversarial_images(IMAGES, LABELS),
             evaluator.probabilities(IMAGES, LABELS),
         )
 

@@ -8,8 +8,8 @@ import pytest
 
 from keras_neokd import MultiExitModel
 from keras_neokd import evaluation
+from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import latency
-from keras_neokd.exit_policy import ExitPolicy
 from tests.training import tiny
 
 IMAGES, _ = tiny.data(7)

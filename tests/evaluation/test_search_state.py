@@ -87,7 +87,7 @@ def saves(monkeypatch):
 
 @pytest.fixture
 def advances(monkeypatch):
-    return Interruption(monkeypatch, searching._Run, "_advance")
+    return Interruption(monkeypatch, searching.SearchRun, "_advance")
 
 
 # Stopped and continued.
@@ -213,6 +213,15 @@ def test_the_state_of_another_search_is_refused(
     message = rf"the state of another search: it differs in {named}\. Remove"
     with pytest.raises(ValueError, match=message):
         run(model, labels, **arguments)
+
+
+def test_a_state_is_read_wherever_the_class_of_its_attack_has_moved(
+    model, labels, saved, monkeypatch
+):
+    expected = run(model, labels, Walk(0.1), saved)
+    monkeypatch.setattr(Walk, "__module__", "tests.elsewhere")
+    found = run(model, labels, Walk(0.1), saved)
+    np.testing.assert_array_equal(found.fooled_by, expected.fooled_by)
 
 
 def test_the_state_of_another_model_or_other_data_is_refused(

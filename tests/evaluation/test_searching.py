@@ -8,10 +8,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import evaluation
-from keras_neokd import randomness
-from keras_neokd.attacks import apgd
-from keras_neokd.attacks import fab
-from keras_neokd.attacks import square
+from keras_neokd.base import randomness
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.searching import SearchResult
 from tests.evaluation import searches
@@ -65,9 +62,8 @@ ATTACKS = {
 @pytest.fixture
 def short_stages(monkeypatch):
     """Several stages of few steps, so that the tests are quick."""
-    monkeypatch.setattr(apgd, "_STEPS_PER_STAGE", 4)
-    monkeypatch.setattr(fab, "_STEPS_PER_STAGE", 4)
-    monkeypatch.setattr(square, "_QUERIES_PER_STAGE", 4)
+    monkeypatch.setattr(attacks.SearchAttack, "steps_per_stage", 4)
+    monkeypatch.setattr(attacks.Square, "steps_per_stage", 4)
 
 
 def test_broken_logits_are_an_error(labels):
@@ -162,7 +158,9 @@ def test_success_is_judged_by_the_objective_of_the_list(model, labels):
 def test_anytime_and_craft_search(model, labels):
     attack = Walk(0.2)
     result = evaluation.search(model, IMAGES, labels, attack, seed=2)
-    crafted = evaluation.craft(model, IMAGES, labels, attack, seed=2)
+    crafted = evaluation.adversarial_images(
+        model, IMAGES, labels, attack, seed=2
+    )
     np.testing.assert_array_equal(crafted, result.adversarial)
     scored = evaluation.anytime(model, IMAGES, labels, attack, seed=2)
     np.testing.assert_array_equal(scored.search.fooled_by, result.fooled_by)
@@ -183,7 +181,7 @@ def test_searching_leaves_the_model_as_it_was(model, labels):
 def attacked(monkeypatch):
     """Examples of each call of a start (run) or a stage, in order."""
     seen = []
-    original = searching._Run._batched
+    original = searching.SearchRun._batched
 
     def spied(self, function, rows, keys, given=None, **number):
         if number:
@@ -191,7 +189,7 @@ def attacked(monkeypatch):
             seen.append((kind, value, set(rows.tolist())))
         return original(self, function, rows, keys, given, **number)
 
-    monkeypatch.setattr(searching._Run, "_batched", spied)
+    monkeypatch.setattr(searching.SearchRun, "_batched", spied)
     return seen
 
 

@@ -1,4 +1,4 @@
-"""Sensitivity: golden curves by hand, steps in proportion, signs, errors."""
+"""Sensitivity: golden curves by hand, steps in proportion, findings, errors."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_accuracy_against_epsilon_by_hand(model):
     # Every pixel falls by epsilon.
     expected = [[4 / 4, 4 / 4], [3 / 4, 4 / 4], [1 / 4, 2 / 4]]
     np.testing.assert_allclose(result.accuracy, expected)
-    assert result.signs == []
+    assert result.findings == []
 
 
 def test_accuracy_against_steps_by_hand(model):
@@ -62,11 +62,11 @@ class Timid(attacks.Attack):
         return images - (0.3 - self.epsilon), {}
 
 
-def test_a_rise_is_a_sign(model):
+def test_a_rise_is_a_finding(model):
     result = curve(model, Timid(0.1), "epsilon", (0.15, 0.29))
-    (sign,) = result.signs
-    assert sign.code == "rises_with_epsilon"
-    assert "at epsilon 0.15" in sign.message
+    (finding,) = result.findings
+    assert finding.code == "rises_with_epsilon"
+    assert "at epsilon 0.15" in finding.message
 
 
 @pytest.mark.parametrize(

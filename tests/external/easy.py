@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from keras_neokd import MultiExitModel
-from keras_neokd.adapters import as_single_output
+from keras_neokd.serving.adapters import as_single_output
 from tests import numpy_reference
 from tests.training import tiny
 

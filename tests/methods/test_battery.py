@@ -74,7 +74,7 @@ def compiled(name, **arguments):
 
 
 def labels_for(model, index, labels):
-    if model._setup.method.num_examples:
+    if model.method.num_examples:
         return {"label": labels, "index": index}
     return labels
 
@@ -226,8 +226,8 @@ def test_a_model_reloaded_in_mid_training_goes_on_the_same(name, tmp_path):
         for _ in range(2):
             each.train_on_batch(IMAGES, y)
     tiny.assert_equal_states(model.get_weights(), loaded.get_weights(), 1e-6)
-    for key, variable in model._setup.state.items():
-        other = loaded._setup.state[key]
+    for key, variable in model.training_step.state.items():
+        other = loaded.training_step.state[key]
         np.testing.assert_allclose(
             tiny.array(variable), tiny.array(other), atol=1e-6
         )
@@ -285,7 +285,7 @@ def _train(name, strategy, images, labels):
         shuffle=False,
         verbose=0,
     ).history
-    state = [tiny.array(each) for each in model._setup.state.values()]
+    state = [tiny.array(each) for each in model.training_step.state.values()]
     return history, model.get_weights(), state
 
 

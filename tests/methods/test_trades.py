@@ -104,7 +104,7 @@ def test_equal_predictions_have_no_divergence():
 )
 def test_an_attack_without_a_replaceable_loss_is_refused(method):
     images, _ = tiny.data()
-    with pytest.raises(ValueError, match="loss can be replaced.*GivenImages"):
+    with pytest.raises(TypeError, match="loss can be replaced.*GivenImages"):
         tiny.compiled(
             tiny.dense_model(), method=method, attack=tiny.GivenImages(images)
         )

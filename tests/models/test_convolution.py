@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from keras_neokd.models.convolution import Convolution
+from keras_neokd.models.convolution import ImageConv2D
 
 SHAPE = (9, 8, 4)
+ONE_CHANNEL = (9, 8, 1)
 CASES = [
     {"kernel_size": 3},
     {"kernel_size": 3, "padding": "same"},
@@ -18,17 +20,25 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("arguments", CASES, ids=str)
-def test_training_moves_the_weights_as_conv2d_does(arguments):
+CASES = [(SHAPE, case) for case in CASES] + [
+    # The first convolution of SmallCNN, which TensorFlow has a kernel for.
+    (ONE_CHANNEL, {"kernel_size": (3, 2)}),
+    (ONE_CHANNEL, {"kernel_size": 3, "padding": "same"}),
+    (ONE_CHANNEL, {"kernel_size": 3, "strides": 2}),
+]
+
+
+@pytest.mark.parametrize(("shape", "arguments"), CASES, ids=str)
+def test_training_moves_the_weights_as_conv2d_does(shape, arguments):
     rng = np.random.default_rng(0)
-    images = rng.normal(size=(4, *SHAPE)).astype("float32")
+    images = rng.normal(size=(4, *shape)).astype("float32")
     weights, after, results = None, [], []
     for layer in (Convolution, keras.layers.Conv2D):
         model = keras.Sequential(
             [
-                keras.Input(SHAPE),
+                keras.Input(shape),
                 # So that the gradient of its images counts, too.
-                keras.layers.Dense(4),
+                keras.layers.Dense(shape[-1]),
                 layer(6, activation="relu", **arguments),
             ]
         )
@@ -45,14 +55,15 @@ def test_training_moves_the_weights_as_conv2d_does(arguments):
         np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-5)
 
 
-def test_a_file_holds_its_arguments(tmp_path):
+@pytest.mark.parametrize("kind", [Convolution, ImageConv2D])
+def test_a_file_holds_its_arguments(tmp_path, kind):
     model = keras.Sequential(
-        [keras.Input(SHAPE), Convolution(2, 3, strides=2, name="conv")]
+        [keras.Input(SHAPE), kind(2, 3, strides=2, name="conv")]
     )
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     layer = loaded.get_layer("conv")
-    assert type(layer) is Convolution and layer.strides == (2, 2)
+    assert type(layer) is kind and layer.strides == (2, 2)
     images = np.ones((1, *SHAPE), "float32")
     np.testing.assert_array_equal(
         loaded.predict(images, verbose=0), model.predict(images, verbose=0)

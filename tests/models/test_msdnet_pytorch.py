@@ -1,6 +1,6 @@
 """State files of MSDNet-PyTorch give a Keras model with the same logits.
 
-The PyTorch network is one of the tests' own, `torch_msdnet.py`, under the
+The PyTorch network is that of the baseline of the benchmarks, under the
 names of the public code.
 """
 
@@ -13,11 +13,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import models  # noqa: E402
 from keras_neokd.models import MSDNet  # noqa: E402
 from keras_neokd.models.msdnet import torch_names  # noqa: E402
 from keras_neokd.models.msdnet.plan import Settings  # noqa: E402
-from tests.models import torch_msdnet  # noqa: E402
+from tests.models.torch_weights import randomized  # noqa: E402
 
 SMALL = {"base": 1, "step": 1, "nChannels": 4, "growthRate": 2}
 CIFAR10 = {"data": "cifar10", "num_classes": 10, "nBlocks": 3, **SMALL}
@@ -92,8 +93,8 @@ def keras_model(arguments, **more):
 
 
 def state_of(name):
-    network = torch_msdnet.MSDNet(**NETWORKS[name])
-    return torch_msdnet.randomized(network).state_dict()
+    network = torch_baseline.MSDNet(**NETWORKS[name])
+    return randomized(network).state_dict()
 
 
 def logits_of(network, images):
@@ -125,7 +126,7 @@ def assert_same_logits(model, images, expected):
 def smallest():
     """A model of the smallest network, its weights, and a state."""
     arguments = {**CIFAR10, "nBlocks": 1, "base": 2}
-    network = torch_msdnet.randomized(torch_msdnet.MSDNet(**arguments))
+    network = randomized(torch_baseline.MSDNet(**arguments))
     model = keras_model(arguments)
     return model, model.get_weights(), network.state_dict()
 
@@ -140,7 +141,7 @@ def tiny(smallest):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_exit_gives_the_logits_of_pytorch(name, tmp_path):
-    network = torch_msdnet.randomized(torch_msdnet.MSDNet(**NETWORKS[name]))
+    network = randomized(torch_baseline.MSDNet(**NETWORKS[name]))
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     model = keras_model(NETWORKS[name])
     models.load_msdnet_pytorch(model, tmp_path / "weights.pth")
@@ -150,7 +151,7 @@ def test_every_exit_gives_the_logits_of_pytorch(name, tmp_path):
 
 def test_normalisation_is_part_of_the_model(tmp_path):
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    network = torch_msdnet.randomized(torch_msdnet.MSDNet(**CIFAR10))
+    network = randomized(torch_baseline.MSDNet(**CIFAR10))
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     model = keras_model(CIFAR10, normalization=(mean, deviation))
     models.load_msdnet_pytorch(model, tmp_path / "weights.pth")
@@ -163,7 +164,7 @@ def test_normalisation_is_part_of_the_model(tmp_path):
 def test_names_and_shapes_are_those_of_the_published_networks(name):
     arguments = PUBLISHED[name]
     with torch.device("meta"):
-        network = torch_msdnet.MSDNet(**arguments)
+        network = torch_baseline.MSDNet(**arguments)
     theirs = {
         key: tuple(value.shape)
         for key, value in network.state_dict().items()

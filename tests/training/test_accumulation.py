@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_neokd import attacks
-from keras_neokd import checkpoints
+from keras_neokd.training import checkpoints
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(16)

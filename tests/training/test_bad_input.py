@@ -44,7 +44,7 @@ def test_compile_says_what_is_missing(plain, missing):
     [
         ({"attack": "max_average"}, "attack='max_average' does not say how"),
         ({"attack": "pgd"}, r"PGD\(epsilon=8/255"),
-        ({"attack": "fgsm"}, r"attack=.*PGD\(epsilon=8/255, .*num_steps=1\)"),
+        ({"attack": "fgsm"}, r"attack=.*PGD.fgsm\(epsilon=8/255\)"),
         ({"attack": "deepfool"}, "Unknown attack 'deepfool': .*'max_average'"),
         ({"validation_attack": "average"}, "does not say how strong"),
         ({"method": "neokd"}, r"Unknown method 'neokd': .*'neo_kd'"),

@@ -7,6 +7,7 @@ from keras import ops
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from keras_neokd import backend  # noqa: E402
 from tests.training import tiny  # noqa: E402
@@ -25,7 +26,7 @@ def model():
 def network(model):
     network = torch_reference.Network()
     weights = {each.path: tiny.array(each) for each in model.weights}
-    torch_reference.load(network, weights)
+    torch_baseline.load(network, weights)
     return network.eval()
 
 
@@ -49,9 +50,12 @@ def craft(model, attack, training=False):
 
 def exit_losses(network, images):
     """Cross-entropy of every exit, `(batch, exits)`."""
-    logits = network(images).permute(0, 2, 1)
-    labels = torch.as_tensor(LABELS).long()[:, None].expand(-1, 3)
-    return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    labels = torch.as_tensor(LABELS).long()
+    losses = [
+        torch.nn.functional.cross_entropy(each, labels, reduction="none")
+        for each in network(torch_reference.channels_first(images))
+    ]
+    return torch.stack(losses, dim=1)
 
 
 def gradient(network, images, exits):
@@ -61,15 +65,18 @@ def gradient(network, images, exits):
 
 
 def reference_pgd(network, exits, num_steps):
-    images = torch.as_tensor(IMAGES).double()
-    adversarial = images
-    for _ in range(num_steps):
-        sign = gradient(network, adversarial, exits).sign()
-        adversarial = adversarial + STEP_SIZE * sign
-        adversarial = torch.maximum(adversarial, images - EPSILON)
-        adversarial = torch.minimum(adversarial, images + EPSILON)
-        adversarial = adversarial.clamp(0, 1)
-    return adversarial
+    images = torch_reference.channels_first(IMAGES)
+    adversarial = torch_baseline.pgd(
+        network,
+        images,
+        torch.as_tensor(LABELS).long(),
+        exits,
+        EPSILON,
+        STEP_SIZE,
+        num_steps,
+        images,
+    )
+    return adversarial.permute(0, 2, 3, 1)
 
 
 def pgd(num_steps, objective):

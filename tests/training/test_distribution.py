@@ -8,7 +8,7 @@ import pytest
 
 from apps import distributing
 from keras_neokd import attacks
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from tests.training import tiny
 
 if keras.config.backend() != "tensorflow":

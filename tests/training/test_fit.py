@@ -492,7 +492,7 @@ def test_callbacks_come_alone_in_tuples_and_in_callback_lists(model, kind):
     seen = []
     callback = keras.callbacks.LambdaCallback(
         on_epoch_begin=lambda epoch, logs: seen.append(
-            int(ops.convert_to_numpy(model._setup.epoch))
+            int(ops.convert_to_numpy(model.training_step.epoch))
         )
     )
     callbacks = {
@@ -505,6 +505,20 @@ def test_callbacks_come_alone_in_tuples_and_in_callback_lists(model, kind):
     fit(model, IMAGES, LABELS, batch_size=4, callbacks=callbacks)
     # The model knows the epoch before any callback of the user runs.
     assert seen == [0, 1]
+
+
+def test_data_that_depend_on_the_epoch_are_told_it(model):
+    split = library_data.Split(IMAGES, LABELS, np.arange(8))
+    batches = library_data.TrainingBatches(split, 4)
+    seen = []
+    callback = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: seen.append(batches.epoch)
+    )
+    rest = library_data.RemainingBatches(batches, 1)
+    fit(model, rest, initial_epoch=3, epochs=4, callbacks=[callback])
+    fit(model, batches, initial_epoch=4, epochs=6, callbacks=[callback])
+    fit(model, batches, callbacks=[callback])
+    assert seen == [3, 4, 5, 0, 1]
 
 
 def test_the_best_model_under_attack_is_kept(model, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import torch_baseline  # noqa: E402
 from tests.training import golden_run  # noqa: E402
 from tests.training import tiny  # noqa: E402
 from tests.training import torch_reference  # noqa: E402
@@ -39,7 +40,7 @@ def results(problem):
 @pytest.fixture(scope="module")
 def expected(problem):
     network = torch_reference.Network()
-    torch_reference.load(network, problem)
+    torch_baseline.load(network, problem)
     training = torch_reference.Training(network, tiny.GAMMA, golden_run.SEED)
     steps = []
     for epoch in range(golden_run.NUM_STEPS):
@@ -49,7 +50,7 @@ def expected(problem):
             problem["labels"],
             epoch,
         )
-        weights = torch_reference.dump(network)
+        weights = torch_baseline.dump(network)
         for norm, count in COUNTS.items():
             name = f"{norm}/moving_variance"
             # Each step passes clean and adversarial images through.

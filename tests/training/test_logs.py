@@ -10,6 +10,7 @@ from keras import ops
 
 torch = pytest.importorskip("torch")
 
+from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import MultiExitModel  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from tests.training import tiny  # noqa: E402
@@ -65,9 +66,11 @@ def logits(shared):
 def terms(logits):
     """Every term by name, `(batch, exits)`, in float64."""
     allowed = torch_reference.allowed_classes(LABELS, 3, 8, SEED, epoch=0)
-    terms = torch_reference.neo_kd_terms(
-        torch.as_tensor(logits["clean"]).double(),
-        torch.as_tensor(logits["adversarial"]).double(),
+    _, terms = torch_baseline.neo_kd_loss(
+        *(
+            torch.as_tensor(logits[kind]).double().unbind(dim=1)
+            for kind in ("clean", "adversarial")
+        ),
         torch.as_tensor(LABELS).long(),
         allowed,
     )

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import checkpoints
 from keras_neokd import methods
-from keras_neokd import precision
+from keras_neokd.backend import precision
+from keras_neokd.training import checkpoints
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)

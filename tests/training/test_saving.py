@@ -114,16 +114,16 @@ def test_without_compile_the_plain_model_is_loaded(saved):
 def test_all_arguments_of_compile_come_back(saved):
     _, path, _ = saved
     model = keras.models.load_model(path)
-    setup = model._setup
+    setup = model.settings
     assert isinstance(model.optimizer, optimizers.TorchSGD)
     assert model.optimizer.momentum == 0.9
     assert model.optimizer.coupled_weight_decay == 5e-4
     assert isinstance(setup.method, methods.NEOKD)
-    assert repr(setup.method) == repr(build()._setup.method)
+    assert repr(setup.method) == repr(build().settings.method)
     assert setup.method.exit_weights == tiny.GAMMA
     assert setup.method.allocation == "sample"
     assert setup.attack.objective.exits == (0, 2)
-    assert repr(setup.attack) == repr(build()._setup.attack)
+    assert repr(setup.attack) == repr(build().settings.attack)
     assert setup.validation_attack.norm == "l2"
     assert setup.validation_attack.objective.loss == "margin"
     assert setup.attack_training_mode is True
@@ -143,9 +143,9 @@ def test_names_and_nested_attacks_come_back(tmp_path):
     tiny.fresh(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
-    assert repr(loaded._setup.method) == repr(methods.NEOKD())
-    assert isinstance(loaded._setup.attack, attacks.MaxAverage)
-    assert repr(loaded._setup.attack) == repr(attack)
+    assert repr(loaded.settings.method) == repr(methods.NEOKD())
+    assert isinstance(loaded.settings.attack, attacks.MaxAverage)
+    assert repr(loaded.settings.attack) == repr(attack)
 
 
 # Keras says so where a file holds no velocities.
@@ -155,7 +155,7 @@ def test_a_compiled_model_can_be_saved_before_training(tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.compiled
-    assert loaded._setup.seed == 3
+    assert loaded.settings.seed == 3
 
 
 def test_a_model_that_was_never_compiled_comes_back_plain(tmp_path):

@@ -9,9 +9,9 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
-from keras_neokd import crafting
 from keras_neokd import methods
-from keras_neokd import training_checks
+from keras_neokd.training import checks
+from keras_neokd.training import slices
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(10)
@@ -39,7 +39,7 @@ def craft(model, attack, largest, on_images=lambda images: None):
             )
 
         logged = attack.logged(model.num_exits)
-        adversarial, info = crafting.in_slices(
+        adversarial, info = slices.attack_in_slices(
             craft_some, images, largest, logged
         )
         return {"adversarial": adversarial, **info}
@@ -116,7 +116,7 @@ def test_slices_need_less_memory_than_the_batch(model):
                     predict, images, labels[rows], keys[rows]
                 )
 
-            return crafting.in_slices(craft_some, images, largest, {})[0]
+            return slices.attack_in_slices(craft_some, images, largest, {})[0]
 
         given = IMAGES.repeat(7, 0)[:64], LABELS.repeat(7)[:64], np.arange(64)
         compiled = jax.jit(function).lower(*given).compile()
@@ -200,11 +200,11 @@ def test_a_slice_is_not_for_several_devices_of_a_distribution(monkeypatch):
         monkeypatch.setattr(keras.distribution, "distribution", lambda: found)
 
     put(1)
-    training_checks.check_crafting(32, False)
+    checks.check_slices(32, False)
     put(4)
-    training_checks.check_crafting(None, False)
+    checks.check_slices(None, False)
     with pytest.raises(ValueError, match="size=32 .*4 devices.*data_parallel"):
-        training_checks.check_crafting(32, False)
+        checks.check_slices(32, False)
 
 
 def test_images_that_see_each_other_are_not_crafted_in_slices():

@@ -12,7 +12,7 @@ from keras import ops
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import methods
-from keras_neokd import randomness
+from keras_neokd.base import randomness
 from keras_neokd.optimizers import TorchSGD
 
 NUM_CLASSES = 8

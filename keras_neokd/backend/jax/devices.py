@@ -32,16 +32,7 @@ def check_processes(devices):
 
 
 def gather_processes(values):
-    """Return what every process of a `keras.distribution` gives.
-
-    All processes have to call it at the same place.
-
-    Args:
-        values: int32 array `(n,)` of this process.
-
-    Returns:
-        Tensor `(processes, n)`. The device may still be at work on it.
-    """
+    """See `backend.gather_processes`."""
     distribution = keras.distribution.distribution()
     if distribution is None or distribution.num_processes == 1:
         return values[None]

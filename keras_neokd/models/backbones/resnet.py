@@ -12,13 +12,14 @@ plain Keras.
 import keras
 from keras import layers
 
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.registry import MODELS
 from keras_neokd.models import arguments
 from keras_neokd.models.backbones import cifar_stages
 from keras_neokd.models.backbones import keras_cv_stages
 from keras_neokd.models.dense import dense
 from keras_neokd.models.pixels import normalize
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _DEPTHS = {
     18: ("basic", (2, 2, 2, 2)),
@@ -35,6 +36,12 @@ _STAGES = {
 _STEM_STRIDES = {"cifar": 1, "imagenet": 4}
 
 
+@MODELS.register(
+    "resnet",
+    resnet_cifar10="cifar10",
+    resnet_cifar100="cifar100",
+    resnet_imagenet="imagenet",
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class ResNet(arguments.BuiltFromArguments, MultiExitModel):
     """Classify images with a residual network.
@@ -118,7 +125,7 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
             exit_name = f"exit_{len(outputs) + 1}"
             outputs[exit_name] = _head(maps[place - 1], num_classes, exit_name)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self._arguments = {
+        self.arguments = {
             "input_shape": input_shape,
             "num_classes": num_classes,
             "stage_blocks": stage_blocks,

@@ -12,7 +12,8 @@ activation, and no feature pyramid.
 import keras
 from keras import layers
 
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.registry import MODELS
 from keras_neokd.models import arguments
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
@@ -20,7 +21,7 @@ from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.dense import dense
 from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.pixels import normalize
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _SIZES = {
     "tiny": {"width": 192, "num_heads": 3},
@@ -29,6 +30,12 @@ _SIZES = {
 }
 
 
+@MODELS.register(
+    "vision_transformer",
+    vision_transformer_cifar10="cifar10",
+    vision_transformer_cifar100="cifar100",
+    vision_transformer_imagenet="imagenet",
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
     """Classify images with a transformer on patches.
@@ -121,7 +128,7 @@ class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
         }
         inputs, outputs = _connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self._arguments = settings
+        self.arguments = settings
 
     @classmethod
     def cifar10(cls, size="tiny", **overrides):

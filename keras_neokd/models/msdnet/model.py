@@ -13,11 +13,12 @@ import dataclasses
 
 import keras
 
-from keras_neokd import checks
+from keras_neokd.base import checks
+from keras_neokd.base.registry import MODELS
 from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.msdnet.graph import connect
 from keras_neokd.models.msdnet.plan import Settings
-from keras_neokd.multi_exit import MultiExitModel
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _IMAGENET = {
     "input_shape": (224, 224, 3),
@@ -42,6 +43,13 @@ _TINY_IMAGENET = {
 }
 
 
+@MODELS.register(
+    "msdnet",
+    msdnet_cifar10="cifar10",
+    msdnet_cifar100="cifar100",
+    msdnet_tiny_imagenet="tiny_imagenet",
+    msdnet_imagenet="imagenet",
+)
 @keras.saving.register_keras_serializable("keras_neokd")
 class MSDNet(BuiltFromArguments, MultiExitModel):
     """Classify images with a multi-scale dense network.
@@ -151,7 +159,7 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         )
         inputs, outputs = connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self._arguments = dataclasses.asdict(settings)
+        self.arguments = dataclasses.asdict(settings)
 
     @classmethod
     def cifar10(cls, **overrides):

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from typing import NamedTuple
 
-from keras_neokd import checks
+from keras_neokd.base import checks
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import normalization
 from keras_neokd.models.arguments import share

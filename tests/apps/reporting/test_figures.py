@@ -57,7 +57,7 @@ def test_panels_of_a_search_under_the_rule_all_say_so():
         made.attack("average", 0.25, 0.25),
         made.searched("auto_attack_all", 0.5, 0.5, kind="AutoAttack"),
     ]
-    drawn = figures._exits({"a": made.record(attacks=attacks)})
+    drawn = figures._against_cost({"a": made.record(attacks=attacks)})
     average, search = (panel.get_title() for panel in drawn.axes[:2])
     assert average.startswith("average\n")
     assert search.startswith("auto attack all (fooled: all exits wrong at on")

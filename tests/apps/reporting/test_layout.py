@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from apps.reporting import layout
+from apps.reporting.measurements import readable
 from tests.apps.reporting import made
 
 
@@ -12,15 +13,17 @@ def tables(**titled):
 
 
 def test_titles_are_unique():
-    three = [
-        {"name": f"exit_{i}", "multiply_adds": i, "parameters": i}
-        for i in (1, 2, 3)
-    ]
-    top1 = {each["name"]: 0.5 for each in three}
+    names = ("exit_1", "exit_2", "exit_3")
     deeper = made.record(
-        exits=three,
+        exits=[
+            {"name": name, "multiply_adds": 1, "parameters": 1}
+            for name in names
+        ],
         attacks=[
-            {"name": "clean", "seconds": 1, "top1": top1, "top1_average": 0.5}
+            {
+                **made.attack("clean", 0, 0),
+                "rows": made.accuracy_rows(0.5, 0.5, 0.5, exits=names),
+            }
         ],
     )
     titled = {
@@ -36,9 +39,9 @@ def test_titles_are_unique():
 
 
 def test_every_row_has_a_cell_per_column():
-    signs = [{"code": "no_gradient", "message": "None."}]
+    findings = [{"code": "no_gradient", "message": "None."}]
     titled = {
-        "a": made.record(diagnostics=made.protocols(), signs=signs),
+        "a": made.record(diagnostics=made.protocols(), findings=findings),
         "b": made.record(epsilon=0.2),
     }
     for table in layout.tables(titled):
@@ -66,9 +69,8 @@ def test_a_table_per_attack_has_a_row_per_model():
 
 
 def test_top_5_has_a_table_where_it_was_measured():
-    attack = made.attack(
-        "clean", 0.5, 0.5, top5=made.by_exit(0.75, 1.0), top5_average=0.875
-    )
+    top5 = made.accuracy_rows(0.75, 1.0, top=5)
+    attack = made.attack("clean", 0.5, 0.5, rows=top5)
     found = tables(neo_kd=made.record(attacks=[attack]))
     table = found["Top-5 accuracy (%): clean; mnist, 1,000 test images"]
     assert table.rows == [["neo_kd", 75, 100, 87.5]]
@@ -129,7 +131,7 @@ def test_attacks_of_different_strengths_say_so_in_their_rows():
 )
 def test_attacks_that_search_have_a_strength_of_their_own(attack, strength):
     found = tables(a=made.record(epsilon=0.3, attacks=[attack]))
-    name = layout.readable(attack["name"])
+    name = readable(attack["name"])
     title = f"Top-1 accuracy (%): {name}, {strength}; mnist, 1,000 test images"
     assert title in found
 
@@ -201,17 +203,16 @@ def test_without_an_attack_there_is_no_worst_case():
 RULE = "auto_attack_all: an image is fooled only where all exits are wrong"
 
 
-def with_auto_attack(**more):
+def with_auto_attack():
     attacks = [
-        made.attack(
-            "clean", 0.9, 0.9, top1_interval=made.by_exit([0, 1], [0, 1])
-        ),
+        made.attack("clean", 0.9, 0.9),
         made.attack("average", 0.25, 0.25),
         made.searched("auto_attack_all", 0.5, 0.5, kind="AutoAttack"),
     ]
-    steps = [{"attack": "clean", "robust": 0.9}]
-    attacks[-1]["robust_after_each"] = steps
-    return made.record(attacks=attacks, **more)
+    for row in attacks[0]["rows"]:
+        row.update(low=0.0, high=1.0)
+    attacks[-1]["search"] = [{"attack": "clean", "robust": 0.9}]
+    return made.record(attacks=attacks)
 
 
 def test_tables_with_a_search_under_the_rule_all_say_so():
@@ -235,8 +236,7 @@ def test_attacks_on_each_exit_and_on_one_exit_need_no_note():
     record = with_auto_attack()
     record["exits"] = record["exits"][:1]
     for attack in record["attacks"]:
-        for key in ("top1", "top1_interval"):
-            attack.get(key, {}).pop("exit_2", None)
+        attack["rows"] = attack["rows"][:1]
     found = tables(a=record)
     assert not any("all exits" in table.note for table in found.values())
 
@@ -251,10 +251,9 @@ def curve(*points, spread=None):
     ]
     for row in rows if spread else ():
         cost = row["multiply-adds"]
-        ends = [cost / spread, cost * spread]
-        row["multiply-adds, 95 % interval"] = ends
-    settings = {"attack": "average"}
-    return {"name": "budgeted", "settings": settings, "rows": rows}
+        row["multiply-adds low"] = cost / spread
+        row["multiply-adds high"] = cost * spread
+    return made.entry("budgeted", rows, {"attack": "average"})
 
 
 def test_a_model_saves_what_another_costs_more_at_equal_accuracy():
@@ -298,7 +297,7 @@ def test_a_single_model_saves_nothing():
 
 def test_what_resists_after_each_attack_of_a_search():
     attack = made.searched("auto_attack_all", 0.5, 0.5, kind="AutoAttack")
-    attack["robust_after_each"] = [
+    attack["search"] = [
         {"attack": "clean", "robust": 0.75},
         {"attack": "APGD", "robust": 0.5},
     ]
@@ -312,17 +311,33 @@ def test_protocols_are_tables_of_their_rows():
     found = tables(a=made.record(diagnostics=made.protocols()))
     budgeted = found["budgeted; a, mnist"]
     assert budgeted.columns == [
-        "budget",
-        "multiply-adds",
-        "accuracy",
-        "thresholds",
+        "budget (million)",
+        "multiply-adds (million)",
+        "accuracy (%)",
+        "threshold at exit_1",
     ]
-    assert budgeted.rows[0] == [1.5e6, 1.25e6, 0.5, "0.75"]
+    assert budgeted.rows[0] == pytest.approx([1.5, 1.25, 50, 0.75])
     # No image leaves there.
     assert budgeted.rows[1][-1] == "-"
     assert found["transferability; a, mnist"].note == (
         "seconds 2, num attacked 500, off diagonal mean 0.2"
     )
+    sensitivity = found["sensitivity; a, mnist"]
+    assert sensitivity.columns == [
+        *("", "changed", "value", "exit_1", "exit_2", "average")
+    ]
+    assert sensitivity.rows[1] == pytest.approx(
+        ["accuracy (%)", "epsilon", 0.1, 99, 99, 99]
+    )
+
+
+def test_a_protocol_that_is_not_known_here_is_a_table_too():
+    rows = [{"exit": "exit_1", "of mine": 0.5, "why": None, "is": True}]
+    record = made.record(diagnostics=[made.entry("mine", rows, score=2)])
+    table = tables(a=record)["mine; a, mnist"]
+    assert table.columns == ["exit", "of mine", "why", "is"]
+    assert table.rows == [["exit_1", 0.5, "-", "True"]]
+    assert table.note == "seconds 2, score 2"
 
 
 def budgets(**settings):
@@ -372,10 +387,12 @@ def test_curves_that_were_measured_otherwise_are_not_compared(settings):
 
 
 def test_settings_that_differ_are_said():
-    many, few = made.record(), made.record()
-    many["settings"]["attack"].update(num_restarts=5, step_size=0.02)
-    few["settings"]["attack"].update(num_restarts=1, step_size=0.02)
-    found = tables(many=many, few=few)
+    def record(num_restarts):
+        settings = {**made.PGD, "step_size": 0.02, "num_restarts": num_restarts}
+        attack = made.attack("average", 0.5, 0.5, settings=settings)
+        return made.record(attacks=[attack])
+
+    found = tables(many=record(5), few=record(1))
     title = "Top-1 accuracy (%): average; mnist, 1,000 test images"
     strengths = [row[1] for row in found[title].rows]
     assert strengths == [
@@ -387,9 +404,11 @@ def test_settings_that_differ_are_said():
 def test_intervals_and_deviations_are_a_table():
     record = made.record()
     clean, average, *_ = record["attacks"]
-    clean["top1_interval"] = {"exit_1": [0.25, 0.5], "exit_2": [0.5, 0.75]}
-    average["top1_interval"] = clean["top1_interval"]
-    average["top1_seed_deviation"] = {"exit_1": 0.0125, "exit_2": 0.0}
+    for attack in (clean, average):
+        attack["rows"][0].update(low=0.25, high=0.5)
+        attack["rows"][1].update(low=0.5, high=0.75)
+    for row, deviation in zip(average["rows"], (0.0125, 0.0), strict=True):
+        row["deviation"] = deviation
     table = tables(a=record)[
         "Uncertainty of top-1 accuracy (%); mnist, 1,000 test images"
     ]
@@ -415,21 +434,19 @@ def test_runs_say_where_they_come_from():
     # Protocols take time, too.
     record = made.record(diagnostics=made.protocols())
     assert tables(a=record)["Runs"].rows[0][-2] == "9"
-    # As a record of the first days of version 1 may be.
-    assert tables(a=made.record(diagnostics=None, signs=None))
 
 
-def test_doubts_of_the_model_of_attacks_and_of_protocols():
+def test_findings_of_the_model_of_attacks_and_of_protocols():
     attack = made.searched("auto_attack_all", 0.5, 0.5)
-    attack["signs"] = [{"code": "fewer_targets", "message": "Few."}]
+    attack["findings"] = [{"code": "fewer_targets", "message": "Few."}]
     record = made.record(
-        signs=[{"code": "no_gradient", "message": "None."}],
+        findings=[{"code": "no_gradient", "message": "None."}],
         attacks=[attack],
         diagnostics=made.protocols(),
     )
-    assert tables(a=record)["Doubts"].rows == [
+    assert tables(a=record)["Findings"].rows == [
         ["a", "model", "no_gradient", "None."],
         ["a", "auto_attack_all", "fewer_targets", "Few."],
         ["a", "sensitivity", "rises_with_epsilon", "It rises."],
     ]
-    assert "Doubts" not in tables(a=made.record(signs=None))
+    assert "Findings" not in tables(a=made.record(findings=None))

@@ -7,9 +7,10 @@ import pytest
 
 from apps.reporting import layout
 from apps.reporting import page
+from apps.tables import Table
 from tests.apps.reporting import made
 
-TABLE = layout.Table(
+TABLE = Table(
     "Accuracy", ["model", "exit_1"], [["b", 1234567.0], ["a", 0.5]], note="Note"
 )
 PNG = b"\x89PNG of a figure"
@@ -46,7 +47,7 @@ def nasty_page():
     record = made.record(
         made.NASTY,
         diagnostics=made.protocols(),
-        signs=[{"code": made.NASTY, "message": made.NASTY}],
+        findings=[{"code": made.NASTY, "message": made.NASTY}],
     )
     record["data"]["name"] = made.NASTY
     record["attacks"][1]["name"] = made.NASTY

@@ -8,13 +8,14 @@ import pytest
 
 from apps.reporting import layout
 from apps.reporting import page
+from apps.tables import Table
 from tests.apps.reporting import made
 
 CHROMIUM = pathlib.Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(
     not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"
 )
-TABLE = layout.Table(
+TABLE = Table(
     "Sorted",
     ["model", "accuracy", "limit"],
     [["b", 9.5, "-"], ["a", 100.0, 2.0], ["c", 20.0, 10.0]],

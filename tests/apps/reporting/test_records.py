@@ -1,6 +1,7 @@
 """Reading records: titles, places of errors, versions."""
 
 import copy
+import json
 import pathlib
 
 import numpy as np
@@ -8,170 +9,236 @@ import pytest
 
 from apps import tables
 from apps.reporting import layout
+from apps.reporting import overview
 from apps.reporting import records
 from tests.apps.reporting import made
 
 FILE = pathlib.Path("run/results.json")
-
-
-def broken(place, value):
-    """Return a record with a value replaced, or removed where it is `del`."""
-    given = made.record(diagnostics=made.protocols())
-    parent = given
-    *parents, last = place
-    for key in parents:
-        parent = parent[key]
-    if value is del_:
-        del parent[last]
-    else:
-        parent[last] = value
-    return given
-
-
+VERSION_1 = pathlib.Path(__file__).with_name("version_1.json")
 del_ = object()
 
 
+def replaced(given, place, value):
+    """Return a record with a value replaced, or removed where it is `del_`."""
+    given = copy.deepcopy(given)
+    parent = given
+    for key in place[:-1]:
+        parent = parent[key]
+    if value is del_:
+        del parent[place[-1]]
+    else:
+        parent[place[-1]] = value
+    return given
+
+
+def whole():
+    attacks = [
+        made.attack("clean", 0.9, 0.9, correct=made.by_exit(*["0" * 250] * 2)),
+        made.searched("auto_attack_all", 0.5, 0.5),
+    ]
+    attacks[0]["rows"][0].update(selected_share=0.5, low=0.8, high=1.0)
+    attacks[1]["search"] = [{"attack": "clean", "robust": 0.9}]
+    return made.record(
+        attacks=attacks,
+        diagnostics=made.protocols(),
+        findings=[{"code": "no_gradient", "message": "None."}],
+    )
+
+
 def test_a_whole_record_is_returned_as_it_is():
-    given = made.record(diagnostics=made.protocols())
+    given = whole()
     before = copy.deepcopy(given)
     assert records.check(given, FILE) == before
     assert given == before
 
 
-@pytest.mark.parametrize(
-    "key", ["attack", "correct", "robust_after_each", "top5", "top1_interval"]
-)
+@pytest.mark.parametrize("key", ["correct", "search"])
 def test_keys_that_may_be_missing_may_be_null(key):
-    null, missing = made.record(), made.record()
-    null["attacks"][1][key] = None
-    missing["attacks"][1].pop(key, None)
-    assert records.check(null, FILE) == missing
-    assert layout.tables({"a": records.check(null, FILE)})
-
-
-def test_rows_of_protocols_need_what_figures_draw():
-    given = made.record(diagnostics=made.protocols())
-    del given["diagnostics"][0]["rows"][1]["accuracy"]
-    with pytest.raises(
-        ValueError, match=r"diagnostics\[0\].rows\[1\] lacks \['accuracy'\]"
-    ):
-        records.check(given, FILE)
-
-
-@pytest.mark.parametrize("missing", ["signs", "diagnostics"])
-def test_records_of_the_first_days_of_version_1_are_read(missing):
-    records.check(broken([missing], del_), FILE)
-    records.check(broken([missing], None), FILE)
+    given = made.record()
+    given["attacks"][1][key] = None
+    assert layout.tables({"a": records.check(given, FILE)})
 
 
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
-        (["method"], del_, "method needs str, received None"),
-        (["method"], 3, "method needs str, received 3"),
-        (["settings", "seed"], 1.5, "settings.seed needs int, received 1.5"),
-        (["settings", "seed"], True, "settings.seed needs int, received True"),
+        ("method", del_, "header: 'method' needs text, received None"),
+        ("method", 3, "header: 'method' needs text, received 3"),
+        ("settings.seed", 1.5, "header: 'settings.seed' needs count, received"),
+        ("settings.seed", True, "header: 'settings.seed' needs count, receive"),
+        ("settings.attack.epsilon", "0.1", ".*epsilon' needs number, received"),
+        ("settings.attack", [], "header: 'settings.attack.epsilon' needs"),
+        ("data", None, "header: 'data.name' needs text, received None"),
+        ("data.num_examples", del_, "header: 'data.num_examples' needs"),
+        ("data.checksum", {}, "header: 'data.checksum' needs count"),
+        ("exits", {}, "exits needs a list of rows"),
+        ("exits", [], "exits needs a list of rows"),
+        ("exits", [[]], r"exits\[0\] needs dict, received \[\]"),
+        ("exits.1.name", None, r"exits\[1\]: 'name' needs text"),
+        ("exits.0.multiply_adds", 10**400, r"exits\[0\]: 'multiply_adds' n"),
+        ("attacks", [], "attacks is empty"),
+        ("attacks.1", "x", r"attacks\[1\] needs dict, received 'x'"),
+        ("attacks.1.seconds", "2", r"attacks\[1\]: 'seconds' needs number"),
+        ("attacks.1.seconds", float("nan"), r"attacks\[1\]: 'seconds' needs"),
+        ("attacks.1.rows", {}, r"attacks\[1\].rows needs a list of rows"),
+        ("attacks.1.rows.1", del_, r"attacks\[1\].rows of top 1 are for the e"),
         (
-            ["settings", "attack", "epsilon"],
-            "0.1",
-            "settings.attack.epsilon needs int or float, received '0.1'",
-        ),
-        (["settings", "attack"], [], "settings.attack needs dict"),
-        (["data"], None, "data needs dict, received None"),
-        (["data", "num_examples"], del_, "data.num_examples needs int"),
-        (["exits"], {}, "exits needs list"),
-        (["exits"], [], "exits is empty"),
-        (["exits", 1, "name"], None, r"exits\[1\].name needs str"),
-        (["attacks"], [], "attacks is empty"),
-        (["attacks", 1, "seconds"], "2", r"attacks\[1\].seconds needs int or"),
-        (["attacks", 1, "top1"], [0.5], r"attacks\[1\].top1 needs dict"),
-        (
-            ["attacks", 1, "top1"],
-            {"exit_2": 0.5, "exit_1": 0.5},
-            r"attacks\[1\].top1 is for the exits \['exit_2', 'exit_1'\], exp",
-        ),
-        (
-            ["attacks", 1, "top1", "exit_2"],
+            "attacks.1.rows.1.accuracy",
             50.0,
-            r"attacks\[1\].top1.exit_2 needs a number from 0 to 1, received 50",
+            r"attacks\[1\].rows\[1\]: 'accuracy' needs share, received 50.0",
         ),
         (
-            ["attacks", 0, "top5"],
-            {"exit_1": 1.0, "exit_2": None},
-            r"attacks\[0\].top5.exit_2 needs a number",
+            "attacks.1.rows.1.accuracy",
+            del_,
+            r"attacks\[1\].rows\[1\] lacks \['accuracy'\]",
         ),
-        (["attacks", 0, "attack"], {}, r"attacks\[0\].attack.class_name needs"),
-        (["signs"], [{"code": "x"}], r"signs\[0\].message needs str"),
-        (["signs"], [None], r"signs\[0\] needs dict, received None"),
-        (["exits"], [[]], r"exits\[0\] needs dict, received \[\]"),
-        (["attacks", 1], "x", r"attacks\[1\] needs dict, received 'x'"),
+        ("attacks.0.rows.0.low", [0.1, 0.2], r".*: 'low' needs share\?, recei"),
+        ("attacks.1.settings", None, r"attacks\[1\].settings needs dict"),
+        ("attacks.1.settings.norm", del_, r"attacks\[1\].settings has no norm"),
+        ("attacks.1.search", [1], r"attacks\[1\].search\[0\] needs dict"),
+        ("attacks.1.search", [], r"attacks\[1\].search needs a list of rows"),
+        ("findings", [{"code": "x"}], r"findings\[0\] lacks \['message'\]"),
+        ("findings", [None], r"findings\[0\] needs dict, received None"),
+        ("diagnostics.1", [], r"diagnostics\[1\] needs dict"),
+        ("diagnostics.0.seconds", "2", r"diagnostics\[0\]: 'seconds' needs"),
+        ("diagnostics.0.settings", {}, r"diagnostics\[0\].settings: 'attack'"),
+        ("diagnostics.0.rows", [], r"diagnostics\[0\].rows needs a list"),
+        ("diagnostics.0.rows.0", 3, r"diagnostics\[0\].rows\[0\] needs dict"),
         (
-            ["attacks", 0, "seconds"],
-            float("nan"),
-            r"attacks\[0\].seconds needs",
-        ),
-        (["exits", 0, "multiply_adds"], 10**400, r"exits\[0\].multiply_adds n"),
-        (["data", "checksum"], {}, "data.checksum needs int, received {}"),
-        (
-            ["attacks", 0, "top1_interval"],
-            {"exit_1": [0.1, 0.2], "exit_2": [0.1]},
-            r"attacks\[0\].top1_interval.exit_2 needs two numbers from 0 to 1",
-        ),
-        (
-            ["attacks", 0, "selected_share"],
-            [],
-            r"attacks\[0\].selected_share needs dict, received \[\]",
-        ),
-        (
-            ["attacks", 0, "robust_after_each"],
-            [],
-            ".*robust_after_each is empty",
-        ),
-        (["attacks", 0, "robust_after_each"], [1], r".*each\[0\] needs dict"),
-        (["diagnostics", 1], [], r"diagnostics\[1\] needs dict"),
-        (["diagnostics", 0, "seconds"], "2", r"diagnostics\[0\].seconds needs"),
-        (["diagnostics", 0, "settings"], {}, r"diagnostics\[0\].settings.att"),
-        (["diagnostics", 0, "rows"], [], r"diagnostics\[0\].rows is empty"),
-        (["diagnostics", 0, "rows"], del_, r"diagnostics\[0\] has no rows and"),
-        (
-            ["diagnostics", 0, "rows", 0],
-            3,
-            r"diagnostics\[0\].rows\[0\] needs di",
-        ),
-        (
-            ["diagnostics", 0, "rows", 1, "accuracy"],
-            "0.5",
-            r"diagnostics\[0\].rows\[1\]: 'accuracy' needs int or float",
-        ),
-        (
-            ["diagnostics", 0, "rows", 1, "multiply-adds"],
+            "diagnostics.0.rows.1.multiply-adds",
             0,
-            r"diagnostics\[0\].rows\[1\]: 'multiply-adds' needs",
+            ".*'multiply-adds' needs cos",
         ),
         (
-            ["diagnostics", 0, "measures"],
-            {"norm": {"exit_1": 1.0, "exit_2": "x"}},
-            r"diagnostics\[0\].measures.norm.exit_2 needs a number",
+            "diagnostics.1.summary.num_attacked",
+            [1],
+            ".*summary: 'num_attacked'",
         ),
-        (["diagnostics", 0, "rows"], 1, r"diagnostics\[0\].rows needs list"),
+        (
+            "attacks.0.correct.exit_2",
+            "ff",
+            ".*correct.exit_2 needs 250 hexadec",
+        ),
+        ("attacks.0.correct.exit_2", "zz" * 125, ".*correct.exit_2 needs 250"),
     ],
 )
 def test_an_error_names_the_file_and_the_place(place, value, message):
+    keys = [int(k) if k.isdecimal() else k for k in place.split(".")]
     with pytest.raises(ValueError, match=f"^{FILE}: {message}"):
-        records.check(broken(place, value), FILE)
+        records.check(replaced(whole(), keys, value), FILE)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
+@pytest.mark.parametrize("version", [0, 3, "1", True, None])
 def test_other_versions_are_refused(version):
-    message = rf"{FILE} is not a record of version 1: its schema_version is "
-    with pytest.raises(ValueError, match=f"{message}{version!r}"):
+    message = rf"{FILE} is not a record of version 1 or 2: its schema_version"
+    with pytest.raises(ValueError, match=f"{message} is {version!r}"):
         records.check(made.record(schema_version=version), FILE)
 
 
 @pytest.mark.parametrize("given", [[], "text", None, {}])
 def test_what_is_no_record_is_refused(given):
-    with pytest.raises(ValueError, match="is not a record of version 1"):
+    with pytest.raises(ValueError, match="is not a record of version 1 or 2"):
         records.check(given, FILE)
+
+
+# Version 1.
+
+
+def test_a_record_of_version_1_is_read_as_one_of_version_2():
+    given = json.loads(VERSION_1.read_text())
+    record = records.read_file(VERSION_1)
+    assert record["schema_version"] == 2
+    assert record["findings"] == given["signs"]
+    for old, new in zip(given["attacks"], record["attacks"], strict=True):
+        for row in new["rows"]:
+            top, exit = f"top{row['top']}", row["exit"]
+            assert row["accuracy"] == old[top][exit]
+            assert [row["low"], row["high"]] == old[f"{top}_interval"][exit]
+        assert new["correct"] == old["correct"]
+    shares = [row["selected_share"] for row in record["attacks"][1]["rows"][:3]]
+    assert shares == list(given["attacks"][1]["selected_share"].values())
+    search = record["attacks"][-1]
+    assert search["search"] == given["attacks"][-1]["robust_after_each"]
+    assert search["settings"]["num_queries"] == 50
+    assert "module" not in json.dumps(search)
+
+
+def test_protocols_of_version_1_are_read_as_those_of_version_2():
+    given = json.loads(VERSION_1.read_text())["diagnostics"]
+    found = records.read_file(VERSION_1)["diagnostics"]
+    old, new = ({each["name"]: each for each in e} for e in (given, found))
+    row, before = new["budgeted"]["rows"][0], old["budgeted"]["rows"][0]
+    assert [row["multiply-adds low"], row["multiply-adds high"]] == before[
+        "multiply-adds, 95 % interval"
+    ]
+    assert row["threshold at exit_2"] == before["thresholds"][1]
+    accuracies = [row["accuracy"] for row in new["sensitivity"]["rows"]]
+    row = old["sensitivity"]["rows"][0]
+    assert accuracies[:3] == [row[f"exit_{n}"] for n in (1, 2, 3)]
+    bounds = [row["threshold"] for row in new["early_exit"]["rows"]]
+    assert bounds == [*old["early_exit"]["thresholds"], None]
+    assert new["smoothing"]["rows"][3]["radius"] == 0.25
+
+
+def test_records_of_the_first_days_of_version_1_are_read():
+    given = json.loads(VERSION_1.read_text())
+    for key in ("signs", "diagnostics", "method_settings"):
+        del given[key]
+    del given["data"]["checksum"], given["settings"]["num_seeds"]
+    del given["attacks"][0]["correct"], given["attacks"][0]["top1_interval"]
+    record = records.check(given, FILE)
+    assert record["settings"]["num_seeds"] == 1
+    assert record["diagnostics"] == []
+    assert layout.tables({"a": record})
+
+
+def test_records_of_both_versions_share_tables():
+    old = records.read_file(VERSION_1)
+    new = copy.deepcopy(old)
+    new["attacks"][0]["rows"][0]["accuracy"] = 0.125
+    clean = layout.tables({"old": old, "new": new})[0]
+    assert [row[:2] for row in clean.rows] == [["old", 86], ["new", 12.5]]
+
+
+# Damage at any place.
+
+WRONG = (del_, None, [], {}, "x", -1, 1.5, [[]], 10**400)
+
+
+def places(node, place=()):
+    """Yield the place of every value in a record."""
+    keys = node if isinstance(node, dict) else range(len(node))
+    for key in keys:
+        yield (*place, key)
+        if isinstance(node[key], (dict, list)):
+            yield from places(node[key], (*place, key))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_passes_the_check_can_be_shown(monkeypatch, version):
+    console = tables.rich.console.Console
+    monkeypatch.setattr(console, "print", lambda *_, **named: None)
+    given = whole() if version == 2 else json.loads(VERSION_1.read_text())
+    other = records.check(given, FILE)
+    random = np.random.default_rng(0)
+    found = list(places(given))
+    refused = shown = 0
+    for index in random.choice(len(found), 60, replace=False):
+        for value in WRONG:
+            try:
+                record = records.check(
+                    replaced(given, found[index], value), FILE
+                )
+            except ValueError as error:
+                assert str(error).startswith(str(FILE))
+                refused += 1
+                continue
+            layout.tables({"a": record, "b": other})
+            for table in overview.of_record({"a": record}):
+                tables.show(table)
+            shown += 1
+    assert refused > 100
+    assert shown > 50
 
 
 # Files.
@@ -228,65 +295,3 @@ def test_missing_and_broken_files(tmp_path):
     file.write_text("{")
     with pytest.raises(ValueError, match="is not a JSON file"):
         records.read([file])
-
-
-@pytest.mark.parametrize("text", ["ff", "zz" * 125, 7, None])
-def test_bits_of_correct_images_are_checked(text):
-    attack = made.attack(
-        "clean", 0.5, 0.5, correct=made.by_exit("0" * 250, text)
-    )
-    message = r"attacks\[0\].correct.exit_2 needs 250 hexadecimal digits"
-    with pytest.raises(ValueError, match=message):
-        records.check(made.record(attacks=[attack]), FILE)
-
-
-WRONG = (del_, None, [], {}, "x", -1, 1.5, [[]], 10**400)
-
-
-def places(node, place=()):
-    """Yield the place of every value in a record."""
-    keys = node if isinstance(node, dict) else range(len(node))
-    for key in keys:
-        yield (*place, key)
-        if isinstance(node[key], (dict, list)):
-            yield from places(node[key], (*place, key))
-
-
-def replaced(given, place, value):
-    given = copy.deepcopy(given)
-    parent = given
-    for key in place[:-1]:
-        parent = parent[key]
-    if value is del_:
-        del parent[place[-1]]
-    else:
-        parent[place[-1]] = value
-    return given
-
-
-def test_what_passes_the_check_can_be_shown(monkeypatch):
-    console = tables.rich.console.Console
-    monkeypatch.setattr(console, "print", lambda *_, **named: None)
-    attacks = [
-        made.attack("clean", 0.9, 0.9, selected_share=made.by_exit(0.5, 0.5)),
-        made.searched("auto_attack_all", 0.5, 0.5),
-    ]
-    whole = made.record(attacks=attacks, diagnostics=made.protocols())
-    random = np.random.default_rng(0)
-    found = list(places(whole))
-    refused = shown = 0
-    for index in random.choice(len(found), 60, replace=False):
-        for value in WRONG:
-            given = replaced(whole, found[index], value)
-            try:
-                record = records.check(given, FILE)
-            except ValueError as error:
-                assert str(error).startswith(str(FILE))
-                refused += 1
-                continue
-            layout.tables({"a": record, "b": whole})
-            diagnostics = record.get("diagnostics") or []
-            tables.print_record({**record, "diagnostics": diagnostics})
-            shown += 1
-    assert refused > 100
-    assert shown > 50

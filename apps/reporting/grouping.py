@@ -1,0 +1,180 @@
+"""Entries of records, grouped as tables and figures compare them."""
+
+import json
+
+from .. import strong_attacks
+from .. import workdir
+from .measurements import readable
+from .measurements import text
+
+# Settings that the strength of an attack names in any case.
+_SAID_ANYWAY = ("epsilon", "norm", "num_steps", "num_queries")
+
+
+def accuracies(attack, k):
+    """Return the accuracy of every exit; an empty list where there is none.
+
+    Args:
+        attack: entry of an attack.
+        k: 1 or 5.
+    """
+    return [row["accuracy"] for row in rows_of(attack, k)]
+
+
+def percent(attack, k):
+    """Return accuracies of all exits and their mean in %, [] for none.
+
+    Args:
+        attack: entry of an attack.
+        k: 1 or 5.
+    """
+    values = accuracies(attack, k)
+    if not values:
+        return []
+    return [100 * each for each in (*values, sum(values) / len(values))]
+
+
+def rows_of(attack, k):
+    """Return the rows of top-`k` accuracies, a row per exit.
+
+    Args:
+        attack: entry of an attack.
+        k: 1 or 5.
+    """
+    return [row for row in attack["rows"] if row["top"] == k]
+
+
+def by_data(titled):
+    """Yield groups that can share a table: same images and exits.
+
+    Args:
+        titled: dict from titles to records.
+
+    Yields:
+        Tuples of what they share, as text, and a dict like `titled`.
+    """
+    groups = {}
+    for title, record in titled.items():
+        exits = tuple(each["name"] for each in record["exits"])
+        data = record["data"]
+        # Records of earlier versions have no checksum.
+        images = (data["name"], data["num_examples"], data.get("checksum"))
+        groups.setdefault((images, exits), {})[title] = record
+    for (images, exits), group in groups.items():
+        name, count, checksum = images
+        alike = [key for key in groups if key[0][:2] == (name, count)]
+        what = f"{name}, {count:,} test images"
+        if len({each for each, _ in alike}) > 1:
+            what += f" with checksum {checksum or 'unknown'}"
+        if len({each for _, each in alike}) > 1:
+            what += f", exits {', '.join(exits)}"
+        yield what, group
+
+
+def by_attack(group):
+    """Yield what each attack found, names in the order they first appear.
+
+    Args:
+        group: dict from titles to records.
+
+    Yields:
+        Tuples of the readable name, and a list of tuples of a title, the
+        strength of the attack, and its entry.
+    """
+    found = {}
+    for title, record in group.items():
+        for attack in record["attacks"]:
+            found.setdefault(attack["name"], []).append((title, attack))
+    for name, entries in found.items():
+        unlike = differences(
+            [attack["settings"] for _, attack in entries], _SAID_ANYWAY
+        )
+        yield (
+            readable(name),
+            [
+                (title, _strength(attack["settings"]) + more, attack)
+                for (title, attack), more in zip(entries, unlike, strict=True)
+            ],
+        )
+
+
+def differences(settings, told=()):
+    """Say of each of several dicts how it differs from the others.
+
+    Args:
+        settings: list of nested dicts.
+        told: ends of keys to leave out.
+
+    Returns:
+        List of texts such as ", step size 0.1", all "" where they are equal.
+    """
+    flat = [workdir.flatten(each) for each in settings]
+    keys = [
+        key
+        for key in dict.fromkeys(key for each in flat for key in each)
+        if len({json.dumps(each.get(key)) for each in flat}) > 1
+        and not key.endswith(tuple(told))
+    ]
+    return [
+        "".join(
+            f", {readable(key.split('.')[-1])} {text(each.get(key))}"
+            for key in keys
+        )
+        for each in flat
+    ]
+
+
+def common(strengths):
+    """Return the strength that all attacks have, or "" if they differ.
+
+    Args:
+        strengths: list of texts.
+    """
+    return strengths[0] if len(set(strengths)) == 1 else ""
+
+
+def note(group, attacks=None):
+    """Return what has to be said beside accuracies under attacks, or "".
+
+    Args:
+        group: dict from titles to records of the same exits.
+        attacks: entries of attacks; `None` (default) for all of the group.
+    """
+    if attacks is None:
+        attacks = [
+            each for record in group.values() for each in record["attacks"]
+        ]
+    names = [each["name"] for each in attacks]
+    return strong_attacks.note(names, len(exits_of(group)))
+
+
+def exits_of(group):
+    """Return the names of the exits that records share.
+
+    Args:
+        group: dict from titles to records.
+    """
+    return [each["name"] for each in next(iter(group.values()))["exits"]]
+
+
+def _strength(settings):
+    """Say how strong an attack was; "" for clean images."""
+    if not settings:
+        return ""
+    numbers = [
+        f"{settings[key]:,} {unit}"
+        for key, unit in (("num_steps", "steps"), ("num_queries", "queries"))
+        if settings.get(key) is not None
+    ]
+    return ", ".join([ball(settings), *numbers])
+
+
+def ball(settings):
+    """Say how far an attack may go.
+
+    Args:
+        settings: of its entry.
+    """
+    epsilon = settings.get("epsilon")
+    bound = "any size" if epsilon is None else f"epsilon {epsilon:.4g}"
+    return f"{bound} ({settings['norm']})"

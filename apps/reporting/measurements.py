@@ -1,0 +1,134 @@
+"""Tables of protocols and diagnostics, from rows and what columns are."""
+
+from keras_neokd import evaluation as evaluation  # Which registers protocols.
+from keras_neokd.evaluation.protocol import known
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import kind_of
+
+from ..tables import Table
+
+# By kind: end of the column's head, factor, decimals.
+_UNITS = {"share": (" (%)", 100, 2), "cost": (" (million)", 1e-6, 3)}
+_NO_UNIT = ("", 1, 4)
+
+
+def tables(titled):
+    """Return a table for every protocol and diagnostic of some records.
+
+    Args:
+        titled: what `records.read` returned.
+    """
+    return [
+        _table(
+            entry,
+            f"{title}, {record['data']['name']}",
+            _said({"seconds": entry["seconds"], **entry["summary"]}),
+        )
+        for title, record in titled.items()
+        for entry in record["diagnostics"]
+    ]
+
+
+def with_settings(record):
+    """Return the tables of a record, with the settings in their titles.
+
+    Args:
+        record: the record.
+    """
+    return [
+        _table(entry, _said({**_settings(entry), **entry["summary"]}))
+        for entry in record["diagnostics"]
+    ]
+
+
+def _settings(entry):
+    return {
+        name: value
+        for name, value in entry["settings"].items()
+        if not name.endswith(("_sha256", "_settings"))
+    }
+
+
+def readable(name):
+    """Return the name of an attack, a column or a setting, to be read.
+
+    Args:
+        name: text; the name of an exit after " at " stays as it is.
+    """
+    what, at, exit = name.partition(" at ")
+    return what.replace("_", " ") + at + exit
+
+
+def text(value):
+    """Return a value of settings or of a summary as text.
+
+    Args:
+        value: a plain value, or a list of them.
+    """
+    if isinstance(value, (list, tuple)):
+        return " ".join(map(text, value))
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _said(values):
+    return ", ".join(f"{readable(k)} {text(v)}" for k, v in values.items())
+
+
+def _table(entry, what, note=""):
+    there = known().get(entry["name"])
+    result = there.result if there else Result
+    lay = _spread if result.spread else _as_they_are
+    columns, cells, digits = lay(entry["rows"], result)
+    title = f"{readable(entry['name'])}; {what}"
+    return Table(title, columns, cells, digits, note)
+
+
+def _as_they_are(rows, result):
+    kinds = {name: kind_of(name, result.columns) for name in rows[0]}
+    cells = [
+        [_cell(row.get(name), kind) for name, kind in kinds.items()]
+        for row in rows
+    ]
+    digits = [_UNITS.get(kind, _NO_UNIT)[2] for kind in kinds.values()]
+    return list(map(_head, kinds, kinds.values())), cells, digits
+
+
+def _spread(rows, result):
+    """Return columns, cells and digits with a column for every exit."""
+    keys = [name for name in rows[0] if name not in ("exit", *result.spread)]
+    exits = list(dict.fromkeys(row["exit"] for row in rows))
+    lines = {}
+    for row in rows:
+        for name in result.spread:
+            line = lines.setdefault((name, *(row.get(k) for k in keys)), {})
+            line[row["exit"]] = row.get(name)
+    cells = []
+    for (name, *values), by_exit in lines.items():
+        kind = kind_of(name, result.columns)
+        numbers = [by_exit.get(exit) for exit in exits]
+        is_known = None not in numbers
+        numbers.append(sum(numbers) / len(numbers) if is_known else None)
+        cells.append(
+            [
+                _head(name, kind),
+                *(_cell(value, None) for value in values),
+                *(_cell(number, kind) for number in numbers),
+            ]
+        )
+    is_share = {kind_of(name, result.columns) for name in result.spread}
+    digits = 2 if is_share == {"share"} else 4
+    digits = [*[4] * (1 + len(keys)), *[digits] * (len(exits) + 1)]
+    return ["", *map(readable, keys), *exits, "average"], cells, digits
+
+
+def _head(name, kind):
+    return readable(name) + _UNITS.get(kind, _NO_UNIT)[0]
+
+
+def _cell(value, kind):
+    if value is None or isinstance(value, bool):
+        return text(value)
+    factor = _UNITS.get(kind, _NO_UNIT)[1]
+    return value if isinstance(value, str) else factor * value

@@ -1,0 +1,63 @@
+"""The target classes of attacks that aim at one wrong class a run."""
+
+from keras import ops
+
+from keras_neokd.base import checks
+
+
+class Targeted:
+    """Mixin in front of a `SearchAttack` that has `num_targets`.
+
+    One run per target class and restart, from the most likely wrong class of
+    the clean image (by the mean softmax over the exits, where the papers do
+    not say) to less likely ones. With several restarts all classes come before
+    any comes again; in auto-attack each has its restarts at once.
+    """
+
+    def num_runs(self, num_classes):
+        """See `SearchAttack.num_runs`."""
+        return self._count(num_classes) * self.num_restarts
+
+    def aim(self, problem, run):
+        """See `SearchAttack.aim`: the state holds the `target`."""
+        logits = problem.logits(problem.images)
+        count = self._count(logits[0].shape[-1])
+        target = likely_class(logits, problem.labels, run % count)
+        return run // count, {"target": target}
+
+    def _count(self, num_classes):
+        if self.num_targets is None:
+            return num_classes - 1
+        return min(self.num_targets, num_classes - 1)
+
+
+def check_num_targets(num_targets):
+    """Return `num_targets` if it is `None` or an integer >= 1.
+
+    Raises:
+        TypeError, ValueError: if it is not.
+    """
+    if num_targets is None:
+        return None
+    return checks.integer("num_targets", num_targets, minimum=1)
+
+
+def likely_class(logits, labels, rank):
+    """Return the class of a rank, the true one left out.
+
+    Classes are ordered by the mean softmax over the exits.
+
+    Args:
+        logits: tuple of `(batch, classes)`, of the clean images.
+        labels: integers `(batch,)`.
+        rank: 0 is the most likely wrong class; an integer or scalar tensor.
+
+    Returns:
+        int32 `(batch,)`.
+    """
+    probabilities = sum(ops.softmax(each, axis=-1) for each in logits)
+    num_classes = logits[0].shape[-1]
+    is_true = ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="bool")
+    # The true class last, whatever its probability.
+    ordered = ops.argsort(ops.where(is_true, 1.0, -probabilities), axis=-1)
+    return ops.cast(ops.take(ordered, rank, axis=1), "int32")

@@ -1,0 +1,171 @@
+"""When to stop: at the first exit that is confident enough.
+
+    policy = ExitPolicy(thresholds=(0.9, 0.8))         # a model of 3 exits
+    decision = policy.decide(probabilities)
+    decision.exit_index, decision.label, decision.confidence
+
+An image leaves at the first exit whose largest softmax probability reaches
+that exit's threshold; all remaining images leave at the last exit. Confidence
+is always that of the exit alone. The label is that of the exit, or, with
+`ensemble`, of the mean softmax of this exit and all before it, which costs no
+further pass (NEO-KD, appendix A.3).
+"""
+
+import json
+import math
+import pathlib
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_neokd.base import checks
+from keras_neokd.base import writing
+from keras_neokd.base.configurable import Configurable
+
+
+class Decision(NamedTuple):
+    """Decisions of a policy about images.
+
+    Attributes:
+        exit_index: 0-based exit of each image, `(examples,)`.
+        label: predicted classes, `(examples,)`.
+        confidence: largest softmax probability of that exit, `(examples,)`.
+    """
+
+    exit_index: np.ndarray
+    label: np.ndarray
+    confidence: np.ndarray
+
+
+@keras.saving.register_keras_serializable("keras_neokd")
+class ExitPolicy(Configurable):
+    """Thresholds on the confidence of exits.
+
+    Args:
+        thresholds: one number from 0 to 1 per exit but the last; `math.inf`
+            or `None`, where no image leaves.
+        ensemble: predict by the mean of this exit and all before it.
+            Defaults to False.
+
+    Raises:
+        TypeError: if a threshold is not a number, or `ensemble` no bool.
+        ValueError: if one is out of range or NaN.
+    """
+
+    def __init__(self, thresholds, ensemble=False):
+        self.thresholds = checks.thresholds(thresholds)
+        self.ensemble = checks.boolean("ensemble", ensemble)
+
+    @property
+    def num_exits(self):
+        """Number of exits of the models that the policy is for."""
+        return len(self.thresholds) + 1
+
+    def check(self, num_exits):
+        """See that the policy is for a model.
+
+        Args:
+            num_exits: number of exits of the model.
+
+        Raises:
+            ValueError: if it has another number of exits.
+        """
+        if num_exits != self.num_exits:
+            raise ValueError(
+                f"{len(self.thresholds)} thresholds are for a model of "
+                f"{self.num_exits} exits: the last needs none. The model has "
+                f"{num_exits} exits."
+            )
+
+    def decide(self, probabilities):
+        """Decide from what all exits say.
+
+        Args:
+            probabilities: softmax of every exit, `(examples, exits,
+                classes)`.
+
+        Returns:
+            A `Decision`.
+
+        Raises:
+            ValueError: if there are other exits than the policy is for, or
+                one is sure of a class with NaN, or not from 0 to 1.
+        """
+        probabilities = np.asarray(probabilities)
+        if probabilities.ndim != 3:
+            raise ValueError(
+                "A policy needs probabilities (examples, exits, classes), "
+                f"received shape {probabilities.shape}."
+            )
+        self.check(probabilities.shape[1])
+        confidences = probabilities.max(axis=2)
+        exits = self.exits(confidences)
+        rows = np.arange(len(exits))
+        votes = probabilities
+        if self.ensemble:
+            votes = np.cumsum(probabilities, axis=1)
+        return Decision(
+            exits, votes[rows, exits].argmax(axis=1), confidences[rows, exits]
+        )
+
+    def exits(self, confidences):
+        """Return the exit at which each image leaves.
+
+        Args:
+            confidences: `(examples, exits)`.
+
+        Returns:
+            0-based indices `(examples,)`.
+
+        Raises:
+            ValueError: if one is NaN, or not from 0 to 1.
+        """
+        checks.confidences(confidences)
+        bounds = self.bounds(confidences.dtype)
+        return (confidences >= bounds).argmax(axis=1)
+
+    def bounds(self, dtype):
+        """Return the confidence with which an image leaves, of every exit.
+
+        Args:
+            dtype: of the confidences that are compared with it.
+
+        Returns:
+            Array `(exits,)`; the last bound is minus infinity.
+        """
+        return np.array([*self.thresholds, -math.inf], dtype)
+
+    def get_config(self):
+        """Return the arguments as plain values; `None` is infinity."""
+        values = [
+            None if math.isinf(each) else each for each in self.thresholds
+        ]
+        return {"thresholds": values, "ensemble": self.ensemble}
+
+    def save(self, path):
+        """Write the policy to a JSON file; `null` is a threshold of infinity.
+
+        Args:
+            path: the file.
+        """
+        writing.write_text(path, json.dumps(self.get_config(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+
+        Raises:
+            ValueError: if it is not such a file.
+        """
+        try:
+            plain = json.loads(pathlib.Path(path).read_text())
+            return cls(plain["thresholds"], plain["ensemble"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{path} does not hold the thresholds of an ExitPolicy: "
+                f"{error}. Write one with ExitPolicy.save."
+            ) from None

@@ -1,0 +1,226 @@
+"""Shares of images that leave at each exit: from budgets, to thresholds."""
+
+import math
+
+import numpy as np
+
+from keras_neokd.base import checks
+from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.evaluation.anytime import exit_probabilities
+from keras_neokd.evaluation.intervals import mean_cost_interval
+
+# Columns of `share_of_full_cost`.
+FULL_COST = {
+    "share of full cost": "share",
+    "share of full cost low": "share?",
+    "share of full cost high": "share?",
+}
+
+
+def exit_costs(model):
+    """Return the multiply-adds up to each exit, `(exits,)`.
+
+    Args:
+        model: a `MultiExitModel`.
+    """
+    return np.array(
+        [each.cumulative.multiply_adds for each in model.exit_costs()], float
+    )
+
+
+def geometric_shares(num_exits, num_budgets=100):
+    """Return the shares of the sweep: exit `i` gets a share like `p**i`.
+
+    `p = k / 20` for `k = 1, 2, ..., num_budgets`: the sweep of the code that
+    accompanies MSDNet, continued to the 100 budgets of NEO-KD.
+
+    Args:
+        num_exits: integer >= 1.
+        num_budgets: integer >= 1. Defaults to 100.
+
+    Returns:
+        Array `(num_budgets, num_exits)`; each row adds up to 1.
+    """
+    return np.stack(
+        [_powers(k / 20, num_exits) for k in range(1, num_budgets + 1)]
+    )
+
+
+def shares_for_budget(budget, exit_costs):
+    """Return geometric shares whose mean cost is a budget.
+
+    Args:
+        budget: mean multiply-adds per image.
+        exit_costs: multiply-adds up to each exit, `(exits,)`, increasing.
+
+    Returns:
+        Array `(exits,)`.
+
+    Raises:
+        ValueError: if no shares cost that much.
+    """
+    first, last = exit_costs[0], exit_costs[-1]
+    if not first <= budget <= last:
+        raise ValueError(
+            f"A budget of {budget:,.0f} multiply-adds is out of reach: the "
+            f"first exit costs {first:,.0f}, the last {last:,.0f}."
+        )
+    ends = (np.eye(len(exit_costs))[0], np.eye(len(exit_costs))[-1])
+    for end in ends:
+        if budget == end @ exit_costs:
+            return end
+    # The cost rises with p; p is searched on a logarithmic scale.
+    low, high = -40.0, 40.0
+    for _ in range(200):
+        middle = (low + high) / 2
+        shares = _powers(math.exp(middle), len(exit_costs))
+        if shares @ exit_costs < budget:
+            low = middle
+        else:
+            high = middle
+    return shares
+
+
+def shares_of_budgets(costs, budgets=None):
+    """Return the shares of images at each exit for each of several budgets.
+
+    Args:
+        costs: multiply-adds up to each exit, `(exits,)`.
+        budgets: list of mean multiply-adds per image; `None` (default) for
+            the sweep of `geometric_shares`.
+
+    Returns:
+        Array `(budgets, exits)`, cheapest budget first.
+
+    Raises:
+        ValueError: if a budget is out of reach, or a later exit costs no more
+            than an earlier one.
+    """
+    if (np.diff(costs) <= 0).any():
+        raise ValueError(
+            "A later exit has to cost more than an earlier one, received "
+            f"{[int(each) for each in costs]} multiply-adds."
+        )
+    if budgets is None:
+        return geometric_shares(len(costs))
+    budgets = sorted(
+        {
+            checks.number("budgets", each, above=0)
+            for each in checks.sequence("budgets", budgets, "multiply-adds")
+        }
+    )
+    return np.stack([shares_for_budget(each, costs) for each in budgets])
+
+
+def thresholds(confidences, shares):
+    """Return the thresholds at which images leave in given shares.
+
+    Exit by exit, of the images that are left, those with the largest
+    confidence leave; the threshold is the smallest of theirs.
+
+    Args:
+        confidences: of validation images, `(examples, exits)`.
+        shares: share of the images to leave at each exit, `(exits,)`.
+
+    Returns:
+        List of one threshold per exit but the last; infinity, so that no
+        image leaves, where the share is less than one image or fewer images
+        are left than are to leave.
+    """
+    count, num_exits = confidences.shape
+    left = np.ones(count, bool)
+    found = []
+    for exit_ in range(num_exits - 1):
+        # Shares such as 0.29 * 100 are a little less than a whole number.
+        wanted = math.floor(count * shares[exit_] + 1e-9)
+        pool = np.sort(confidences[left, exit_])[::-1]
+        if not 0 < wanted <= len(pool):
+            found.append(math.inf)
+            continue
+        threshold = float(pool[wanted - 1])
+        found.append(threshold)
+        left &= confidences[:, exit_] < threshold
+    return found
+
+
+def shares_at_exits(decision, num_exits):
+    """Return the share of images that leave at each exit, `(exits,)`.
+
+    Args:
+        decision: an `exit_policy.Decision` on all images.
+        num_exits: integer.
+    """
+    counts = np.bincount(decision.exit_index, minlength=num_exits)
+    return counts / len(decision.exit_index)
+
+
+def share_of_full_cost(shares, costs, num_examples):
+    """Return the mean cost as a share of the last exit's, with its interval.
+
+    Args:
+        shares: share of the images at each exit, `(exits,)`.
+        costs: multiply-adds up to each exit, `(exits,)`.
+        num_examples: number of images.
+
+    Returns:
+        Dict of `share of full cost`, and its ends with ` low` and ` high`.
+    """
+    low, high = mean_cost_interval(shares, costs, num_examples)
+    return {
+        "share of full cost": shares @ costs / costs[-1],
+        "share of full cost low": low / costs[-1],
+        "share of full cost high": high / costs[-1],
+    }
+
+
+def check_policy(model, validation, share_of_cost, ensemble):
+    """Raise if `policy_for_cost` could not run with these arguments.
+
+    Args and errors: as `policy_for_cost`; `validation` is not looked at.
+    """
+    del validation
+    checks.boolean("ensemble", ensemble)
+    _shares(exit_costs(model), share_of_cost)
+
+
+def _shares(costs, share_of_cost):
+    share = checks.number("share_of_cost", share_of_cost, above=0)
+    try:
+        return shares_for_budget(share * costs[-1], costs)
+    except ValueError as error:
+        raise ValueError(
+            f"`share_of_cost` is {share:g}: {error} Give a share from "
+            f"{costs[0] / costs[-1]:.4g} to 1."
+        ) from error
+
+
+def policy_for_cost(
+    model, validation, share_of_cost=0.5, ensemble=False, batch_size=256
+):
+    """Return the policy whose mean cost is a share of the last exit's.
+
+    Args:
+        model: a `MultiExitModel`.
+        validation: tuple of images and labels that set the thresholds.
+        share_of_cost: mean cost to aim at, from the first exit's share to 1.
+            Defaults to 0.5.
+        ensemble: see `ExitPolicy`. Defaults to False.
+        batch_size: images per compiled call. Defaults to 256.
+
+    Returns:
+        An `ExitPolicy`.
+
+    Raises:
+        TypeError, ValueError: if a setting is not possible, or no policy
+            costs that much.
+    """
+    shares = _shares(exit_costs(model), share_of_cost)
+    found = exit_probabilities(model, *validation, batch_size).max(axis=2)
+    return ExitPolicy(thresholds(found, shares), ensemble)
+
+
+def _powers(p, num_exits):
+    # Divided by the largest first: p**i of many exits leaves float64.
+    exponents = np.arange(num_exits) * math.log(p)
+    powers = np.exp(exponents - exponents.max())
+    return powers / powers.sum()

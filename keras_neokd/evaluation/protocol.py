@@ -1,0 +1,150 @@
+"""Measurements that a user can name: protocols and diagnostics.
+
+    @Protocol("mine", MyResult)
+    def mine(model, images, labels, attack, strength=2, batch_size=256, seed=0):
+        ...
+        return MyResult(...)
+
+The signature is the description: a caller gives the model, `images` and
+`labels`, and as far as the function takes them `batch_size`, `seed` and
+`verbose`. The other arguments are settings with their defaults, and what a
+measurement needs: `attack`, `validation` (tuple of images and labels),
+`teacher` and `teacher_exit`, `models` (dict from names to models), `epsilon`.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable
+
+_GIVEN = ("model", "student", "images", "labels")
+_OPTIONS = ("batch_size", "seed", "verbose")
+_KNOWN = {}
+
+
+class Unavailable(ValueError):
+    """Raised where a model or a run lacks what a protocol needs."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """One measurement; called with a function, it registers that function.
+
+    Attributes:
+        name: its name in a config and in records.
+        result: subclass of `Result` that the function returns.
+        check: function of the model and the arguments; raises `TypeError` or
+            `ValueError` where the function could not run with them, and may
+            return a dict of arguments that it has worked out. `None`
+            (default) for no check.
+        num_exits: number of exits that a model needs at least. Defaults to 1.
+        section: name of its settings in a config. Defaults to the name.
+        is_diagnostic: whether it takes so long for an image that it is made
+            on a few of them. Defaults to False.
+        function: the function, once there is one.
+    """
+
+    name: str
+    result: type
+    check: Callable | None = None
+    num_exits: int = 1
+    section: str | None = None
+    is_diagnostic: bool = False
+    function: Callable | None = None
+
+    def __call__(self, function):
+        """Give a function the name, and return it.
+
+        Args:
+            function: the function that measures.
+
+        Raises:
+            ValueError: if another function has the name.
+        """
+        there = _KNOWN.get(self.name)
+        # A notebook runs the same lines again.
+        if there and _place(there.function) != _place(function):
+            raise ValueError(
+                f"{self.name!r} is {_place(there.function)}: give "
+                f"{_place(function)} another name."
+            )
+        section = self.section or self.name
+        _KNOWN[self.name] = dataclasses.replace(
+            self, function=function, section=section
+        )
+        return function
+
+    @property
+    def parameters(self):
+        """Dict from the names of its arguments to `inspect.Parameter`s."""
+        return {
+            name: each
+            for name, each in inspect.signature(
+                self.function
+            ).parameters.items()
+            if name not in (*_GIVEN, *_OPTIONS)
+        }
+
+    def check_ready(self, model, arguments):
+        """Raise where the measurement could not run.
+
+        Args:
+            model: the model to measure.
+            arguments: dict of what `parameters` names.
+
+        Returns:
+            Dict of the arguments that were worked out.
+
+        Raises:
+            Unavailable: if the model has too few exits.
+            TypeError, ValueError: if an argument is not possible.
+        """
+        if model.num_exits < self.num_exits:
+            raise Unavailable(
+                f"{self.name!r} needs at least {self.num_exits} exits, and "
+                f"the model has {model.num_exits}. Leave it out."
+            )
+        found = self.check and self.check(model, **arguments)
+        return found or {}
+
+    def run(self, model, images, labels, arguments, **options):
+        """Measure; return a `Result`.
+
+        Args:
+            model: the model to measure.
+            images: array `(examples, height, width, channels)` in [0, 1].
+            labels: integers `(examples,)`.
+            arguments: as for `check_ready`.
+            **options: `batch_size`, `seed` and `verbose`; those that the
+                function does not take are left out.
+        """
+        taken = inspect.signature(self.function).parameters
+        options = {name: options[name] for name in options if name in taken}
+        given = {"images": images, "labels": labels, **arguments, **options}
+        return self.function(model, **given)
+
+
+def diagnostic(name, result, check=None):
+    """Return a `Protocol` that is a diagnostic.
+
+    Args:
+        name, result, check: as for `Protocol`.
+    """
+    return Protocol(name, result, check, is_diagnostic=True)
+
+
+def known(is_diagnostic=None):
+    """Return all protocols and diagnostics by name.
+
+    Args:
+        is_diagnostic: whether to return diagnostics alone, or protocols;
+            `None` (default) for both.
+    """
+    return {
+        name: each
+        for name, each in _KNOWN.items()
+        if is_diagnostic in (None, each.is_diagnostic)
+    }
+
+
+def _place(function):
+    return f"{function.__module__}.{function.__qualname__}"

@@ -1,0 +1,191 @@
+"""Results of measurements as flat rows of named plain values.
+
+    class MyResult(Result):
+        columns = {"exit": "text", "accuracy": "share", "deviation": "number?"}
+
+        def rows(self):
+            return table(exit=self.names, accuracy=self.accuracy, ...)
+
+Records, tables and figures are made from rows and their columns alone. A
+column is "text", a "flag", a "number", a "count" (an integer >= 0), a "share"
+(from 0 to 1) or a "cost" (multiply-adds, > 0); with a question mark a row may
+lack the value, or hold None. A column that ends in " at" stands for one of each
+exit, such as "share at exit_1".
+"""
+
+import math
+
+import numpy as np
+
+from keras_neokd.base import checks
+
+# JSON has integers of any size.
+_LARGEST = 1e300
+_TYPES = {"text": str, "flag": bool}
+_RANGES = {
+    "number": (-_LARGEST, _LARGEST),
+    "count": (0, _LARGEST),
+    "share": (0, 1),
+    "cost": (1e-300, _LARGEST),
+}
+
+
+class Result:
+    """Base class of results.
+
+    Attributes:
+        columns: dict from the names of the columns of `rows` to their kinds.
+        summary_columns: the same for the values of `summary`.
+        spread: names of the columns that tables write as one line each, with
+            a cell per exit and their mean. Defaults to none.
+        findings: list of `soundness.Finding`s.
+    """
+
+    columns = {}
+    summary_columns = {}
+    spread = ()
+    findings = ()
+
+    def rows(self):
+        """Return the numbers as a list of flat dicts of plain values."""
+        raise NotImplementedError
+
+    def summary(self):
+        """Return what belongs to no single row, as one flat dict."""
+        return {}
+
+    def write_beside(self, path):
+        """Write files that others read, beside the record of the result.
+
+        Args:
+            path: `pathlib.Path` of the record.
+        """
+
+
+def table(**columns):
+    """Return columns as rows, see `flat`.
+
+    Args:
+        **columns: sequences of the same length, one value per row; for a
+            name that ends in " at" a tuple of the exits' names and values
+            `(rows, exits)`.
+    """
+    sequences = {}
+    for name, values in columns.items():
+        if name.endswith(" at"):
+            names, values = values
+            pairs = zip(names, np.transpose(values), strict=True)
+            sequences |= {f"{name} {each}": column for each, column in pairs}
+        else:
+            sequences[name] = values
+    return [
+        flat(**dict(zip(sequences, cells, strict=True)))
+        for cells in zip(*sequences.values(), strict=True)
+    ]
+
+
+def flat(**values):
+    """Return values as plain ones, and None where one is not finite.
+
+    JSON has neither NaN nor infinity.
+
+    Args:
+        **values: text, numbers, booleans or None.
+    """
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def kind_of(name, columns):
+    """Return the kind of a column without "?"; None for an unknown one.
+
+    Args:
+        name: as in a row.
+        columns: as in `Result`.
+    """
+    kind = _declared(name, columns)
+    return kind and kind.rstrip("?")
+
+
+def check_rows(place, rows, columns):
+    """Raise `ValueError` where rows are not flat, or not as declared.
+
+    Args:
+        place: where they stand, for the message.
+        rows: any value.
+        columns: as in `Result`; `{}` checks that cells are plain values, and
+            the same in all rows.
+    """
+    if not isinstance(rows, list) or not rows:
+        raise ValueError(
+            f"{place} needs a list of rows, received {checks.shown(rows)}."
+        )
+    optional = {name for name, kind in columns.items() if kind.endswith("?")}
+    declared = {name for name in columns if not name.endswith(" at")}
+    for number, row in enumerate(rows):
+        check_values(f"{place}[{number}]", row, columns)
+        missing = {*declared, *rows[0]} - optional - row.keys()
+        if missing:
+            raise ValueError(f"{place}[{number}] lacks {sorted(missing)}.")
+
+
+def check_values(place, values, columns):
+    """Raise `ValueError` where a dict is not flat, or not as declared.
+
+    Args:
+        place: where it stands, for the message.
+        values: any value.
+        columns: as in `Result`.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"{place} needs dict, received {checks.shown(values)}."
+        )
+    for name, value in values.items():
+        kind = _declared(name, columns)
+        if not _is_right(value, kind):
+            raise ValueError(
+                f"{place}: {name!r} needs {kind or 'text or a number'}, "
+                f"received {checks.shown(value)}."
+            )
+    for name in values:
+        numbers = [values.get(f"{name}{end}") for end in (" low", "", " high")]
+        if not _are_sorted(numbers):
+            raise ValueError(
+                f"{place}: {name!r} needs a number within its interval, "
+                f"received low, value, high {numbers}."
+            )
+
+
+def _are_sorted(numbers):
+    """Return whether numbers do not fall but for rounding, if all are."""
+    if not all(isinstance(each, (int, float)) for each in numbers):
+        return True
+    low, value, high = numbers
+    rounded = 1e-6 * abs(value)
+    return low - rounded <= value <= high + rounded
+
+
+def _declared(name, columns):
+    return columns.get(name) or columns.get(f"{name.split(' at ')[0]} at")
+
+
+def _is_right(value, kind):
+    """Return whether a cell of a kind may hold a value."""
+    if value is None:
+        return kind is None or kind.endswith("?")
+    kind = kind and kind.rstrip("?")
+    if kind in _TYPES:
+        return isinstance(value, _TYPES[kind])
+    if isinstance(value, (str, bool)):
+        return kind is None
+    low, high = _RANGES[kind or "number"]
+    is_number = isinstance(value, int if kind == "count" else (int, float))
+    return is_number and low <= value <= high
+
+
+def _plain(value):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

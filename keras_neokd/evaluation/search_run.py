@@ -1,0 +1,170 @@
+"""One search over many images: groups, runs, stages, packed batches."""
+
+import numpy as np
+from keras import ops
+
+from keras_neokd.evaluation import batches
+
+# Batches of a group; the examples of a group go through a run together.
+_GROUP = 4
+# The smaller of the two batch sizes is this share of the other.
+_SMALLER = 8
+# In `fooled_by`.
+RESISTED, WRONG_WHEN_CLEAN = -1, -2
+
+
+class SearchRun:
+    """One search.
+
+    Args:
+        compiled: the `CompiledSearch`.
+        images: checked images.
+        labels: checked labels.
+        state: the `SearchState`.
+    """
+
+    def __init__(self, compiled, images, labels, state):
+        self.compiled = compiled
+        self.images = images
+        self.labels = labels
+        self.batch_size = min(compiled.batch_size, len(images))
+        self.state = state
+
+    def num_left(self):
+        """Return the number of images that resist."""
+        return int((self.state.arrays["fooled_by"] == RESISTED).sum())
+
+    def drop_the_wrong(self):
+        """Find the images that count as fooled when clean."""
+        if self.state.begun:
+            return
+        rows = np.arange(len(self.images))
+        found = self._batched(
+            self.compiled.judge, rows, np.zeros(len(rows), "int32"), self.images
+        )
+        # No attack fools NaN.
+        logits = np.where(found["finite"], 0.0, np.nan)
+        batches.check_finite(self.compiled.model, logits, "logits")
+        self.state.arrays["fooled_by"][found["fooled"]] = WRONG_WHEN_CLEAN
+        self.state.begun = True
+
+    def attack(self, number, keys):
+        """Run one attack of several on all images that resist.
+
+        Args:
+            number: of the attack.
+            keys: one key per example of the whole data.
+        """
+        if self.state.is_behind(number):
+            return
+        resist = self.state.arrays["fooled_by"] == RESISTED
+        rows = self.state.enter(number, np.flatnonzero(resist))
+        steps = self.compiled.steps(number)
+        size = _GROUP * self.batch_size
+        for first in range(0, len(rows), size):
+            if not self.state.is_done(first):
+                group = rows[first : first + size]
+                self._attack_group(number, first, group, steps, keys)
+
+    def _attack_group(self, number, first, group, steps, keys):
+        num_runs, num_stages, start, advance = steps
+        for run in range(self.state.first_run(first), num_runs):
+            state, first_stage = self.state.unfinished(first, run)
+            if state is None:
+                resist = self.state.arrays["fooled_by"][group] == RESISTED
+                rows = group[resist]
+                if not len(rows):
+                    break
+                state = self._batched(start, rows, keys, run=run)
+                state = {"rows": rows, **state}
+            for stage in range(first_stage, num_stages):
+                self._advance(advance, keys, stage, state)
+                self.state.save(first, run, stage + 1, state)
+                if not state["active"].any():
+                    break
+            self._keep(number, state)
+            self.state.save(first, run + 1)
+        self.state.save(first + len(group))
+
+    def _advance(self, advance, keys, stage, state):
+        """Do a stage for the examples of a state that are active."""
+        active = np.flatnonzero(state["active"])
+        if not len(active):
+            return
+        given = {
+            name: values[active]
+            for name, values in state.items()
+            if name != "rows"
+        }
+        rows = state["rows"][active]
+        new = self._batched(advance, rows, keys, given, stage=stage)
+        for name, values in new.items():
+            state[name][active] = values
+
+    def _keep(self, number, state):
+        """Record candidates that fool the search's own objective."""
+        hit = np.flatnonzero(state["fooled"])
+        if not len(hit):
+            return
+        rows, candidates = state["rows"][hit], state["adversarial"][hit]
+        fooled = self._batched(
+            self.compiled.judge,
+            rows,
+            np.zeros(len(self.images), "int32"),
+            candidates,
+        )["fooled"]
+        self.state.arrays["adversarial"][rows[fooled]] = candidates[fooled]
+        self.state.arrays["fooled_by"][rows[fooled]] = number
+
+    def _batched(self, function, rows, keys, given=None, **number):
+        """Call a compiled function on some examples.
+
+        Args:
+            function: what `_compile` returned.
+            rows: indices of the examples.
+            keys: one key per example of the whole data.
+            given: arrays with one row per index in `rows`, or `None`.
+            number: at most one integer, the number of the run or stage.
+
+        Returns:
+            Dict of arrays with one row per index in `rows`.
+        """
+        number = [np.array(each, "int32") for each in number.values()]
+        collected = []
+        for places in self._batches(len(rows)):
+            chosen = rows[places]
+            more = [] if given is None else [_take(given, places)]
+            outputs = function(
+                self.images[chosen],
+                self.labels[chosen],
+                keys[chosen],
+                *more,
+                *number,
+            )
+            count = len(np.unique(places))
+            collected.append(
+                {
+                    name: np.array(ops.convert_to_numpy(value)[:count])
+                    for name, value in outputs.items()
+                }
+            )
+        return {
+            name: np.concatenate([each[name] for each in collected])
+            for name in collected[0]
+        }
+
+    def _batches(self, count):
+        """Yield places 0 to `count - 1` in batches, the last one padded."""
+        smaller = -(-self.batch_size // _SMALLER)
+        first = 0
+        while first < count:
+            left = count - first
+            size = smaller if left <= smaller else self.batch_size
+            yield np.minimum(np.arange(first, first + size), count - 1)
+            first += size
+
+
+def _take(arrays, places):
+    if isinstance(arrays, dict):
+        return {name: values[places] for name, values in arrays.items()}
+    return arrays[places]

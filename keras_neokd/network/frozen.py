@@ -1,0 +1,162 @@
+"""A network with fixed weights, arranged for many passes over images.
+
+    network = FrozenNetwork(model)                # once per model
+    forward = network.freeze()                    # once per attack
+    logits = forward(images, (0, 2))              # exits 1 and 3, many times
+    logits = forward.staggered(images, (0, 1))    # half of them to each exit
+
+An attack runs the same weights forward and backward dozens of times, in
+inference mode, and needs no gradient of the weights. So padding, batch norm
+and ReLU become part of the convolution between them, and what depends on
+weights alone is computed once, outside the attack's loop. The logits are those
+of the model up to rounding.
+"""
+
+import functools
+from typing import NamedTuple
+
+from keras import ops
+
+from keras_neokd.network.merging import merged_steps
+
+
+class FrozenNetwork:
+    """The calls of a model, merged where inference allows it.
+
+    Args:
+        model: a `MultiExitModel`.
+
+    Raises:
+        NotImplementedError: if a batch cannot be divided between exits, see
+            `Graph.check_rows`.
+    """
+
+    def __init__(self, model):
+        self._graph = model.call_graph
+        self._graph.check_rows()
+        self._exit_names = model.exit_names
+        self._steps = merged_steps(self._graph, model.exit_names)
+        self.stages = functools.cache(self._stages)
+        (self.input,) = self._graph.inputs
+        self.outputs = [self._graph.outputs[name] for name in model.exit_names]
+
+    def steps(self, exits):
+        """Return the steps that some exits need, in the order they are made.
+
+        Args:
+            exits: tuple of 0-based indices.
+        """
+        return [
+            step
+            for stage in self.stages(exits)
+            for step in (*stage.trunk, *stage.head)
+        ]
+
+    def freeze(self):
+        """Return a `FrozenForward` for the weights as they are now."""
+        prepared = {call: step.prepare() for call, step in self._steps.items()}
+        return FrozenForward(self, prepared)
+
+    def _stages(self, exits):
+        names = [self._exit_names[index] for index in exits]
+        plan = [
+            [self._steps[call] for call in calls if call in self._steps]
+            for calls in self._graph.plan(names)
+        ]
+        stages = []
+        for position, steps in enumerate(plan):
+            later = names[position + 1 :]
+            shared = {
+                call for calls in self._graph.plan(later) for call in calls
+            }
+            needed = {self._graph.outputs[name] for name in later}
+            for following in plan[position + 1 :]:
+                needed.update(*(step.sources for step in following))
+            head = [step for step in steps if step.call not in shared]
+            stages.append(
+                _Stage(
+                    trunk=[step for step in steps if step.call in shared],
+                    head=head,
+                    needed_by_head=set().union(
+                        *(step.sources for step in head)
+                    ),
+                    needed_later=needed,
+                )
+            )
+        return stages
+
+
+class _Stage(NamedTuple):
+    """What an exit computes beyond the exits before it.
+
+    Attributes:
+        trunk: steps that later exits need, too.
+        head: the other steps.
+        needed_by_head: names of tensors.
+        needed_later: names of tensors.
+    """
+
+    trunk: list
+    head: list
+    needed_by_head: set
+    needed_later: set
+
+
+class FrozenForward:
+    """Logits of images, for weights that do not change.
+
+    Args:
+        network: a `FrozenNetwork`.
+        prepared: dict from calls to what their steps prepared.
+    """
+
+    def __init__(self, network, prepared):
+        self._network = network
+        self._prepared = prepared
+
+    def __call__(self, images, exits):
+        """Return a tuple of logits `(batch, classes)`, one per exit.
+
+        Args:
+            images: `(batch, height, width, channels)`.
+            exits: tuple of 0-based indices.
+        """
+        values = {self._network.input: images}
+        self._run(self._network.steps(exits), values)
+        return tuple(values[self._network.outputs[index]] for index in exits)
+
+    def staggered(self, images, exits):
+        """Run several batches at once; each leaves the network at its exit.
+
+        Args:
+            images: `(len(exits) * batch, height, width, channels)`: the first
+                batch is for the first of the exits, and so on.
+            exits: tuple of 0-based indices, shallow first.
+
+        Returns:
+            Logits `(len(exits) * batch, classes)`, each from its own exit.
+        """
+        batch = ops.shape(images)[0] // len(exits)
+        values, logits = {self._network.input: images}, []
+        stages = self._network.stages(exits)
+        for index, stage in zip(exits, stages, strict=True):
+            self._run(stage.trunk, values)
+            leaving = {
+                name: value[:batch]
+                for name, value in values.items()
+                if name in stage.needed_by_head
+            }
+            self._run(stage.head, leaving)
+            logits.append(
+                {**values, **leaving}[self._network.outputs[index]][:batch]
+            )
+            values = {
+                name: value[batch:]
+                for name, value in values.items()
+                if name in stage.needed_later
+            }
+        return ops.concatenate(logits, axis=0)
+
+    def _run(self, steps, values):
+        for step in steps:
+            values.update(step(self._prepared[step.call], values))

@@ -1,0 +1,93 @@
+"""A multi-exit model as an attack sees it."""
+
+from keras_neokd import backend
+from keras_neokd.attacks.attack import ExitLogits
+from keras_neokd.backend import precision
+
+
+class ModelLogits(ExitLogits):
+    """Logits of a model; calls leave all its variables as they are.
+
+    Args:
+        model: a `MultiExitModel`.
+        training: whether layers run in training mode.
+    """
+
+    def __init__(self, model, training):
+        self._model, self._training = model, training
+        # In training mode weights may get a gradient, too.
+        scope = self._in_scope if training else self._for_images
+        super().__init__(scope(self._forward), model.num_exits)
+
+    def _forward(self, images, exits):
+        model = self._model.submodel(exits)
+        return model(images, training=self._training)
+
+    def _in_scope(self, function):
+        def scoped(images, exits, noise=None):
+            with backend.frozen_state(self._variables(), noise):
+                return function(images, exits)
+
+        return scoped
+
+    def _for_images(self, function):
+        """Return a function that only images get a gradient from."""
+        scoped = self._in_scope(function)
+        if not precision.uses_float16(self._model):
+            return scoped
+
+        def rescaled(images, exits, noise=None):
+            return precision.rescaled(
+                lambda x: scoped(x, exits, noise), together=self._training
+            )(images)
+
+        return rescaled
+
+    def _variables(self):
+        return [
+            *self._model.trainable_variables,
+            *self._model.non_trainable_variables,
+        ]
+
+    def frozen(self):
+        """See `ExitLogits.frozen`."""
+        network = None if self._training else self._model.frozen_network()
+        if network is None:
+            if not (self._training and precision.uses_float16(self._model)):
+                return self
+            function = self._for_images(self._forward)
+            return ExitLogits(function, self.num_exits)
+        with backend.frozen_state(self._variables()):
+            forward = network.freeze()
+        return FrozenLogits(self, forward)
+
+
+class FrozenLogits(ExitLogits):
+    """`ModelLogits` for weights that do not change.
+
+    Args:
+        logits: a `ModelLogits`.
+        forward: a `FrozenForward`.
+    """
+
+    def __init__(self, logits, forward):
+        super().__init__(logits._for_images(forward), logits.num_exits)
+        self._logits, self._forward = logits, forward
+
+    def frozen(self):
+        """See `ExitLogits.frozen`."""
+        return self
+
+    def staggered(self, exits):
+        """See `ExitLogits.staggered`: one pass, or one per exit.
+
+        An accelerator gains from large batches and few calls. On processors
+        a batch per exit is faster, as more of it stays in their caches.
+        """
+        if not backend.has_accelerator():
+            return super().staggered(exits)
+
+        def forward(images, _):
+            return (self._forward.staggered(images, exits),)
+
+        return ExitLogits(self._logits._for_images(forward), 1)

@@ -1,0 +1,201 @@
+"""Checks of the arguments of `compile` and of the terms of methods."""
+
+import types
+
+import keras
+
+from keras_neokd import attacks
+from keras_neokd import methods
+from keras_neokd.backend import precision
+from keras_neokd.base import checks
+from keras_neokd.base import randomness
+
+_EXAMPLES = {
+    "optimizer": "keras.optimizers.SGD(0.1, momentum=0.9)",
+    "method": '"neo_kd"',
+    "attack": "keras_neokd.attacks.MaxAverage(keras_neokd.attacks.PGD("
+    "epsilon=8/255, step_size=2/255, num_steps=7))",
+}
+
+
+def checked_settings(model, **arguments):
+    """Return the arguments of `compile` as a namespace of objects.
+
+    Args:
+        model: a `MultiExitModel`, which is left as it is.
+        **arguments: all arguments of `compile`.
+
+    Raises:
+        TypeError, ValueError: if one is missing, of the wrong type, or does
+            not fit the model.
+    """
+    new = types.SimpleNamespace(**arguments)
+    checks.boolean("run_eagerly", new.run_eagerly)
+    checks.integer("steps_per_execution", new.steps_per_execution, minimum=1)
+    _check_jit(new.jit_compile)
+    _check_present(optimizer=new.optimizer, method=new.method)
+    new.method = methods.get(new.method)
+    new.method.validate(model)
+    new.attack = new.method.own_attack or new.attack
+    uses_attack = new.method.uses_attack(model.num_exits)
+    if uses_attack or new.attack is not None:
+        new.attack = _check_attack(new.attack, new.method, model.num_exits)
+    if new.validation_attack is not None:
+        new.validation_attack = attacks.get(
+            new.validation_attack, "validation_attack"
+        )
+        new.validation_attack.validate(model.num_exits)
+    new.optimizer = _check_optimizer(new.optimizer)
+    _check_replicas(model, new.optimizer, new.jit_compile)
+    check_slices(new.crafting_batch_size, new.attack_training_mode)
+    new.seed = randomness.check_seed(new.seed)
+    return new
+
+
+def _check_present(**arguments):
+    for name, value in arguments.items():
+        if value is None:
+            raise ValueError(
+                f"`compile` needs `{name}`, for example "
+                f"{name}={_EXAMPLES[name]}."
+            )
+
+
+def check_terms(terms, method, num_exits):
+    """Raise an error if a method returns other terms than it names.
+
+    Args:
+        terms: what the method returned.
+        method: a `methods.Method`.
+        num_exits: number of exits of the model.
+    """
+    if not all(hasattr(each, "values") for each in terms):
+        raise TypeError(
+            f"{method!r} needs to return a list of methods.Term, received "
+            f"{checks.shown(terms)}."
+        )
+    found = [each.name for each in terms]
+    expected = list(method.term_names(num_exits))
+    if sorted(found) != sorted(expected):
+        raise ValueError(
+            f"{method!r} returned the terms {found}, and its term_names() and "
+            f"extra_term_names() say {expected}. Name there what extra_terms() "
+            "returns: training logs the terms under these names."
+        )
+
+
+def check_term(term, num_exits):
+    """Return the weights of a `methods.Term` as a float32 tensor.
+
+    Raises:
+        ValueError: if its values or its weights do not fit its level.
+    """
+    rank = {"example": 2, "batch": 1, "weights": 1}.get(term.level)
+    shape = tuple(term.values.shape)
+    if len(shape) != rank or shape[-1] != num_exits:
+        raise ValueError(
+            f"Term {term.name!r} needs values (batch, exits), or (exits,) "
+            'with level="batch" or level="weights", for '
+            f"{num_exits} exits; received shape {shape} with "
+            f"level={term.level!r}."
+        )
+    weights = keras.ops.convert_to_tensor(term.weights, "float32")
+    if tuple(weights.shape) != (num_exits,):
+        raise ValueError(
+            f"Term {term.name!r} needs one weight per exit: expected "
+            f"{num_exits}, received {checks.shown(term.weights)}."
+        )
+    return weights
+
+
+def _check_optimizer(optimizer):
+    """Return the optimizer; a negative rate would climb."""
+    optimizer = keras.optimizers.get(optimizer)
+    rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+    checks.number("learning_rate", rate, minimum=0)
+    return optimizer
+
+
+def _check_attack(attack, method, num_exits):
+    """Return the attack of training, which the method can use."""
+    _check_present(attack=attack)
+    attack = attacks.get(attack)
+    attack.validate(num_exits)
+    if attack.epsilon == 0:
+        raise ValueError(
+            "Training needs an attack with epsilon > 0, received "
+            f"{attack!r}. epsilon=0 is for evaluation only."
+        )
+    if method.replaces_attack():
+        attack.with_loss("cross_entropy")  # Or the attack says why not.
+    return attack
+
+
+def check_slices(crafting_batch_size, attack_training_mode):
+    """Raise an error if batches cannot be attacked in slices.
+
+    Args:
+        crafting_batch_size, attack_training_mode: arguments of `compile`.
+    """
+    checks.boolean("attack_training_mode", attack_training_mode)
+    if crafting_batch_size is None:
+        return
+    checks.integer("crafting_batch_size", crafting_batch_size, minimum=1)
+    if attack_training_mode:
+        raise ValueError(
+            "In training mode the images of a batch share statistics and "
+            "draws, so a slice of it would give others: received "
+            f"crafting_batch_size={crafting_batch_size} with "
+            "attack_training_mode=True. Leave one of them out."
+        )
+    distribution = keras.distribution.distribution()
+    devices = (
+        1 if distribution is None else distribution.device_mesh.devices.size
+    )
+    if devices > 1:
+        raise ValueError(
+            f"crafting_batch_size={crafting_batch_size} is for one device or "
+            "a tf.distribute strategy: a slice would lie on few of the "
+            f"{devices} devices of this keras.distribution, such as "
+            "distribution.strategy='data_parallel'. Leave it out, or use "
+            "smaller batches."
+        )
+
+
+def _check_jit(jit_compile):
+    if isinstance(jit_compile, str):
+        checks.choice("jit_compile", jit_compile, ("auto", True, False))
+    else:
+        checks.boolean("jit_compile", jit_compile)
+    if keras.config.backend() == "torch" and jit_compile not in ("auto", False):
+        raise ValueError(
+            f"jit_compile={jit_compile!r} does not work under PyTorch, whose "
+            "compiler cannot trace this training step; use "
+            'jit_compile="auto".'
+        )
+
+
+def _check_replicas(model, optimizer, jit_compile):
+    """Raise `ValueError` for what several replicas cannot do."""
+    strategy = getattr(model, "distribute_strategy", None)
+    replicas = getattr(strategy, "num_replicas_in_sync", 1)
+    if replicas == 1:
+        return
+    where = f"under a tf.distribute strategy with {replicas} replicas"
+    if jit_compile is True:
+        raise ValueError(
+            f'jit_compile=True does not work {where}; use jit_compile="auto".'
+        )
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if inner.gradient_accumulation_steps:
+        raise ValueError(
+            f"gradient_accumulation_steps={inner.gradient_accumulation_steps} "
+            f"does not work {where}: Keras cannot add up gradients there. "
+            "Use larger batches with `crafting_batch_size`, or one device."
+        )
+    if precision.uses_float16(model):
+        raise ValueError(
+            f"Layers that compute in float16 do not train {where}: Keras "
+            "looks for gradients that overflow on one replica only. Use "
+            "mixed_bfloat16."
+        )

@@ -1,0 +1,151 @@
+"""Scenarios: their rows, what is chosen, another checkout beside this one."""
+
+import dataclasses
+import importlib
+import inspect
+
+import keras
+import pytest
+
+from benchmarks import scenario
+from benchmarks.scenario import Scenario
+from benchmarks.scenario import Variant
+from benchmarks.scenario import against
+from benchmarks.scenario import chosen
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios import Options
+from benchmarks.work.workloads import WORKLOADS
+from keras_neokd import methods
+
+BACKEND = keras.config.backend()
+
+
+@pytest.fixture
+def options(tmp_path):
+    for name in ("model.keras", "images.npz"):
+        (tmp_path / name).touch()
+    return Options(
+        model=str(tmp_path / "model.keras"), images=str(tmp_path / "images.npz")
+    )
+
+
+def names(found):
+    return [(each.name, [v.name for v in each.variants]) for each in found]
+
+
+@pytest.mark.parametrize("kind", SCENARIOS)
+def test_every_variant_has_the_arguments_of_its_work(kind, options):
+    found = SCENARIOS[kind](options)
+    assert found
+    for each in found:
+        variants = [variant.name for variant in each.variants]
+        assert len({*variants}) == len(variants)
+        assert {*each.unit} <= {*variants}
+        for variant in each.variants:
+            if variant.backend != BACKEND:
+                continue
+            module, _, name = variant.work.partition(".")
+            module = importlib.import_module(f"benchmarks.work.{module}")
+            inspect.signature(getattr(module, name)).bind(**variant.settings)
+
+
+def test_methods_are_listed_by_the_library():
+    (*_, (_, found)) = names(SCENARIOS["methods"](Options()))
+    assert {*methods.BY_NAME} < {*found}
+
+
+def test_every_exit_of_a_series_has_a_class_of_its_own():
+    for each in SCENARIOS["exits"](Options()):
+        for variant in each.variants:
+            settings = variant.settings
+            classes = WORKLOADS[settings["model"]].num_classes
+            assert settings["model_options"]["num_blocks"] < classes
+
+
+def test_optimisations_go_without_backends_they_are_not_about():
+    found = dict(names(SCENARIOS["optimisations"](Options())))
+    common = ["as_it_is", "without_own_layers", "without_pass_per_exit"]
+    common.append("without_merged")
+    assert found["small_cnn torch"] == [
+        *common,
+        "without_image_convolution",
+        "without_pooling",
+    ]
+    assert found["msdnet_cifar10 jax"] == [*common, "without_cpu_convolution"]
+
+
+def test_options_change_the_work(options):
+    (first, *_) = SCENARIOS["models"](Options(batch_size=3, attack_steps=1))
+    assert first.variants[0].settings["batch_size"] == 3
+    options = dataclasses.replace(options, epsilon=0.1, attack_steps=4)
+    for each in SCENARIOS["parity"](options):
+        settings = each.variants[0].settings
+        is_l2 = each.name.endswith("l2")
+        assert settings["epsilon"] == (2.0 if is_l2 else 0.1)
+        assert settings["num_steps"] == 4
+
+
+def test_a_missing_file_is_a_sentence():
+    with pytest.raises(ValueError, match="`model` needs a file, received no"):
+        SCENARIOS["attacks"](Options(model="nowhere.keras"))
+
+
+# What is chosen.
+
+
+def rows():
+    return [
+        Scenario(
+            f"{model} {backend}",
+            tuple(
+                Variant(each, backend, "x.X", {}, is_library=each != "c")
+                for each in "abc"
+            ),
+            ("a",),
+        )
+        for model in ("small", "large")
+        for backend in ("jax", "torch")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("only", "scenarios", "variants"),
+    [
+        ((), 4, "abc"),
+        (("small",), 2, "abc"),
+        (("small", "jax"), 1, "abc"),
+        # The unit stays.
+        (("large", "b"), 2, "ab"),
+    ],
+)
+def test_names_choose_scenarios_and_variants(only, scenarios, variants):
+    found = chosen(rows(), only)
+    assert len(found) == scenarios
+    for each in found:
+        assert "".join(v.name for v in each.variants) == variants
+        assert {*only} & {"small", "large"} <= {*each.name.split()}
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="not know d; .*jax, torch; a, b, c"):
+        chosen(rows(), ("small", "d"))
+
+
+def test_another_checkout_is_the_unit_of_each_variant(tmp_path):
+    (tmp_path / "keras_neokd").mkdir()
+    (tmp_path / "keras_neokd" / "__init__.py").touch()
+    found = against(rows(), tmp_path)
+    # c does not measure the library.
+    assert [each.name for each in found][:3] == [
+        "small jax a",
+        "small jax b",
+        "small torch a",
+    ]
+    ours, theirs = found[0].variants
+    assert found[0].unit == (theirs.name,)
+    assert (ours.checkout, theirs.checkout) == (scenario.ROOT, tmp_path)
+
+
+def test_a_folder_without_the_library_is_no_checkout(tmp_path):
+    with pytest.raises(ValueError, match="folder of a checkout that holds"):
+        against(rows(), tmp_path)

@@ -1,0 +1,212 @@
+"""The work that processes do: equal steps, its arithmetic, evaluations."""
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks.work import attacks as rows
+from benchmarks.work import keras_step
+from benchmarks.work.optimisations import OPTIMISATIONS
+from benchmarks.work.workloads import WORKLOADS
+from keras_neokd import attacks
+from keras_neokd import evaluation
+from keras_neokd import models
+from tests.training.tiny import randomized
+
+BACKEND = keras.config.backend()
+MINE = [name for name, each in OPTIMISATIONS.items() if BACKEND in each.plain]
+
+
+# Steps.
+
+
+def test_the_arithmetic_of_a_step_of_small_cnn():
+    # Million multiply-adds with own head only, and with all heads.
+    alone, whole = 1.015 + 7.708 + 9.952, 11.135
+    model = models.SmallCNN.mnist()
+    for attack, expected in (
+        ("max_average", 14 * alone + 3 * whole + 6 * whole),
+        ("average", 14 * whole + 6 * whole),
+    ):
+        found = keras_step.multiply_adds(model, attack, 7)
+        assert found == pytest.approx(1e6 * expected, rel=1e-3)
+
+
+def test_batches_say_where_an_image_stands():
+    batches = [(i, np.zeros(4)) for i in range(4)]
+    placed = keras_step.with_positions(batches, 10)
+    assert [x for x, _ in placed] == [0, 1, 2, 3]
+    positions = [labels["index"] for _, labels in placed]
+    for each in positions:
+        assert len(set(each)) == 4
+    assert {*np.concatenate(positions)} == set(range(10))
+
+
+def test_methods_are_what_their_names_say():
+    model = models.SmallCNN.mnist()
+    built = {
+        name: make(model, models.SmallCNN.mnist, 500)
+        for name, make in keras_step.METHODS.items()
+    }
+    assert built["teat"].num_examples == 500
+    assert built["kdiga"].exits == "average"
+    assert built["kdiga_each"].exits == "each"
+    assert built["kd"].alignment_weight == 0
+    assert built["kdiga_author_2021"].norm == "batch"
+    attacking = {name for name in built if built[name].uses_attack(3)}
+    assert attacking == {"neo_kd", "teat", "kdiga_ard", "neo_kd+kdiga"}
+
+
+def test_a_step_of_another_method_trains_and_counts_nothing():
+    step = keras_step.KerasStep("small_cnn", 4, 1, method="teat")
+    losses = [step.step()[0] for _ in range(2)]
+    assert losses[0] != losses[1]
+    assert step.facts() == {}
+
+
+def test_a_step_of_neo_kd_knows_its_arithmetic():
+    facts = keras_step.KerasStep("small_cnn", 4, 1).facts()
+    needed = keras_step.multiply_adds(models.SmallCNN(), "max_average", 1)
+    assert facts["multiply_adds"] == 4 * needed
+    assert 1e6 < facts["convolution_rate"] < 1e14
+
+
+def test_eager_pytorch_starts_from_the_same_loss():
+    pytest.importorskip("torch")
+    from benchmarks.work.eager_step import EagerStep
+
+    ours = keras_step.KerasStep("small_cnn", 32, 2).step()
+    for memory_format in ("contiguous_format", "channels_last"):
+        step = EagerStep("small_cnn", 32, 2, memory_format)
+        assert step.step() == pytest.approx(ours, rel=0.05)
+        assert step.facts()["convolution_rate"] > 1e6
+
+
+def first_loss(optimisation, compile_options=None):
+    """Return the loss of a first step, its attack included."""
+    keras.utils.set_random_seed(0)
+    name = optimisation.models[-1]
+    if name == "small_cnn":
+        model = models.SmallCNN.mnist()
+    else:
+        model = models.MSDNet.cifar10(num_blocks=2, base=1, step=1)
+    generator = np.random.default_rng(0)
+    # Batch norm of an untrained network changes nothing.
+    for variable in model.non_trainable_variables:
+        if variable.path.endswith(("moving_mean", "moving_variance")):
+            variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+    model.compile(
+        "sgd",
+        method="adversarial_training",
+        attack=attacks.MaxAverage(attacks.PGD(0.03, 0.01, 2)),
+        **(compile_options or {}),
+    )
+    images = generator.random((4, *model.input_shape[1:]), "float32")
+    labels = np.arange(4, dtype="int32")
+    return model.train_on_batch(images, labels, return_dict=True)["loss"]
+
+
+@pytest.mark.parametrize("name", MINE)
+def test_the_plain_way_takes_the_same_step(name, monkeypatch):
+    optimisation = OPTIMISATIONS[name]
+    expected = first_loss(optimisation)
+    calls = []
+
+    def replace(owner, attribute, plain):
+        assert getattr(owner, attribute) is not plain
+
+        def counted(*arguments, **named):
+            calls.append(arguments)
+            return plain(*arguments, **named)
+
+        monkeypatch.setattr(owner, attribute, counted)
+
+    optimisation.take_out(BACKEND, replace)
+    received = first_loss(optimisation, optimisation.compile_options)
+    assert received == pytest.approx(expected, rel=1e-4)
+    assert calls or optimisation.compile_options
+
+
+# Evaluations.
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    """A SmallCNN and images, half of which it classifies correctly."""
+    folder = tmp_path_factory.mktemp("evaluations")
+    model = randomized(models.SmallCNN.mnist(), 3)
+    images = np.random.default_rng(0).random((20, 28, 28, 1), "float32")
+    labels = model.predict(images, verbose=0)["exit_3"].argmax(axis=1)
+    labels[::2] = (labels[::2] + 1) % 10
+    np.savez(folder / "images.npz", images=images, labels=labels)
+    model.save(folder / "model.keras")
+    return {
+        "model": str(folder / "model.keras"),
+        "images": str(folder / "images.npz"),
+        "exit": "exit_3",
+        "batch_size": 8,
+        "epsilon": 0.05,
+    }
+
+
+def test_our_evaluation_says_which_images_stay_correct(settings):
+    from benchmarks.work.evaluations import KerasEvaluation
+
+    work = KerasEvaluation(attack="pgd", num_steps=2, **settings)
+    model = keras.saving.load_model(settings["model"], compile=False)
+    arrays = np.load(settings["images"])
+    attack = attacks.PGD(0.05, 0.05, 2, objective=attacks.SingleExit(2))
+    for seed in (0, 1):
+        expected = evaluation.anytime(
+            model, arrays["images"], arrays["labels"], attack, seed=seed
+        )
+        answers = np.asarray(work.step(), int)
+        np.testing.assert_array_equal(answers, expected.ranks[:, 2] == 0)
+        assert not answers[::2].any()
+
+
+def test_the_plain_network_has_the_logits_of_the_last_exit(settings):
+    torch = pytest.importorskip("torch")
+    from benchmarks.work.evaluations import plain_network
+
+    model = keras.saving.load_model(settings["model"], compile=False)
+    images = np.load(settings["images"])["images"]
+    network = plain_network(model, images)
+    assert not network.training
+    with torch.no_grad():
+        found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    expected = model.predict(images, verbose=0)["exit_3"]
+    assert abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    other = models.SmallCNN((32, 32, 3))
+    with pytest.raises(ValueError, match="needs a weight 'trunk_conv_1/kernel"):
+        plain_network(other, np.zeros((1, 32, 32, 3), "float32"))
+
+
+@pytest.mark.parametrize("name", rows.ATTACKS)
+def test_an_attack_takes_the_settings_that_it_has(name):
+    attack = rows.on_exit(
+        rows.ATTACKS[name], 1, epsilon=0.25, num_steps=3, num_queries=5
+    )
+    attack.validate(3, 10)
+    assert attack.objective.exit == 1
+    assert attack.objective.loss == rows.ATTACKS[name].objective.loss
+    if name == "cw":
+        assert (attack.c, attack.num_steps) == (10, 200)
+    else:
+        assert attack.epsilon == 0.25
+        assert getattr(attack, "num_steps", 3) == 3
+        assert getattr(attack, "num_queries", 5) == 5
+    assert attack.norm == (
+        "l2" if name[-2:] == "l2" or name == "cw" else "linf"
+    )
+
+
+def test_the_networks_of_both_have_the_same_names():
+    torch_baseline = pytest.importorskip("benchmarks.torch_baseline")
+    for workload in WORKLOADS.values():
+        ours, theirs = workload.build(models), workload.build(torch_baseline)
+        assert ours.num_exits == theirs.num_exits
+        assert sum(each.numel() for each in theirs.parameters()) == sum(
+            np.prod(each.shape) for each in ours.trainable_variables
+        )

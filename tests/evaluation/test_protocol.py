@@ -1,0 +1,95 @@
+"""Protocols: registered by name, described by the signature."""
+
+import pytest
+
+from apps.reporting import measurements
+from keras_neokd import evaluation
+from keras_neokd import models
+from keras_neokd.evaluation.protocol import _KNOWN
+from keras_neokd.evaluation.protocol import Unavailable
+from keras_neokd.evaluation.protocol import known
+from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import check_rows
+from keras_neokd.evaluation.result import flat
+from keras_neokd.evaluation.result import table
+
+
+class Shares(Result):
+    columns = {"exit": "text", "right": "share", "why": "text?"}
+    spread = ("right",)
+
+    def __init__(self, names):
+        self.names = names
+
+    def rows(self):
+        return table(exit=self.names, right=[0.5] * len(self.names))
+
+
+def mine(model, images, labels, attack, strength=2, batch_size=256):
+    del images, labels, attack, strength, batch_size
+    return Shares(model.exit_names)
+
+
+@pytest.fixture
+def registered():
+    def check(model, attack, strength):
+        del model, attack
+        return {"strength": 2 * strength}
+
+    evaluation.Protocol("mine", Shares, check, num_exits=2)(mine)
+    yield known()["mine"]
+    del _KNOWN["mine"]
+
+
+def test_the_signature_is_the_description(registered):
+    assert list(registered.parameters) == ["attack", "strength"]
+    assert registered.parameters["strength"].default == 2
+    assert registered.section == "mine"
+    model = models.SmallCNN()
+    arguments = {"attack": None, "strength": 3}
+    assert registered.check_ready(model, arguments) == {"strength": 6}
+    options = {"batch_size": 8, "seed": 0, "verbose": 0}
+    found = registered.run(model, [], [], arguments, **options)
+    check_rows("rows", found.rows(), Shares.columns)
+
+
+def test_a_table_needs_no_more_than_rows_and_columns(registered):
+    rows = Shares(("exit_1", "exit_2")).rows()
+    entry = {"name": "mine", "rows": rows, "seconds": 1.0, "summary": {}}
+    record = {"diagnostics": [entry], "data": {"name": "digits"}}
+    (found,) = measurements.tables({"a": record})
+    assert found.columns == ["", "exit_1", "exit_2", "average"]
+    assert found.rows == [["right (%)", 50, 50, 50]]
+
+
+def test_too_few_exits_are_said(registered):
+    class One:
+        num_exits = 1
+
+    with pytest.raises(Unavailable, match="'mine' needs at least 2 exits"):
+        registered.check_ready(One(), {})
+
+
+def test_a_name_has_one_meaning(registered):
+    evaluation.Protocol("mine", Shares)(mine)  # As a notebook does.
+    with pytest.raises(ValueError, match=r"'mine' is .*\.mine: give .*known"):
+        evaluation.Protocol("mine", Shares)(known)
+
+
+def test_protocols_and_diagnostics_are_told_apart():
+    assert "smoothing" in known(is_diagnostic=True)
+    assert "smoothing" not in known(is_diagnostic=False)
+    assert known(is_diagnostic=False).keys() < known().keys()
+
+
+def test_rows_of_a_model_with_one_exit():
+    assert Shares(("exit_1",)).rows() == [{"exit": "exit_1", "right": 0.5}]
+
+
+def test_what_is_not_finite_is_none():
+    values = flat(a=float("nan"), b=float("inf"), c=0.5, d="x", e=True)
+    assert list(values.values()) == [None, None, 0.5, "x", True]
+    assert table(n=("a", "b"), **{"m at": (("x", "y"), [[1, 2], [3, 4]])}) == [
+        {"n": "a", "m at x": 1, "m at y": 2},
+        {"n": "b", "m at x": 3, "m at y": 4},
+    ]
