@@ -281,7 +281,7 @@ def test_thresholds_need_validation_images(config, model, name):
         ({"budgeted": {"attack": ""}}, "evaluate.budgeted.attack.*''"),
         (
             {"budgeted": {"budgets": (2e6, 1e12)}},
-            r"evaluate.budgeted.budgets`: A budget of 1,000,000,000,000 mult.*"
+            r"`evaluate.budgeted.budgets`: A budget of 1,000,000,000,000 mult.*"
             "out of reach: the first exit costs",
         ),
         ({"budgeted": {"budgets": (-1.0,)}}, "evaluate.budgeted.budgets"),
@@ -289,16 +289,16 @@ def test_thresholds_need_validation_images(config, model, name):
         ({"sensitivity": {"attack": ""}}, "evaluate.sensitivity.attack.*''"),
         (
             {"early_exit": {"share_of_cost": 0.0001}},
-            "evaluate.early_exit.share_of_cost` is 0.0001: .* Give a share fr",
+            "`evaluate.early_exit.share_of_cost` is 0.0001: .* Give a share fr",
         ),
         ({"transferability": {"num_starts": 0}}, "num_starts"),
         ({"transferability": {"subset": -1}}, "subset"),
         ({"sensitivity": {"epsilons": (), "num_steps": ()}}, "both are empty"),
         (
             {"sensitivity": {"epsilons": (-0.1,)}},
-            "evaluate.sensitivity.epsilons` needs",
+            "`evaluate.sensitivity.epsilons` needs",
         ),
-        ({"sensitivity": {"num_steps": (0,)}}, "num_steps` needs"),
+        ({"sensitivity": {"`num_steps": (0,)}}, "num_steps` needs"),
         ({"sensitivity": {"attack": "max_average"}}, "cannot be made stronger"),
         ({"sensitivity": {"attack": "clean"}}, "sensitivity.attack.*'clean'"),
         ({"early_exit": {"share_of_cost": 0.0}}, "share_of_cost"),
