@@ -298,7 +298,10 @@ def test_thresholds_need_validation_images(config, model, name):
             {"sensitivity": {"epsilons": (-0.1,)}},
             "`evaluate.sensitivity.epsilons` needs",
         ),
-        ({"sensitivity": {"`num_steps": (0,)}}, "num_steps` needs"),
+        (
+            {"sensitivity": {"num_steps": (0,)}},
+            "`evaluate.sensitivity.num_steps` n",
+        ),
         ({"sensitivity": {"attack": "max_average"}}, "cannot be made stronger"),
         ({"sensitivity": {"attack": "clean"}}, "sensitivity.attack.*'clean'"),
         ({"early_exit": {"share_of_cost": 0.0}}, "share_of_cost"),

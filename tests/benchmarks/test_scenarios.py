@@ -66,11 +66,7 @@ def test_optimisations_go_without_backends_they_are_not_about():
     found = dict(names(SCENARIOS["optimisations"](Options())))
     common = ["as_it_is", "without_own_layers", "without_pass_per_exit"]
     common.append("without_merged")
-    assert found["small_cnn torch"] == [
-        *common,
-        "without_image_convolution",
-        "without_pooling",
-    ]
+    assert found["small_cnn torch"] == [*common, "without_pooling"]
     assert found["msdnet_cifar10 jax"] == [*common, "without_cpu_convolution"]
 
 

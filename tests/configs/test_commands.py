@@ -76,11 +76,12 @@ def test_commands_of_kdiga_are_flags_that_exist(name):
 def commands_in(text, app):
     """Return the arguments of an app's commands in a guide or docstring."""
     lines = re.findall(
-        rf"python -m apps\.{app} (.*)$",
+        rf"(?:python -m apps\.|neokd ){app} (.*)$",
         text.replace("\\\n", " "),
         re.MULTILINE,
     )
-    return [shlex.split(line, comments=True) for line in lines]
+    commands = [shlex.split(line, comments=True) for line in lines]
+    return [each for each in commands if any("--" in flag for flag in each)]
 
 
 def changes_in(arguments):
