@@ -31,7 +31,7 @@ class Source:
         train: pair of images, as in `Split`, and integer labels `(n,)`.
         test: such a pair.
         num_classes: number of classes; labels are below it.
-        validation: such a pair where the source has one of its own, or None.
+        validation: such a pair, or None where the source has none of its own.
     """
 
     train: tuple
@@ -57,19 +57,16 @@ class Split:
     indices: np.ndarray
 
     def __len__(self):
-        """Return the number of examples."""
         return len(self.images)
 
     def arrays(self, count=None):
-        """Return the images as float32 in [0, 1] and their labels.
+        """Return the images as float32 in [0, 1], and their int32 labels.
+
+        That is four times the memory of uint8; `EvaluationBatches` converts
+        batch by batch.
 
         Args:
             count: number of images, the first ones; None (default) for all.
-
-        Returns:
-            Pair of float32 `(n, height, width, channels)` and int32 `(n,)`:
-            four times the memory of uint8. `EvaluationBatches` converts batch
-            by batch.
 
         Raises:
             MemoryError: says how much is needed.

@@ -57,8 +57,7 @@ def with_check(x, check):
 def own_errors(*streams):
     """Raise the error of a stream instead of TensorFlow's error about it.
 
-    Args:
-        *streams: results of `with_check`, or anything else.
+    Each stream is a result of `with_check`, or anything else.
     """
     streams = [stream for stream in streams if hasattr(stream, "error")]
     for stream in streams:
@@ -109,11 +108,11 @@ class PyDatasetAround(keras.utils.PyDataset):
         return self.dataset.num_batches
 
     def on_epoch_begin(self):
-        """Tell the dataset."""
+        """Tell the dataset; called by Keras."""
         self.dataset.on_epoch_begin()
 
     def on_epoch_end(self):
-        """Tell the dataset."""
+        """Tell the dataset; called by Keras."""
         self.dataset.on_epoch_end()
 
 

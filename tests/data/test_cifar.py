@@ -1,6 +1,5 @@
 """CIFAR's binary files, as folders and as archives."""
 
-import dataclasses
 import gzip
 import tarfile
 
@@ -20,11 +19,9 @@ def small_data_sets(request, monkeypatch):
     """Let the files hold 2 images where the real ones hold 10,000."""
     if "real_data_dir" in request.fixturenames:
         return
-    for name, num_train in (("cifar10", 5 * SIZE), ("cifar100", SIZE)):
-        small = dataclasses.replace(
-            cifar._VERSIONS[name], num_train=num_train, num_test=SIZE
-        )
-        monkeypatch.setitem(cifar._VERSIONS, name, small)
+    for version in cifar._VERSIONS.values():
+        for name in version.num_images:
+            monkeypatch.setitem(version.num_images, name, SIZE)
 
 
 def contents_of(name):
@@ -238,13 +235,8 @@ def test_an_archive_of_more_headers_than_expected_is_refused(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(files, "_SMALL", 5000)
-    monkeypatch.setitem(
-        cifar._VERSIONS,
-        "cifar10",
-        dataclasses.replace(
-            cifar._VERSIONS["cifar10"], num_train=0, num_test=0
-        ),
-    )
+    for name in cifar._VERSIONS["cifar10"].num_images:
+        monkeypatch.setitem(cifar._VERSIONS["cifar10"].num_images, name, 0)
     archive_with(
         tmp_path / "cifar-10-binary.tar.gz", *[(header("a", 0), b"")] * 20
     )

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from keras_neokd.data.prefetch import Prefetch
+from keras_neokd.data.batches import Prefetch
 
 
 def test_the_next_ones_are_made_before_they_are_asked_for():
