@@ -1,7 +1,5 @@
 """Which rows of a batch each process feeds, worked out by hand."""
 
-import types
-
 import keras
 import numpy as np
 import pytest
@@ -9,23 +7,6 @@ import pytest
 from keras_neokd import data
 from keras_neokd.data import sharing
 from keras_neokd.data.splits import Split
-
-
-def distribution(devices, processes=1, process=0):
-    return types.SimpleNamespace(
-        device_mesh=types.SimpleNamespace(devices=np.empty(devices)),
-        num_processes=processes,
-        data_shard_id=process,
-    )
-
-
-@pytest.fixture
-def under(monkeypatch):
-    def put(*arguments):
-        found = distribution(*arguments)
-        monkeypatch.setattr(keras.distribution, "distribution", lambda: found)
-
-    return put
 
 
 def split(count):
