@@ -210,7 +210,7 @@ def _check(model, path):
 def _write_in_tensorflow(model, folder):
     """Run `_write_and_answer` in a process with the TensorFlow backend."""
     model.save(folder / "model.keras")
-    source = str(pathlib.Path(__file__).resolve().parents[1])
+    source = str(pathlib.Path(__file__).resolve().parents[2])
     paths = [source, os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
         [
