@@ -1,8 +1,7 @@
 """Divide data sets into train, validation and test.
 
-Readers return a `Source`; `divide` makes a `Dataset` of `Split`s of it. Images
-keep their type (uint8 for MNIST and CIFAR: a quarter of the memory of float32;
-encoded for large sets, see `EncodedImages`) until they are used.
+Images keep their type (uint8 for MNIST and CIFAR: a quarter of the memory of
+float32; encoded for large sets, see `EncodedImages`) until they are used.
 """
 
 import dataclasses
@@ -116,8 +115,8 @@ def divide(name, source, validation_size, num_train, num_test, seed):
     images, labels = source.train
     order = stratified_order(labels, seed)
     if source.validation is None:
-        limit = len(order) - 1
-        size = _check_count("validation_size", validation_size, 0, limit)
+        most = len(order) - 1
+        size = _check_count("validation_size", validation_size, 0, most)
         order, held_out = np.split(order, [len(order) - size])
         validation = _split(images, labels, held_out)
     else:
@@ -131,8 +130,7 @@ def divide(name, source, validation_size, num_train, num_test, seed):
         order = order[: _check_count("num_train", num_train, 1, len(order))]
     test_order = _test_order(source.test[1])
     if num_test is not None:
-        limit = len(test_order)
-        num_test = _check_count("num_test", num_test, 1, limit)
+        num_test = _check_count("num_test", num_test, 1, len(test_order))
     return Dataset(
         name=name,
         num_classes=source.num_classes,
@@ -174,14 +172,11 @@ def _test_order(labels):
 
 
 def stratified_order(labels, seed):
-    """Return a fixed random permutation of 0 .. n - 1, the classes mixed.
+    """Return the permutation of 0 .. n - 1 of a seed, with classes mixed.
 
-    Within a class the order is random; the classes take turns in proportion
-    to their size, so the first and the last examples are fair samples.
-
-    Args:
-        labels: integers `(n,)`.
-        seed: integer, which of the random orders.
+    Within a class of the integer labels `(n,)` the order is random; the
+    classes take turns in proportion to their size, so the first and the last
+    examples are fair samples.
     """
     num_examples = len(labels)
     keys = randomness.host_bits(seed, np.arange(num_examples))

@@ -62,31 +62,38 @@ def test_the_size_is_needed_and_only_here(folder):
         data.load("tiny_imagenet", folder, image_size=0)
 
 
-def rename_all(folder):
-    for path in folder.iterdir():
-        path.rename(path.with_suffix(".txt"))
+def rename_all(path):
+    def rename(folder):
+        for each in (folder / path).iterdir():
+            each.rename(each.with_suffix(".txt"))
+
+    return rename
+
+
+def new_image(path):
+    return lambda folder: folders.write_image(folder / path)
+
+
+def link_to_nothing(path):
+    return lambda folder: (folder / path).symlink_to("gone")
 
 
 DAMAGE = {
     r"val holds folders.*no class.*'dog'.*'ant', 'bee'": (
-        lambda folder: folders.write_image(folder / "val/dog/0.jpg")
+        new_image("val/dog/0.jpg")
     ),
-    "train/bee holds no images": lambda folder: rename_all(
-        folder / "train/bee"
-    ),
-    "test/bee holds no images": lambda folder: rename_all(folder / "test/bee"),
+    "train/bee holds no images": rename_all("train/bee"),
+    "test/bee holds no images": rename_all("test/bee"),
     "train/ant/red is a folder within that of a class": (
-        lambda folder: folders.write_image(folder / "train/ant/red/0.jpg")
+        new_image("train/ant/red/0.jpg")
     ),
     r"ant/9\.png is a folder within": (
         lambda folder: (folder / "test/ant/9.png").mkdir()
     ),
-    "train/dog is a link to a folder that is not there": (
-        lambda folder: (folder / "train/dog").symlink_to("gone")
-    ),
-    "test/dog is a link to a folder that is not there": (
-        lambda folder: (folder / "test/dog").symlink_to("gone")
-    ),
+    **{
+        f"{path} is a link to a folder that is not there": link_to_nothing(path)
+        for path in ("train/dog", "test/dog")
+    },
     # What is found when, in docs/data.md.
     **{
         rf"{part}/cow/1\.png is no image.*received 8 bytes": (

@@ -113,18 +113,15 @@ def test_real_mnist_has_the_published_mean_and_deviation(real_data_dir):
     # The first five training labels, as printed in every tutorial.
     assert labels[:5].tolist() == [5, 0, 4, 1, 9]
     counts = np.bincount(labels, minlength=10)
-    assert counts.sum() == 60000
-    assert counts.min() == 5421
-    assert counts.max() == 6742
+    assert (counts.sum(), counts.min(), counts.max()) == (60000, 5421, 6742)
 
 
 def test_gzip_members_are_joined_as_gzip_does(tmp_path):
     formats.write_mnist(tmp_path, suffix=".gz")
     path = tmp_path / f"{NAMES[0]}.gz"
     content = gzip.decompress(path.read_bytes())
-    path.write_bytes(
-        gzip.compress(content[:100]) + gzip.compress(content[100:])
-    )
+    parts = content[:100], content[100:]
+    path.write_bytes(b"".join(map(gzip.compress, parts)))
     assert len(read_mnist(tmp_path).train[0]) == 30
 
 
@@ -165,9 +162,8 @@ def test_what_does_not_fit_into_memory_is_told_before(tmp_path, monkeypatch):
     path = tmp_path / "file.gz"
     idx_gz(path, (10, 100), 1000)
     monkeypatch.setattr(files, "physical_memory", lambda: 999)
-    with pytest.raises(
-        MemoryError, match=r"file.gz needs 1,000 bytes.* has 999 in all"
-    ):
+    message = r"file.gz needs 1,000 bytes.* has 999 in all"
+    with pytest.raises(MemoryError, match=message):
         read_idx(path)
 
 
