@@ -2,9 +2,8 @@
 
 dataset = data.load("cifar10", data_dir="data", validation_size=5000)
 batches = data.TrainingBatches(dataset.train, 128, augment="crop_flip")
-model.fit(
-    batches, validation_data=data.EvaluationBatches(dataset.validation)
-)
+validation = data.EvaluationBatches(dataset.validation)
+model.fit(batches, validation_data=validation)
 """
 
 from keras_neokd.data.batches import EvaluationBatches

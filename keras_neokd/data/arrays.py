@@ -1,7 +1,5 @@
 """Read arrays from `.npz` files that others may have written.
 
-    read_arrays("data.npz", ["x_train", "y_train"])
-
 What a header claims is compared with what the file holds before memory is
 taken for it, and other arrays are not unpacked.
 """
@@ -33,15 +31,12 @@ _HEADER = 2**14
 
 
 def read_arrays(path, names=None):
-    """Return arrays of an `.npz` file.
+    """Return arrays of an `.npz` file by their names, in the file's order.
 
     Args:
         path: the file.
-        names: names of the arrays; names that the file does not hold are
-            left out. Defaults to all that it holds.
-
-    Returns:
-        Dict from names to arrays, in the file's order.
+        names: names of the arrays, whether the file holds them or not.
+            Defaults to all that it holds.
 
     Raises:
         OSError: if the file cannot be read.
@@ -61,10 +56,7 @@ def read_arrays(path, names=None):
 
 
 def array_names(path):
-    """Return the names of the arrays in an `.npz` file.
-
-    Raises as `read_arrays`.
-    """
+    """Return the names of the arrays in an `.npz` file, or raise as above."""
     with _opened(path) as archive:
         return list(_members(archive))
 
@@ -90,7 +82,7 @@ def _members(archive):
 
 
 def _checked_bytes(archive, info):
-    """Return the bytes of an array if the member holds as many."""
+    """Return the bytes of an array, or raise if the member holds others."""
     is_packed = info.compress_type == zipfile.ZIP_DEFLATED
     if not is_packed and info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(

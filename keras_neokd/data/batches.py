@@ -1,15 +1,14 @@
 """Batches for `model.fit` and `model.evaluate`, on every backend.
 
-    batches = TrainingBatches(dataset.train, batch_size=128, seed=0)
-    model.fit(batches, epochs=3)
-
 The order of an epoch and the crop of an image are functions of (seed, epoch,
 index of the example): a resumed run sees what the uninterrupted one would
 have seen, and an example is changed in the same way whatever the batch size.
 """
 
+import concurrent.futures
 import functools
 import math
+import threading
 import time
 
 import keras
@@ -18,7 +17,6 @@ import numpy as np
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.data.encoded import EncodedImages
-from keras_neokd.data.prefetch import Prefetch
 from keras_neokd.data.splits import Split
 from keras_neokd.data.splits import to_unit_range
 from keras_neokd.data.streams import remembered_errors
@@ -31,6 +29,9 @@ _ORDER, _ROW, _COLUMN, _FLIP = range(4)
 
 class EvaluationBatches(keras.utils.PyDataset):
     """Yield a split in its own order, the last batch as large as is left.
+
+    Images are float32 `(batch, height, width, channels)` in [0, 1], labels
+    int32 `(batch,)`.
 
     Args:
         split: `Split` with at least one example.
@@ -62,15 +63,9 @@ class EvaluationBatches(keras.utils.PyDataset):
         self._epoch_and_order = 0, np.arange(len(split))
 
     def __len__(self):
-        """Return the number of batches of one epoch."""
         return math.ceil(len(self.split) / self.batch_size)
 
     def __getitem__(self, index):
-        """Return the images and labels of the batch of a number from 0.
-
-        Images are float32 `(batch, height, width, channels)` in [0, 1], labels
-        int32 `(batch,)`.
-        """
         return self.rows(index, _all_rows)
 
     def num_rows(self, index):
@@ -88,12 +83,12 @@ class EvaluationBatches(keras.utils.PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         epoch, order = self._epoch_and_order
-        make = functools.partial(self._make, epoch, order, pick)
+        make = functools.partial(self._make_of_epoch, epoch, order, pick)
         if self._prefetch is None:
             return make(index)
         return self._prefetch.get(make, (epoch, pick), index, len(self))
 
-    def _make(self, epoch, order, pick, index):
+    def _make_of_epoch(self, epoch, order, pick, index):
         start = index * self.batch_size
         chosen = order[start : start + self.batch_size]
         chosen = chosen[pick(len(chosen))]
@@ -118,9 +113,9 @@ class TrainingBatches(EvaluationBatches):
     the epoch changes: load the data with `num_train` for shorter epochs.
 
     Args:
-        split: `Split` with at least one example.
-        batch_size: examples per batch, at least 1, default 128.
-        seed: integer, which of the random orders and crops.
+        split: as in `EvaluationBatches`.
+        batch_size: as in `EvaluationBatches`.
+        seed: integer that fixes orders and crops.
         augment: None (default), or "crop_flip": pad by 4 zero pixels, crop to
             the old size at a random place and mirror left to right with
             probability 1/2, the usual augmentation of CIFAR; or
@@ -138,13 +133,6 @@ class TrainingBatches(EvaluationBatches):
 
     Raises:
         TypeError, ValueError: if an argument is not as described.
-
-    Example:
-
-    ```python
-    batches = TrainingBatches(dataset.train, 128, augment="crop_flip")
-    model.fit(batches, epochs=30)
-    ```
     """
 
     def __init__(
@@ -162,8 +150,7 @@ class TrainingBatches(EvaluationBatches):
             )
         self.seconds = 0.0
         self.error = None
-        self._pass_began = False
-        self._last_batch_seen = False
+        self._pass_began = self._last_batch_seen = False
         self.set_epoch(0)
 
     @property
@@ -174,9 +161,11 @@ class TrainingBatches(EvaluationBatches):
     def set_epoch(self, epoch):
         """Draw the batches of another epoch from now on, an integer from 0."""
         epoch = checks.integer("epoch", epoch, minimum=0)
+        indices = self.split.indices
+        keys = randomness.host_bits(self.seed, epoch, indices, _ORDER)
         # Epoch and order in one assignment: Keras' TensorFlow pipeline asks
         # for batches from another thread.
-        self._epoch_and_order = epoch, self._shuffled(epoch)
+        self._epoch_and_order = epoch, np.argsort(keys, kind="stable")
 
     def rows(self, index, pick):
         """See `EvaluationBatches.rows`."""
@@ -217,15 +206,9 @@ class TrainingBatches(EvaluationBatches):
             self.set_epoch(self.epoch + 1)
         self._pass_began = False
 
-    def _shuffled(self, epoch):
-        keys = randomness.host_bits(
-            self.seed, epoch, self.split.indices, _ORDER
-        )
-        return np.argsort(keys, kind="stable")
-
 
 class RemainingBatches(keras.utils.PyDataset):
-    """The batches of an epoch that was interrupted, from some batch on.
+    """Yield the batches of an interrupted epoch, from some batch on.
 
     Args:
         batches: `TrainingBatches`.
@@ -244,17 +227,12 @@ class RemainingBatches(keras.utils.PyDataset):
                 f"`first` needs a batch of the {len(batches)} that there "
                 f"are, 0 to {len(batches) - 1}; received {first}."
             )
-
-    def set_epoch(self, epoch):
-        """See `TrainingBatches.set_epoch`."""
-        self._batches.set_epoch(epoch)
+        self.set_epoch = batches.set_epoch
 
     def __len__(self):
-        """Return the number of batches that remain."""
         return len(self._batches) - self._first
 
     def __getitem__(self, index):
-        """Return one batch."""
         return self._batches[self._first + index]
 
     def num_rows(self, index):
@@ -276,14 +254,46 @@ class SetEpoch(keras.callbacks.Callback):
     """
 
     def __init__(self, batches):
-        """Keep the batches."""
         super().__init__()
         self.batches = batches
 
     def on_epoch_begin(self, epoch, logs=None):
         """Pass the epoch on; called by Keras."""
-        del logs
         self.batches.set_epoch(epoch)
+
+
+class Prefetch:
+    """Compute the next items of a sequence in threads, ahead of their use.
+
+    An item is a function of its number: when it is computed changes nothing.
+
+    Args:
+        depth: number of items to compute ahead, at least 1. Defaults to 2.
+    """
+
+    def __init__(self, depth=2):
+        self._depth = depth
+        self._pool = concurrent.futures.ThreadPoolExecutor(depth)
+        self._futures = {}
+        # Keras' TensorFlow pipeline asks from another thread.
+        self._lock = threading.Lock()
+
+    def get(self, make, sequence, index, end):
+        """Return `make(index)`, and begin with the items up to `end - 1`.
+
+        `sequence` is a key that tells this sequence from others, such as the
+        epoch; one `make` for each.
+        """
+        last = min(index + self._depth, end - 1)
+        wanted = [(sequence, number) for number in range(index, last + 1)]
+        with self._lock:
+            for key in [key for key in self._futures if key not in wanted]:
+                self._futures.pop(key).cancel()
+            for key in wanted:
+                if key not in self._futures:
+                    self._futures[key] = self._pool.submit(make, key[1])
+            future = self._futures.pop(wanted[0])
+        return future.result()
 
 
 def _all_rows(size):
@@ -297,25 +307,22 @@ def crop_flip(images, indices, seed, epoch):
     zero-padded image.
 
     Args:
-        images: `(n, height, width, channels)`, of any type.
+        images: `(n, height, width, channels)`, of any type, which stays.
         indices: integers `(n,)`, the number of each example.
         seed: integer.
         epoch: integer, at least 0.
-
-    Returns:
-        Array of the shape and type of `images`; the change to an image is a
-        function of (seed, epoch, index) alone.
     """
     count, height, width, _ = images.shape
     places = 2 * _PADDING + 1
-    row = randomness.host_bits(seed, epoch, indices, _ROW) % places
-    column = randomness.host_bits(seed, epoch, indices, _COLUMN) % places
-    flip = randomness.host_bits(seed, epoch, indices, _FLIP) % 2 == 1
+    row, column, flip = (
+        randomness.host_bits(seed, epoch, indices, use)[:, np.newaxis]
+        for use in (_ROW, _COLUMN, _FLIP)
+    )
     border = (_PADDING, _PADDING)
     padded = np.pad(images, ((0, 0), border, border, (0, 0)))
-    rows = row[:, np.newaxis] + np.arange(height)
-    columns = column[:, np.newaxis] + np.arange(width)
-    columns = np.where(flip[:, np.newaxis], columns[:, ::-1], columns)
+    rows = row % places + np.arange(height)
+    columns = column % places + np.arange(width)
+    columns = np.where(flip % 2 == 1, columns[:, ::-1], columns)
     return padded[
         np.arange(count)[:, np.newaxis, np.newaxis],
         rows[:, :, np.newaxis],

@@ -1,7 +1,4 @@
-"""Check data on the host: whole arrays at once, streams batch by batch.
-
-x, y, sample_weight = checked(x, y, image_shape=(28, 28, 1), num_classes=10)
-"""
+"""Check data on the host: whole arrays at once, streams batch by batch."""
 
 import dataclasses
 
@@ -12,13 +9,18 @@ from keras import ops
 from keras_neokd.base import checks
 from keras_neokd.data import streams
 
+_FORM = (
+    "A batch needs the form (images, labels) or (images, labels, weights), "
+    "each part one array:"
+)
+
 
 def split_labels(y):
-    """Return labels and positions in the data set.
+    """Return labels and positions in the data set, each `None` if missing.
 
     Args:
         y: labels, or `{"label": labels, "index": positions}`; `data.sharing`
-            adds "filling". `None` for a part that is missing.
+            adds "filling".
 
     Raises:
         ValueError: if a dict has other keys.
@@ -96,9 +98,9 @@ class BatchCheck:
         Raises:
             ValueError: as `checks.images_and_labels`, or as `parts`.
         """
-        parts = self.parts(batch)
         images, labels, index, weights = (
-            None if each is None else _to_numpy(each) for each in parts
+            None if each is None else _to_numpy(each)
+            for each in self.parts(batch)
         )
         checks.images_and_labels(
             images, labels, self.image_shape, self.num_classes
@@ -141,12 +143,6 @@ class BatchCheck:
         return images, labels, index, weights
 
 
-_FORM = (
-    "A batch needs the form (images, labels) or (images, labels, weights), "
-    "each part one array:"
-)
-
-
 def _check_one_array(wanted, value):
     """Raise `ValueError` for a dict, and for a list or tuple of arrays."""
     if isinstance(value, dict):
@@ -164,8 +160,7 @@ def _check_one_array(wanted, value):
 def _class_indices(y):
     """Return checked labels as class indices, the one form of compiled steps.
 
-    Args:
-        y: as in `split_labels`, or `None`.
+    `y` is as in `split_labels`, or `None`.
     """
     labels, index = split_labels(y)
     if labels is not None:

@@ -27,10 +27,7 @@ def read_digits():
     """Return the digits as a `Source` of 1,437 training and 360 test images.
 
     There is no official test part: here it is a fixed fifth with equal class
-    shares, the same for every seed.
-
-    Raises:
-        ImportError: if scikit-learn is not installed.
+    shares, the same for every seed. Raises `ImportError` without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits

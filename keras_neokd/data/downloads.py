@@ -42,18 +42,12 @@ NAMES = tuple(_FILES)
 
 
 def download(name):
-    """Return the folder with the files of a data set.
+    """Return the folder with the files of a data set, one of `NAMES`.
 
     They are downloaded on the first call, to `datasets/keras_neokd` in Keras'
     folder (`~/.keras`, or what KERAS_HOME names), and compared with their
-    SHA-256 on every call.
-
-    Args:
-        name: one of `NAMES`.
-
-    Raises:
-        RuntimeError: if the files cannot be downloaded, for example without a
-            network.
+    SHA-256 on every call. Raises `RuntimeError` if that fails, for example
+    without a network.
     """
     for address, digest in _FILES[name].items():
         try:

@@ -34,6 +34,7 @@ _BOX, _MIRROR = 4, 5
 _LONGEST = 16
 # Pillow's name of the channels, by their number.
 _MODES = {1: "L", 3: "RGB"}
+_THREADS = os.cpu_count() or 1
 
 
 class View:
@@ -104,6 +105,10 @@ class ImageFiles:
 class EncodedImages:
     """Decode the images that are indexed; otherwise like an array of them.
 
+    An index, a slice or integers `(k,)`, returns the centres of images, uint8
+    `(k, size, size, channels)`. An image that cannot be decoded raises a
+    `ValueError` with its name.
+
     Args:
         contents: sequence of bytes with a method `name(position)`, such as
             `ImageFiles`.
@@ -132,28 +137,19 @@ class EncodedImages:
 
     def subset(self, chosen):
         """Return some of the images, a slice or integers, not decoded."""
-        return EncodedImages(
-            self._contents, self._view, self._positions[chosen]
-        )
+        positions = self._positions[chosen]
+        return EncodedImages(self._contents, self._view, positions)
 
     def check(self):
         """Decode every image once, and raise `ValueError` for a damaged one."""
 
-        def check_one(position):
+        def check_one(position):  # Returns nothing: images are not kept.
             self._decoded(position)
 
         for _ in in_order(check_one, self._positions):
             pass
 
     def __getitem__(self, chosen):
-        """Return the centres of images, uint8 `(k, size, size, channels)`.
-
-        Args:
-            chosen: slice or integers `(k,)`.
-
-        Raises:
-            ValueError: names the image that cannot be decoded.
-        """
         return self._stacked(
             lambda position: self._view.centre(self._decoded(position)),
             self._positions[chosen],
@@ -165,7 +161,8 @@ class EncodedImages:
         A part has 8 % to 100 % of the area and a ratio of 3/4 to 4/3 of
         width to height, drawn evenly on a logarithmic scale; where ten draws
         in a row leave the image, it is the largest central part of a
-        possible ratio. It is resized to the size of the view.
+        possible ratio. It is resized to the size of the view. The change to
+        an image is a function of (seed, epoch, index) alone.
 
         Args:
             chosen: slice or integers `(k,)`.
@@ -174,20 +171,12 @@ class EncodedImages:
             epoch: integer, at least 0.
 
         Returns:
-            uint8 `(k, size, size, channels)`; the change to an image is a
-            function of (seed, epoch, index) alone.
-
-        Raises:
-            ValueError: names the image that cannot be decoded.
+            uint8 `(k, size, size, channels)`.
         """
         words = np.asarray(indices)[:, np.newaxis, np.newaxis]
+        attempts = np.arange(_ATTEMPTS)[:, np.newaxis]
         bits = randomness.host_bits(
-            seed,
-            epoch,
-            words,
-            np.arange(_ATTEMPTS)[:, np.newaxis],
-            np.arange(4),
-            _BOX,
+            seed, epoch, words, attempts, np.arange(4), _BOX
         )
         draws = (bits + 0.5) / 2**32
         mirrored = randomness.host_bits(seed, epoch, indices, _MIRROR) % 2 == 1
@@ -239,16 +228,14 @@ def random_box(width, height, draws):
 
 
 def in_order(function, items):
-    """Yield `function(item)` of every item, computed in threads.
+    """Yield `function(item)` of every item of an iterable, in threads.
 
-    Args:
-        function: any function.
-        items: iterable, read no further ahead than the threads need.
+    Items are read no further ahead than the threads need.
     """
     pending = collections.deque()
     for item in items:
         pending.append(_pool().submit(function, item))
-        if len(pending) > 4 * _num_threads():
+        if len(pending) > 4 * _THREADS:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
@@ -260,8 +247,4 @@ def _bilinear():
 
 @functools.cache
 def _pool():
-    return concurrent.futures.ThreadPoolExecutor(_num_threads())
-
-
-def _num_threads():
-    return os.cpu_count() or 1
+    return concurrent.futures.ThreadPoolExecutor(_THREADS)

@@ -7,6 +7,7 @@ taken for them.
 import contextlib
 import gzip
 import os
+import pathlib
 import tarfile
 import zlib
 
@@ -19,12 +20,12 @@ MOST_UNPACKED = 258 * 8 // 2
 
 # Bytes read at once: a size that is not true takes no more memory.
 _PIECE = 2**20
-# Bytes for the headers of an archive, and of a text.
+# Bytes for the headers of an archive.
 _SMALL = 2**20
 
 
 def search(folders, wanted):
-    """Find the first folder that holds all files.
+    """Return the files of the first folder that has all, and missing paths.
 
     Args:
         folders: list of `pathlib.Path`.
@@ -36,12 +37,9 @@ def search(folders, wanted):
     missing = []
     for folder in folders:
         choices = [[folder / name for name in names] for names in wanted]
-        found = [
-            next((path for path in paths if path.is_file()), None)
-            for paths in choices
-        ]
+        found = [[*filter(pathlib.Path.is_file, paths)] for paths in choices]
         if all(found):
-            return found, missing
+            return [paths[0] for paths in found], missing
         for paths, path in zip(choices, found, strict=True):
             missing.extend([] if path else paths)
     return [], missing
@@ -62,8 +60,7 @@ def not_found(name, paths):
 def wrong_size(file, expected, received, qualifier=""):
     """Return the error for a file with too few or too many bytes.
 
-    The qualifier is "at least" or "at most" where no more is known of the
-    bytes received.
+    The qualifier is "at least" or "at most" where no more is known.
     """
     received = f"{qualifier} {received:,}".strip()
     return ValueError(
@@ -75,16 +72,12 @@ def wrong_size(file, expected, received, qualifier=""):
 
 @contextlib.contextmanager
 def memory_for(what, num_bytes, remedy=None):
-    """Refuse to take more memory than there is, where possible beforehand.
+    """Raise `MemoryError` if memory is short, where possible beforehand.
 
     Args:
         what: begins the sentence of the error, such as a path.
         num_bytes: bytes of memory taken in the `with` block.
         remedy: what to do, as a sentence. Defaults to general advice.
-
-    Raises:
-        MemoryError: if the computer has less memory in all, or if memory
-            runs out in the `with` block.
     """
     remedy = remedy or (
         "Close other programs, or use a computer with more memory; if you "
@@ -114,7 +107,7 @@ def physical_memory():
 def opened(path):
     """Open a file to read, unpacked on the fly where its name ends in .gz.
 
-    Raises `ValueError` if that is not a complete gzip file.
+    Raises `ValueError` for an incomplete gzip file.
     """
     if path.suffix != ".gz":
         with open(path, "rb") as file:
@@ -133,10 +126,7 @@ def opened(path):
 def read_at_most(file, num_bytes):
     """Return the next bytes of a file, fewer where it ends."""
     content = bytearray()
-    while len(content) < num_bytes:
-        piece = file.read(min(num_bytes - len(content), _PIECE))
-        if not piece:
-            break
+    while piece := file.read(min(num_bytes - len(content), _PIECE)):
         content += piece
     return content
 
@@ -144,11 +134,8 @@ def read_at_most(file, num_bytes):
 def read_exactly(path, file, num_bytes, already=0):
     """Return the rest of an `opened` file, which has to be `num_bytes`.
 
-    `already` bytes were read of it before.
-
-    Raises:
-        ValueError: if there are fewer or more bytes.
-        MemoryError: if the computer has less memory.
+    `already` bytes were read of it before. Raises `ValueError` if there are
+    fewer or more bytes, `MemoryError` if the computer has less memory.
     """
     expected = already + num_bytes
     size = path.stat().st_size
@@ -159,19 +146,22 @@ def read_exactly(path, file, num_bytes, already=0):
     with memory_for(path, num_bytes):
         content = read_at_most(file, num_bytes + 1)
     received = already + len(content)
-    if received > expected:
-        raise wrong_size(path, expected, received, "at least")
-    if received < expected:
-        raise wrong_size(path, expected, received)
+    if received != expected:
+        qualifier = "at least" if received > expected else ""
+        raise wrong_size(path, expected, received, qualifier)
     return content
 
 
-def read_bytes(path, most=_SMALL):
-    """Return the content of a file of at most `most` bytes, 1 MiB by default.
+def read_whole(path, num_bytes):
+    """Return the content of a file as `read_exactly`."""
+    with opened(path) as file:
+        return read_exactly(path, file, num_bytes)
 
-    Raises:
-        ValueError: if it is larger.
-        OSError: if it cannot be read.
+
+def read_bytes(path, most):
+    """Return the content of a file of at most `most` bytes.
+
+    Raises `ValueError` if it is larger, `OSError` if it cannot be read.
     """
     size = path.stat().st_size
     if size > most:
@@ -184,14 +174,11 @@ def read_bytes(path, most=_SMALL):
 
 
 def read_archive(path, sizes):
-    """Return the contents of members of a .tar.gz; nothing is extracted.
+    """Return contents of members of a .tar.gz by name; extract nothing.
 
     Args:
         path: the archive.
         sizes: bytes of the wanted members by their names.
-
-    Returns:
-        Contents by the names of members.
 
     Raises:
         ValueError: if the archive is damaged, a wanted member is not in it or
@@ -229,11 +216,9 @@ def read_archive(path, sizes):
 
 
 def check_uncompressed(path, archive):
-    """Raise `ValueError` if a zip archive unpacks to more than its file.
+    """Raise `ValueError` if a `zipfile.ZipFile` unpacks to more than its file.
 
-    Args:
-        path: `pathlib.Path` of the archive.
-        archive: the open `zipfile.ZipFile`.
+    `path` is the `pathlib.Path` of the archive.
     """
     claimed = sum(member.file_size for member in archive.infolist())
     held = path.stat().st_size
@@ -247,10 +232,9 @@ def check_uncompressed(path, archive):
 
 
 class _Metered:
-    """An open file with a limit on the bytes read; skipping is free.
+    """Limit the bytes read of an open file; skipping is free.
 
-    `tarfile` would believe an archive's headers how long they are, and how
-    many come.
+    `tarfile` believes an archive's headers how long and how many they are.
     """
 
     def __init__(self, file, num_bytes):
@@ -259,7 +243,6 @@ class _Metered:
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size):
-        """Return the next bytes, within the limit."""
         if size > self._left:
             raise tarfile.ReadError(
                 f"a header claims {size:,} bytes, or there are too many"

@@ -35,15 +35,10 @@ def pillow():
 
 
 def read_image_file(path):
-    """Return the content of a regular file; links are followed.
+    """Return the content of a file; links are followed.
 
-    Args:
-        path: path of the file.
-
-    Raises:
-        ValueError: if it is no regular file (reading a pipe may never end),
-            or larger than 512 MiB.
-        OSError: if it cannot be read.
+    Raises `ValueError` if it is no regular file (reading a pipe may never
+    end), or larger than 512 MiB, and `OSError` if it cannot be read.
     """
     _check_regular(path)
     return files.read_bytes(pathlib.Path(path), _LARGEST_FILE)
@@ -53,13 +48,7 @@ def check_header(path):
     """Check that a file begins as an image that `decode` takes.
 
     Only format, size and channels are read: damage behind the header is found
-    when the image is decoded.
-
-    Args:
-        path: path of the file.
-
-    Raises:
-        ValueError, OSError: as `read_image_file` and `decode`.
+    when the image is decoded. Raises as `read_image_file` and `decode`.
     """
     _check_regular(path)
     with open(path, "rb") as file:
@@ -68,7 +57,7 @@ def check_header(path):
 
 
 def decode(content, name, mode="RGB"):
-    """Return an image.
+    """Return the Pillow image in the bytes of an image file.
 
     Args:
         content: bytes of an image file.
@@ -76,15 +65,11 @@ def decode(content, name, mode="RGB"):
         mode: Pillow's name of the wanted channels. Defaults to "RGB"; "L" is
             grey.
 
-    Returns:
-        A Pillow image.
-
     Raises:
         ValueError: if it is damaged, no image, of more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS`, or has grey values of more than 8
             bits, which Pillow would clip.
         MemoryError: says how much is needed.
-        ImportError: if Pillow is not installed.
     """
     with _opened(io.BytesIO(content), name, len(content)) as image:
         with files.memory_for(name, 8 * image.width * image.height):
@@ -95,13 +80,11 @@ def decode(content, name, mode="RGB"):
 def _opened(file, name, size):
     """Yield a Pillow image whose header was checked, not decoded yet.
 
-    Raises:
-        ValueError: as `decode`, also for damage found in the `with` block.
+    Raises `ValueError` as `decode`, also for damage found in the `with` block.
     """
     try:
         with pillow().open(file, formats=_FORMATS) as image:
-            _check_pixels(image)
-            _check_depth(image, name)
+            _check_header(image, name)
             yield image
     except (MemoryError, _TooDeepError):
         raise
@@ -134,21 +117,18 @@ def _check_regular(path):
     )
 
 
-def _check_pixels(image):
-    """Raise if decoding an image takes more memory than images should."""
+class _TooDeepError(ValueError):
+    """An image that 8 bits per channel cannot hold."""
+
+
+def _check_header(image, name):
+    """Raise for pixels of too much memory, or of more than 8 bits."""
     most = pillow().MAX_IMAGE_PIXELS
     if most is not None and image.width * image.height > most:
         raise ValueError(
             f"{image.width} x {image.height} pixels, which are more than the "
             f"{most:,} of PIL.Image.MAX_IMAGE_PIXELS: scale it down"
         )
-
-
-class _TooDeepError(ValueError):
-    """An image that 8 bits per channel cannot hold."""
-
-
-def _check_depth(image, name):
     # Pillow's mode of 16 bits: "I;16", "I" before version 11.3.
     if image.mode.partition(";")[0] == "I":
         raise _TooDeepError(

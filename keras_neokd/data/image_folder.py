@@ -22,20 +22,14 @@ def read_image_folder(folder, view):
     names. The header of every image is read now: what is no image is found
     before training. Images are decoded when they are used, and a damaged one
     is found then; `EncodedImages.check` looks for them. Links are followed,
-    also out of the folder; names that begin with a dot are left out.
+    also out of the folder; names that begin with a dot are left out. Classes
+    of `val` and `test` are in `train`, and each class has images.
 
     Args:
         folder: `pathlib.Path` that holds `train/CLASS/IMAGE` and, in the same
             form, `test` or `val` or both. Where there is no `test`, `val` is
-            what is tested on.
+            tested on.
         view: `View` of the images.
-
-    Raises:
-        FileNotFoundError: names the folders that are missing.
-        ValueError: if a class has no images, a class of `val` or `test` is
-            not in `train`, an image is of another format or begins as none,
-            or something named as an image is no regular file.
-        ImportError: if Pillow is not installed.
     """
     parts = [
         part for part in ("train", "val", "test") if (folder / part).is_dir()
@@ -65,12 +59,9 @@ def read_image_folder(folder, view):
 
 
 def images_and_labels(found, classes, view):
-    """Return `EncodedImages` of image files, and their labels.
+    """Return `EncodedImages`, and their labels, of pairs of path and class.
 
-    Args:
-        found: list of pairs of path and name of the class.
-        classes: list of names in the order of their numbers.
-        view: `View` of the images.
+    The numbers of classes are their places in the list of their names.
     """
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for _, name in found])
@@ -78,12 +69,7 @@ def images_and_labels(found, classes, view):
 
 
 def class_names(folder):
-    """Return the sorted names of the folders in a folder, hidden ones apart.
-
-    Raises:
-        FileNotFoundError: if it is not there.
-        ValueError: if there are none, or one is a link to nothing.
-    """
+    """Return the sorted names of the folders in a folder, hidden ones apart."""
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}.")
     inside = _visible(folder)
@@ -112,12 +98,6 @@ def list_images(folder, classes, subfolder="."):
         folder: `pathlib.Path` that holds a folder per class.
         classes: names that such folders may have.
         subfolder: folder of the images in the folder of a class.
-
-    Raises:
-        FileNotFoundError, ValueError: if there is no folder, one that is no
-            class, one without images or with further folders, or an image of
-            another format.
-        ImportError: if Pillow is not installed.
     """
     names = class_names(folder)
     wrong = sorted(set(names) - set(classes))
@@ -143,9 +123,8 @@ def list_images(folder, classes, subfolder="."):
 def _is_image(entry):
     """Return whether an entry of a class's folder is to be read.
 
-    Raises:
-        ValueError: if images would be missed: those of a folder, and what is
-            left out only for its ending.
+    Raises `ValueError` if images would be missed: those of a folder, and what
+    is left out only for its ending.
     """
     if entry.is_dir():
         raise ValueError(

@@ -17,19 +17,15 @@ _LARGEST_LIST = 2**24
 def read_tiny_imagenet(folder, view):
     """Return Tiny-ImageNet as a `Source`; its test is the validation set.
 
+    Classes are numbered in the sorted order of their WordNet ids, as those of
+    ImageNet are; the order of `wnids.txt` is another.
+
     Args:
         folder: `pathlib.Path` of the folder that the archive unpacks to, with
             `wnids.txt`, `train/WNID/images/`, `val/images/` and
             `val/val_annotations.txt`; or that holds it, as
-            `tiny-imagenet-200`. Classes are numbered in the sorted order of
-            their WordNet ids, as those of ImageNet are; the order of
-            `wnids.txt` is another.
+            `tiny-imagenet-200`.
         view: `View` of the images.
-
-    Raises:
-        FileNotFoundError: names what was looked for.
-        ValueError: names the file or folder that is wrong.
-        ImportError: if Pillow is not installed.
     """
     folder = _place("tiny_imagenet", folder, "tiny-imagenet-200", "wnids.txt")
     names = folder / "wnids.txt"
@@ -54,7 +50,7 @@ def read_imagenet(folder, view):
     """Return ImageNet as a `Source`; its test is the validation set.
 
     Numbers of classes, and the labels of a flat validation folder, are those
-    that tensorflow-datasets holds.
+    that tensorflow-datasets holds; it has to be installed.
 
     Args:
         folder: `pathlib.Path` that holds `train/WNID/*.JPEG`, and
@@ -62,11 +58,6 @@ def read_imagenet(folder, view):
             that holds such a folder, as `imagenet2012`. Some of the classes
             will do.
         view: `View` of the images.
-
-    Raises:
-        FileNotFoundError: names what was looked for.
-        ValueError: names the file or folder that is wrong.
-        ImportError: if Pillow or tensorflow-datasets is not installed.
     """
     folder = _place("imagenet2012", folder, "imagenet2012", "train")
     core = tensorflow_datasets("imagenet2012").core
@@ -110,8 +101,7 @@ def _annotated(folder, classes):
     names = folder / "val_annotations.txt"
     found = []
     for number, line in enumerate(_lines(names), 1):
-        file, _, rest = line.partition("\t")
-        wnid = rest.partition("\t")[0]
+        file, wnid = (*line.split("\t"), "")[:2]
         path = folder / "images" / file
         if wnid not in classes:
             raise ValueError(
@@ -142,14 +132,12 @@ def _number(path):
 
 def _place(name, folder, inside, wanted):
     """Return the folder that holds a file or folder, or one inside it."""
-    places = [folder / inside, folder]
+    places = [folder / inside / wanted, folder / wanted]
     for place in places:
-        if (place / wanted).exists():
-            return place
+        if place.exists():
+            return place.parent
     prepared = folder / name / "VERSION" / "dataset_info.json"
-    raise files.not_found(
-        name, [*(place / wanted for place in places), prepared]
-    )
+    raise files.not_found(name, [*places, prepared])
 
 
 def _lines(path):

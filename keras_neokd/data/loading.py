@@ -1,13 +1,10 @@
-"""`load`: one function for every data set.
-
-dataset = load("digits", validation_size=200)
-dataset.train.images.shape, dataset.num_classes
-"""
+"""Load any data set by its name: `load("digits", validation_size=200)`."""
 
 import functools
 import os
 import pathlib
 
+from keras_neokd.base import checks
 from keras_neokd.data import downloads
 from keras_neokd.data import tfds
 from keras_neokd.data.cifar import read_cifar
@@ -92,18 +89,15 @@ def load(
 
     Raises:
         ValueError: for an unknown name, a size that is larger than what is
-            there, or a damaged file.
+            there, or a file or folder that is damaged or not as described.
         TypeError: for a size that is not an integer or a title that is no
             text.
         FileNotFoundError: names every path that was looked for.
+        MemoryError: says how much is needed.
         ImportError: names the extra to install.
         RuntimeError: if a download fails.
     """
-    if not isinstance(name, str) or name not in DATASET_NAMES:
-        raise ValueError(
-            f"`name` needs one of {', '.join(DATASET_NAMES)}; received "
-            f"{name!r}."
-        )
+    checks.choice("name", name, DATASET_NAMES)
     title = _check_title(name if title is None else title)
     view = _view(name, image_size, resize, channels)
     source = _read(name, data_dir or os.environ.get("KERAS_NEOKD_DATA"), view)
@@ -114,7 +108,7 @@ def _check_title(title):
     if not isinstance(title, str):
         raise TypeError(
             "`title` (--config.data.title) needs a text, received "
-            f"{title!r} of type {type(title).__name__}."
+            f"{checks.typed(title)}."
         )
     if not title.strip() or not title.isprintable():
         raise ValueError(
@@ -127,8 +121,7 @@ def _check_title(title):
 
 def _view(name, image_size, resize, channels):
     if name in _IMAGE_SIZES:
-        if image_size is None:
-            image_size = _IMAGE_SIZES[name]
+        image_size = _IMAGE_SIZES[name] if image_size is None else image_size
         if image_size is None:
             raise ValueError(
                 f"The data set {name!r} needs `image_size` "

@@ -24,35 +24,21 @@ _FILES = [
 def read_mnist(folder):
     """Return MNIST from local files as a `Source`.
 
-    Args:
-        folder: `pathlib.Path`; it or its subfolder `mnist` holds
-            `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
-            `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain
-            or ending in `.gz`.
-
-    Raises:
-        FileNotFoundError: names every path that was looked for.
-        ValueError: names the file that is damaged.
+    The folder, a `pathlib.Path`, or its subfolder `mnist` holds
+    `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`,
+    `t10k-images-idx3-ubyte` and `t10k-labels-idx1-ubyte`, each plain or
+    ending in `.gz`.
     """
     found, missing = files.search([folder, folder / "mnist"], _FILES)
     if not found:
         raise files.not_found("mnist", missing)
-    return Source(
-        train=_read_pair(*found[:2]),
-        test=_read_pair(*found[2:]),
-        num_classes=_NUM_CLASSES,
-    )
+    return Source(_read_pair(*found[:2]), _read_pair(*found[2:]), _NUM_CLASSES)
 
 
 def read_idx(path):
-    """Return the array in an IDX file of unsigned bytes.
+    """Return the array in an IDX file of unsigned bytes, `.gz` or not.
 
-    Args:
-        path: `pathlib.Path`, unpacked on the fly where it ends in `.gz`.
-
-    Raises:
-        ValueError: if the file is of another type, too short or too long.
-        MemoryError: if the computer has less memory.
+    Raises `ValueError` if it is of another type, too short or too long.
     """
     with files.opened(path) as file:
         head = files.read_at_most(file, 4)

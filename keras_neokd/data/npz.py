@@ -12,18 +12,13 @@ from keras_neokd.data.splits import Source
 def read_npz(path):
     """Return the data set in an `.npz` file as a `Source`.
 
-    Args:
-        path: `pathlib.Path` of the file, or of a folder with one `.npz`
-            file. Its arrays are `x_train`, `x_test` and optionally `x_val`:
-            images `(n, height, width[, channels])`, uint8 in [0, 255] or
-            float in [0, 1]; and `y_train`, `y_test`, `y_val`: integer
-            classes `(n,)` or `(n, 1)`, counted from 0. There are as many
-            classes as the largest label says.
+    Its arrays are `x_train`, `x_test` and optionally `x_val`: images `(n,
+    height, width[, channels])`, uint8 in [0, 255] or float in [0, 1]; and
+    `y_train`, `y_test`, `y_val`: integer classes `(n,)` or `(n, 1)`, counted
+    from 0. There are as many classes as the largest label says.
 
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file or one of its arrays is not as described.
-        MemoryError: says how much is needed.
+    Args:
+        path: `pathlib.Path` of the file, or of a folder with one such file.
     """
     path = _find(path)
     try:

@@ -1,7 +1,5 @@
 """Share batches among devices and processes, under a `keras.distribution`.
 
-    batches = share(batches)    # in `fit` and `evaluate`
-
 JAX shards a batch over devices only where their number divides it, and every
 process gives the rows of its own devices. So the last row of another batch is
 repeated, and the step, which is compiled for the global batch, cuts these
@@ -64,11 +62,7 @@ def share(x, batch_size=None, shuffled=False):
 
 
 def num_filling(labels):
-    """Return the number of padding rows at the end of a global batch.
-
-    Args:
-        labels: labels of the batch, in any form.
-    """
+    """Return the number of padding rows of a global batch by its labels."""
     if not isinstance(labels, dict) or "filling" not in labels:
         return 0
     return labels["filling"].shape[1] - 1
@@ -109,12 +103,10 @@ class _Share(PyDatasetAround):
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
         labels, example = split_labels(labels)
         filling = self._total(size) - size
-        parts = {
-            "label": labels,
-            "index": example,
-            "filling": np.zeros((len(labels), 1 + filling), "bool"),
-        }
-        parts = {name: each for name, each in parts.items() if each is not None}
+        parts = {"label": labels}
+        if example is not None:
+            parts["index"] = example
+        parts["filling"] = np.zeros((len(labels), 1 + filling), "bool")
         return keras.utils.pack_x_y_sample_weight(images, parts, weights)
 
     def _total(self, size):

@@ -1,8 +1,7 @@
 """Divide data sets into train, validation and test.
 
-Readers return a `Source`; `divide` makes a `Dataset` of `Split`s of it. Images
-keep their type (uint8 for MNIST and CIFAR: a quarter of the memory of float32;
-encoded for large sets, see `EncodedImages`) until they are used.
+Images keep their type (uint8 for MNIST and CIFAR: a quarter of the memory of
+float32; encoded for large sets, see `EncodedImages`) until they are used.
 """
 
 import dataclasses
@@ -31,7 +30,7 @@ class Source:
         train: pair of images, as in `Split`, and integer labels `(n,)`.
         test: such a pair.
         num_classes: number of classes; labels are below it.
-        validation: such a pair where the source has one of its own, or None.
+        validation: such a pair, or None where the source has none of its own.
     """
 
     train: tuple
@@ -57,19 +56,16 @@ class Split:
     indices: np.ndarray
 
     def __len__(self):
-        """Return the number of examples."""
         return len(self.images)
 
     def arrays(self, count=None):
-        """Return the images as float32 in [0, 1] and their labels.
+        """Return the images as float32 in [0, 1], and their int32 labels.
+
+        That is four times the memory of uint8; `EvaluationBatches` converts
+        batch by batch.
 
         Args:
             count: number of images, the first ones; None (default) for all.
-
-        Returns:
-            Pair of float32 `(n, height, width, channels)` and int32 `(n,)`:
-            four times the memory of uint8. `EvaluationBatches` converts batch
-            by batch.
 
         Raises:
             MemoryError: says how much is needed.
@@ -119,8 +115,8 @@ def divide(name, source, validation_size, num_train, num_test, seed):
     images, labels = source.train
     order = stratified_order(labels, seed)
     if source.validation is None:
-        limit = len(order) - 1
-        size = _check_count("validation_size", validation_size, 0, limit)
+        most = len(order) - 1
+        size = _check_count("validation_size", validation_size, 0, most)
         order, held_out = np.split(order, [len(order) - size])
         validation = _split(images, labels, held_out)
     else:
@@ -134,8 +130,7 @@ def divide(name, source, validation_size, num_train, num_test, seed):
         order = order[: _check_count("num_train", num_train, 1, len(order))]
     test_order = _test_order(source.test[1])
     if num_test is not None:
-        limit = len(test_order)
-        num_test = _check_count("num_test", num_test, 1, limit)
+        num_test = _check_count("num_test", num_test, 1, len(test_order))
     return Dataset(
         name=name,
         num_classes=source.num_classes,
@@ -177,14 +172,11 @@ def _test_order(labels):
 
 
 def stratified_order(labels, seed):
-    """Return a fixed random permutation of 0 .. n - 1, the classes mixed.
+    """Return the permutation of 0 .. n - 1 of a seed, with classes mixed.
 
-    Within a class the order is random; the classes take turns in proportion
-    to their size, so the first and the last examples are fair samples.
-
-    Args:
-        labels: integers `(n,)`.
-        seed: integer, which of the random orders.
+    Within a class of the integer labels `(n,)` the order is random; the
+    classes take turns in proportion to their size, so the first and the last
+    examples are fair samples.
     """
     num_examples = len(labels)
     keys = randomness.host_bits(seed, np.arange(num_examples))

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-import dataclasses
+import functools
 import sys
 
 import keras
@@ -57,8 +57,7 @@ def with_check(x, check):
 def own_errors(*streams):
     """Raise the error of a stream instead of TensorFlow's error about it.
 
-    Args:
-        *streams: results of `with_check`, or anything else.
+    Each stream is a result of `with_check`, or anything else.
     """
     streams = [stream for stream in streams if hasattr(stream, "error")]
     for stream in streams:
@@ -109,11 +108,11 @@ class PyDatasetAround(keras.utils.PyDataset):
         return self.dataset.num_batches
 
     def on_epoch_begin(self):
-        """Tell the dataset."""
+        """Tell the dataset; called by Keras."""
         self.dataset.on_epoch_begin()
 
     def on_epoch_end(self):
-        """Tell the dataset."""
+        """Tell the dataset; called by Keras."""
         self.dataset.on_epoch_end()
 
 
@@ -128,20 +127,16 @@ class _CheckedPyDataset(PyDatasetAround):
             return self._check(self.dataset[index])
 
 
-@dataclasses.dataclass
-class _CheckedCollate:
-    """Workers that are no forks get it pickled, so it is no closure."""
-
-    collate: object
-    check: object
-
-    def __call__(self, examples):
-        return self.check(self.collate(examples))
+def _collate_and_check(collate, check, examples):
+    return check(collate(examples))
 
 
 def _checked_data_loader(loader, check):
     loader = copy.copy(loader)
-    loader.collate_fn = _CheckedCollate(loader.collate_fn, check)
+    # No closure: workers that are no forks get it pickled.
+    loader.collate_fn = functools.partial(
+        _collate_and_check, loader.collate_fn, check
+    )
     # Persistent workers that run already have the function from before.
     loader._iterator = None
     return loader

@@ -1,11 +1,10 @@
 """Read the folders of tensorflow-datasets, without TensorFlow.
 
-    read_prepared(find("imagenet2012", folder), View(224, 256))
-
 tensorflow-datasets has written NAME/VERSION/ with dataset_info.json,
 features.json and the examples in ArrayRecord files.
 """
 
+import contextlib
 import math
 import pathlib
 
@@ -42,14 +41,9 @@ def tensorflow_datasets(name):
 
 
 def find(name, folder):
-    """Return the newest version of a data set, or None if there is none.
+    """Return the newest version of a data set in a folder, or None.
 
-    Args:
-        name: name of the data set.
-        folder: `pathlib.Path`, the `data_dir` of tensorflow-datasets.
-
-    Raises:
-        ValueError: if its preparation was interrupted.
+    Raises `ValueError` if its preparation was interrupted.
     """
     found = [path.parent for path in (folder / name).glob(f"*/{_INFO}")]
     found = [path for path in found if not path.name.startswith("incomplete.")]
@@ -65,12 +59,7 @@ def find(name, folder):
 
 
 def open_folder(folder):
-    """Return the builder of a prepared data set that can be read.
-
-    Raises:
-        ImportError: if tensorflow-datasets is not installed.
-        ValueError: if files are missing, or in another format.
-    """
+    """Return the builder of a prepared data set that can be read."""
     tfds = tensorflow_datasets(folder.parent.name)
     try:
         builder = tfds.builder_from_directory(str(folder))
@@ -110,10 +99,6 @@ def read_prepared(folder, view=None):
         folder: result of `find`.
         view: `View` of the images, which are then decoded when they are
             used; None (default) for images of one size, in memory.
-
-    Raises:
-        ImportError, ValueError: as `open_folder`, and for damaged files.
-        MemoryError: says how much is needed.
     """
     builder = open_folder(folder)
     labels = read_labels(builder)
@@ -131,8 +116,7 @@ def read_prepared(folder, view=None):
         else:
             images = _in_memory(builder, records)
         parts.append((images, labels[part]))
-    num_classes = builder.info.features["label"].num_classes
-    return Source(*parts, num_classes=num_classes)
+    return Source(*parts, builder.info.features["label"].num_classes)
 
 
 def read_labels(builder):
@@ -140,9 +124,6 @@ def read_labels(builder):
 
     Every example is read for them. They are then kept in a file in the
     folder of the data set, if that can be written.
-
-    Raises:
-        ValueError: if a file is damaged.
     """
     path = pathlib.Path(builder.data_dir) / _LABELS
     sizes = {
@@ -162,7 +143,12 @@ def read_labels(builder):
             labels[part] = np.array(
                 [records.example(number)["label"] for number in range(size)]
             )
-        _keep(path, labels)
+        # A folder that cannot be written is read every time.
+        with (
+            contextlib.suppress(OSError),
+            writing.replacing(path) as unfinished,
+        ):
+            np.savez(unfinished, **labels)
     # The test images of ImageNet are labelled -1.
     return {part: each for part, each in labels.items() if (each >= 0).all()}
 
@@ -220,15 +206,6 @@ def _in_memory(builder, records):
 
     with memory_for(records.folder, len(records) * math.prod(shape)):
         return np.stack(list(in_order(pixels, range(len(records)))))
-
-
-def _keep(path, labels):
-    """Write labels to a file, unless the folder cannot be written."""
-    try:
-        with writing.replacing(path) as unfinished:
-            np.savez(unfinished, **labels)
-    except OSError:
-        pass
 
 
 def _version(text):

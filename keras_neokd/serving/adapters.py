@@ -1,11 +1,6 @@
 """Multi-exit models for tools that know classifiers with one output.
 
-    from keras_neokd.serving.adapters import as_single_output
-
-    classifier = as_single_output(model, exit="exit_1")
-    classifier = as_single_output(model, exit=-1, ensemble=True)
-
-Foolbox and ART take the result on the TensorFlow backend, torchattacks and
+Foolbox and ART take them on the TensorFlow backend, torchattacks and
 auto-attack on the PyTorch backend with `channels_first=True`; see
 docs/adapters.md.
 """

@@ -1,9 +1,6 @@
 """Export of multi-exit models as TensorFlow SavedModels.
 
-    from keras_neokd.serving.export import export_saved_model
-
     export_saved_model(model, "saved_model")   # or model.export("saved_model")
-
     loaded = tf.saved_model.load("saved_model")
     loaded.signatures["serving_default"](images)   # {"exit_1": ..., ...}
     loaded.signatures["exit_1"](images)            # computes exit_1 only
@@ -41,9 +38,9 @@ def export_saved_model(model, path, images=None, input_signature=None):
     float32 images `(batch, height, width, channels)` in [0, 1].
 
     Args:
-        model: a `MultiExitModel`. Under JAX and PyTorch, layers of your own
-            are unknown to the second process: load the `.keras` file under
-            TensorFlow where they are imported, and export there.
+        model: a `MultiExitModel`. Under JAX and PyTorch without layers of
+            your own: load the `.keras` file under TensorFlow where they are
+            imported, and export there.
         path: folder to write; one that holds a SavedModel is replaced.
         images: array `(n, height, width, channels)` in [0, 1] to compare
             on, a few are enough. Defaults to random images, 4 where the
@@ -65,9 +62,8 @@ def export_saved_model(model, path, images=None, input_signature=None):
         RuntimeError: if the second process fails, or the reloaded SavedModel
             gives other logits; `path` is then left as it was.
     """
-    _check(model)
     path = pathlib.Path(path)
-    _check_replaceable(path)
+    _check(model, path)
     shape = _signature_shape(model, input_signature)
     images = _images_to_compare(images, shape)
     expected = model.predict(images, verbose=0)
@@ -175,14 +171,14 @@ def _images_to_compare(images, shape):
 
 
 def _fits(shape, pattern):
-    """Whether a shape equals another where that one is not `None`."""
+    """Return whether a shape equals another where that one is not `None`."""
     return len(shape) == len(pattern) and all(
         wanted in (None, size)
         for size, wanted in zip(shape, pattern, strict=True)
     )
 
 
-def _check(model):
+def _check(model, path):
     if not isinstance(model, multi_exit.MultiExitModel):
         raise TypeError(
             "`export_saved_model` needs a MultiExitModel, received "
@@ -202,14 +198,9 @@ def _check(model):
             'run `pip install "keras-neokd[export]"`. The model itself can '
             "be kept with model.save(...) and exported elsewhere."
         )
-
-
-def _check_replaceable(path):
-    if not path.exists():
-        return
-    if not path.is_dir() or (
-        any(path.iterdir()) and not (path / "saved_model.pb").exists()
-    ):
+    is_empty = path.is_dir() and not any(path.iterdir())
+    is_saved_model = (path / "saved_model.pb").exists()
+    if path.exists() and not is_empty and not is_saved_model:
         raise ValueError(
             f"{path} exists and is not a SavedModel, so it is not replaced. "
             "Give a folder that does not exist yet."
@@ -219,7 +210,7 @@ def _check_replaceable(path):
 def _write_in_tensorflow(model, folder):
     """Run `_write_and_answer` in a process with the TensorFlow backend."""
     model.save(folder / "model.keras")
-    source = str(pathlib.Path(__file__).resolve().parents[1])
+    source = str(pathlib.Path(__file__).resolve().parents[2])
     paths = [source, os.environ.get("PYTHONPATH", "")]
     result = subprocess.run(
         [
@@ -257,7 +248,7 @@ def _write_from_file(folder):
 
 
 def _write_and_answer(model, folder):
-    """Write a SavedModel as `request.npz` asks, and what it answers to it."""
+    """Write a SavedModel as `request.npz` asks, and its answers to that."""
     import tensorflow as tf
 
     with np.load(folder / "request.npz", allow_pickle=False) as request:
@@ -297,31 +288,27 @@ def _one_exit(model, name):
 
 def _compare(expected, answers, model):
     """Return the largest difference per signature; raise if one is large."""
-    wanted = {name: (name,) for name in model.exit_names}
-    wanted.update({name: model.exit_names for name in _ALL_EXITS})
-    missing = {
-        f"{endpoint}/{name}" for endpoint in wanted for name in wanted[endpoint]
-    } ^ set(answers.files)
+    names = model.exit_names
+    wanted = [(name, name) for name in names]
+    wanted += [(endpoint, name) for endpoint in _ALL_EXITS for name in names]
+    missing = {"/".join(pair) for pair in wanted} ^ set(answers.files)
     if missing:
         raise RuntimeError(
             "The reloaded SavedModel has other signatures than written: "
             f"{sorted(missing)} differ. Nothing was exported."
         )
     differences = {}
-    for endpoint, names in wanted.items():
-        differences[endpoint] = 0.0
-        for name in names:
-            original = np.asarray(expected[name])
-            difference = np.abs(answers[f"{endpoint}/{name}"] - original).max()
-            allowed = _TOLERANCE * max(1.0, np.abs(original).max())
-            if not difference <= allowed:
-                raise RuntimeError(
-                    f"Signature {endpoint!r} of the reloaded SavedModel "
-                    f"answers other logits than the model for {name!r}: they "
-                    f"differ by {difference:.2g}, at most {allowed:.2g} is "
-                    "expected. Nothing was exported."
-                )
-            differences[endpoint] = max(
-                differences[endpoint], float(difference)
+    for endpoint, name in wanted:
+        original = np.asarray(expected[name])
+        difference = np.abs(answers[f"{endpoint}/{name}"] - original).max()
+        allowed = _TOLERANCE * max(1.0, np.abs(original).max())
+        if not difference <= allowed:
+            raise RuntimeError(
+                f"Signature {endpoint!r} of the reloaded SavedModel answers "
+                f"other logits than the model for {name!r}: they differ by "
+                f"{difference:.2g}, at most {allowed:.2g} is expected. Nothing "
+                "was exported."
             )
+        largest = max(differences.get(endpoint, 0.0), float(difference))
+        differences[endpoint] = largest
     return differences

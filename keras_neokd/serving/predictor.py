@@ -1,13 +1,8 @@
 """Early exit for real: compute no further than each image needs.
 
-    predictor = EarlyExitPredictor(model, "policy.json")
-    predictor = EarlyExitPredictor(model, (0.9, 0.8))
-    decision = predictor(images)
-    decision.label, decision.exit_index, decision.confidence
-
-The simulated policy (`ExitPolicy.decide`) sees what all exits say; this runs
-the network stage by stage, and after each exit only for the images that no
-exit was confident about.
+predictor = EarlyExitPredictor(model, (0.9, 0.8))   # or "policy.json"
+decision = predictor(images)
+decision.label, decision.exit_index, decision.confidence
 """
 
 import math
@@ -27,10 +22,11 @@ from keras_neokd.network.stages import build_stages
 class EarlyExitPredictor:
     """Run a model stage by stage, by the thresholds of a policy.
 
-    Decides as `ExitPolicy.decide` does on the softmax of all exits. A batch
-    is packed again after every exit: the undecided images go on in a batch of
-    1, 2, 4, 8, 16, 24 and so on (see `padded_size`), so that few shapes are
-    compiled and little is computed for nothing.
+    Each stage runs only for the images that no exit was confident about, and
+    the decisions are those of `ExitPolicy.decide` on the softmax of all exits.
+    A batch is packed again after every exit: the undecided images go on in a
+    batch of 1, 2, 4, 8, 16, 24 and so on (see `padded_size`), so that few
+    shapes are compiled and little is computed for nothing.
 
     Args:
         model: a `MultiExitModel`; weights are shared with it.
@@ -59,14 +55,11 @@ class EarlyExitPredictor:
         self._stages = [_compiled(stage) for stage in build_stages(model)]
 
     def __call__(self, images):
-        """Predict a batch.
+        """Return a `Decision` of NumPy arrays for a batch.
 
         Args:
             images: float array `(batch, height, width, channels)` in [0, 1];
                 an empty batch is allowed.
-
-        Returns:
-            A `Decision` of NumPy arrays.
 
         Raises:
             TypeError: if the images are not real numbers.
@@ -117,13 +110,10 @@ class EarlyExitPredictor:
 
 
 def padded_size(count):
-    """Return the size of the batch for a number of undecided images.
+    """Return the size of the batch for a number >= 1 of undecided images.
 
     A power of 2 up to 8; then multiples of 8 up to 64, of 16 up to 128, and
     so on: an eighth of the next power of 2.
-
-    Args:
-        count: integer >= 1.
     """
     power = 1 << (count - 1).bit_length()
     step = max(power // 8, min(power, 8))
@@ -155,16 +145,10 @@ def _as_list(outputs):
 
 
 def _run(stage, tensors, places):
-    """Call a stage on some rows, padded to one of few sizes.
+    """Call a compiled stage on some rows of the tensors of the one before.
 
-    Args:
-        stage: what `_compiled` returned.
-        tensors: what the stage before handed on.
-        places: the rows to go on with, at least one.
-
-    Returns:
-        Tuple of the softmax of the exit for these rows, in NumPy, and what
-        the stage hands on, padding included.
+    Returns the softmax of the exit for these rows, in NumPy, and the tensors
+    that the stage hands on, padding included.
     """
     count = len(places)
     padded = places[np.minimum(np.arange(padded_size(count)), count - 1)]

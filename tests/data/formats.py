@@ -12,8 +12,7 @@ CIFAR10_PARTS = [f"data_batch_{n}" for n in range(1, 6)] + ["test_batch"]
 
 def write_idx(path, array):
     """An IDX file of unsigned bytes, gzipped if the name says so."""
-    header = struct.pack(">HBB", 0, 8, array.ndim)
-    header += struct.pack(f">{array.ndim}I", *array.shape)
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
     content = header + array.astype("uint8").tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(
@@ -41,30 +40,11 @@ def random_cifar(size, num_classes, seed):
     return images, random.integers(0, num_classes, size)
 
 
-def cifar_planes(images):
-    """A row of red, then green, then blue values per image."""
-    return np.array(
-        [
-            [
-                image[row, column, channel]
-                for channel in range(3)
-                for row in range(32)
-                for column in range(32)
-            ]
-            for image in images
-        ],
-        "uint8",
-    )
-
-
 def cifar_binary(images, *label_columns):
-    """Records of label bytes and pixel planes."""
-    return b"".join(
-        bytes(int(label) for label in labels) + plane.tobytes()
-        for *labels, plane in zip(
-            *label_columns, cifar_planes(images), strict=True
-        )
-    )
+    """Records of label bytes and the red, green and blue plane of an image."""
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    columns = [*map(np.uint8, label_columns), planes]
+    return np.column_stack(columns).tobytes()
 
 
 def write_folder(folder, contents):

@@ -1,5 +1,7 @@
 """Batches: order, augmentation, and what they depend on."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from keras_neokd.base import randomness
 from keras_neokd.data import EvaluationBatches
 from keras_neokd.data import Split
 from keras_neokd.data import TrainingBatches
+from keras_neokd.data.batches import Prefetch
 from keras_neokd.data.batches import crop_flip
 
 
@@ -21,62 +24,23 @@ def make_split(size=10, shape=(6, 5, 3), first_index=0):
     )
 
 
-def one_epoch(batches, epoch=0):
-    """The images and labels of an epoch, joined."""
-    batches.set_epoch(epoch)
+def joined(batches):
+    """The images and labels of an epoch."""
+    assert isinstance(batches, keras.utils.PyDataset)
     parts = [batches[index] for index in range(len(batches))]
-    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-
-
-def by_label(images, labels):
-    """The images in the order of the split."""
-    return images[np.argsort(labels)]
+    sizes = [len(labels) for _, labels in parts]
+    assert set(sizes[:-1]) <= {batches.batch_size} and sizes[-1] > 0
+    images, labels = (np.concatenate(a) for a in zip(*parts, strict=True))
+    assert (images.dtype, labels.dtype) == (np.float32, np.int32)
+    return images, labels
 
 
 def test_evaluation_keeps_the_order_and_the_last_partial_batch():
     split = make_split(10)
     batches = EvaluationBatches(split, batch_size=4)
-    assert isinstance(batches, keras.utils.PyDataset)
-    parts = list(batches)
-    assert [len(labels) for _, labels in parts] == [4, 4, 2]
-    images, labels = (np.concatenate(a) for a in zip(*parts, strict=True))
-    assert images.dtype == np.float32
-    assert labels.dtype == np.int32
-    np.testing.assert_array_equal(labels, split.labels)
-    np.testing.assert_array_equal(images, split.arrays()[0])
-
-
-def test_an_epoch_has_every_example_once_and_the_last_partial_batch():
-    split = make_split(10)
-    batches = TrainingBatches(split, batch_size=4)
-    sizes = [len(batches[index][1]) for index in range(3)]
-    assert sizes == [4, 4, 2]
-    images, labels = one_epoch(batches)
-    assert images.dtype == np.float32
-    assert labels.dtype == np.int32
-    assert sorted(labels) == list(range(10))
-    np.testing.assert_array_equal(by_label(images, labels), split.arrays()[0])
-
-
-def test_the_order_is_that_of_the_random_numbers_of_the_examples():
-    split = make_split(10, first_index=100)
-    _, labels = one_epoch(TrainingBatches(split, 4, seed=5), epoch=2)
-    keys = [int(randomness.host_bits(5, 2, 100 + i, 0)) for i in range(10)]
-    assert [keys[label] for label in labels] == sorted(keys)
-
-
-def test_the_order_depends_on_seed_and_epoch_only():
-    split = make_split(50)
-    orders = {
-        (seed, epoch, size): tuple(
-            one_epoch(TrainingBatches(split, size, seed), epoch)[1]
-        )
-        for seed in (0, 1)
-        for epoch in (0, 1)
-        for size in (7, 50)
-    }
-    assert len(set(orders.values())) == 4
-    assert orders[0, 0, 7] == orders[0, 0, 50]
+    assert len(batches) == 3
+    for found, expected in zip(joined(batches), split.arrays(), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def slow_crop_flip(image, index, seed, epoch):
@@ -96,13 +60,39 @@ def slow_crop_flip(image, index, seed, epoch):
     return result
 
 
+@pytest.mark.parametrize("augment", [None, "crop_flip"])
+@pytest.mark.parametrize(("seed", "epoch"), [(0, 0), (0, 1), (5, 0), (5, 2)])
+@pytest.mark.parametrize(("size", "batch_size"), [(20, 7), (20, 20), (9, 1)])
+def test_order_and_augmentation_are_functions_of_seed_epoch_and_index(
+    size, batch_size, seed, epoch, augment
+):
+    """Whatever the batch size and the other examples of the split."""
+    split = make_split(size, first_index=100)
+    before = split.images.copy()
+    batches = TrainingBatches(split, batch_size, seed, augment)
+    batches.set_epoch(epoch)
+    images, labels = joined(batches)
+    keys = [
+        int(randomness.host_bits(seed, epoch, 100 + place, 0))
+        for place in range(size)
+    ]
+    np.testing.assert_array_equal(labels, np.argsort(keys))
+    for image, place in zip(images, labels, strict=True):
+        expected = split.images[place]
+        if augment:
+            expected = slow_crop_flip(expected, 100 + place, seed, epoch)
+        np.testing.assert_array_equal(image, expected / np.float32(255))
+    np.testing.assert_array_equal(split.images, before)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-def test_crop_flip_equals_a_slow_reference(dtype):
+def test_crop_flip_keeps_the_type_of_pixels(dtype):
     images = make_split(40).images.astype(dtype)
-    indices = np.arange(1000, 1040)
-    result = crop_flip(images, indices, seed=3, epoch=7)
+    result = crop_flip(images, np.arange(1000, 1040), seed=3, epoch=7)
     assert result.dtype == images.dtype
-    for image, index, changed in zip(images, indices, result, strict=True):
+    for image, index, changed in zip(
+        images, range(1000, 1040), result, strict=True
+    ):
         np.testing.assert_array_equal(
             changed, slow_crop_flip(image, index, seed=3, epoch=7)
         )
@@ -120,50 +110,7 @@ def test_every_shift_and_both_mirrorings_occur_equally_often():
     images = np.zeros((count, 20, 20, 1), "uint8")
     images[:, :, :10] = 1
     result = crop_flip(images, np.arange(count), seed=0, epoch=0)
-    mirrored = result[:, 10, 15, 0].mean()
-    assert mirrored == pytest.approx(0.5, abs=0.01)
-
-
-def test_an_example_is_augmented_alike_whatever_the_batch_size():
-    split = make_split(20)
-    results = [
-        by_label(
-            *one_epoch(TrainingBatches(split, size, augment="crop_flip"), 3)
-        )
-        for size in (1, 7, 20)
-    ]
-    np.testing.assert_array_equal(results[0], results[1])
-    np.testing.assert_array_equal(results[0], results[2])
-
-
-def test_an_example_is_augmented_alike_in_a_part_of_the_data():
-    split = make_split(20)
-    part = Split(split.images[5:9], split.labels[5:9], split.indices[5:9])
-    whole = one_epoch(TrainingBatches(split, 4, augment="crop_flip"), 1)
-    few = one_epoch(TrainingBatches(part, 4, augment="crop_flip"), 1)
-    np.testing.assert_array_equal(by_label(*whole)[5:9], by_label(*few))
-
-
-def test_epochs_and_seeds_augment_differently():
-    split = make_split(20)
-    results = [
-        by_label(
-            *one_epoch(
-                TrainingBatches(split, 8, seed=seed, augment="crop_flip"),
-                epoch,
-            )
-        )
-        for seed, epoch in ((0, 0), (0, 1), (1, 0))
-    ]
-    for first, second in ((0, 1), (0, 2), (1, 2)):
-        assert not np.array_equal(results[first], results[second])
-
-
-def test_the_images_of_the_split_are_not_changed():
-    split = make_split(10)
-    before = split.images.copy()
-    one_epoch(TrainingBatches(split, 4, augment="crop_flip"))
-    np.testing.assert_array_equal(split.images, before)
+    assert result[:, 10, 15, 0].mean() == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +138,43 @@ def test_a_batch_that_does_not_exist_is_an_index_error(index):
 def test_a_negative_epoch_is_refused():
     with pytest.raises(ValueError, match="epoch.*received -1"):
         TrainingBatches(make_split(3)).set_epoch(-1)
+
+
+# Reading ahead.
+
+
+def test_the_next_items_are_made_before_they_are_asked_for():
+    made, both = [], threading.Event()
+
+    def make(number):
+        made.append(number)
+        if {1, 2} <= set(made):
+            both.set()
+        return 10 * number
+
+    prefetch = Prefetch(depth=2)
+    assert prefetch.get(make, "row", 0, end=5) == 0
+    assert both.wait(timeout=10)
+    others = [prefetch.get(make, "row", number, 5) for number in range(1, 5)]
+    assert others == [10, 20, 30, 40]
+    assert sorted(made) == [0, 1, 2, 3, 4]
+
+
+def test_another_sequence_or_place_gives_nothing_old():
+    prefetch = Prefetch()
+    for key, place in (("a", 0), ("b", 1), ("b", 7), ("b", 2)):
+        found = prefetch.get(lambda n, key=key: (key, n), key, place, 9)
+        assert found == (key, place)
+
+
+def test_an_error_comes_where_its_item_is_asked_for():
+    def make(number):
+        if number == 1:
+            raise ValueError("one")
+        return number
+
+    prefetch = Prefetch()
+    assert prefetch.get(make, 0, 0, 3) == 0
+    with pytest.raises(ValueError, match="one"):
+        prefetch.get(make, 0, 1, 3)
+    assert prefetch.get(make, 0, 2, 3) == 2

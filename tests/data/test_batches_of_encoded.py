@@ -2,7 +2,6 @@
 
 import collections
 import threading
-import types
 
 import keras
 import numpy as np
@@ -27,11 +26,15 @@ def paths(tmp_path):
     return found
 
 
+def split_of(files, num_classes=COUNT):
+    numbers = np.arange(COUNT)
+    labels = numbers.astype("int32") % num_classes
+    return Split(EncodedImages(files, View(SIZE)), labels, numbers)
+
+
 @pytest.fixture
 def split(paths):
-    images = EncodedImages(ImageFiles(paths), View(SIZE))
-    numbers = np.arange(COUNT)
-    return Split(images, numbers.astype("int32") % 3, numbers)
+    return split_of(ImageFiles(paths), num_classes=3)
 
 
 class Counting(ImageFiles):
@@ -52,9 +55,7 @@ class Counting(ImageFiles):
 def counted(paths):
     """Files, and a split of them whose labels are their numbers."""
     files = Counting(paths)
-    numbers = np.arange(COUNT)
-    images = EncodedImages(files, View(SIZE))
-    return files, Split(images, numbers.astype("int32"), numbers)
+    return files, split_of(files)
 
 
 def in_memory(split):
@@ -89,9 +90,7 @@ def test_they_are_those_of_the_decoded_images(split, augment):
 def test_random_parts_do_not_depend_on_the_batch_size(split):
     epochs = []
     for batch_size in (3, 10):
-        batches = data.TrainingBatches(
-            split, batch_size, seed=1, augment="random_part_flip"
-        )
+        batches = data.TrainingBatches(split, batch_size, 1, "random_part_flip")
         batches.set_epoch(2)
         images = np.concatenate([x for x, _ in epoch_of(batches)])
         assert images.shape == (COUNT, SIZE, SIZE, 3)
@@ -132,9 +131,7 @@ def test_the_next_batches_are_made_while_one_is_in_use(counted):
 
 
 @pytest.mark.parametrize("augment", ["crop_flip", "random_part_flip"])
-def test_processes_decode_their_own_rows_once_an_epoch(
-    counted, augment, monkeypatch
-):
+def test_processes_decode_their_own_rows_once_an_epoch(counted, augment, under):
     files, split = counted
     # Batches of 4, 4 and 2 rows, half of each for either process.
     whole = data.TrainingBatches(split, 4, seed=3, augment=augment)
@@ -143,7 +140,7 @@ def test_processes_decode_their_own_rows_once_an_epoch(
         whole.set_epoch(epoch)
         expected = epoch_of(whole)
         for process, batches in enumerate(own):
-            under_two_processes(process, monkeypatch)
+            under(2, 2, process)
             shared = sharing.share(batches)
             batches.set_epoch(epoch)
             files.counts.clear()
@@ -155,15 +152,6 @@ def test_processes_decode_their_own_rows_once_an_epoch(
             assert_same([(x, y["label"]) for x, y in received], rows)
             labels = np.concatenate([y for _, y in rows])
             assert files.counts == dict.fromkeys(labels.tolist(), 1)
-
-
-def under_two_processes(process, monkeypatch):
-    found = types.SimpleNamespace(
-        device_mesh=types.SimpleNamespace(devices=np.empty(2)),
-        num_processes=2,
-        data_shard_id=process,
-    )
-    monkeypatch.setattr(keras.distribution, "distribution", lambda: found)
 
 
 def test_seconds_add_up(split):
@@ -186,12 +174,9 @@ def test_a_model_trains_on_them(split):
         model.set_weights([0 * weight for weight in model.get_weights()])
         model.compile("sgd", loss)
         batches = data.TrainingBatches(some_split, 4, augment="crop_flip")
+        tell = data.SetEpoch(batches)
         history = model.fit(
-            batches,
-            epochs=2,
-            shuffle=False,
-            verbose=0,
-            callbacks=[data.SetEpoch(batches)],
+            batches, epochs=2, shuffle=False, verbose=0, callbacks=[tell]
         )
         return history.history["loss"]
 

@@ -1,6 +1,5 @@
 """CIFAR's binary files, as folders and as archives."""
 
-import dataclasses
 import gzip
 import tarfile
 
@@ -20,15 +19,13 @@ def small_data_sets(request, monkeypatch):
     """Let the files hold 2 images where the real ones hold 10,000."""
     if "real_data_dir" in request.fixturenames:
         return
-    for name, num_train in (("cifar10", 5 * SIZE), ("cifar100", SIZE)):
-        small = dataclasses.replace(
-            cifar._VERSIONS[name], num_train=num_train, num_test=SIZE
-        )
-        monkeypatch.setitem(cifar._VERSIONS, name, small)
+    for version in cifar._VERSIONS.values():
+        for name in version.num_images:
+            monkeypatch.setitem(version.num_images, name, SIZE)
 
 
 def contents_of(name):
-    """What the files of a tiny data set hold, and its arrays."""
+    """What the files of a tiny data set hold, and its parts."""
     contents, parts = {}, []
     is_cifar10 = name == "cifar10"
     names = formats.CIFAR10_PARTS if is_cifar10 else ["train", "test"]
@@ -37,8 +34,7 @@ def contents_of(name):
         columns = (y,) if is_cifar10 else ([seed] * SIZE, y)
         contents[f"{part}.bin"] = formats.cifar_binary(x, *columns)
         parts.append((x, y))
-    train = [np.concatenate(arrays) for arrays in zip(*parts[:-1], strict=True)]
-    return contents, train, parts[-1]
+    return contents, parts
 
 
 FOLDERS = {"cifar10": "cifar-10-batches-bin", "cifar100": "cifar-100-binary"}
@@ -47,9 +43,12 @@ ARCHIVES = {
     "cifar100": "cifar-100-binary.tar.gz",
 }
 NAMES = pytest.mark.parametrize("name", list(FOLDERS))
+ARCHIVE = ARCHIVES["cifar10"]
 
 
-def assert_source(source, train, test):
+def assert_source(source, parts):
+    *train, test = parts
+    train = [np.concatenate(arrays) for arrays in zip(*train, strict=True)]
     for (x, y), (expected_x, expected_y) in zip(
         (source.train, source.test), (train, test), strict=True
     ):
@@ -59,27 +58,29 @@ def assert_source(source, train, test):
 
 
 @NAMES
-@pytest.mark.parametrize("is_inside", [False, True])
-def test_a_folder_gives_the_arrays_that_were_written(tmp_path, name, is_inside):
-    contents, train, test = contents_of(name)
-    folder = tmp_path / FOLDERS[name] if is_inside else tmp_path
-    formats.write_folder(folder, contents)
-    source = read_cifar(name, tmp_path)
-    assert_source(source, train, test)
-    assert source.num_classes == (10 if name == "cifar10" else 100)
-
-
-@NAMES
-def test_an_archive_is_read_without_extracting(tmp_path, name):
-    contents, train, test = contents_of(name)
-    archive = tmp_path / ARCHIVES[name]
-    formats.write_archive(archive, FOLDERS[name], contents)
-    assert_source(read_cifar(name, tmp_path), train, test)
-    assert list(tmp_path.iterdir()) == [archive]
+@pytest.mark.parametrize("form", ["files", "folder", "archive"])
+def test_each_form_gives_the_arrays_that_were_written(tmp_path, name, form):
+    contents, parts = contents_of(name)
+    if form == "archive":
+        place = tmp_path / ARCHIVES[name]
+        formats.write_archive(place, FOLDERS[name], contents)
+    else:
+        place = tmp_path / FOLDERS[name]
+        folder = place if form == "folder" else tmp_path
+        formats.write_folder(folder, contents)
+        # The Python version beside it is not looked at.
+        python = {"cifar-10-python.tar.gz": b"", "cifar-100-python": b""}
+        formats.write_folder(tmp_path, python)
+    before = sorted(tmp_path.rglob("*"))
+    for given in (tmp_path, *([place] if place.exists() else [])):
+        source = read_cifar(name, given)
+        assert_source(source, parts)
+        assert source.num_classes == (10 if name == "cifar10" else 100)
+    assert sorted(tmp_path.rglob("*")) == before  # Nothing is extracted.
 
 
 def test_a_binary_record_is_label_red_green_blue(tmp_path):
-    contents, _, _ = contents_of("cifar10")
+    contents, _ = contents_of("cifar10")
     record = bytes([7]) + b"\x01" * 1024 + b"\x02" * 1024 + b"\x03" * 1024
     contents["data_batch_1.bin"] = record * SIZE
     formats.write_folder(tmp_path, contents)
@@ -100,7 +101,7 @@ def test_missing_files_are_all_named(tmp_path, name):
 
 
 def test_one_missing_batch_is_named(tmp_path):
-    contents, _, _ = contents_of("cifar10")
+    contents, _ = contents_of("cifar10")
     del contents["data_batch_3.bin"]
     folder = tmp_path / "cifar-10-batches-bin"
     formats.write_folder(folder, contents)
@@ -112,13 +113,12 @@ def test_one_missing_batch_is_named(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 3073, 2 * 3073 - 1, 3 * 3073])
 def test_a_binary_file_of_another_size_is_refused(tmp_path, size):
-    contents, _, _ = contents_of("cifar10")
+    contents, _ = contents_of("cifar10")
     contents["test_batch.bin"] = bytes(size)
     formats.write_folder(tmp_path, contents)
-    with pytest.raises(ValueError, match="test_batch.bin") as caught:
+    message = f"test_batch.bin.*expected 6,146 bytes.*received {size:,}"
+    with pytest.raises(ValueError, match=message):
         read_cifar("cifar10", tmp_path)
-    assert "expected 6,146 bytes" in str(caught.value)
-    assert f"received {size:,}" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +130,11 @@ def test_a_binary_file_of_another_size_is_refused(tmp_path, size):
     ],
 )
 def test_a_label_out_of_range_is_refused(tmp_path, name, file, first, largest):
-    contents, _, _ = contents_of(name)
+    contents, _ = contents_of(name)
     contents[file] = SIZE * (first + bytes(3072))
     formats.write_folder(tmp_path, contents)
-    with pytest.raises(
-        ValueError,
-        match=f"{file} is damaged.*to {largest}, received {largest + 1}",
-    ):
+    message = f"{file} is damaged.*to {largest}, received {largest + 1}"
+    with pytest.raises(ValueError, match=message):
         read_cifar(name, tmp_path)
 
 
@@ -165,34 +163,24 @@ def test_the_python_version_is_refused_and_not_opened(
         assert f"{ARCHIVES[name]} in place" in str(e.value)
 
 
-def test_beside_the_python_version_the_binary_one_is_read(tmp_path):
-    contents, train, test = contents_of("cifar10")
-    formats.write_folder(tmp_path / FOLDERS["cifar10"], contents)
-    formats.write_folder(
-        tmp_path / "cifar-10-batches-py", {"data_batch_1": b""}
-    )
-    assert_source(read_cifar("cifar10", tmp_path), train, test)
-
-
 def test_a_truncated_archive_is_refused(tmp_path):
-    contents, _, _ = contents_of("cifar10")
-    archive = tmp_path / "cifar-10-binary.tar.gz"
-    formats.write_archive(archive, "cifar-10-batches-bin", contents)
-    size = archive.stat().st_size
-    archive.write_bytes(archive.read_bytes()[: size // 2])
-    with pytest.raises(ValueError, match="not a complete .tar.gz") as caught:
+    archive = tmp_path / ARCHIVE
+    formats.write_archive(
+        archive, FOLDERS["cifar10"], contents_of("cifar10")[0]
+    )
+    size = archive.stat().st_size // 2
+    archive.write_bytes(archive.read_bytes()[:size])
+    message = rf"not a complete .tar.gz.*received {size:,} bytes"
+    with pytest.raises(ValueError, match=message):
         read_cifar("cifar10", tmp_path)
-    assert f"received {size // 2:,} bytes" in str(caught.value)
 
 
 def test_an_archive_without_a_batch_is_refused(tmp_path):
-    contents, _, _ = contents_of("cifar10")
+    contents, _ = contents_of("cifar10")
     del contents["data_batch_4.bin"]
-    archive = tmp_path / "cifar-10-binary.tar.gz"
-    formats.write_archive(archive, "cifar-10-batches-bin", contents)
-    with pytest.raises(
-        ValueError, match="missing cifar-10-batches-bin/data_batch_4.bin"
-    ):
+    formats.write_archive(tmp_path / ARCHIVE, FOLDERS["cifar10"], contents)
+    message = "missing cifar-10-batches-bin/data_batch_4.bin"
+    with pytest.raises(ValueError, match=message):
         read_cifar("cifar10", tmp_path)
 
 
@@ -213,9 +201,8 @@ def header(name, size, kind=tarfile.REGTYPE):
 
 @pytest.mark.parametrize("size", [0, 6145, 6147, 2**40])
 def test_a_member_of_another_size_is_not_unpacked(tmp_path, monkeypatch, size):
-    archive = tmp_path / "cifar-10-binary.tar.gz"
     name = "cifar-10-batches-bin/test_batch.bin"
-    archive_with(archive, (header(name, size), bytes(512)))
+    archive_with(tmp_path / ARCHIVE, (header(name, size), bytes(512)))
     monkeypatch.setattr(files, "read_at_most", None)
     with pytest.raises(ValueError, match=f"{name}.*6,146.*received {size:,}"):
         read_cifar("cifar10", tmp_path)
@@ -226,7 +213,7 @@ def test_a_member_of_another_size_is_not_unpacked(tmp_path, monkeypatch, size):
 )
 def test_a_header_of_an_archive_that_claims_too_much_is_refused(tmp_path, kind):
     archive_with(
-        tmp_path / "cifar-10-binary.tar.gz",
+        tmp_path / ARCHIVE,
         (header("a", 512), bytes(512)),
         (header("b", 2**33, kind), bytes(512)),
     )
@@ -238,16 +225,9 @@ def test_an_archive_of_more_headers_than_expected_is_refused(
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr(files, "_SMALL", 5000)
-    monkeypatch.setitem(
-        cifar._VERSIONS,
-        "cifar10",
-        dataclasses.replace(
-            cifar._VERSIONS["cifar10"], num_train=0, num_test=0
-        ),
-    )
-    archive_with(
-        tmp_path / "cifar-10-binary.tar.gz", *[(header("a", 0), b"")] * 20
-    )
+    for name in cifar._VERSIONS["cifar10"].num_images:
+        monkeypatch.setitem(cifar._VERSIONS["cifar10"].num_images, name, 0)
+    archive_with(tmp_path / ARCHIVE, *[(header("a", 0), b"")] * 20)
     with pytest.raises(ValueError, match="or there are too many"):
         read_cifar("cifar10", tmp_path)
 

@@ -49,19 +49,12 @@ def test_the_test_images_do_not_depend_on_the_seed():
     assert not np.array_equal(first.train.indices, second.train.indices)
 
 
-def test_test_and_validation_have_equal_class_shares():
+def test_splits_have_equal_class_shares_and_share_no_image():
     dataset = data.load("digits", validation_size=200)
     assert np.ptp(np.bincount(dataset.test.labels)) <= 2
     assert np.ptp(np.bincount(dataset.validation.labels)) <= 2
-
-
-def test_no_image_is_in_two_splits():
-    dataset = data.load("digits", validation_size=200)
-    rows = [
-        split.images.reshape(len(split), -1)
-        for split in (dataset.train, dataset.validation, dataset.test)
-    ]
-    everything = np.concatenate(rows)
+    parts = (dataset.train, dataset.validation, dataset.test)
+    everything = np.concatenate([split.images for split in parts])
     assert len(everything) == 1797
     assert len(np.unique(everything, axis=0)) == 1797
 

@@ -1,9 +1,12 @@
 """Images that are decoded when they are indexed."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_neokd.base.randomness import host_bits
 from keras_neokd.data import encoded
 from keras_neokd.data import image_files
 from keras_neokd.data.encoded import EncodedImages
@@ -21,8 +24,12 @@ def paths(tmp_path):
     return found
 
 
+def encode(paths, size=8):
+    return EncodedImages(ImageFiles(paths), View(size))
+
+
 def test_it_looks_like_an_array(paths):
-    images = EncodedImages(ImageFiles(paths), View(8))
+    images = encode(paths)
     assert images.shape == (6, 8, 8, 3)
     assert (len(images), images.dtype) == (6, np.uint8)
     chosen = images[np.array([4, 1])]
@@ -33,7 +40,7 @@ def test_it_looks_like_an_array(paths):
 
 
 def test_a_subset_keeps_its_order_and_decodes_nothing(paths):
-    images = EncodedImages(ImageFiles(paths), View(8))
+    images = encode(paths)
     expected = images[:][[5, 0, 3]]
     subset = images.subset(np.array([5, 0, 3]))
     np.testing.assert_array_equal(subset[:], expected)
@@ -45,7 +52,7 @@ def test_a_subset_keeps_its_order_and_decodes_nothing(paths):
 def test_images_of_the_right_size_stay_as_they_are(tmp_path):
     path = tmp_path / "image.png"
     folders.write_image(path, 3, 16, 16)
-    images = EncodedImages(ImageFiles([path]), View(16))
+    images = encode([path], 16)
     np.testing.assert_array_equal(images[:][0], folders.pixels(3, 16, 16))
 
 
@@ -88,10 +95,8 @@ def test_of_a_very_long_image_the_same_centre_is_seen(
 ):
     random = np.random.default_rng(short)
     for ratio in (2, 16, 17, 23.5):
-        shape = (short, int(ratio * short) + 1)
-        shape = shape if is_wide else shape[::-1]
-        image = random.integers(0, 256, (*shape, 3), "uint8")
-        image = Image.fromarray(image)
+        shape = (short, int(ratio * short) + 1)[:: 1 if is_wide else -1]
+        image = Image.fromarray(random.integers(0, 256, (*shape, 3), "uint8"))
         expected = resized_whole(image, size, resize)
         resized_to.clear()
         seen = View(size, resize).centre(image)
@@ -110,7 +115,7 @@ def test_a_very_long_image_is_not_resized_as_a_whole(resized_to):
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_an_image_of_too_many_pixels_is_not_decoded(paths, monkeypatch):
-    images = EncodedImages(ImageFiles(paths[:1]), View(8))
+    images = encode(paths[:1])
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 30 * 40 - 1)
     monkeypatch.setattr(Image.Image, "convert", None)
     with pytest.raises(ValueError, match=r"0\.png.*40 x 30 pixels.*the 1,199"):
@@ -120,16 +125,14 @@ def test_an_image_of_too_many_pixels_is_not_decoded(paths, monkeypatch):
 def test_a_file_that_is_too_large_for_an_image_is_not_read(paths, monkeypatch):
     monkeypatch.setattr(image_files, "_LARGEST_FILE", 100)
     with pytest.raises(ValueError, match=r"0\.png is not.*at most 100 bytes"):
-        EncodedImages(ImageFiles(paths[:1]), View(8))[:]
+        encode(paths[:1])[:]
 
 
 def test_memory_that_an_image_needs_is_told(paths, monkeypatch):
-    def no_memory(*arguments, **named):
-        raise MemoryError
-
-    monkeypatch.setattr(Image.Image, "convert", no_memory)
+    convert = mock.Mock(side_effect=MemoryError)
+    monkeypatch.setattr(Image.Image, "convert", convert)
     with pytest.raises(MemoryError, match=r"0\.png needs 9,600 bytes of mem"):
-        EncodedImages(ImageFiles(paths[:1]), View(8))[:]
+        encode(paths[:1])[:]
 
 
 def test_an_image_without_pixels_is_refused(tmp_path):
@@ -139,7 +142,7 @@ def test_an_image_without_pixels_is_refused(tmp_path):
     content[18:26] = bytes(8)  # Width and height.
     path.write_bytes(content)
     with pytest.raises(ValueError, match="empty.bmp is no image"):
-        EncodedImages(ImageFiles([path]), View(8))[:]
+        encode([path])[:]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ def test_an_impossible_view_is_refused(arguments, error, message):
 
 
 def test_random_parts_depend_on_seed_epoch_and_index_only(paths):
-    images = EncodedImages(ImageFiles(paths), View(8))
+    images = encode(paths)
     everything = np.arange(6)
     whole = images.random_parts(everything, everything, seed=1, epoch=2)
     chosen = np.array([4, 2])
@@ -170,28 +173,21 @@ def test_random_parts_depend_on_seed_epoch_and_index_only(paths):
 
 
 def test_a_random_part_is_that_box_of_the_image_resized(paths):
-    images = EncodedImages(ImageFiles(paths[:1]), View(8))
+    images = encode(paths[:1])
     seen = images.random_parts(np.array([0]), [0], seed=0, epoch=0)[0]
     image = Image.open(paths[0])
-    draws, mirrored = expected_draws(seed=0, epoch=0, index=0)
-    box = encoded.random_box(*image.size, draws)
-    part = np.asarray(image.resize((8, 8), Image.BILINEAR, box=box))
-    np.testing.assert_array_equal(seen, part[:, ::-1] if mirrored else part)
-
-
-def expected_draws(seed, epoch, index):
-    """The random numbers of one image, one by one."""
-    from keras_neokd.base.randomness import host_bits
-
+    # The random numbers of one image, one by one.
     draws = [
         [
-            (float(host_bits(seed, epoch, index, attempt, what, 4)) + 0.5)
-            / 2**32
-            for what in range(4)
+            (float(host_bits(0, 0, 0, attempt, use, 4)) + 0.5) / 2**32
+            for use in range(4)
         ]
         for attempt in range(10)
     ]
-    return draws, host_bits(seed, epoch, index, 5) % 2 == 1
+    mirrored = host_bits(0, 0, 0, 5) % 2 == 1
+    box = encoded.random_box(*image.size, draws)
+    part = np.asarray(image.resize((8, 8), Image.BILINEAR, box=box))
+    np.testing.assert_array_equal(seen, part[:, ::-1] if mirrored else part)
 
 
 def test_random_boxes_have_the_areas_and_ratios_they_should():
@@ -234,7 +230,7 @@ def test_other_modes_become_rgb(tmp_path):
     for mode in ("L", "CMYK"):
         folders.write_image(tmp_path / f"{mode}.JPEG", 0, 9, 9, mode)
     found = sorted(tmp_path.iterdir())
-    images = EncodedImages(ImageFiles(found), View(9))[:]
+    images = encode(found, 9)[:]
     assert images.shape == (2, 9, 9, 3)
     grey = images[1]
     assert (grey[..., 0] == grey[..., 2]).all()
@@ -243,7 +239,7 @@ def test_other_modes_become_rgb(tmp_path):
 
 def test_a_damaged_image_is_named(paths):
     content = paths[2].read_bytes()
-    images = EncodedImages(ImageFiles(paths), View(8))
+    images = encode(paths)
     for broken in (content[: len(content) // 2], b"", b"no image"):
         paths[2].write_bytes(broken)
         with pytest.raises(ValueError, match=r"2\.png is no image.*received"):
@@ -251,24 +247,22 @@ def test_a_damaged_image_is_named(paths):
     assert len(images[3:]) == 3
 
 
-def test_what_8_bits_cannot_hold_is_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("ending", "dtype", "message"),
+    [
+        ("png", "uint16", " has grey.*8 bits.*'I.*expected 8 bits"),
+        *(
+            ("tif", dtype, r" is no image .*\(not JPEG")
+            for dtype in (">u2", "int32", "float32")
+        ),
+    ],
+)
+def test_what_8_bits_cannot_hold_is_refused(tmp_path, ending, dtype, message):
     """Pillow would make 255 of all larger values."""
-    path = tmp_path / "deep.png"
-    Image.fromarray(np.full((9, 9), 1000, "uint16")).save(path)
-    images = EncodedImages(ImageFiles([path]), View(9))
-    with pytest.raises(
-        ValueError, match=r"deep.png has grey.*8 bits.*'I.*expected 8 bits"
-    ):
-        images[:]
-
-
-@pytest.mark.parametrize("dtype", [">u2", "int32", "float32"])
-def test_other_formats_of_deep_images_are_refused(tmp_path, dtype):
-    path = tmp_path / "deep.tif"
+    path = tmp_path / f"deep.{ending}"
     Image.fromarray(np.full((9, 9), 1000, dtype)).save(path)
-    images = EncodedImages(ImageFiles([path]), View(9))
-    with pytest.raises(ValueError, match=r"deep.tif is no image .*\(not JPEG"):
-        images[:]
+    with pytest.raises(ValueError, match=f"{path.name}{message}"):
+        encode([path], 9)[:]
 
 
 def test_threads_keep_the_order():

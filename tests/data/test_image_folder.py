@@ -18,8 +18,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def load(folder, image_size=8, **arguments):
+    return data.load("image_folder", folder, image_size=image_size, **arguments)
+
+
 def test_classes_are_numbered_in_sorted_order(folder):
-    dataset = data.load("image_folder", folder, image_size=32)
+    dataset = load(folder, 32)
     assert (dataset.num_classes, dataset.image_shape) == (3, (32, 32, 3))
     for split in (dataset.train, dataset.validation, dataset.test):
         assert sorted(split.labels) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
@@ -33,59 +37,63 @@ def test_classes_are_numbered_in_sorted_order(folder):
 
 def test_val_is_the_test_where_there_is_no_other(tmp_path):
     folders.write_image_folder(tmp_path, parts=("train", "val"))
-    dataset = data.load(
-        "image_folder", tmp_path, image_size=8, validation_size=3
-    )
-    sizes = [
-        len(split)
-        for split in (dataset.train, dataset.validation, dataset.test)
-    ]
-    assert sizes == [6, 3, 9]
+    dataset = load(tmp_path, validation_size=3)
+    parts = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in parts] == [6, 3, 9]
 
 
 def test_without_a_part_the_folders_are_named(tmp_path):
     folders.write_image_folder(tmp_path, parts=("val",))
     with pytest.raises(FileNotFoundError, match=r"needs folders.*train"):
-        data.load("image_folder", tmp_path, image_size=8)
+        load(tmp_path)
     folders.write_image_folder(tmp_path / "b", parts=("train",))
     with pytest.raises(FileNotFoundError, match=r"Not found:.*b/test.*b/val"):
-        data.load("image_folder", tmp_path / "b", image_size=8)
+        load(tmp_path / "b")
 
 
 def test_the_size_is_needed_and_only_here(folder):
     with pytest.raises(ValueError, match="'image_folder' needs `image_size`"):
         data.load("image_folder", folder)
-    with pytest.raises(ValueError, match="images of 'digits' have a size"):
-        data.load("digits", image_size=28)
+    for argument in ("image_size", "channels"):
+        message = "`channels` are for .*image_folder.* of 'digits' have a size"
+        with pytest.raises(ValueError, match=message):
+            data.load("digits", **{argument: 3})
     with pytest.raises(ValueError, match="image_size.*>= 1, received 0"):
         data.load("tiny_imagenet", folder, image_size=0)
 
 
-def rename_all(folder):
-    for path in folder.iterdir():
-        path.rename(path.with_suffix(".txt"))
+def rename_all(path):
+    def rename(folder):
+        for each in (folder / path).iterdir():
+            each.rename(each.with_suffix(".txt"))
+
+    return rename
+
+
+def new_image(path):
+    return lambda folder: folders.write_image(folder / path)
+
+
+def link_to_nothing(path):
+    return lambda folder: (folder / path).symlink_to("gone")
 
 
 DAMAGE = {
     r"val holds folders.*no class.*'dog'.*'ant', 'bee'": (
-        lambda folder: folders.write_image(folder / "val/dog/0.jpg")
+        new_image("val/dog/0.jpg")
     ),
-    "train/bee holds no images": lambda folder: rename_all(
-        folder / "train/bee"
-    ),
-    "test/bee holds no images": lambda folder: rename_all(folder / "test/bee"),
+    "train/bee holds no images": rename_all("train/bee"),
+    "test/bee holds no images": rename_all("test/bee"),
     "train/ant/red is a folder within that of a class": (
-        lambda folder: folders.write_image(folder / "train/ant/red/0.jpg")
+        new_image("train/ant/red/0.jpg")
     ),
     r"ant/9\.png is a folder within": (
         lambda folder: (folder / "test/ant/9.png").mkdir()
     ),
-    "train/dog is a link to a folder that is not there": (
-        lambda folder: (folder / "train/dog").symlink_to("gone")
-    ),
-    "test/dog is a link to a folder that is not there": (
-        lambda folder: (folder / "test/dog").symlink_to("gone")
-    ),
+    **{
+        f"{path} is a link to a folder that is not there": link_to_nothing(path)
+        for path in ("train/dog", "test/dog")
+    },
     # What is found when, in docs/data.md.
     **{
         rf"{part}/cow/1\.png is no image.*received 8 bytes": (
@@ -114,14 +122,14 @@ DAMAGE = {
 def test_an_unfit_folder_is_refused_when_it_is_loaded(folder, message):
     DAMAGE[message](folder)
     with pytest.raises(ValueError, match=message):
-        data.load("image_folder", folder, image_size=8)
+        load(folder)
 
 
 def test_images_beside_the_folders_of_classes_are_no_class(tmp_path):
     folders.write_image_folder(tmp_path, parts=("val",))
     folders.write_image(tmp_path / "train/0.jpg")
     with pytest.raises(ValueError, match="train holds no folders of classes"):
-        data.load("image_folder", tmp_path, image_size=8)
+        load(tmp_path)
 
 
 def test_hidden_folders_and_other_files_are_left_out(folder):
@@ -129,7 +137,7 @@ def test_hidden_folders_and_other_files_are_left_out(folder):
     (folder / "train/ant/notes.txt").write_text("an ant")
     # What macOS keeps beside a file.
     (folder / "train/ant/._0.jpg").write_bytes(b"attributes")
-    dataset = data.load("image_folder", folder, image_size=8)
+    dataset = load(folder)
     assert (len(dataset.train), dataset.num_classes) == (9, 3)
 
 
@@ -137,10 +145,9 @@ def test_hidden_folders_and_other_files_are_left_out(folder):
 def test_an_image_of_another_format_is_not_left_out(folder, ending):
     path = folder / f"test/bee/7.{ending}"
     folders.write_image(path)
-    with pytest.raises(
-        ValueError, match=rf"test/bee/7\.{ending} .*not read.*\.jpg, \.png"
-    ):
-        data.load("image_folder", folder, image_size=8)
+    message = rf"test/bee/7\.{ending} .*not read.*\.jpg, \.png"
+    with pytest.raises(ValueError, match=message):
+        load(folder)
 
 
 def test_damage_behind_the_header_is_named_by_check_and_when_it_is_needed(
@@ -148,7 +155,7 @@ def test_damage_behind_the_header_is_named_by_check_and_when_it_is_needed(
 ):
     path = folder / "test/cow/1.png"
     path.write_bytes(path.read_bytes()[:-200])
-    dataset = data.load("image_folder", folder, image_size=8)
+    dataset = load(folder)
     for read in (dataset.test.images.check, dataset.test.arrays):
         with pytest.raises(ValueError, match=r"test/cow/1\.png is no image"):
             read()
@@ -175,16 +182,16 @@ MAKE = {
 @pytest.mark.parametrize("kind", MAKE)
 def test_what_is_no_regular_file_is_not_read(folder, kind):
     MAKE[kind](folder / "test/ant/9.png")
-    with pytest.raises(
-        ValueError,
-        match=rf"test/ant/9\.png is named as an image and is {kind}: expected "
-        "a regular file.*Take it out",
-    ):
-        data.load("image_folder", folder, image_size=8)
+    message = (
+        rf"test/ant/9\.png is named as an image and is {kind}: expected a "
+        "regular file.*Take it out"
+    )
+    with pytest.raises(ValueError, match=message):
+        load(folder)
 
 
 def test_a_pipe_that_takes_the_place_of_an_image_is_not_read(folder):
-    dataset = data.load("image_folder", folder, image_size=8)
+    dataset = load(folder)
     path = folder / "test/ant/1.png"
     path.unlink()
     os.mkfifo(path)
@@ -194,11 +201,11 @@ def test_a_pipe_that_takes_the_place_of_an_image_is_not_read(folder):
 
 def test_links_are_followed_out_of_the_folder(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    expected = data.load("image_folder", folder, image_size=8).test.arrays()[0]
+    expected = load(folder).test.arrays()[0]
     for path in ("test/ant/0.jpg", "test/cow"):
         target = (folder / path).rename(elsewhere / path.replace("/", "_"))
         (folder / path).symlink_to(target)
-    found = data.load("image_folder", folder, image_size=8).test.arrays()[0]
+    found = load(folder).test.arrays()[0]
     np.testing.assert_array_equal(found, expected)
 
 
@@ -209,9 +216,7 @@ def test_images_are_colour_unless_grey_is_asked_for(folder):
     folders.write_image(folder / "test/ant/1.png", 5, 9, 9, mode="L")
     path = folder / "test/bee/1.png"
     for channels in (None, 3, 1):
-        dataset = data.load(
-            "image_folder", folder, image_size=9, channels=channels
-        )
+        dataset = load(folder, 9, channels=channels)
         assert dataset.image_shape == (9, 9, channels or 3)
         grey, colour = (
             dataset.test.images[(dataset.test.indices == index).nonzero()[0]]
@@ -237,7 +242,7 @@ def test_images_are_colour_unless_grey_is_asked_for(folder):
 
 @pytest.mark.parametrize("augment", ["crop_flip", "random_part_flip"])
 def test_grey_images_are_augmented(folder, augment):
-    split = data.load("image_folder", folder, image_size=8, channels=1).train
+    split = load(folder, channels=1).train
     images, _ = data.TrainingBatches(split, 4, augment=augment)[0]
     assert images.shape == (4, 8, 8, 1)
 
@@ -248,9 +253,4 @@ def test_grey_images_are_augmented(folder, augment):
 )
 def test_other_numbers_of_channels_are_refused(folder, channels, error):
     with pytest.raises(error, match=f"`channels`.*{channels}"):
-        data.load("image_folder", folder, image_size=8, channels=channels)
-
-
-def test_channels_are_only_for_images_that_are_decoded():
-    with pytest.raises(ValueError, match="`channels` are for .*image_folder"):
-        data.load("digits", channels=3)
+        load(folder, channels=channels)

@@ -8,21 +8,16 @@ from keras_neokd.data.npz import read_npz
 RANDOM = np.random.default_rng(0)
 
 
-def arrays(**changes):
-    """A valid data set of 6 training and 4 test images, 3 classes."""
-    result = {
+def save(path, **changes):
+    """Write 6 training and 4 test images of 3 classes; return the arrays."""
+    written = {
         "x_train": RANDOM.integers(0, 256, (6, 5, 4, 3), "uint8"),
         "y_train": np.array([0, 1, 2, 0, 1, 2]),
         "x_test": RANDOM.integers(0, 256, (4, 5, 4, 3), "uint8"),
         "y_test": np.array([0, 1, 0, 1]),
+        **changes,
     }
-    result.update(changes)
-    return {key: value for key, value in result.items() if value is not None}
-
-
-def save(path, **changes):
-    """Write a data set and return its arrays."""
-    written = arrays(**changes)
+    written = {name: each for name, each in written.items() if each is not None}
     np.savez(path, **written)
     return written
 
@@ -32,10 +27,9 @@ def test_a_file_gives_the_arrays_that_were_written(tmp_path, by_folder):
     path = tmp_path / "mine.npz"
     written = save(path)
     source = read_npz(tmp_path if by_folder else path)
-    np.testing.assert_array_equal(source.train[0], written["x_train"])
-    np.testing.assert_array_equal(source.train[1], written["y_train"])
-    np.testing.assert_array_equal(source.test[0], written["x_test"])
-    np.testing.assert_array_equal(source.test[1], written["y_test"])
+    found = (*source.train, *source.test)
+    for array, expected in zip(found, written.values(), strict=True):
+        np.testing.assert_array_equal(array, expected)
     assert source.num_classes == 3
     assert source.validation is None
 

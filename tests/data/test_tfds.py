@@ -6,8 +6,10 @@ small data sets of `formats.write_mnist(folder, 3, 2)` and
 second in one colour each.
 """
 
+import functools
 import io
 import json
+import operator
 import pathlib
 import shutil
 import zipfile
@@ -68,11 +70,8 @@ def test_mnist_comes_back_pixel_by_pixel(folder, tmp_path):
 def test_tiny_imagenet_has_its_validation_part_as_test(folder):
     dataset = data.load("tiny_imagenet", folder, validation_size=20)
     assert (dataset.num_classes, dataset.image_shape) == (200, (64, 64, 3))
-    sizes = [
-        len(split)
-        for split in (dataset.train, dataset.validation, dataset.test)
-    ]
-    assert sizes == [180, 20, 4]
+    parts = (dataset.train, dataset.validation, dataset.test)
+    assert [len(split) for split in parts] == [180, 20, 4]
     # The colours of the images and their classes, as they were written.
     classes = folders.tiny_classes()
     ranks = {name: rank for rank, name in enumerate(sorted(classes))}
@@ -90,34 +89,31 @@ def test_tiny_imagenet_has_its_validation_part_as_test(folder):
     assert large.test.arrays(2)[0].shape == (2, 96, 96, 3)
 
 
-def test_an_interrupted_preparation_is_not_taken_for_a_data_set(folder):
-    version(folder).rename(folder / "tiny_imagenet" / "incomplete.X_1.0.0")
-    with pytest.raises(ValueError, match=f"half-prepared.*running: {REMEDY}"):
-        load(folder)
+def overwrite_half(folder):
+    shard = next(folder.glob("*train*"))
+    content = shard.read_bytes()
+    half = len(content) // 2
+    shard.write_bytes(bytes(half) + content[half:])
+    (folder / "labels_of_keras_neokd.npz").unlink()
 
 
-def test_a_missing_shard_is_named(folder):
-    shard = next(version(folder).glob("*train*"))
-    shard.unlink()
-    with pytest.raises(
-        ValueError, match=f"1 files are missing, {shard.name}.*{REMEDY}"
-    ):
-        load(folder)
+SHARD = r"tiny_imagenet-train\.array_record-00000-of-00001"
+DAMAGE = {
+    "half-prepared.*running: ": lambda folder: folder.rename(
+        folder.with_name("incomplete.X_1.0.0")
+    ),
+    f"1 files are missing, {SHARD}.*": lambda folder: next(
+        folder.glob("*train*")
+    ).unlink(),
+    "can open.*": lambda folder: (folder / "dataset_info.json").write_text("{"),
+    "train.*cannot be read.*": overwrite_half,
+}
 
 
-def test_a_damaged_description_is_refused(folder):
-    (version(folder) / "dataset_info.json").write_text("{")
-    with pytest.raises(ValueError, match=f"can open.*{REMEDY}"):
-        load(folder)
-
-
-def test_a_damaged_shard_is_refused(folder):
-    shard = next(version(folder).glob("*train*"))
-    content = bytearray(shard.read_bytes())
-    content[: len(content) // 2] = bytes(len(content) // 2)
-    shard.write_bytes(content)
-    (version(folder) / "labels_of_keras_neokd.npz").unlink()
-    with pytest.raises(ValueError, match=f"train.*cannot be read.*{REMEDY}"):
+@pytest.mark.parametrize("message", DAMAGE)
+def test_a_damaged_or_unfinished_folder_is_refused(folder, message):
+    DAMAGE[message](version(folder))
+    with pytest.raises(ValueError, match=f"{message}{REMEDY}"):
         load(folder)
 
 
@@ -131,58 +127,35 @@ def test_the_newest_version_is_taken(folder):
 def claims(path, key, value):
     """Write another value into a description, at a path of keys."""
     content = json.loads(path.read_text())
-    inner = content
-    for each in key[:-1]:
-        inner = inner[each]
-    inner[key[-1]] = value
+    functools.reduce(operator.getitem, key[:-1], content)[key[-1]] = value
     path.write_text(json.dumps(content))
 
 
 FEATURES = ("featuresDict", "features")
 SHAPE = (*FEATURES, "image", "image", "shape", "dimensions")
+LENGTHS, NAME = ("splits", 0, "shardLengths"), ("splits", 1, "name")
 NUM_CLASSES = (*FEATURES, "label", "classLabel", "numClasses")
 
 
 @pytest.mark.parametrize(
-    ("file", "key", "value", "error", "message"),
+    ("key", "value", "message"),
     [
-        (
-            *("dataset_info", ("fileFormat",), "tfrecord"),
-            *(ValueError, "tfrecord.*tfds convert_format"),
-        ),
-        (
-            *("dataset_info", ("splits", 0, "shardLengths"), [str(2**40)]),
-            *(ValueError, "Example 3 of .*cannot be read"),
-        ),
-        (
-            *("dataset_info", ("splits", 1, "name"), "other"),
-            *(ValueError, "needs the parts train and test or validation"),
-        ),
-        (
-            *("features", SHAPE, [str(2**20), str(2**20), "1"]),
-            *(MemoryError, "needs 3,298,534,883,328 bytes"),
-        ),
-        (
-            *("features", SHAPE, ["-1", "-1", "1"]),
-            *(ValueError, r"one size.*\(None, None, 1\)"),
-        ),
-        (
-            *("features", SHAPE, ["28", "29", "1"]),
-            *(ValueError, "expected 28 x 29 pixels, received 28 x 28"),
-        ),
-        (
-            *("features", NUM_CLASSES, str(2**40)),
-            *(ValueError, "'mnist' has 1,099,511,627,776 class"),
-        ),
+        (("fileFormat",), "tfrecord", "tfrecord.*tfds convert_format"),
+        (LENGTHS, [str(2**40)], "Example 3 of .*cannot be read"),
+        (NAME, "other", "needs the parts train and test or validation"),
+        (SHAPE, [str(2**20)] * 2 + ["1"], "needs 3,298,534,883,328 bytes"),
+        (SHAPE, ["-1", "-1", "1"], r"one size.*\(None, None, 1\)"),
+        (SHAPE, ["28", "29", "1"], "expected 28 x 29 pixels, received 28 x 28"),
+        (NUM_CLASSES, str(2**40), "'mnist' has 1,099,511,627,776 class"),
     ],
 )
-def test_a_description_of_other_data_is_refused(
-    folder, file, key, value, error, message
-):
+def test_a_description_of_other_data_is_refused(folder, key, value, message):
+    file = "features" if key[0] == FEATURES[0] else "dataset_info"
     claims(mnist(folder) / f"{file}.json", key, value)
-    if key == ("splits", 1, "name"):
+    if key == NAME:
         test = next(mnist(folder).glob("*test*"))
         test.rename(test.with_name(test.name.replace("test", "other")))
+    error = MemoryError if "bytes" in message else ValueError
     with pytest.raises(error, match=message):
         data.load("mnist", folder)
 
