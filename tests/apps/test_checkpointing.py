@@ -358,7 +358,7 @@ def test_a_batch_that_cannot_be_made_loses_nothing(
     whole, tmp_path, monkeypatch
 ):
     """A damaged image, say, which is then mended."""
-    original = data.TrainingBatches._make
+    original = data.TrainingBatches._make_of_epoch
 
     def fail(self, epoch, order, pick, index):
         if (epoch, index) == (1, 2):
@@ -366,7 +366,7 @@ def test_a_batch_that_cannot_be_made_loses_nothing(
         return original(self, epoch, order, pick, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.TrainingBatches, "_make", fail)
+        patch.setattr(data.TrainingBatches, "_make_of_epoch", fail)
         with pytest.raises(ValueError, match="^7.png is no image$"):
             training.train(config_of(checkpoint_seconds=1e9), tmp_path)
     folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
