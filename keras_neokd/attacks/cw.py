@@ -48,9 +48,6 @@ class CW(search.SearchAttack):
         epsilon: longest change (L2) that counts, or `None` (default) for
             any.
         objective: see `SearchAttack`; its loss is not used.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     may_be_unbounded = True
@@ -77,10 +74,7 @@ class CW(search.SearchAttack):
     def for_ball(cls, epsilon=None, norm="l2", **overrides):
         """Return the attack for comparison with attacks in some ball.
 
-        Args:
-            epsilon: radius of the ball; it counts for the L2 norm only.
-            norm: `"linf"` or `"l2"` (default), of the ball.
-            **overrides: constructor arguments to replace.
+        Its `epsilon` counts where `norm` is `"l2"` (default), not `"linf"`.
         """
         epsilon = epsilon if norm == "l2" else None
         return cls(**{"epsilon": epsilon, **overrides})

@@ -9,11 +9,10 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
+from keras_neokd.attacks import geometry
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import example_norm
-from keras_neokd.attacks.geometry import per_example
-from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
@@ -58,9 +57,6 @@ class FAB(search.SearchAttack):
         backward: what is left of a change that fools (`beta`), in [0, 1].
             Defaults to 0.9.
         objective: see `SearchAttack`; its loss is not used.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     works_on_margins = True
@@ -90,7 +86,7 @@ class FAB(search.SearchAttack):
         """See `SearchAttack.start`."""
         clean = problem.images
         keys = randomness.bits(problem.keys, run)
-        noise = random_direction(keys, clean.shape[1:], self.norm)
+        noise = geometry.random_direction(keys, clean.shape[1:], self.norm)
         moved = ops.clip(clean + 0.5 * self.epsilon * noise, 0.0, 1.0)
         restart, aim = self.aim(problem, run)
         return {
@@ -106,13 +102,8 @@ class FAB(search.SearchAttack):
     def plane(self, problem, state):
         """Return the nearest plane between the true class and another.
 
-        Args:
-            problem: a `Problem`.
-            state: the state.
-
-        Returns:
-            Tuple of the difference `(batch,)` of the logits of the other and
-            the true class, and its gradient, of the shape of the images.
+        That is the difference `(batch,)` of the logits of the other and the
+        true class, and its gradient, of the shape of the images.
         """
         images = state["images"]
         num_classes = problem.logits(images)[0].shape[-1]
@@ -178,9 +169,6 @@ class TargetedFAB(targets.Targeted, FAB):
     Args:
         *fab, **settings: as `FAB`.
         num_targets: as `TargetedAPGD`. Defaults to 9.
-
-    Raises:
-        TypeError, ValueError: as `FAB`.
     """
 
     def __init__(self, *fab, num_targets=9, **settings):
@@ -203,15 +191,17 @@ def move_to_plane(points, normal, level, norm):
 
     Args:
         points: tensor `(batch, ...)` in [0, 1].
-        normal: tensor of the same shape.
+        normal: tensor of the same shape, as what is returned.
         level: `(batch,)`; the plane holds the `x` with `normal . x = level`.
         norm: `"linf"` or `"l2"`, the length that is short.
-
-    Returns:
-        Tensor of the shape of `points`.
     """
+
+    def moved(time):
+        return geometry.per_example(time, points) * speed
+
     excess = _dot(normal, points) - level
-    downhill = -per_example(ops.sign(excess), points) * ops.sign(normal)
+    sign = geometry.per_example(ops.sign(excess), points)
+    downhill = -sign * ops.sign(normal)
     room = ops.where(
         downhill > 0, 1.0 - points, ops.where(downhill < 0, points, 0.0)
     )
@@ -219,14 +209,13 @@ def move_to_plane(points, normal, level, norm):
     speed = ops.ones_like(normal) if norm == "linf" else weight
 
     def newton(time, missing):
-        way = per_example(time, points) * speed
-        slope = _sum(weight * speed * ops.cast(way < room, weight.dtype))
+        moving = ops.cast(moved(time) < room, weight.dtype)
+        slope = _sum(weight * speed * moving)
         # Where no pixel can move on, time stays.
         time = time + ops.where(
             slope > 0, ops.maximum(missing, 0.0) / _nonzero(slope), 0.0
         )
-        way = ops.minimum(per_example(time, points) * speed, room)
-        left = ops.abs(excess) - _sum(weight * way)
+        left = ops.abs(excess) - _sum(weight * ops.minimum(moved(time), room))
         return time, ops.where(slope > 0, left, 0.0)
 
     def is_short(time, missing):
@@ -239,7 +228,7 @@ def move_to_plane(points, normal, level, norm):
         (ops.zeros_like(excess), ops.abs(excess)),
         maximum_iterations=_NEWTON_STEPS,
     )
-    return downhill * ops.minimum(per_example(time, points) * speed, room)
+    return downhill * ops.minimum(moved(time), room)
 
 
 def _sum(x):

@@ -54,9 +54,6 @@ class Square(search.SearchAttack):
             for 10,000. Defaults to False, as in AutoAttack.
         objective: see `SearchAttack`. Defaults to
             `AverageExits(loss="margin")`.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     steps_per_stage = 100
@@ -82,12 +79,7 @@ class Square(search.SearchAttack):
 
     @classmethod
     def margin(cls, epsilon, objective=None, **overrides):
-        """Return auto-attack's: the loss of any objective is the margin.
-
-        Args:
-            epsilon, objective: as in the constructor.
-            **overrides: constructor arguments to replace.
-        """
+        """Return auto-attack's: the loss of any objective is the margin."""
         objective = check_objective(objective).with_loss("margin")
         return cls(epsilon, objective=objective, **overrides)
 
@@ -117,14 +109,10 @@ class Square(search.SearchAttack):
         return functools.partial(self._query, problem, changes)
 
     def sides(self, height, width):
-        """Return the side of the square of each query, in pixels.
+        """Return the side of each query's square, int32 `(num_queries,)`.
 
         Args:
-            height: height of the images.
-            width: width of the images.
-
-        Returns:
-            int32 array `(num_queries,)`.
+            height, width: of the images; all in pixels.
         """
         query = np.arange(self.num_queries)
         if self.rescale_schedule:

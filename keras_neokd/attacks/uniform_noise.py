@@ -20,9 +20,6 @@ class UniformNoise(Attack):
 
     Args:
         epsilon: largest change of a pixel, in pixel units.
-
-    Raises:
-        TypeError, ValueError: as `Attack`.
     """
 
     def __init__(self, epsilon):

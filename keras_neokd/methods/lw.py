@@ -42,8 +42,8 @@ class LW(Method):
             with depth; `None` (default) is 1 for all.
 
     Raises:
-        TypeError, ValueError: if an argument is not as described, or, when
-            the model is compiled, if an exit does not end in a dense layer.
+        ValueError: when the model is compiled, if an exit does not end in a
+            dense layer.
     """
 
     extras_use_attack = False
@@ -64,16 +64,10 @@ class LW(Method):
 
     def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        squares = ops.stack(
-            [
-                ops.sum(ops.square(ops.cast(kernel, "float32")))
-                for kernel in context.head_kernels()
-            ]
-        )
-        if self.form == "squared_norm":
-            values = squares
-        else:
-            values = losses.norm(squares)
+        kernels = [ops.cast(each, "float32") for each in context.head_kernels()]
+        values = ops.stack([ops.sum(ops.square(each)) for each in kernels])
+        if self.form != "squared_norm":
+            values = losses.norm(values)
         if self.form == "hinge":
             rise = ops.relu(values[1:] - values[:-1])
             values = ops.concatenate([ops.zeros_like(values[:1]), rise])
@@ -83,7 +77,5 @@ class LW(Method):
     def _weights(self, num_exits):
         if self.exit_weights is None:
             return (self.weight,) * num_exits
-        return tuple(
-            self.weight * each
-            for each in resolve_exit_weights(self.exit_weights, num_exits)
-        )
+        exit_weights = resolve_exit_weights(self.exit_weights, num_exits)
+        return tuple(self.weight * each for each in exit_weights)

@@ -13,7 +13,7 @@ from tests.methods import given
 RNG = np.random.default_rng(0)
 CLEAN, ADVERSARIAL = RNG.normal(size=(2, 5, 3, 4)).astype("float32")
 LABELS = np.array([0, 3, 3, 1, 2], "int32")
-STEP = methods.Step(seed=0, epoch=0, step=0, index=np.arange(5))
+STEP = methods.Position(seed=0, epoch=0, step=0, index=np.arange(5))
 EQUATION_4 = (
     reference.cross_entropy(CLEAN, LABELS)
     + reference.cross_entropy(ADVERSARIAL, LABELS)

@@ -40,7 +40,7 @@ ALL_METHODS = [
 
 
 def terms_of(method, clean, adversarial, labels):
-    step = methods.Step(seed=0, epoch=0, step=0, index=np.arange(len(labels)))
+    step = methods.Position(seed=0, epoch=0, step=0, index=np.arange(len(labels)))
     return method(
         given.context(
             ops.convert_to_tensor(np.asarray(clean, "float32")),

@@ -35,7 +35,7 @@ def tensor(values, dtype="float32"):
 
 
 def step_of(seed=0, epoch=0, step=0, size=1, first=0):
-    return methods.Step(
+    return methods.Position(
         seed=seed,
         epoch=tensor(epoch, "int32"),
         step=tensor(step, "int32"),
