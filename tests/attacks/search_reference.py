@@ -142,20 +142,22 @@ class Example:
         return noise / np.linalg.norm(noise)
 
 
-def several_runs(example, runs):
-    """What the first successful run found; the clean image if none did.
+def several_runs(example, run, num_runs=1):
+    """What the first successful run found, and the number of the run.
+
+    The clean image and `None` if none did, or if it is fooled already.
 
     Args:
         example: an `Example`.
-        runs: functions without arguments that return an image or `None`.
+        run: function of the example and the number of the run.
+        num_runs: number of runs.
     """
-    if example.fooled(example.image):
-        return example.image
-    for run in runs:
-        found = run()
-        if found is not None:
-            return found
-    return example.image
+    if not example.fooled(example.image):
+        for number in range(num_runs):
+            found = run(example, number)["found"]
+            if found is not None:
+                return found, number
+    return example.image, None
 
 
 # APGD.

@@ -243,103 +243,93 @@ def pgd_with(**arguments):
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
+    ("arguments", "error", "message"),
     [
         (
-            lambda: pgd_with(epsilon=-0.1),
+            {"epsilon": -0.1},
             ValueError,
             "`epsilon` needs .* >= 0, received -0.1",
         ),
         (
-            lambda: pgd_with(epsilon=8),
+            {"epsilon": 8},
             ValueError,
             "0 <= epsilon <= 1, received 8. Did you mean epsilon=8/255",
         ),
-        (lambda: pgd_with(epsilon="8/255"), TypeError, "`epsilon` needs a num"),
-        (lambda: pgd_with(epsilon=np.nan), ValueError, "`epsilon` .* nan"),
+        ({"epsilon": "8/255"}, TypeError, "`epsilon` needs a num"),
+        ({"epsilon": np.nan}, ValueError, "`epsilon` .* nan"),
         (
-            lambda: pgd_with(epsilon=-1, norm="l2"),
+            {"epsilon": -1, "norm": "l2"},
             ValueError,
             "`epsilon` needs .* >= 0, received -1",
         ),
         (
-            lambda: pgd_with(norm="l1"),
+            {"norm": "l1"},
             ValueError,
             r"Unknown `norm` 'l1': expected one of \['linf', 'l2'\]",
         ),
-        (lambda: pgd_with(norm=2), ValueError, "Unknown `norm` 2"),
+        ({"norm": 2}, ValueError, "Unknown `norm` 2"),
+        ({"step_size": 0}, ValueError, "`step_size` needs .* > 0, received 0"),
+        ({"step_size": None}, TypeError, "`step_size` needs a num"),
         (
-            lambda: pgd_with(step_size=0),
-            ValueError,
-            "`step_size` needs .* > 0, received 0",
-        ),
-        (
-            lambda: pgd_with(step_size=None),
-            TypeError,
-            "`step_size` needs a num",
-        ),
-        (
-            lambda: pgd_with(num_steps=0),
+            {"num_steps": 0},
             ValueError,
             "`num_steps` needs an integer >= 1, received 0",
         ),
+        ({"num_steps": 7.0}, TypeError, "`num_steps` needs an int"),
         (
-            lambda: pgd_with(num_steps=7.0),
-            TypeError,
-            "`num_steps` needs an int",
-        ),
-        (
-            lambda: pgd_with(num_restarts=0),
+            {"num_restarts": 0},
             ValueError,
             "`num_restarts` needs an integer >= 1, received 0",
         ),
         (
-            lambda: pgd_with(num_restarts=3, random_start=False),
+            {"num_restarts": 3, "random_start": False},
             ValueError,
             "repeat the same run: received num_restarts=3 with "
             "random_start=False",
         ),
         (
-            lambda: pgd_with(objective="average"),
+            {"objective": "average"},
             TypeError,
             r"`objective` needs an Objective such as AverageExits\(\) or "
             r"SingleExit\(0\), received 'average'",
         ),
         (
-            lambda: pgd_with(objective=attacks.AverageExits),
+            {"objective": attacks.AverageExits},
             TypeError,
             "`objective` needs an Objective",
         ),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        pgd_with(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("attack", "exits", "error", "message"),
+    [
         (
-            lambda: attacks.MaxAverage("pgd"),
+            "pgd",
+            None,
             TypeError,
             "`MaxAverage` needs an Attack such as PGD, received 'pgd'",
         ),
+        (attacks.PGD, None, TypeError, "`MaxAverage` needs an Attack"),
         (
-            lambda: attacks.MaxAverage(attacks.PGD),
-            TypeError,
-            "`MaxAverage` needs an Attack",
-        ),
-        (
-            lambda: attacks.MaxAverage(attacks.MaxAverage(pgd_with())),
+            attacks.MaxAverage(pgd_with()),
+            None,
             TypeError,
             r"An attack that can be aimed.*; received MaxAverage\(",
         ),
-        (
-            lambda: attacks.MaxAverage(pgd_with(), exits=0),
-            TypeError,
-            "`exits` needs a sequence",
-        ),
-        (
-            lambda: attacks.MaxAverage(pgd_with(), exits=(1, 1)),
-            ValueError,
-            "none of them twice",
-        ),
+        (pgd_with(), 0, TypeError, "`exits` needs a sequence"),
+        (pgd_with(), (1, 1), ValueError, "none of them twice"),
     ],
 )
-def test_bad_arguments_are_refused(make, error, message):
+def test_bad_arguments_of_max_average_are_refused(
+    attack, exits, error, message
+):
     with pytest.raises(error, match=message):
-        make()
+        attacks.MaxAverage(attack, exits)
 
 
 def test_limits_of_epsilon():
