@@ -41,6 +41,11 @@ def numpy(tensor):
     return ops.convert_to_numpy(tensor)
 
 
+def score(objective, logits=LOGITS):
+    labels = ops.convert_to_tensor(LABELS.astype("int32"))
+    return numpy(objective(tensors(logits), labels, (0, 1, 2)))
+
+
 def decided(thresholds, ensemble=False, logits=LOGITS):
     """What `ExitPolicy`, which is tested elsewhere, decides."""
     probabilities = np.moveaxis(reference.softmax(logits), 0, 1)
@@ -76,9 +81,9 @@ def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
 def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6)]
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    received = numpy(objective(tensors(), labels, (0, 1, 2)))
-    np.testing.assert_allclose(received, expected(taken, LABELS), atol=1e-5)
+    np.testing.assert_allclose(
+        score(objective), expected(taken, LABELS), atol=1e-5
+    )
 
 
 def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
@@ -86,10 +91,8 @@ def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
     sums = np.cumsum(reference.softmax(LOGITS), axis=0)
     exits = decided(THRESHOLDS, ensemble=True).exit_index
     means = sums[exits, np.arange(6)] / (exits[:, None] + 1)
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    received = numpy(objective(tensors(), labels, (0, 1, 2)))
     np.testing.assert_allclose(
-        received, -np.log(means[np.arange(6), LABELS]), rtol=1e-5
+        score(objective), -np.log(means[np.arange(6), LABELS]), rtol=1e-5
     )
 
 
@@ -101,23 +104,21 @@ def test_a_loss_of_ones_own_sees_one_answer():
         return logits[:, 0]
 
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    received = numpy(objective(tensors(), labels, (0, 1, 2)))
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6), 0]
-    np.testing.assert_allclose(received, taken, rtol=1e-6)
+    np.testing.assert_allclose(score(objective), taken, rtol=1e-6)
     assert seen == [2]
 
 
 def gradients(objective):
     """Gradient of the score with respect to all logits, `LOGITS`' shape."""
 
-    def score(stacked):
+    def of_logits(stacked):
         logits = [stacked[:, i] for i in range(3)]
         labels = ops.convert_to_tensor(LABELS.astype("int32"))
         return objective(tuple(logits), labels, (0, 1, 2))
 
     stacked = ops.convert_to_tensor(np.moveaxis(LOGITS, 0, 1).astype("float32"))
-    _, gradient = backend.value_and_input_gradient(score, stacked)
+    _, gradient = backend.value_and_input_gradient(of_logits, stacked)
     return np.moveaxis(numpy(gradient), 1, 0)
 
 
@@ -150,21 +151,17 @@ def test_slow_is_what_gets_to_the_last_exit():
 
 
 def test_the_score_of_slow_is_cross_entropy_with_the_uniform_prediction():
-    received = numpy(attacks.SlowDown(THRESHOLDS)(tensors(), LABELS))
     uniform = np.full((6, 3), 1 / 3)
-    expected = [
-        reference.soft_cross_entropy(LOGITS[i], uniform) for i in range(2)
-    ]
-    np.testing.assert_allclose(received, -np.mean(expected, axis=0), rtol=1e-5)
+    expected = -reference.soft_cross_entropy(LOGITS[:2], uniform).mean(axis=0)
+    received = score(attacks.SlowDown(THRESHOLDS))
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
 
 
 def test_nothing_is_slower_than_no_opinion():
-    flat = tensors(np.zeros((3, 6, 3)))
-    score = numpy(attacks.SlowDown(THRESHOLDS)(flat, LABELS))
-    np.testing.assert_allclose(score, -np.log(3), rtol=1e-6)
-    assert (
-        numpy(attacks.SlowDown(THRESHOLDS)(tensors(), LABELS)) < score
-    ).all()
+    slow_down = attacks.SlowDown(THRESHOLDS)
+    flat = score(slow_down, np.zeros((3, 6, 3)))
+    np.testing.assert_allclose(flat, -np.log(3), rtol=1e-6)
+    assert (score(slow_down) < flat).all()
 
 
 def test_slow_has_a_loss_of_its_own():

@@ -308,34 +308,7 @@ def test_neo_kd_draws_as_eokd_does():
         )
 
 
-# Gradients.
-
-
-@pytest.mark.parametrize("name", ["adversarial", "nkd", "eokd"])
-@pytest.mark.parametrize("divergence", ["cross_entropy", "kl"])
-def test_terms_teach_the_adversarial_logits(name, divergence):
-    clean, adversarial = np.random.default_rng(5).normal(
-        scale=2, size=(2, 3, 3, 5)
-    )
-    labels = [0, 3, 2]
-    method = methods.NEOKD(divergence=divergence)
-    keys = [reference.bits_of_words(0, 0x0E0CD, 0, each) for each in labels]
-    allowed = reference.allowed_classes(labels, keys, 3, 5)
-    targets = {
-        "adversarial": np.repeat(np.eye(5)[labels][:, None], 3, axis=1),
-        "nkd": reference.neighbor_teacher(clean, 1),
-        "eokd": reference.orthogonal_targets(clean, allowed),
-    }[name]
-    expected = reference.central_difference(
-        lambda x: reference.soft_cross_entropy(x, targets), adversarial
-    )
-
-    def values(adversarial):
-        return given.terms_of(method, clean, adversarial, labels)[name].values
-
-    np.testing.assert_allclose(
-        given.gradient(values, adversarial), expected, atol=1e-5
-    )
+# Gradients; tests/methods/test_battery.py has those of the weights.
 
 
 @pytest.mark.parametrize("name", ["nkd", "eokd"])
@@ -350,19 +323,6 @@ def test_teachers_are_not_taught(name, divergence):
 
     np.testing.assert_array_equal(
         given.gradient(values, CLEAN), np.ones((1, 3, 4))
-    )
-
-
-def test_clean_images_are_taught_by_their_labels_alone():
-    def values(clean):
-        terms = given.terms_of(methods.NEOKD(), clean, ADVERSARIAL, LABELS)
-        return sum(
-            term.values * given.tensor(term.weights) for term in terms.values()
-        )
-
-    expected = reference.softmax(np.array(CLEAN)) - np.eye(4)[LABELS][:, None]
-    np.testing.assert_allclose(
-        given.gradient(values, CLEAN), expected, atol=1e-6
     )
 
 
