@@ -45,13 +45,11 @@ class APGD(search.SearchAttack):
     iterations compares the first loss with 0.
 
     Args:
-        epsilon: radius of the ball, in pixel units.
+        epsilon, norm, num_restarts, objective: see `SearchAttack`. With the
+            objective's `loss="dlr"` it is APGD-DLR.
         num_steps: iterations of a run, >= 1. Defaults to 100.
-        norm: `"linf"` (default) or `"l2"`.
-        num_restarts: number of random starts, >= 1. Defaults to 1.
         rho: share of rises below which the step is halved, from 0 to 1.
             Defaults to 0.75.
-        objective: see `SearchAttack`; with `loss="dlr"` it is APGD-DLR.
         num_draws: of a model that is random at inference: draws over which
             each gradient is averaged, >= 1 (`eot_iter`, expectation over
             transformation); the last of them decides whether an image is

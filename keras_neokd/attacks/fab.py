@@ -13,6 +13,7 @@ from keras_neokd.attacks import geometry
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import example_norm
+from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.geometry import select
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
@@ -27,9 +28,7 @@ _TOLERANCE = 1e-6
 @ATTACKS.register("fab")
 @keras.saving.register_keras_serializable("keras_neokd")
 class FAB(search.SearchAttack):
-    """Walk along the decision boundary, close to the image.
-
-    The fast adaptive boundary attack of Croce and Hein (2020).
+    """Walk along the decision boundary, close to the image (Croce and Hein).
 
     Each iteration takes the classifier as linear, moves the current point
     and the clean image to the nearest of the planes between the true class
@@ -45,10 +44,9 @@ class FAB(search.SearchAttack):
     a plane inside [0, 1] comes from Newton's method, not from sorting.
 
     Args:
-        epsilon: radius of the ball within which a change counts, in pixel
-            units.
+        epsilon, norm, objective: see `SearchAttack`; a change within epsilon
+            counts, and the objective's loss is not used.
         num_steps: iterations of a run, >= 1. Defaults to 100.
-        norm: `"linf"` (default) or `"l2"`.
         num_restarts: number of runs, >= 1; the first starts at the image,
             the others at random points of half the radius. Defaults to 1.
         max_weight: largest weight of the move from the clean image
@@ -56,7 +54,6 @@ class FAB(search.SearchAttack):
         overshoot: factor of the moves (`eta`), > 0. Defaults to 1.05.
         backward: what is left of a change that fools (`beta`), in [0, 1].
             Defaults to 0.9.
-        objective: see `SearchAttack`; its loss is not used.
     """
 
     works_on_margins = True
@@ -107,12 +104,15 @@ class FAB(search.SearchAttack):
         """
         images = state["images"]
         num_classes = problem.logits(images)[0].shape[-1]
-        dual = "l1" if self.norm == "linf" else "l2"
 
         def nearer(target, nearest):
             targets = ops.zeros_like(problem.labels) + target
             difference, gradient = self._difference(problem, images, targets)
-            distance = ops.abs(difference) / (_length(gradient, dual) + 1e-12)
+            if self.norm == "linf":  # The dual norm is L1.
+                length = example_sum(ops.abs(gradient))
+            else:
+                length = ops.sqrt(_dot(gradient, gradient))
+            distance = ops.abs(difference) / (length + 1e-12)
             is_other = ops.not_equal(targets, problem.labels)
             closer = ops.logical_and(is_other, distance < nearest[0])
             return (
@@ -210,12 +210,11 @@ def move_to_plane(points, normal, level, norm):
 
     def newton(time, missing):
         moving = ops.cast(moved(time) < room, weight.dtype)
-        slope = _sum(weight * speed * moving)
+        slope = _dot(weight * speed, moving)
         # Where no pixel can move on, time stays.
-        time = time + ops.where(
-            slope > 0, ops.maximum(missing, 0.0) / _nonzero(slope), 0.0
-        )
-        left = ops.abs(excess) - _sum(weight * ops.minimum(moved(time), room))
+        step = ops.maximum(missing, 0.0) / ops.where(slope > 0, slope, 1.0)
+        time = time + ops.where(slope > 0, step, 0.0)
+        left = ops.abs(excess) - _dot(weight, ops.minimum(moved(time), room))
         return time, ops.where(slope > 0, left, 0.0)
 
     def is_short(time, missing):
@@ -231,17 +230,5 @@ def move_to_plane(points, normal, level, norm):
     return downhill * ops.minimum(moved(time), room)
 
 
-def _sum(x):
-    return ops.sum(x, axis=tuple(range(1, len(x.shape))))
-
-
 def _dot(first, second):
-    return _sum(first * second)
-
-
-def _nonzero(x):
-    return ops.where(x > 0, x, 1.0)
-
-
-def _length(x, norm):
-    return _sum(ops.abs(x)) if norm == "l1" else ops.sqrt(_sum(x * x))
+    return example_sum(first * second)

@@ -33,10 +33,18 @@ def project(adversarial, images, epsilon, norm):
 
 def example_norm(x, norm="l2"):
     """Return the norm of each example, shaped to broadcast against `x`."""
-    axes = tuple(range(1, len(x.shape)))
     if norm == "linf":
-        return ops.max(ops.abs(x), axis=axes, keepdims=True)
-    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
+        return ops.max(ops.abs(x), axis=_pixels(x), keepdims=True)
+    return ops.sqrt(ops.sum(ops.square(x), axis=_pixels(x), keepdims=True))
+
+
+def example_sum(x):
+    """Return the sum of each example, `(batch,)`."""
+    return ops.sum(x, axis=_pixels(x))
+
+
+def _pixels(x):
+    return tuple(range(1, len(x.shape)))
 
 
 def steepest_step(gradient, norm):

@@ -70,11 +70,12 @@ class SearchAttack(Attack):
     Args:
         epsilon: radius of the ball, in pixel units; `None` is no ball, where
             the attack allows it.
-        norm: `"linf"` or `"l2"`.
-        objective: what to maximise and when an image counts as fooled.
-            Defaults to `AverageExits()`: the mean over all exits, every exit
+        norm: `"linf"` (default of all attacks but `CW`) or `"l2"`.
+        objective: what to maximise and when an image counts as fooled;
+            `None` is `AverageExits()`: the mean over all exits, every exit
             wrong.
-        num_restarts: number of runs from different starts, >= 1.
+        num_restarts: number of runs from different starts, >= 1. Defaults
+            to 1.
     """
 
     # Between two chances to leave fooled examples behind.

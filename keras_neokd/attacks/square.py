@@ -43,10 +43,8 @@ class Square(search.SearchAttack):
     Its loss is the margin, averaged over exits.
 
     Args:
-        epsilon: radius of the ball, in pixel units.
+        epsilon, norm, num_restarts: see `SearchAttack`.
         num_queries: queries of a run, >= 1. Defaults to 5,000.
-        norm: `"linf"` (default) or `"l2"`.
-        num_restarts: number of runs, >= 1. Defaults to 1.
         area: share of the image that the first squares cover (`p_init`), in
             (0, 1]. Defaults to 0.8.
         rescale_schedule: stretch the schedule of the squares' sizes to

@@ -4,6 +4,7 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
+from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.objective import select_exits
 
 
@@ -21,9 +22,8 @@ def squared_distances(context, images, teaching, exits):
         exits)`, 0 for the others; with `"average"` all exits have the same.
     """
     taught = _student_gradients(context, images, exits)
-    axes = tuple(range(1, len(images.shape)))
     squares = [
-        ops.sum(ops.square(taught.get(exit, teaching) - teaching), axis=axes)
+        example_sum(ops.square(taught.get(exit, teaching) - teaching))
         for exit in range(context.predict.num_exits)
     ]
     return set(taught), ops.stack(squares, axis=1)
