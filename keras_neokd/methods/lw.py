@@ -55,7 +55,7 @@ class LW(Method):
 
     def validate(self, model):
         """See `Method.validate`."""
-        self._weights(model.num_exits)
+        self._exit_weights(model.num_exits)
         model.head_kernels()
 
     def extra_term_names(self):
@@ -71,11 +71,11 @@ class LW(Method):
         if self.form == "hinge":
             rise = ops.relu(values[1:] - values[:-1])
             values = ops.concatenate([ops.zeros_like(values[:1]), rise])
-        weights = self._weights(values.shape[0])
+        weights = self._exit_weights(values.shape[0])
+        weights = tuple(self.weight * each for each in weights)
         return [Term("lw", values, weights, level="weights")]
 
-    def _weights(self, num_exits):
-        if self.exit_weights is None:
-            return (self.weight,) * num_exits
-        exit_weights = resolve_exit_weights(self.exit_weights, num_exits)
-        return tuple(self.weight * each for each in exit_weights)
+    def _exit_weights(self, num_exits):
+        given = self.exit_weights
+        ones = (1.0,) * num_exits
+        return resolve_exit_weights(ones if given is None else given, num_exits)

@@ -46,10 +46,8 @@ class _Distillation(Method):
         resolve_exit_weights(self.exit_weights, model.num_exits)
 
     def _term(self, name, values):
-        exit_weights = resolve_exit_weights(self.exit_weights, values.shape[1])
-        return Term(
-            name, values, tuple(self.weight * each for each in exit_weights)
-        )
+        weights = resolve_exit_weights(self.exit_weights, values.shape[1])
+        return Term(name, values, tuple(self.weight * each for each in weights))
 
 
 @METHODS.register("nkd")
