@@ -217,26 +217,6 @@ def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
-        ({"num_steps": 5.0}, TypeError, "`num_steps` needs an integer"),
-        ({"num_restarts": 0}, ValueError, "`num_restarts` needs"),
-        ({"rho": 1.5}, ValueError, "`rho` needs .* <= 1, received 1.5"),
-        ({"rho": None}, TypeError, "`rho` needs a number"),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
-        ({"num_targets": 0}, ValueError, "`num_targets` needs an integer >="),
-        ({"num_targets": 0.5}, TypeError, "`num_targets` needs an integer"),
-        ({"loss": "cross_entropy"}, ValueError, r"\['dlr', 'margin'\]"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        apgd_of("linf", attacks.TargetedAPGD, **arguments)
-
-
-@pytest.mark.parametrize(
     ("attack", "num_classes", "message"),
     [
         (

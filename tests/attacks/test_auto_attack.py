@@ -105,28 +105,6 @@ def test_what_comes_back_is_clean_or_fools_every_exit():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        (
-            {"version": "fast"},
-            ValueError,
-            r"Unknown `version` 'fast': .*\['standard', 'plus', 'rand'\]",
-        ),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-        ({"epsilon": 8}, ValueError, "Did you mean epsilon=8/255"),
-        ({"num_steps": 0}, ValueError, "`num_steps` needs"),
-        ({"num_queries": 0}, ValueError, "`num_queries` needs"),
-        ({"num_targets": 0}, ValueError, "`num_targets` needs"),
-        ({"loss": "cross_entropy"}, ValueError, "Unknown `loss`"),
-        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        attacks.AutoAttack(**{"epsilon": 0.1} | arguments)
-
-
-@pytest.mark.parametrize(
     ("attack", "fewest"),
     [
         (attacks.AutoAttack(0.1), 4),

@@ -114,20 +114,3 @@ def test_defaults_are_those_of_torchattacks():
         "objective": None,
     }
     assert attacks.CW().norm == "l2"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"c": 0}, ValueError, "`c` needs .* > 0"),
-        ({"kappa": -1}, ValueError, "`kappa` needs .* >= 0"),
-        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
-        ({"learning_rate": 0}, ValueError, "`learning_rate` needs .* > 0"),
-        ({"learning_rate": None}, TypeError, "`learning_rate` needs a number"),
-        ({"epsilon": -1}, ValueError, "`epsilon` needs .* >= 0"),
-        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        attacks.CW(**arguments)

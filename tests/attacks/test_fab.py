@@ -289,24 +289,3 @@ def test_restarts_of_targets_begin_with_all_targets_at_the_image():
             expected.append(result["x"])
         state = running.final_state(attack, model, images, labels, run=run)
         np.testing.assert_allclose(state["images"], expected, atol=1e-4)
-
-
-# Arguments.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
-        ({"max_weight": 1.5}, ValueError, "`max_weight` .* <= 1, received 1.5"),
-        ({"max_weight": -1}, ValueError, "`max_weight` needs .* >= 0"),
-        ({"overshoot": 0}, ValueError, "`overshoot` needs .* > 0"),
-        ({"backward": 2}, ValueError, "`backward` needs .* <= 1, received 2"),
-        ({"num_targets": 0}, ValueError, "`num_targets` needs an integer >="),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-        ({"objective": 0}, TypeError, "`objective` needs an Objective"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        fab_of("linf", attacks.TargetedFAB, **arguments)

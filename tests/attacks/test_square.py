@@ -231,23 +231,3 @@ def test_the_margin_is_what_is_maximised_unless_told_otherwise():
     assert square_of().objective.loss == "margin"
     objective = attacks.SingleExit(0)
     assert square_of(objective=objective).objective is objective
-
-
-# Arguments.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"num_queries": 0}, ValueError, "`num_queries` needs an integer >= 1"),
-        ({"num_queries": 1e3}, TypeError, "`num_queries` needs an integer"),
-        ({"num_restarts": 0}, ValueError, "`num_restarts` needs an integer"),
-        ({"area": 0}, ValueError, "`area` needs .* > 0"),
-        ({"area": 1.1}, ValueError, "`area` needs .* <= 1, received 1.1"),
-        ({"epsilon": 2}, ValueError, "0 <= epsilon <= 1"),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        square_of(**arguments)

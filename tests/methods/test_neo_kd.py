@@ -335,58 +335,7 @@ def test_extreme_logits_give_finite_terms(scale):
             assert np.isfinite(given.values_of(term)).all()
 
 
-# Arguments.
-
-SHARED = [
-    ({"exit_weights": (1, -1)}, ValueError, "`exit_weights` .* received -1"),
-    ({"exit_weights": 3}, TypeError, "`exit_weights` needs a sequence"),
-    (
-        {"divergence": "js"},
-        ValueError,
-        r"Unknown `divergence` 'js': .*\['cross_entropy', 'kl'\]",
-    ),
-    ({"temperature": 0}, ValueError, "`temperature` .* > 0, received 0"),
-    ({"temperature": "hot"}, TypeError, "`temperature` needs a number"),
-]
-TEACHER = (
-    {"teacher": "last"},
-    ValueError,
-    r"Unknown `teacher` 'last': .*\['none', 'neighbors', 'all'\]",
-)
-ALLOCATION = (
-    {"allocation": "image"},
-    ValueError,
-    r"Unknown `allocation` 'image': .*'batch', 'sample', 'fixed'\]",
-)
-
-
-@pytest.mark.parametrize(
-    ("method_class", "arguments", "error", "message"),
-    [
-        *[(methods.NKD, *each) for each in (*SHARED, TEACHER)],
-        *[(methods.EOKD, *each) for each in (*SHARED, ALLOCATION)],
-        *[(methods.NEOKD, *each) for each in (*SHARED, TEACHER, ALLOCATION)],
-        (methods.NKD, {"radius": 0}, ValueError, "`radius` .* >= 1.*0"),
-        (methods.EOKD, {"left_over": "x"}, ValueError, "`left_over` 'x'.*drop"),
-        (methods.NKD, {"weight": -1}, ValueError, "`weight` .* received -1"),
-        (methods.EOKD, {"weight": "1"}, TypeError, "`weight` needs a number"),
-        (
-            methods.NEOKD,
-            {"nkd_weight": -1},
-            ValueError,
-            "`nkd_weight` needs .* received -1",
-        ),
-        (
-            methods.NEOKD,
-            {"eokd_weight": float("inf")},
-            ValueError,
-            "`eokd_weight` needs .* received inf",
-        ),
-    ],
-)
-def test_bad_arguments_are_refused(method_class, arguments, error, message):
-    with pytest.raises(error, match=message):
-        method_class(**arguments)
+# Models.
 
 
 @pytest.mark.parametrize("method_class", [methods.EOKD, methods.NEOKD])

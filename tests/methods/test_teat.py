@@ -215,20 +215,3 @@ def test_a_tf_dataset_of_dicts_trains():
     dataset = tf.data.Dataset.from_tensor_slices((crafting.IMAGES, bad))
     with pytest.raises(Exception, match="from 0 to 4"):
         teat_model().fit(dataset.batch(3), shuffle=False, verbose=0)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((0, 5), ValueError, "num_examples.*>= 1"),
-        ((None, 5), TypeError, "num_examples.*integer"),
-        ((5, 0), ValueError, "num_epochs.*>= 1"),
-        ((5, 5, "ard"), ValueError, "variant.*trades"),
-        ((5, 5, "pgd", -1), ValueError, "weight.*>= 0"),
-        ((5, 5, "pgd", 1, 1.0), ValueError, "momentum.*>= 0 and < 1"),
-        ((5, 5, "pgd", 1, 0.9, -1), ValueError, "beta.*>= 0"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        methods.TEAT(*arguments)
