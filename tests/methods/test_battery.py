@@ -220,17 +220,6 @@ def test_a_model_reloaded_in_mid_training_goes_on_the_same(name, tmp_path):
         )
 
 
-@pytest.mark.parametrize(
-    "name", [each for each in table.ROWS if "kdiga" in each]
-)
-def test_training_leaves_the_teacher_as_it_was(name):
-    teacher = tiny_network.teacher()
-    before = teacher.get_weights()
-    model = compiled(name, method=table.ROWS[name].make(teacher))
-    model.train_on_batch(IMAGES, labels_for(model, INDEX, LABELS))
-    tiny.assert_equal_states(before, teacher.get_weights())
-
-
 @all_methods_slowly
 @pytest.mark.skipif(
     keras.config.backend() != "tensorflow", reason="needs tf.distribute"
