@@ -35,7 +35,7 @@ ALL_ATTACKS = [
     attacks.Square(0.1, 50, "l2", 2, 0.5, rescale_schedule=True),
     attacks.CW(2.0, 0.5, 20, 0.05),
     attacks.CW(epsilon=0.5, objective=attacks.AverageExits(success="any")),
-    attacks.AutoAttack(0.1, "plus", 5, 50, None, "margin"),
+    attacks.AutoAttack(0.1, "plus", 5, 50, None, "margin", "l2"),
     attacks.AutoAttack.paper(objective=attacks.SingleExit(1)),
     attacks.WorstCase(
         [attacks.PGD(0.1, 0.1, 1), attacks.AutoAttack(0.2)],
@@ -330,8 +330,8 @@ def test_round_trip_keeps_every_argument(attack):
     assert type(loaded) is type(attack)
     assert repr(loaded) == repr(attack)
     assert loaded.get_config() == attack.get_config()
-    assert loaded.epsilon == attack.epsilon
-    assert loaded.norm == attack.norm
+    assert (loaded.epsilon, loaded.norm) == (attack.epsilon, attack.norm)
+    assert repr(loaded.members) == repr(attack.members)
 
 
 def test_representation_shows_how_to_write_the_attack():

@@ -90,15 +90,6 @@ def test_a_method_adds_terms_to_the_base_terms():
     )
 
 
-@pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
-def test_term_names_announce_the_terms(method):
-    terms = given.terms_of(method, *EXAMPLE)
-    assert tuple(terms) == method.term_names(3)
-    for term in terms.values():
-        assert term.values.shape == (1, 3)
-        assert len(term.weights) == 3
-
-
 # Configuration.
 
 
