@@ -202,78 +202,77 @@ def images():
 
 
 def policy_of(model, images, share=0.8):
-    """Thresholds by which about a share of what comes leaves each time."""
-    confidences = evaluation.exit_probabilities(
-        model, images, any_labels(images)
-    )
-    confidences = confidences.max(axis=2)
+    """A policy by which about a share of what comes leaves each time."""
+    confidences = probabilities_of(model, images).max(axis=2)
     first = float(np.quantile(confidences[:, 0], 1 - share))
     left = confidences[confidences[:, 0] < first]
-    return first, float(np.quantile(left[:, 1], 1 - share))
+    return ExitPolicy((first, float(np.quantile(left[:, 1], 1 - share))))
 
 
 def any_labels(images):
     return np.zeros(len(images), "int32")
 
 
-def exits_taken(model, images, thresholds):
-    probabilities = evaluation.exit_probabilities(
-        model, images, any_labels(images)
-    )
-    return ExitPolicy(thresholds).decide(probabilities)
+def probabilities_of(model, images):
+    return evaluation.exit_probabilities(model, images, any_labels(images))
+
+
+def exits_taken(model, images, policy):
+    return policy.decide(probabilities_of(model, images))
 
 
 def test_pgd_makes_images_travel_to_the_last_exit(model, images):
-    thresholds = policy_of(model, images)
-    attack = attacks.PGD(0.2, 0.02, 20, objective=attacks.SlowDown(thresholds))
+    policy = policy_of(model, images)
+    attack = attacks.PGD(0.2, 0.02, 20, objective=attacks.SlowDown(policy))
     slowed = evaluation.craft(model, images, any_labels(images), attack)
-    before = exits_taken(model, images, thresholds).exit_index
-    after = exits_taken(model, slowed, thresholds).exit_index
+    before = exits_taken(model, images, policy).exit_index
+    after = exits_taken(model, slowed, policy).exit_index
     assert (before == 2).mean() < 0.1
     assert (after == 2).mean() > 0.6
 
 
-def test_pgd_changes_the_answer_of_the_policy(model, images):
-    thresholds = policy_of(model, images, share=0.5)
-    labels = exits_taken(model, images, thresholds).label
-    attack = attacks.PGD(0.2, 0.04, 10, objective=attacks.EarlyExit(thresholds))
+@pytest.fixture(scope="module")
+def policy(model, images):
+    return policy_of(model, images, share=0.5)
+
+
+@pytest.fixture(scope="module")
+def labels(model, images, policy):
+    """The policy's answers, which are right by that."""
+    return exits_taken(model, images, policy).label
+
+
+def test_pgd_changes_the_answer_of_the_policy(model, images, labels, policy):
+    attack = attacks.PGD(0.2, 0.04, 10, objective=attacks.EarlyExit(policy))
     adversarial = evaluation.craft(model, images, labels, attack)
-    answers = exits_taken(model, adversarial, thresholds).label
-    # All were right.
+    answers = exits_taken(model, adversarial, policy).label
     assert (answers == labels).mean() < 0.6
 
 
-def test_the_worst_case_over_objectives_is_judged_by_the_policy(model, images):
-    thresholds = policy_of(model, images, share=0.5)
-    labels = exits_taken(model, images, thresholds).label
-    policy = attacks.EarlyExit(thresholds)
+def test_the_worst_case_over_objectives_is_judged_by_the_policy(
+    model, images, labels, policy
+):
+    wrong = attacks.EarlyExit(policy)
     pgd = attacks.PGD(0.05, 0.02, 4)
     members = [
         pgd.with_objective(each)
-        for each in (policy, attacks.AverageExits(), attacks.SingleExit(0))
+        for each in (wrong, attacks.AverageExits(), attacks.SingleExit(0))
     ]
     worst = evaluation.search(
-        model, images, labels, attacks.WorstCase(members, policy)
+        model, images, labels, attacks.WorstCase(members, wrong)
     )
-    answers = exits_taken(model, worst.adversarial, thresholds).label
+    answers = exits_taken(model, worst.adversarial, policy).label
     np.testing.assert_array_equal(worst.fooled_by >= 0, answers != labels)
     alone = evaluation.craft(model, images, labels, members[0])
-    assert (worst.fooled_by >= 0).sum() >= (
-        exits_taken(model, alone, thresholds).label != labels
-    ).sum()
+    fooled_alone = exits_taken(model, alone, policy).label != labels
+    assert (worst.fooled_by >= 0).sum() >= fooled_alone.sum()
 
 
-def test_searches_attack_the_policy(model, images):
-    thresholds = policy_of(model, images, share=0.5)
-    labels = exits_taken(model, images, thresholds).label
-    attack = attacks.APGD(
-        0.1, 10, objective=attacks.EarlyExit(ExitPolicy(thresholds, True))
-    )
+def test_searches_attack_the_policy(model, images, labels, policy):
+    together = ExitPolicy(policy.thresholds, ensemble=True)
+    attack = attacks.APGD(0.1, 10, objective=attacks.EarlyExit(together))
     found = evaluation.search(model, images, labels, attack)
-    probabilities = evaluation.exit_probabilities(
-        model, found.adversarial, labels
-    )
-    answers = ExitPolicy(thresholds, True).decide(probabilities).label
+    answers = exits_taken(model, found.adversarial, together).label
     np.testing.assert_array_equal(found.fooled_by == -1, answers == labels)
     assert (found.fooled_by == 0).any()
 
