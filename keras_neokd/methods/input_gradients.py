@@ -1,10 +1,9 @@
-"""Input gradients of a student, and how far they are from a teacher's."""
+"""Input gradients of a student, and their distance from a teacher's."""
 
 from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
-from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.objective import select_exits
 
 
@@ -22,8 +21,9 @@ def squared_distances(context, images, teaching, exits):
         exits)`, 0 for the others; with `"average"` all exits have the same.
     """
     taught = _student_gradients(context, images, exits)
+    axes = tuple(range(1, len(images.shape)))
     squares = [
-        example_sum(ops.square(taught.get(exit, teaching) - teaching))
+        ops.sum(ops.square(taught.get(exit, teaching) - teaching), axis=axes)
         for exit in range(context.predict.num_exits)
     ]
     return set(taught), ops.stack(squares, axis=1)
