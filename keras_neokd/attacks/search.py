@@ -109,7 +109,7 @@ class SearchAttack(Attack):
         return -(-self.num_steps // self.steps_per_stage)
 
     def aim(self, problem, run):
-        """Return which restart a run is, and a dict of further state."""
+        """Return the number of a run's restart, and a dict of further state."""
         del problem
         return run, {}
 
