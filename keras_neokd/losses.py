@@ -23,7 +23,7 @@ _MASKED = -1e9
 
 
 def cross_entropy(logits, labels):
-    """Cross-entropy with integer labels.
+    """Return the cross-entropy with integer labels.
 
     Args:
         logits: `(batch, classes)` or `(batch, exits, classes)`.
@@ -36,7 +36,7 @@ def cross_entropy(logits, labels):
 
 
 def soft_cross_entropy(logits, targets, temperature=1.0):
-    """Cross-entropy against a distribution: `-sum_c q_c log p_c`.
+    """Return the cross-entropy with a distribution: `-sum_c q_c log p_c`.
 
     Args:
         logits: `(..., classes)`; `p = softmax(logits / temperature)`.
@@ -51,10 +51,10 @@ def soft_cross_entropy(logits, targets, temperature=1.0):
 
 
 def kl_divergence(logits, targets, temperature=1.0):
-    """Kullback-Leibler divergence `sum_c q_c (log q_c - log p_c)`.
+    """Return the KL divergence `sum_c q_c (log q_c - log p_c)`.
 
     The gradient equals that of `soft_cross_entropy`; values differ by the
-    entropy of the targets. Arguments as there; `q_c = 0` adds 0.
+    entropy of the targets. Arguments are as there; `q_c = 0` adds 0.
     """
     safe = ops.where(targets > 0, targets, ops.ones_like(targets))
     negative_entropy = ops.sum(targets * ops.log(safe), axis=-1)
@@ -62,16 +62,11 @@ def kl_divergence(logits, targets, temperature=1.0):
 
 
 def kl_between(logits, reference_logits):
-    """Kullback-Leibler divergence from one prediction to another.
+    """Return the KL divergence between two predictions.
 
-    `sum_c q_c (log q_c - log p_c)`; gradients flow through both (TRADES).
-
-    Args:
-        logits: `(..., classes)`; `p` is their softmax.
-        reference_logits: tensor of the same shape; `q` is their softmax.
-
-    Returns:
-        Tensor of the shape of `logits` without its last axis.
+    `sum_c q_c (log q_c - log p_c)` with `p` and `q` the softmax of `logits`
+    and `reference_logits`, `(..., classes)`; gradients flow through both
+    (TRADES).
     """
     reference = ops.log_softmax(reference_logits, axis=-1)
     difference = reference - ops.log_softmax(logits, axis=-1)
@@ -88,7 +83,7 @@ def nkd(
     divergence="cross_entropy",
     temperature=1.0,
 ):
-    """Neighbour knowledge distillation (Eq. 5).
+    """Return the loss of neighbour knowledge distillation (Eq. 5).
 
     The mean clean prediction of an exit and its neighbours teaches that
     exit's prediction on the attacked image. No gradient flows to the teacher:
@@ -115,35 +110,25 @@ def eokd(
     divergence="cross_entropy",
     temperature=1.0,
 ):
-    """Exit-wise orthogonal knowledge distillation (Eq. 6).
+    """Return the loss of exit-wise orthogonal distillation (Eq. 6).
 
     Each exit's clean prediction, restricted to its own classes, teaches its
     prediction on the attacked image. No gradient flows to the teacher.
-
-    Args:
-        clean_logits, adversarial_logits, divergence, temperature: as in
-            `nkd`.
-        allowed_classes: boolean tensor of the shape of the logits, as
-            `orthogonal_classes` returns it.
-
-    Returns:
-        `(batch, exits)`.
+    `allowed_classes` are booleans of the shape of the logits, as
+    `orthogonal_classes` returns them; the rest is as in `nkd`.
     """
     targets = orthogonal_targets(clean_logits, allowed_classes, temperature)
     return distil(adversarial_logits, targets, divergence, temperature)
 
 
 def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
-    """Teach a prediction by another one, which is not taught itself.
+    """Return the loss of a student whose teacher is not taught itself.
 
     Args:
         logits: of the student, `(..., classes)`.
         targets: probabilities of the teacher, broadcast to that shape; no
             gradient flows to them.
         divergence, temperature: as in `nkd`, of the student.
-
-    Returns:
-        Tensor of the shape of `logits` without its last axis.
     """
     return DIVERGENCES[divergence](
         logits, ops.stop_gradient(targets), temperature
@@ -151,7 +136,7 @@ def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
 
 
 def norm(squares):
-    """Square root of sums of squares, plus 1e-12 under the root.
+    """Return the square root of sums of squares plus 1e-12.
 
     The square root has no finite gradient at 0, where SmallCNN's last dense
     layer starts.
@@ -160,17 +145,10 @@ def norm(squares):
 
 
 def margin(logits, labels):
-    """Largest wrong logit minus the logit of the true class.
+    """Return the largest wrong logit minus the logit of the true class.
 
-    Positive where the example is misclassified (Carlini and Wagner 2017, f_6
-    with the opposite sign).
-
-    Args:
-        logits: `(batch, classes)` or `(batch, exits, classes)`.
-        labels: integers `(batch,)`.
-
-    Returns:
-        `(batch,)` or `(batch, exits)`.
+    It is positive where the example is misclassified (Carlini and Wagner
+    2017, f_6 with the opposite sign). Shapes are as in `cross_entropy`.
     """
     is_true = _one_hot_like(logits, labels) > 0
     lowest = ops.full_like(logits, -np.inf)
@@ -179,18 +157,15 @@ def margin(logits, labels):
 
 
 def dlr(logits, labels):
-    """Difference of logits ratio: the margin, whatever the scale of logits.
+    """Return the difference of logits ratio, a margin without scale.
 
     `(max_{i != y} z_i - z_y) / (z_first - z_third)`, where `z_first` and
     `z_third` are the largest and third largest logit (Croce and Hein 2020,
-    Eq. 6). Where these two are equal, 1e-12 stands below the line.
+    Eq. 6). Where these two are equal, the denominator is 1e-12.
 
     Args:
         logits: `(batch, classes)` of at least 3 classes.
         labels: integers `(batch,)`.
-
-    Returns:
-        `(batch,)`.
     """
     largest = ops.top_k(logits, 3)[0]
     scale = largest[..., 0] - largest[..., 2] + 1e-12
@@ -198,29 +173,20 @@ def dlr(logits, labels):
 
 
 def targeted_margin(logits, labels, targets):
-    """Logit of a target class minus that of the true class.
+    """Return the logit of a target class minus that of the true class.
 
     Args:
         logits: `(batch, classes)`.
         labels, targets: integers `(batch,)`.
-
-    Returns:
-        `(batch,)`.
     """
     return _true_class(logits, targets) - _true_class(logits, labels)
 
 
 def targeted_dlr(logits, labels, targets):
-    """Targeted difference of logits ratio (Croce and Hein 2020, Eq. 7).
+    """Return the targeted ratio of logits (Croce and Hein 2020, Eq. 7).
 
-    `(z_t - z_y) / (z_first - (z_third + z_fourth) / 2)`.
-
-    Args:
-        logits: `(batch, classes)` of at least 4 classes.
-        labels, targets: integers `(batch,)`.
-
-    Returns:
-        `(batch,)`.
+    `(z_t - z_y) / (z_first - (z_third + z_fourth) / 2)`, of at least 4
+    classes; arguments are as in `targeted_margin`.
     """
     largest = ops.top_k(logits, 4)[0]
     middle = (largest[..., 2] + largest[..., 3]) / 2
@@ -229,7 +195,7 @@ def targeted_dlr(logits, labels, targets):
 
 
 def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
-    """Mean clean prediction of each exit and its neighbours (Eq. 5).
+    """Return the mean prediction of each exit and its neighbours (Eq. 5).
 
     The teacher of exit `i` is the mean of `softmax(logits_k / temperature)`
     over the exits `k` with `|k - i| <= radius` that exist.
@@ -255,7 +221,7 @@ def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
 
 
 def exit_teacher(logits, teacher, temperature=1.0):
-    """Prediction of one exit, or the mean of all, as a teacher.
+    """Return the prediction of one exit, or the mean of all, as a teacher.
 
     Args:
         logits: `(batch, exits, classes)`.
@@ -323,14 +289,10 @@ def orthogonal_classes(
 
 
 def orthogonal_targets(clean_logits, allowed_classes, temperature=1.0):
-    """Clean prediction restricted to some classes and renormalised (Eq. 6).
+    """Return clean predictions renormalised over some classes (Eq. 6).
 
-    Args:
-        clean_logits, allowed_classes, temperature: as in `eokd`.
-
-    Returns:
-        Probabilities `(batch, exits, classes)`, exactly 0 outside
-        `allowed_classes`.
+    Arguments are as in `eokd`; probabilities outside `allowed_classes` are
+    exactly 0.
     """
     # Dividing kept probabilities by their sum is a softmax over the kept
     # logits; this form stays exact where all of them are tiny.

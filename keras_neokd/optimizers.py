@@ -1,8 +1,6 @@
 """Stochastic gradient descent as PyTorch does it, the paper's recipe.
 
-keras_neokd.optimizers.TorchSGD(
-    0.1, momentum=0.9, coupled_weight_decay=5e-4
-)
+optimizers.TorchSGD(0.1, momentum=0.9, coupled_weight_decay=5e-4)
 """
 
 import keras

@@ -138,6 +138,16 @@ def orthogonal_classes(label, num_exits, num_classes, key):
     ]
 
 
+def allowed_classes(labels, keys, num_exits, num_classes):
+    """The same for a batch: ones and zeros `(batch, exits, classes)`."""
+    allowed = np.zeros((len(labels), num_exits, num_classes))
+    for row, (label, key) in enumerate(zip(labels, keys, strict=True)):
+        sets = orthogonal_classes(int(label), num_exits, num_classes, key)
+        for exit_, kept in enumerate(sets):
+            allowed[row, exit_, list(kept)] = 1
+    return allowed
+
+
 def central_difference(function, x, width=1e-5):
     """Gradient of `function(x).sum()` for a float64 array."""
     gradient = np.zeros_like(x)

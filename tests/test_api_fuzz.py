@@ -202,7 +202,7 @@ OTHERWISE = {
     *("AnytimeResult", "BudgetedResult", "GradientAlignmentResult"),
     *("LocalLinearityResult", "PrecisionAgreementResult", "SearchResult"),
     *("SensitivityResult", "SmoothingResult", "TransferabilityResult"),
-    *("Context", "Costs", "Dataset", "ExitCosts", "Split", "Step", "Term"),
+    *("Context", "Costs", "Dataset", "ExitCosts", "Position", "Split", "Term"),
     *("BY_NAME", "DATASET_NAMES", "DIGITS_EPSILON", "OWN_DATASET_NAMES"),
     *("EncodedImages", "ExitLogits", "Method", "MultiExitModel"),
     *("RemainingBatches", "SearchAttack", "SetEpoch", "exit_costs", "get"),

@@ -39,14 +39,11 @@ _PROPOSED = {"epsilon": "8/255", "step_size": "2/255", "num_steps": "7"}
 
 
 def get(identifier, name="attack"):
-    """Return an attack, or explain how to write it.
+    """Return an `Attack` as it is, or explain how to write it.
 
     Args:
-        identifier: an `Attack`.
+        identifier: the attack.
         name: name of the argument, for the message. Defaults to `"attack"`.
-
-    Returns:
-        The attack.
 
     Raises:
         ValueError: for a name: no name says epsilon, and a guessed one would

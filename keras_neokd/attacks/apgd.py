@@ -13,13 +13,10 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
+from keras_neokd.attacks import geometry
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
-from keras_neokd.attacks.geometry import per_example
-from keras_neokd.attacks.geometry import project
-from keras_neokd.attacks.geometry import random_direction
 from keras_neokd.attacks.geometry import select
-from keras_neokd.attacks.geometry import steepest_step
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
@@ -48,20 +45,15 @@ class APGD(search.SearchAttack):
     iterations compares the first loss with 0.
 
     Args:
-        epsilon: radius of the ball, in pixel units.
+        epsilon, norm, num_restarts, objective: see `SearchAttack`. With the
+            objective's `loss="dlr"` it is APGD-DLR.
         num_steps: iterations of a run, >= 1. Defaults to 100.
-        norm: `"linf"` (default) or `"l2"`.
-        num_restarts: number of random starts, >= 1. Defaults to 1.
         rho: share of rises below which the step is halved, from 0 to 1.
             Defaults to 0.75.
-        objective: see `SearchAttack`; with `loss="dlr"` it is APGD-DLR.
         num_draws: of a model that is random at inference: draws over which
             each gradient is averaged, >= 1 (`eot_iter`, expectation over
             transformation); the last of them decides whether an image is
             fooled. Defaults to 1: the same draw throughout.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     def __init__(
@@ -81,12 +73,7 @@ class APGD(search.SearchAttack):
 
     @classmethod
     def dlr(cls, epsilon, objective=None, **overrides):
-        """Return auto-attack's APGD-DLR: the objective's loss is `"dlr"`.
-
-        Args:
-            epsilon, objective: as in the constructor.
-            **overrides: constructor arguments to replace.
-        """
+        """Return auto-attack's APGD-DLR: the objective's loss is `"dlr"`."""
         objective = check_objective(objective).with_loss("dlr")
         return cls(epsilon, objective=objective, **overrides)
 
@@ -94,7 +81,7 @@ class APGD(search.SearchAttack):
         """See `SearchAttack.start`."""
         keys = randomness.bits(problem.keys, run)
         shape = problem.images.shape[1:]
-        noise = self.epsilon * random_direction(keys, shape, self.norm)
+        noise = self.epsilon * geometry.random_direction(keys, shape, self.norm)
         images = ops.clip(problem.images + noise, 0.0, 1.0)
         state = {
             **search.fresh_state(problem.images),
@@ -124,23 +111,12 @@ class APGD(search.SearchAttack):
         return functools.partial(self._step, problem)
 
     def objective_of(self, state):
-        """Return the objective whose score is maximised.
-
-        Args:
-            state: the state, with what `aim` adds.
-        """
+        """Return the objective to maximise, given the state of a run."""
         del state
         return self.objective
 
     def _look(self, problem, images, state, number):
-        """Return score, gradient and success of a point.
-
-        Args:
-            problem: a `Problem`.
-            images: the point.
-            state: the state.
-            number: number of points of this run evaluated so far.
-        """
+        """Return score, gradient and success of the `number`th point."""
         objective = self.objective_of(state)
 
         def look(noise):
@@ -184,20 +160,19 @@ class APGD(search.SearchAttack):
         return self._adapt(step, state)
 
     def _move(self, clean, step, state):
-        images, size = state["images"], per_example(state["step_size"], clean)
-        ascended = project(
-            images + size * steepest_step(state["gradient"], self.norm),
-            clean,
-            self.epsilon,
-            self.norm,
-        )
+        def project(images):
+            return geometry.project(images, clean, self.epsilon, self.norm)
+
+        images = state["images"]
+        size = geometry.per_example(state["step_size"], clean)
+        uphill = geometry.steepest_step(state["gradient"], self.norm)
+        ascended = project(images + size * uphill)
         new = ops.where(ops.equal(step, 0), 1.0, _NEW)
-        moved = (
+        return project(
             images
             + new * (ascended - images)
             + (1.0 - new) * (images - state["previous_images"])
         )
-        return project(moved, clean, self.epsilon, self.norm)
 
     def _adapt(self, step, state):
         """Halve the step where it is too long, at the iterations for that."""
@@ -244,9 +219,6 @@ class TargetedAPGD(targets.Targeted, APGD):
             or `"margin"` (`losses.targeted_margin`).
         objective: which exits, and when they count as fooled; its loss is
             not used. Defaults to `AverageExits()`.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     works_on_margins = True
@@ -281,12 +253,7 @@ _TARGETED = {"dlr": losses.targeted_dlr, "margin": losses.targeted_margin}
 def checkpoints(num_steps):
     """Return the iterations after which step sizes may change.
 
-    Args:
-        num_steps: number of iterations.
-
-    Returns:
-        List of numbers of iterations done, such as
-        `[22, 41, 57, 70, 80, 87, 93, 99]` for 100.
+    Of 100 these are `[22, 41, 57, 70, 80, 87, 93, 99]`.
     """
     window = max(int(0.22 * num_steps), 1)
     smaller, smallest = (max(int(x * num_steps), 1) for x in (0.03, 0.06))

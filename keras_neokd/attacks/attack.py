@@ -57,21 +57,16 @@ class ExitLogits:
     def frozen(self):
         """Return the same function, prepared for weights that do not change.
 
-        What depends on weights alone is then computed once, and not in every
-        step of an attack.
+        What depends on weights alone is then computed once per attack.
         """
         return self
 
     def staggered(self, exits):
-        """Return a function of several batches at once, one for each exit.
+        """Return an `ExitLogits` of several batches at once, one per exit.
 
-        Args:
-            exits: tuple of 0-based indices.
-
-        Returns:
-            An `ExitLogits` with one exit: from images `(len(exits) * batch,
-            ...)`, the batch for the first of the exits in front, to logits
-            that are each of its own exit.
+        It has one exit, and maps images `(len(exits) * batch, ...)`, the
+        batch for the first of the exits in front, to logits that are each of
+        its own exit.
         """
 
         def function(images, _, **named):
@@ -94,9 +89,8 @@ class Attack(Configurable):
         norm: `"linf"` (default) or `"l2"`.
 
     Raises:
-        TypeError: if `epsilon` is not a number.
-        ValueError: if `epsilon` is out of range, larger than 1 for `"linf"`,
-            or `norm` is unknown.
+        TypeError, ValueError: here and in every subclass, if an argument is
+            not as described, or `epsilon` is larger than 1 for `"linf"`.
     """
 
     # Whether `epsilon` may be None: no ball.
@@ -120,10 +114,7 @@ class Attack(Configurable):
         return (self,)
 
     def with_objective(self, objective):
-        """Return a copy that maximises something else.
-
-        Args:
-            objective: an `Objective`.
+        """Return a copy that maximises another `Objective`.
 
         Raises:
             TypeError: if the attack cannot be aimed.
@@ -174,7 +165,7 @@ class Attack(Configurable):
         """
 
     def logged(self, num_exits):
-        """Say which entries of `info` training logs, and for which exits.
+        """Return which entries of `info` training logs, and for which exits.
 
         Args:
             num_exits: number of exits of the model to attack.
@@ -237,9 +228,7 @@ class Attack(Configurable):
             Tensor of the shape of `images`.
 
         Raises:
-            TypeError: if `predict` is not an `ExitLogits`, or images or labels
-                are not real numbers.
-            ValueError: if images or labels are not as described.
+            TypeError, ValueError: if an argument is not as described.
         """
         if not isinstance(predict, ExitLogits):
             raise TypeError(
@@ -272,5 +261,5 @@ class Attack(Configurable):
 
 
 def _differ(found, wanted):
-    """Tell whether two sizes differ; 1 image is broadcast to any number."""
+    """Return whether two sizes differ; 1 image is broadcast to any number."""
     return found != wanted and (found == 1 or None not in (found, wanted))

@@ -18,11 +18,12 @@ from keras_neokd.attacks.objective import check_objective
 from keras_neokd.attacks.square import Square
 from keras_neokd.attacks.worst_case import WorstCase
 from keras_neokd.base import checks
+from keras_neokd.base.configurable import settings
 from keras_neokd.base.registry import ATTACKS
 
 
 class _Version(NamedTuple):
-    """Attacks in turn; restarts of those without target; draws of APGD."""
+    """Attacks in turn; restarts of APGD and FAB; draws of APGD."""
 
     members: tuple
     restarts: int = 1
@@ -36,50 +37,14 @@ _VERSIONS = {
     ),
     "rand": _Version(("apgd-ce", "apgd-dlr"), draws=20),
 }
-
-
-def _apgd(loss):
-    return lambda epsilon, auto, objective: APGD(
-        epsilon,
-        auto.num_steps,
-        auto.norm,
-        _VERSIONS[auto.version].restarts,
-        objective=objective.with_loss(loss),
-        num_draws=_VERSIONS[auto.version].draws,
-    )
-
-
+# Class, and the objective's loss where it is used.
 _MEMBERS = {
-    "apgd-ce": _apgd("cross_entropy"),
-    "apgd-dlr": _apgd("dlr"),
-    "apgd-t": lambda epsilon, auto, objective: TargetedAPGD(
-        epsilon,
-        auto.num_steps,
-        auto.norm,
-        num_targets=auto.num_targets,
-        loss=auto.loss,
-        objective=objective,
-    ),
-    "fab": lambda epsilon, auto, objective: FAB(
-        epsilon,
-        auto.num_steps,
-        auto.norm,
-        _VERSIONS[auto.version].restarts,
-        objective=objective,
-    ),
-    "fab-t": lambda epsilon, auto, objective: TargetedFAB(
-        epsilon,
-        auto.num_steps,
-        auto.norm,
-        num_targets=auto.num_targets,
-        objective=objective,
-    ),
-    "square": lambda epsilon, auto, objective: Square(
-        epsilon,
-        auto.num_queries,
-        norm=auto.norm,
-        objective=objective.with_loss("margin"),
-    ),
+    "apgd-ce": (APGD, "cross_entropy"),
+    "apgd-dlr": (APGD, "dlr"),
+    "apgd-t": (TargetedAPGD, None),
+    "fab": (FAB, None),
+    "fab-t": (TargetedFAB, None),
+    "square": (Square, "margin"),
 }
 
 
@@ -112,9 +77,6 @@ class AutoAttack(WorstCase):
         norm: of all of them, `"linf"` (default) or `"l2"`.
         objective: which exits, and when an image counts as fooled; its loss
             is not used. Defaults to `AverageExits()`.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     def __init__(
@@ -136,24 +98,32 @@ class AutoAttack(WorstCase):
         self.norm = norm
         objective = check_objective(objective)
         members = [
-            _MEMBERS[name](epsilon, self, objective)
+            self._member(name, epsilon, objective)
             for name in _VERSIONS[version].members
         ]
         super().__init__(members, objective)
 
     @classmethod
     def paper(cls, epsilon=0.03, objective=None):
-        """Build NEO-KD's AutoAttack (appendix H.3).
+        """Return NEO-KD's AutoAttack (appendix H.3).
 
         50 iterations of every attack, all target classes, 5,000 queries.
-
-        Args:
-            epsilon: radius of the ball. Defaults to 0.03.
-            objective: as in the constructor.
         """
-        return cls(
-            epsilon,
-            num_steps=50,
-            num_targets=None,
-            objective=objective,
-        )
+        return cls(epsilon, num_steps=50, num_targets=None, objective=objective)
+
+    def _member(self, name, epsilon, objective):
+        kind, loss = _MEMBERS[name]
+        version = _VERSIONS[self.version]
+        given = {
+            "epsilon": epsilon,
+            "num_steps": self.num_steps,
+            "num_queries": self.num_queries,
+            "num_targets": self.num_targets,
+            "loss": self.loss,
+            "norm": self.norm,
+            "num_restarts": version.restarts if kind in (APGD, FAB) else 1,
+            "num_draws": version.draws,
+            "objective": objective.with_loss(loss) if loss else objective,
+        }
+        known = settings(kind)
+        return kind(**{key: given[key] for key in given if key in known})

@@ -14,6 +14,7 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd.attacks import search
+from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.geometry import select
 from keras_neokd.base import checks
 from keras_neokd.base.registry import ATTACKS
@@ -48,9 +49,6 @@ class CW(search.SearchAttack):
         epsilon: longest change (L2) that counts, or `None` (default) for
             any.
         objective: see `SearchAttack`; its loss is not used.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     may_be_unbounded = True
@@ -77,10 +75,7 @@ class CW(search.SearchAttack):
     def for_ball(cls, epsilon=None, norm="l2", **overrides):
         """Return the attack for comparison with attacks in some ball.
 
-        Args:
-            epsilon: radius of the ball; it counts for the L2 norm only.
-            norm: `"linf"` or `"l2"` (default), of the ball.
-            **overrides: constructor arguments to replace.
+        Its `epsilon` counts where `norm` is `"l2"` (default), not `"linf"`.
         """
         epsilon = epsilon if norm == "l2" else None
         return cls(**{"epsilon": epsilon, **overrides})
@@ -112,7 +107,7 @@ class CW(search.SearchAttack):
     def _step(self, problem, step, state):
         def cost(w):
             images = (ops.tanh(w) + 1.0) / 2.0
-            length = _squared_length(images - problem.images)
+            length = example_sum(ops.square(images - problem.images))
             logits = problem.logits(images)
             margin = problem.score(
                 logits, problem.objective.with_loss(self._clipped_margin)
@@ -165,10 +160,6 @@ class CW(search.SearchAttack):
             "first_moment": first,
             "second_moment": second,
         }
-
-
-def _squared_length(x):
-    return ops.sum(ops.square(x), axis=tuple(range(1, len(x.shape))))
 
 
 ATTACKS.register("cw")(CW.for_ball)

@@ -37,12 +37,10 @@ class _KnownPolicy(Objective):
     def from_config(cls, config):
         """Build the objective, also from what version 0.1.0 wrote."""
         if "policy" not in config:
+            config = dict(config)
             names = {"thresholds", "ensemble"} & config.keys()
-            policy = ExitPolicy(**{name: config[name] for name in names})
-            config = {
-                **{name: config[name] for name in config.keys() - names},
-                "policy": keras.saving.serialize_keras_object(policy),
-            }
+            policy = ExitPolicy(**{name: config.pop(name) for name in names})
+            config["policy"] = keras.saving.serialize_keras_object(policy)
         return super().from_config(config)
 
     def chosen(self, logits):
@@ -66,9 +64,6 @@ class EarlyExit(_KnownPolicy):
     Args:
         policy: an `ExitPolicy`, or its thresholds.
         loss: see `Objective`.
-
-    Raises:
-        TypeError, ValueError: as `ExitPolicy` and `Objective`.
     """
 
     def fooled(self, logits, labels):
@@ -108,8 +103,7 @@ class SlowDown(_KnownPolicy):
             difference.
 
     Raises:
-        TypeError: as `ExitPolicy`.
-        ValueError: as `ExitPolicy`, or if there is no threshold.
+        ValueError: if there is no threshold.
     """
 
     has_own_loss = True

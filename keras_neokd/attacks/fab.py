@@ -9,11 +9,11 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
+from keras_neokd.attacks import geometry
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import example_norm
-from keras_neokd.attacks.geometry import per_example
-from keras_neokd.attacks.geometry import random_direction
+from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.geometry import select
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
@@ -28,9 +28,7 @@ _TOLERANCE = 1e-6
 @ATTACKS.register("fab")
 @keras.saving.register_keras_serializable("keras_neokd")
 class FAB(search.SearchAttack):
-    """Walk along the decision boundary, close to the image.
-
-    The fast adaptive boundary attack of Croce and Hein (2020).
+    """Walk along the decision boundary, close to the image (Croce and Hein).
 
     Each iteration takes the classifier as linear, moves the current point
     and the clean image to the nearest of the planes between the true class
@@ -46,10 +44,9 @@ class FAB(search.SearchAttack):
     a plane inside [0, 1] comes from Newton's method, not from sorting.
 
     Args:
-        epsilon: radius of the ball within which a change counts, in pixel
-            units.
+        epsilon, norm, objective: see `SearchAttack`; a change within epsilon
+            counts, and the objective's loss is not used.
         num_steps: iterations of a run, >= 1. Defaults to 100.
-        norm: `"linf"` (default) or `"l2"`.
         num_restarts: number of runs, >= 1; the first starts at the image,
             the others at random points of half the radius. Defaults to 1.
         max_weight: largest weight of the move from the clean image
@@ -57,10 +54,6 @@ class FAB(search.SearchAttack):
         overshoot: factor of the moves (`eta`), > 0. Defaults to 1.05.
         backward: what is left of a change that fools (`beta`), in [0, 1].
             Defaults to 0.9.
-        objective: see `SearchAttack`; its loss is not used.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     works_on_margins = True
@@ -90,7 +83,7 @@ class FAB(search.SearchAttack):
         """See `SearchAttack.start`."""
         clean = problem.images
         keys = randomness.bits(problem.keys, run)
-        noise = random_direction(keys, clean.shape[1:], self.norm)
+        noise = geometry.random_direction(keys, clean.shape[1:], self.norm)
         moved = ops.clip(clean + 0.5 * self.epsilon * noise, 0.0, 1.0)
         restart, aim = self.aim(problem, run)
         return {
@@ -106,22 +99,20 @@ class FAB(search.SearchAttack):
     def plane(self, problem, state):
         """Return the nearest plane between the true class and another.
 
-        Args:
-            problem: a `Problem`.
-            state: the state.
-
-        Returns:
-            Tuple of the difference `(batch,)` of the logits of the other and
-            the true class, and its gradient, of the shape of the images.
+        That is the difference `(batch,)` of the logits of the other and the
+        true class, and its gradient, of the shape of the images.
         """
         images = state["images"]
         num_classes = problem.logits(images)[0].shape[-1]
-        dual = "l1" if self.norm == "linf" else "l2"
 
         def nearer(target, nearest):
             targets = ops.zeros_like(problem.labels) + target
             difference, gradient = self._difference(problem, images, targets)
-            distance = ops.abs(difference) / (_length(gradient, dual) + 1e-12)
+            if self.norm == "linf":  # The dual norm is L1.
+                length = example_sum(ops.abs(gradient))
+            else:
+                length = ops.sqrt(_dot(gradient, gradient))
+            distance = ops.abs(difference) / (length + 1e-12)
             is_other = ops.not_equal(targets, problem.labels)
             closer = ops.logical_and(is_other, distance < nearest[0])
             return (
@@ -178,9 +169,6 @@ class TargetedFAB(targets.Targeted, FAB):
     Args:
         *fab, **settings: as `FAB`.
         num_targets: as `TargetedAPGD`. Defaults to 9.
-
-    Raises:
-        TypeError, ValueError: as `FAB`.
     """
 
     def __init__(self, *fab, num_targets=9, **settings):
@@ -203,15 +191,17 @@ def move_to_plane(points, normal, level, norm):
 
     Args:
         points: tensor `(batch, ...)` in [0, 1].
-        normal: tensor of the same shape.
+        normal: tensor of the same shape, as what is returned.
         level: `(batch,)`; the plane holds the `x` with `normal . x = level`.
         norm: `"linf"` or `"l2"`, the length that is short.
-
-    Returns:
-        Tensor of the shape of `points`.
     """
+
+    def moved(time):
+        return geometry.per_example(time, points) * speed
+
     excess = _dot(normal, points) - level
-    downhill = -per_example(ops.sign(excess), points) * ops.sign(normal)
+    sign = geometry.per_example(ops.sign(excess), points)
+    downhill = -sign * ops.sign(normal)
     room = ops.where(
         downhill > 0, 1.0 - points, ops.where(downhill < 0, points, 0.0)
     )
@@ -219,14 +209,12 @@ def move_to_plane(points, normal, level, norm):
     speed = ops.ones_like(normal) if norm == "linf" else weight
 
     def newton(time, missing):
-        way = per_example(time, points) * speed
-        slope = _sum(weight * speed * ops.cast(way < room, weight.dtype))
+        moving = ops.cast(moved(time) < room, weight.dtype)
+        slope = _dot(weight * speed, moving)
         # Where no pixel can move on, time stays.
-        time = time + ops.where(
-            slope > 0, ops.maximum(missing, 0.0) / _nonzero(slope), 0.0
-        )
-        way = ops.minimum(per_example(time, points) * speed, room)
-        left = ops.abs(excess) - _sum(weight * way)
+        step = ops.maximum(missing, 0.0) / ops.where(slope > 0, slope, 1.0)
+        time = time + ops.where(slope > 0, step, 0.0)
+        left = ops.abs(excess) - _dot(weight, ops.minimum(moved(time), room))
         return time, ops.where(slope > 0, left, 0.0)
 
     def is_short(time, missing):
@@ -239,20 +227,8 @@ def move_to_plane(points, normal, level, norm):
         (ops.zeros_like(excess), ops.abs(excess)),
         maximum_iterations=_NEWTON_STEPS,
     )
-    return downhill * ops.minimum(per_example(time, points) * speed, room)
-
-
-def _sum(x):
-    return ops.sum(x, axis=tuple(range(1, len(x.shape))))
+    return downhill * ops.minimum(moved(time), room)
 
 
 def _dot(first, second):
-    return _sum(first * second)
-
-
-def _nonzero(x):
-    return ops.where(x > 0, x, 1.0)
-
-
-def _length(x, norm):
-    return _sum(ops.abs(x)) if norm == "l1" else ops.sqrt(_sum(x * x))
+    return example_sum(first * second)

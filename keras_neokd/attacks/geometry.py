@@ -15,13 +15,9 @@ def project(adversarial, images, epsilon, norm):
     """Project onto the ball around `images`, then onto [0, 1].
 
     Args:
-        adversarial: tensor `(batch, ...)`.
-        images: tensor of the same shape, in [0, 1].
+        adversarial, images: tensors `(batch, ...)`; images are in [0, 1].
         epsilon: radius of the ball; `None` is no ball.
         norm: `"linf"` or `"l2"`.
-
-    Returns:
-        Tensor of the same shape.
     """
     if epsilon is None:
         return ops.clip(adversarial, 0.0, 1.0)
@@ -36,26 +32,26 @@ def project(adversarial, images, epsilon, norm):
 
 
 def example_norm(x, norm="l2"):
-    """Return the norm of each example, shaped to broadcast against `x`.
-
-    Args:
-        x: tensor `(batch, ...)`.
-        norm: `"l2"` (default) or `"linf"`.
-    """
-    axes = tuple(range(1, len(x.shape)))
+    """Return the norm of each example, shaped to broadcast against `x`."""
     if norm == "linf":
-        return ops.max(ops.abs(x), axis=axes, keepdims=True)
-    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
+        return ops.max(ops.abs(x), axis=_pixels(x), keepdims=True)
+    return ops.sqrt(ops.sum(ops.square(x), axis=_pixels(x), keepdims=True))
+
+
+def example_sum(x):
+    """Return the sum of each example, `(batch,)`."""
+    return ops.sum(x, axis=_pixels(x))
+
+
+def _pixels(x):
+    return tuple(range(1, len(x.shape)))
 
 
 def steepest_step(gradient, norm):
     """Return the step of length 1 along which a linear function rises most.
 
-    Args:
-        gradient: tensor `(batch, ...)`.
-        norm: of the length: `"linf"` gives the sign of the gradient,
-            `"l2"` the gradient scaled to length 1. Where the gradient is 0,
-            so is the step.
+    That is the sign of the gradient (`"linf"`) or the gradient scaled to
+    length 1 (`"l2"`). Where the gradient is 0, so is the step.
     """
     if norm == "linf":
         return ops.sign(gradient)
@@ -66,16 +62,10 @@ def steepest_step(gradient, norm):
 
 
 def random_direction(keys, shape, norm):
-    """Draw one vector of length 1 per example.
+    """Draw one vector of length 1 per example, `(batch, *shape)`.
 
-    Args:
-        keys: int32 tensor `(batch,)`, from `randomness.bits`.
-        shape: shape of one example.
-        norm: of the length: `"linf"` scales uniform numbers from (-1, 1),
-            `"l2"` normal ones.
-
-    Returns:
-        float32 tensor `(batch, *shape)`.
+    `"linf"` scales uniform numbers from (-1, 1), `"l2"` normal ones; the
+    int32 `keys` come from `randomness.bits`.
     """
     if norm == "linf":
         noise = 2.0 * randomness.example_uniform(keys, shape) - 1.0
@@ -85,21 +75,10 @@ def random_direction(keys, shape, norm):
 
 
 def per_example(values, images):
-    """Shape values `(batch,)` so that they broadcast against `images`.
-
-    Args:
-        values: tensor `(batch,)`.
-        images: tensor `(batch, ...)`.
-    """
+    """Shape values `(batch,)` so that they broadcast against `images`."""
     return ops.reshape(values, (-1,) + (1,) * (len(images.shape) - 1))
 
 
 def select(condition, chosen, other):
-    """Choose between two tensors, example by example.
-
-    Args:
-        condition: booleans `(batch,)`.
-        chosen: tensor `(batch, ...)`, taken where `condition` holds.
-        other: tensor of the same shape.
-    """
+    """Return examples of `chosen` where the condition holds, else `other`."""
     return ops.where(per_example(condition, chosen), chosen, other)

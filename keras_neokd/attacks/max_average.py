@@ -107,16 +107,14 @@ class MaxAverage(Attack):
         )
         average = AverageExits(exits, loss if callable(loss) else _COMPARED)
         logits = predict(candidates, exits)
-        best, scores = None, []
-        for part in _parts(candidates, len(exits)):
-            score = average([each[part] for each in logits], labels, exits)
-            scores.append(score)
-            candidate = candidates[part]
-            best = (
-                (candidate, score)
-                if best is None
-                else keep_better(*best, candidate, score)
-            )
+        parts = _parts(candidates, len(exits))
+        scores = [
+            average([each[part] for each in logits], labels, exits)
+            for part in parts
+        ]
+        best = (candidates[parts[0]], scores[0])
+        for part, score in zip(parts[1:], scores[1:], strict=True):
+            best = keep_better(*best, candidates[part], score)
         winner = ops.argmax(ops.stack(scores, axis=1), axis=1)
         return best[0], {"selected_share": ops.one_hot(winner, len(exits))}
 
@@ -138,16 +136,14 @@ class _OwnExit(Objective):
     def __call__(self, logits, labels, exits=None):
         """See `Objective.__call__`."""
         (logits,) = logits
-        return ops.concatenate(
-            [
-                SingleExit(index, self.loss)(
-                    (logits[part],), labels[part], (index,)
-                )
-                for index, part in zip(
-                    self.exits, _parts(labels, len(self.exits)), strict=True
-                )
-            ]
-        )
+        parts = _parts(labels, len(self.exits))
+        scores = [
+            SingleExit(index, self.loss)(
+                (logits[part],), labels[part], (index,)
+            )
+            for index, part in zip(self.exits, parts, strict=True)
+        ]
+        return ops.concatenate(scores)
 
 
 def _parts(rows, count):

@@ -22,8 +22,6 @@ _LOSSES = {
     "margin": losses.margin,
     "dlr": losses.dlr,
 }
-# The fewest classes of which a loss can be computed.
-_FEWEST_CLASSES = {"dlr": 3}
 
 
 class Objective(Configurable):
@@ -47,6 +45,8 @@ class Objective(Configurable):
     # Whether the score says nothing about true classes, so that attacks that
     # work on margins cannot use it.
     has_own_loss = False
+    # "all" or "any" of the exits have to be wrong.
+    success = "all"
 
     def __init__(self, loss="cross_entropy"):
         if not callable(loss):
@@ -54,18 +54,11 @@ class Objective(Configurable):
         self.loss = loss
 
     def with_loss(self, loss):
-        """Return a copy of the objective with another loss.
-
-        Args:
-            loss: as in the constructor.
-        """
+        """Return a copy of the objective with another loss."""
         return self.replace(loss=loss)
 
     def exit_indices(self, num_exits):
         """Return the 0-based indices of the exits the score needs.
-
-        Args:
-            num_exits: number of exits of the attacked model.
 
         Raises:
             ValueError: if the objective names an exit that does not exist.
@@ -73,18 +66,14 @@ class Objective(Configurable):
         raise NotImplementedError
 
     def check(self, num_exits, num_classes=None):
-        """See whether a model can be attacked like this.
+        """Raise `ValueError` if a model lacks an exit, or classes of the loss.
 
         Args:
             num_exits: number of exits of the model.
             num_classes: number of its classes, or `None` if not known.
-
-        Raises:
-            ValueError: if an exit does not exist, or the loss needs more
-                classes.
         """
         self.exit_indices(num_exits)
-        fewest = 2 if callable(self.loss) else _FEWEST_CLASSES.get(self.loss, 2)
+        fewest = 3 if self.loss == "dlr" else 2
         if num_classes is not None and num_classes < fewest:
             raise ValueError(
                 f"loss={self.loss!r} needs at least {fewest} classes, "
@@ -92,24 +81,21 @@ class Objective(Configurable):
             )
 
     def fooled(self, logits, labels):
-        """Say which images count as adversarial.
+        """Return which images count as adversarial, booleans `(batch,)`.
 
-        Args:
-            logits: as in `__call__`.
-            labels: integers `(batch,)`.
-
-        Returns:
-            Booleans `(batch,)`.
+        Arguments are as in `__call__`.
         """
-        return ops.all(_wrong(logits, labels), axis=1)
+        answers = ops.argmax(ops.stack(logits, axis=1), axis=-1)
+        labels = ops.expand_dims(ops.cast(labels, "int32"), 1)
+        wrong = ops.not_equal(ops.cast(answers, "int32"), labels)
+        over_exits = ops.all if self.success == "all" else ops.any
+        return over_exits(wrong, axis=1)
 
     def combined_logits(self, logits):
-        """Return one prediction `(batch, classes)` of the exits together.
+        """Return one prediction `(batch, classes)`, which FAB linearises.
 
-        What FAB linearises: the mean of the logits (NEO-KD, appendix H).
-
-        Args:
-            logits: as in `__call__`.
+        It is the mean of the logits (NEO-KD, appendix H), a tuple as in
+        `__call__`.
         """
         return sum(logits) / len(logits)
 
@@ -165,9 +151,6 @@ class AverageExits(Objective):
             paper's appendix H) when every exit is wrong, `"any"` when one
             is. Attacks that give back the clean image where they fail look
             weaker under `"all"`, see docs/evaluation.md.
-
-    Raises:
-        ValueError: if `loss` or `success` is unknown.
     """
 
     def __init__(self, exits=None, loss="cross_entropy", success="all"):
@@ -175,29 +158,13 @@ class AverageExits(Objective):
         self.exits = check_exits(exits)
         self.success = checks.choice("success", success, ("all", "any"))
 
-    def fooled(self, logits, labels):
-        """See `Objective.fooled`."""
-        over_exits = ops.all if self.success == "all" else ops.any
-        return over_exits(_wrong(logits, labels), axis=1)
-
     def exit_indices(self, num_exits):
         """See `Objective.exit_indices`."""
         return select_exits(self.exits, num_exits)
 
 
-def _wrong(logits, labels):
-    """Return which exits are wrong, booleans `(batch, exits)`."""
-    predictions = ops.argmax(ops.stack(logits, axis=1), axis=-1)
-    labels = ops.expand_dims(ops.cast(labels, "int32"), 1)
-    return ops.not_equal(ops.cast(predictions, "int32"), labels)
-
-
 def check_objective(objective):
-    """Return `objective`, or `AverageExits()` for `None`.
-
-    Raises:
-        TypeError: if it is something else.
-    """
+    """Return `objective`, or `AverageExits()` for `None`, or raise."""
     if objective is None:
         return AverageExits()
     if not isinstance(objective, Objective):
@@ -209,12 +176,7 @@ def check_objective(objective):
 
 
 def check_exits(exits):
-    """Return `exits` as a tuple of integers, or `None`.
-
-    Raises:
-        TypeError: if it is not a sequence of integers.
-        ValueError: if it is empty or has duplicates.
-    """
+    """Return `exits`, integers without duplicates, as a tuple, or `None`."""
     if exits is None:
         return None
     # A set has no order, which the columns of logged shares need.
@@ -231,14 +193,11 @@ def check_exits(exits):
 
 
 def select_exits(exits, num_exits):
-    """Resolve exit indices for a model with `num_exits` exits.
+    """Return the non-negative indices of exits of a model, a tuple.
 
     Args:
         exits: result of `check_exits`.
         num_exits: number of exits of the attacked model.
-
-    Returns:
-        Tuple of non-negative indices.
 
     Raises:
         ValueError: if an index is out of range, or two are the same exit.

@@ -13,12 +13,8 @@ import keras
 from keras import ops
 
 from keras_neokd import backend
+from keras_neokd.attacks import geometry
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.geometry import per_example
-from keras_neokd.attacks.geometry import project
-from keras_neokd.attacks.geometry import random_direction
-from keras_neokd.attacks.geometry import select
-from keras_neokd.attacks.geometry import steepest_step
 from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.base import checks
@@ -58,9 +54,6 @@ class PGD(Attack):
             starts from 0.001 times standard normal noise, as TRADES does.
         num_restarts: number of random starts, >= 1. Defaults to 1.
         objective: what to maximise. Defaults to `AverageExits()` (Eq. 3).
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
 
     Warns:
         UserWarning: if a step is longer than 3 epsilon: every step then jumps
@@ -109,9 +102,8 @@ class PGD(Attack):
     def fgsm(cls, epsilon, **overrides):
         """Return the fast gradient sign method (Goodfellow et al. 2015).
 
-        Args:
-            epsilon: as in the constructor; also the length of the one step.
-            **overrides: constructor arguments to replace.
+        Its one step has the length epsilon; `overrides` replace arguments of
+        the constructor.
         """
         settings = {"step_size": epsilon, "num_steps": 1}
         return cls(epsilon, **{**settings, "random_start": False, **overrides})
@@ -120,10 +112,8 @@ class PGD(Attack):
     def single(cls, epsilon, step_size, num_steps, exit=-1, **overrides):
         """Return the attack on one exit (Eq. 1 of NEO-KD).
 
-        Args:
-            epsilon, step_size, num_steps: as in the constructor.
-            exit: 0-based index in depth order; -1 (default) is the last.
-            **overrides: constructor arguments to replace.
+        Arguments are those of the constructor and `exit`, a 0-based index in
+        depth order; -1 (default) is the last.
         """
         overrides = {"objective": SingleExit(exit), **overrides}
         return cls(epsilon, step_size, num_steps, **overrides)
@@ -168,20 +158,19 @@ class PGD(Attack):
             unit = 2.0 * randomness.example_uniform(keys, shape) - 1.0
             noise = self.epsilon * unit
         else:
-            length = per_example(randomness.uniform(keys, -1), images)
-            noise = self.epsilon * length * random_direction(keys, shape, "l2")
-        return project(images + noise, images, self.epsilon, self.norm)
+            length = geometry.per_example(randomness.uniform(keys, -1), images)
+            direction = geometry.random_direction(keys, shape, "l2")
+            noise = self.epsilon * length * direction
+        return self._project(images + noise, images)
+
+    def _project(self, adversarial, images):
+        return geometry.project(adversarial, images, self.epsilon, self.norm)
 
     def _ascend(self, score, images, start):
         def step(_, adversarial):
             _, gradient = backend.value_and_input_gradient(score, adversarial)
-            return project(
-                adversarial
-                + self.step_size * steepest_step(gradient, self.norm),
-                images,
-                self.epsilon,
-                self.norm,
-            )
+            uphill = geometry.steepest_step(gradient, self.norm)
+            return self._project(adversarial + self.step_size * uphill, images)
 
         return ops.fori_loop(0, self.num_steps, step, start)
 
@@ -189,31 +178,20 @@ class PGD(Attack):
         first = run(0)
 
         def body(restart, best):
-            images, highest = best
             candidate = run(restart)
-            value = score(candidate)
-            return keep_better(images, highest, candidate, value)
+            return keep_better(*best, candidate, score(candidate))
 
-        return ops.fori_loop(1, self.num_restarts, body, (first, score(first)))[
-            0
-        ]
+        best = (first, score(first))
+        return ops.fori_loop(1, self.num_restarts, body, best)[0]
 
 
 def keep_better(images, highest, candidate, value):
-    """Keep, example by example, the image with the higher value.
+    """Return the images with the higher values, example by example, and these.
 
-    Args:
-        images: best images so far, `(batch, ...)`.
-        highest: their values, `(batch,)`.
-        candidate: new images, `(batch, ...)`.
-        value: their values, `(batch,)`.
-
-    Returns:
-        Tuple of the better images and values; ties keep the earlier image,
-        and anything is better than NaN.
+    Ties keep the earlier image, and anything is better than NaN.
     """
     better = ops.logical_or(value > highest, ops.isnan(highest))
     return (
-        select(better, candidate, images),
+        geometry.select(better, candidate, images),
         ops.where(better, value, highest),
     )

@@ -70,14 +70,12 @@ class SearchAttack(Attack):
     Args:
         epsilon: radius of the ball, in pixel units; `None` is no ball, where
             the attack allows it.
-        norm: `"linf"` or `"l2"`.
-        objective: what to maximise and when an image counts as fooled.
-            Defaults to `AverageExits()`: the mean over all exits, every exit
+        norm: `"linf"` (default of all attacks but `CW`) or `"l2"`.
+        objective: what to maximise and when an image counts as fooled;
+            `None` is `AverageExits()`: the mean over all exits, every exit
             wrong.
-        num_restarts: number of runs from different starts, >= 1.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
+        num_restarts: number of runs from different starts, >= 1. Defaults
+            to 1.
     """
 
     # Between two chances to leave fooled examples behind.
@@ -102,11 +100,7 @@ class SearchAttack(Attack):
             )
 
     def num_runs(self, num_classes):
-        """Return the number of runs.
-
-        Args:
-            num_classes: number of classes of the attacked model.
-        """
+        """Return the number of runs against a model with `num_classes`."""
         del num_classes
         return self.num_restarts
 
@@ -115,48 +109,30 @@ class SearchAttack(Attack):
         return -(-self.num_steps // self.steps_per_stage)
 
     def aim(self, problem, run):
-        """Return which restart a run is, and what its state holds besides.
-
-        Args:
-            problem: a `Problem`.
-            run: number of the run.
-
-        Returns:
-            Tuple of the number of the restart from 0, and a dict of tensors.
-        """
+        """Return the number of a run's restart, and a dict of further state."""
         del problem
         return run, {}
 
     def start(self, problem, run):
-        """Begin a run.
+        """Return the state at the start of a run.
 
         Args:
             problem: a `Problem`.
             run: number of the run from 0, an integer or a scalar tensor.
-
-        Returns:
-            The state.
         """
         raise NotImplementedError
 
     def step(self, problem):
-        """Return a function `(number, state) -> state`, one step of a run.
-
-        Args:
-            problem: a `Problem`.
-        """
+        """Return a function `(number, state) -> state`, one step of a run."""
         raise NotImplementedError
 
     def advance(self, problem, stage, state):
-        """Do one stage of a run.
+        """Return the state, of the same shapes and types, after a stage.
 
         Args:
             problem: a `Problem`.
             stage: number of the stage from 0, an integer or a scalar tensor.
             state: what `start` or the stage before returned.
-
-        Returns:
-            The state, of the same shapes and types.
         """
         first = stage * self.steps_per_stage
         last = ops.minimum(first + self.steps_per_stage, self.num_steps)
@@ -182,32 +158,26 @@ class SearchAttack(Attack):
         logits = problem.logits(images)
         num_stages = self.num_stages()
 
+        def one_stage(stage, state):
+            return leave_alone(state, self.advance(problem, stage, state))
+
         def one_run(run, found):
             state = self.start(problem, run)
-            state = ops.fori_loop(
-                0,
-                num_stages,
-                lambda stage, state: leave_alone(
-                    state, self.advance(problem, stage, state)
-                ),
-                state,
-            )
-            return merge(found, state)
+            return merge(found, ops.fori_loop(0, num_stages, one_stage, state))
 
         found = {"adversarial": images, "fooled": problem.fooled(logits)}
         num_runs = self.num_runs(logits[0].shape[-1])
-        found = ops.fori_loop(0, num_runs, one_run, found)
-        fooled = ops.cast(found["fooled"], "float32")
-        return found["adversarial"], {"fooled": ops.expand_dims(fooled, 1)}
+        return returned(ops.fori_loop(0, num_runs, one_run, found))
+
+
+def returned(found):
+    """Return what `perturb` does: images, and `info` with `fooled`."""
+    fooled = ops.cast(found["fooled"], "float32")
+    return found["adversarial"], {"fooled": ops.expand_dims(fooled, 1)}
 
 
 def merge(found, state):
-    """Keep what was found before, or else what a run has found.
-
-    Args:
-        found: dict with `adversarial` and `fooled`.
-        state: a state with both entries, of a later run.
-    """
+    """Return what was found before, or else by the later run of the state."""
     first = ops.logical_and(state["fooled"], ops.logical_not(found["fooled"]))
     return {
         "adversarial": select(
@@ -218,12 +188,7 @@ def merge(found, state):
 
 
 def leave_alone(before, after):
-    """Freeze the results of examples that a stage found inactive.
-
-    Args:
-        before: the state before the stage.
-        after: the state after it.
-    """
+    """Freeze the results of examples that were inactive before a stage."""
     held = {
         name: select(before["active"], after[name], before[name])
         for name in ("adversarial", "fooled")
@@ -232,15 +197,12 @@ def leave_alone(before, after):
 
 
 def keep_fooled(state, images, fooled):
-    """Put images that fool into a state, as the latest that did.
+    """Return entries of a state in which the images that fool are the latest.
 
     Args:
         state: dict of tensors with `adversarial` and `fooled`.
         images: tensor `(batch, ...)`.
-        fooled: booleans `(batch,)`.
-
-    Returns:
-        The changed entries, with `active` for those not fooled.
+        fooled: booleans `(batch,)`, which of them fool.
     """
     ever = ops.logical_or(state["fooled"], fooled)
     return {
@@ -251,11 +213,7 @@ def keep_fooled(state, images, fooled):
 
 
 def fresh_state(images):
-    """Return the three entries that every state has, with nothing found.
-
-    Args:
-        images: the clean images.
-    """
+    """Return the three entries that every state has, with nothing found."""
     nobody = ops.zeros_like(images[:, 0, 0, 0], dtype="bool")
     return {
         "adversarial": images,

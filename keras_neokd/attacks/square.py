@@ -43,10 +43,8 @@ class Square(search.SearchAttack):
     Its loss is the margin, averaged over exits.
 
     Args:
-        epsilon: radius of the ball, in pixel units.
+        epsilon, norm, num_restarts: see `SearchAttack`.
         num_queries: queries of a run, >= 1. Defaults to 5,000.
-        norm: `"linf"` (default) or `"l2"`.
-        num_restarts: number of runs, >= 1. Defaults to 1.
         area: share of the image that the first squares cover (`p_init`), in
             (0, 1]. Defaults to 0.8.
         rescale_schedule: stretch the schedule of the squares' sizes to
@@ -54,9 +52,6 @@ class Square(search.SearchAttack):
             for 10,000. Defaults to False, as in AutoAttack.
         objective: see `SearchAttack`. Defaults to
             `AverageExits(loss="margin")`.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     steps_per_stage = 100
@@ -82,12 +77,7 @@ class Square(search.SearchAttack):
 
     @classmethod
     def margin(cls, epsilon, objective=None, **overrides):
-        """Return auto-attack's: the loss of any objective is the margin.
-
-        Args:
-            epsilon, objective: as in the constructor.
-            **overrides: constructor arguments to replace.
-        """
+        """Return auto-attack's: the loss of any objective is the margin."""
         objective = check_objective(objective).with_loss("margin")
         return cls(epsilon, objective=objective, **overrides)
 
@@ -117,14 +107,10 @@ class Square(search.SearchAttack):
         return functools.partial(self._query, problem, changes)
 
     def sides(self, height, width):
-        """Return the side of the square of each query, in pixels.
+        """Return the side of each query's square, int32 `(num_queries,)`.
 
         Args:
-            height: height of the images.
-            width: width of the images.
-
-        Returns:
-            int32 array `(num_queries,)`.
+            height, width: of the images; all in pixels.
         """
         query = np.arange(self.num_queries)
         if self.rescale_schedule:

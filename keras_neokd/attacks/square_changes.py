@@ -47,11 +47,7 @@ class Windows:
     """L2: change is taken out of one window and put into another.
 
     A window's change is a bump beside its negative, which all add up to
-    length epsilon.
-
-    Args:
-        epsilon: radius of the ball.
-        sides: side of the windows of each query, integers `(queries,)`.
+    length epsilon. Arguments are as in `Squares`.
     """
 
     def __init__(self, epsilon, sides):
@@ -113,10 +109,8 @@ class Windows:
         sheet = ops.take(self.sheets, ops.take(self.which, query), axis=0)
         row = ops.arange(height) - _corner(drawn[:, 0], side, height)[:, None]
         column = ops.arange(width) - _corner(drawn[:, 1], side, width)[:, None]
-        row, column = (
-            ops.clip(each, 0, self.largest - 1)
-            for each in (row[:, :, None], column[:, None, :])
-        )
+        row = ops.clip(row[:, :, None], 0, self.largest - 1)
+        column = ops.clip(column[:, None, :], 0, self.largest - 1)
         turned = drawn[:, 4, None, None] < 0.5
         place = ops.where(
             turned, column * self.largest + row, row * self.largest + column
@@ -131,11 +125,7 @@ class Windows:
 
 
 def bumps(side):
-    """Return a bump above its negative, of length 1, `(side, side)`.
-
-    Args:
-        side: height and width in pixels, >= 1.
-    """
+    """Return a bump above its negative, of length 1, `(side, side)`."""
     upper = side // 2
     both = np.concatenate([_bump(upper, side), -_bump(side - upper, side)])
     return both / np.linalg.norm(both)

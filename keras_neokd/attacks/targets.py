@@ -32,28 +32,20 @@ class Targeted:
 
 
 def check_num_targets(num_targets):
-    """Return `num_targets` if it is `None` or an integer >= 1.
-
-    Raises:
-        TypeError, ValueError: if it is not.
-    """
+    """Return `num_targets`, an integer >= 1 or `None`, or raise."""
     if num_targets is None:
         return None
     return checks.integer("num_targets", num_targets, minimum=1)
 
 
 def likely_class(logits, labels, rank):
-    """Return the class of a rank, the true one left out.
-
-    Classes are ordered by the mean softmax over the exits.
+    """Return the wrong class of a rank, 0 for the most likely, `(batch,)`.
 
     Args:
-        logits: tuple of `(batch, classes)`, of the clean images.
+        logits: tuple of `(batch, classes)`, of the clean images; the mean of
+            their softmax orders the classes.
         labels: integers `(batch,)`.
-        rank: 0 is the most likely wrong class; an integer or scalar tensor.
-
-    Returns:
-        int32 `(batch,)`.
+        rank: an integer or scalar tensor.
     """
     probabilities = sum(ops.softmax(each, axis=-1) for each in logits)
     num_classes = logits[0].shape[-1]

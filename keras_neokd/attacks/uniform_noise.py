@@ -16,13 +16,7 @@ class UniformNoise(Attack):
     """Add uniform noise from the L-infinity ball, clipped to [0, 1].
 
     No attack at all: a lower bound to compare attacks with, and the noise
-    that `KDIGA.kdiga_rs` trains with.
-
-    Args:
-        epsilon: largest change of a pixel, in pixel units.
-
-    Raises:
-        TypeError, ValueError: as `Attack`.
+    that `KDIGA.kdiga_rs` trains with. `epsilon` is in pixel units.
     """
 
     def __init__(self, epsilon):

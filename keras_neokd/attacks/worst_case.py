@@ -5,7 +5,6 @@ WorstCase([PGD(epsilon=0.1, step_size=0.01, num_steps=100),
 """
 
 import keras
-from keras import ops
 
 from keras_neokd.attacks import search
 from keras_neokd.attacks.attack import Attack
@@ -32,7 +31,6 @@ class WorstCase(Attack):
             all exits, every one wrong.
 
     Raises:
-        TypeError: if `attacks` or `objective` is something else.
         ValueError: if there is no attack, or the norms differ.
     """
 
@@ -69,13 +67,8 @@ class WorstCase(Attack):
     ):
         """Return PGD on the margin of Carlini and Wagner, in L-infinity.
 
-        As with `CW`, an image that resists comes back clean.
-
-        Args:
-            epsilon, step_size, num_steps, norm, random_start, num_restarts:
-                as `PGD`.
-            objective: which exits, and when they count as fooled; its loss is
-                not used. Defaults to `AverageExits()`.
+        Arguments are as in `PGD`; of the objective the loss is not used. As
+        with `CW`, an image that resists comes back clean.
 
         Raises:
             ValueError: if `norm` is another one.
@@ -124,8 +117,7 @@ class WorstCase(Attack):
             found = search.merge(
                 found, {"adversarial": candidate, "fooled": fooled}
             )
-        fooled = ops.cast(found["fooled"], "float32")
-        return found["adversarial"], {"fooled": ops.expand_dims(fooled, 1)}
+        return search.returned(found)
 
     def _keys(self, keys, number):
         # A single attack draws what it draws alone.

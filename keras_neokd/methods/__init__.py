@@ -17,7 +17,7 @@ class MyMethod(methods.Method): ...
 from keras_neokd.base.registry import METHODS as BY_NAME
 from keras_neokd.methods.adversarial_training import AdversarialTraining
 from keras_neokd.methods.context import Context
-from keras_neokd.methods.context import Step
+from keras_neokd.methods.context import Position
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.exit_distillation import ARD
 from keras_neokd.methods.exit_distillation import SKD
@@ -74,7 +74,7 @@ __all__ = [
     "AdversarialTraining",
     "Context",
     "Method",
-    "Step",
+    "Position",
     "Sum",
     "Term",
     "get",

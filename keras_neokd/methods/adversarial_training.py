@@ -28,9 +28,6 @@ class AdversarialTraining(Method):
     Args:
         clean_weight: weight of the first term, >= 0. Defaults to 1.
         adversarial_weight: weight of the second, >= 0. Defaults to 1.
-
-    Raises:
-        TypeError, ValueError: if a weight is no number >= 0.
     """
 
     extras_use_attack = False
@@ -41,11 +38,4 @@ class AdversarialTraining(Method):
         )
         self.adversarial_weight = checks.number(
             "adversarial_weight", adversarial_weight, minimum=0
-        )
-
-    def base_weights(self, num_exits):
-        """See `Method.base_weights`."""
-        return (
-            (self.clean_weight,) * num_exits,
-            (self.adversarial_weight,) * num_exits,
         )

@@ -3,7 +3,7 @@
 import typing
 
 
-class Step(typing.NamedTuple):
+class Position(typing.NamedTuple):
     """Position of a batch in training; seeds all random numbers.
 
     Attributes:
@@ -27,7 +27,7 @@ class Context(typing.NamedTuple):
 
     Attributes:
         labels: integers `(batch,)`.
-        step: a `Step`.
+        step: a `Position`.
         images: clean images `(batch, height, width, channels)`.
         predict: an `attacks.ExitLogits` of the model, for methods that need
             gradients with respect to images. It leaves batch statistics as
@@ -44,7 +44,7 @@ class Context(typing.NamedTuple):
     """
 
     labels: typing.Any
-    step: Step
+    step: Position
     images: typing.Any = None
     predict: typing.Any = None
     state: typing.Mapping = {}

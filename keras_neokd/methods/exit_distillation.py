@@ -82,10 +82,6 @@ class SKD(_ExitDistillation):
             probability on clean images is above 0.5, multiply the
             temperature by 1.05. Defaults to False. The temperature is saved
             with the model.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described, or, when
-            the model is compiled, if it has no such exit.
     """
 
     def __init__(
@@ -113,10 +109,8 @@ class SKD(_ExitDistillation):
     def phuong(cls, annealing=False, **overrides):
         """Return the setting of Phuong and Lampert's code.
 
-        Args:
-            annealing: let T grow from 1 instead of T = 4 throughout.
-                Defaults to False.
-            **overrides: constructor arguments to replace.
+        With `annealing` T grows from 1, without it is 4 throughout;
+        `overrides` replace arguments of the constructor.
         """
         annealing = checks.boolean("annealing", annealing)
         settings = _PHUONG_ANNEALING if annealing else _PHUONG
@@ -158,17 +152,14 @@ class SKD(_ExitDistillation):
         weights = [self._scaled(self.weight, num_exits)] * num_exits
         if self.teacher != "ensemble":
             weights[self.teacher] = 0.0
+
+        def term(name, logits):
+            values = factor * self._values(logits, logits, temperature)
+            return Term(name, values, tuple(weights))
+
         return [
-            Term(
-                name,
-                factor * self._values(logits, logits, temperature),
-                tuple(weights),
-            )
-            for name, logits in zip(
-                self.extra_term_names(),
-                (context.clean, context.adversarial),
-                strict=True,
-            )
+            term("clean_skd", context.clean),
+            term("adversarial_skd", context.adversarial),
         ]
 
     def _scaled(self, weight, num_exits):
@@ -209,10 +200,6 @@ class ARD(_ExitDistillation):
         reduction: `"sum"` over classes (default, the definition of KL) or
             `"mean"`: the original code's mean over all elements, weaker by
             the number of classes.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described, or, when
-            the model is compiled, if it has no such exit.
     """
 
     def __init__(
@@ -230,11 +217,7 @@ class ARD(_ExitDistillation):
 
     @classmethod
     def goldblum(cls, **overrides):
-        """Return the setting of Goldblum et al.'s code: T = 30, element mean.
-
-        Args:
-            **overrides: constructor arguments to replace.
-        """
+        """Return Goldblum et al.'s setting: T = 30, mean over elements."""
         return cls(**{**_GOLDBLUM, **overrides})
 
     def validate(self, model):

@@ -11,29 +11,18 @@ PAPER_EXIT_WEIGHTS = {
 
 
 def check_exit_weights(exit_weights):
-    """Return `exit_weights` as a tuple of floats >= 0, or `None`.
-
-    Raises:
-        TypeError: if it is not a sequence of numbers.
-        ValueError: if a number is negative or not finite.
-    """
+    """Return `exit_weights` as a tuple of floats >= 0, or `None`, or raise."""
     if exit_weights is None:
         return None
-    return tuple(
-        checks.number("exit_weights", weight, minimum=0)
-        for weight in checks.sequence(
-            "exit_weights", exit_weights, "one number per exit"
-        )
-    )
+    name = "exit_weights"
+    weights = checks.sequence(name, exit_weights, "one number per exit")
+    return tuple(checks.number(name, each, minimum=0) for each in weights)
 
 
 def resolve_exit_weights(exit_weights, num_exits):
     """Return one weight (the paper's gamma) per exit.
 
-    Args:
-        exit_weights: result of `check_exit_weights`; `None` stands for the
-            paper's values, which exist for 3, 5 and 7 exits.
-        num_exits: number of exits.
+    `None` stands for the paper's values, which exist for 3, 5 and 7 exits.
 
     Raises:
         ValueError: if the length is wrong, or the paper has no values.

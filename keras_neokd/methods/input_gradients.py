@@ -1,4 +1,4 @@
-"""Input gradients of a student, and how far they are from a teacher's."""
+"""Input gradients of a student, and their distance from a teacher's."""
 
 from keras import ops
 
@@ -12,8 +12,7 @@ def squared_distances(context, images, teaching, exits):
 
     Args:
         context: a `Context`; its `predict` and labels count.
-        images: `(batch, height, width, channels)`.
-        teaching: gradients of the teacher, same shape.
+        images, teaching: images and the teacher's gradients, of one shape.
         exits: `"average"` for the gradient of the mean cross-entropy over
             exits, `"each"` or a sequence of indices for each exit's own.
 

@@ -107,10 +107,6 @@ class KDIGA(Method):
             units, instead of attacked ones. Defaults to 0, no noise.
         teacher_exit: which of the teacher's outputs: a name, or a 0-based
             index in a `MultiExitModel` or a list. Defaults to -1, the last.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described, or, when
-            the model is compiled, if the teacher does not fit it.
     """
 
     needs_teacher = True
@@ -137,14 +133,10 @@ class KDIGA(Method):
         self._teacher = None
         if teacher is not None:
             self._teacher = Teacher(teacher, teacher_exit)
-        weights = {
-            "clean_weight": clean_weight,
-            "adversarial_weight": adversarial_weight,
-            "distillation_weight": distillation_weight,
-            "alignment_weight": alignment_weight,
-        }
-        for name, value in weights.items():
-            setattr(self, name, checks.number(name, value, minimum=0))
+        self.clean_weight = _weight("clean", clean_weight)
+        self.adversarial_weight = _weight("adversarial", adversarial_weight)
+        self.distillation_weight = _weight("distillation", distillation_weight)
+        self.alignment_weight = _weight("alignment", alignment_weight)
         self.temperature = checks.number("temperature", temperature, above=0)
         self.distillation = checks.choice(
             "distillation", distillation, _DISTILLATIONS
@@ -168,11 +160,9 @@ class KDIGA(Method):
         `0.5 * CE + 0.5 * KL / classes + gamma / B**2 * ||G_s - G_t||_F` with
         `G` the per-example gradients of a batch of `B`.
 
-        Args:
-            teacher: as in the constructor.
-            gamma: weight of the alignment, >= 0. Defaults to 0.5; runs with
-                1, 10, 100 and 1000 are on record.
-            **overrides: constructor arguments to replace.
+        `gamma`, the weight of the alignment, is 0.5 by default; runs with 1,
+        10, 100 and 1000 are on record. `overrides` replace arguments of the
+        constructor.
         """
         return cls(
             teacher, **{**_AUTHOR_2021, "alignment_weight": gamma, **overrides}
@@ -214,16 +204,8 @@ class KDIGA(Method):
     @property
     def extras_use_attack(self):
         """True if distillation or alignment is on attacked images."""
-        return (
-            self.distillation_weight > 0 and self.distillation != "clean"
-        ) or (self.alignment_weight > 0 and self.alignment != "clean")
-
-    def base_weights(self, num_exits):
-        """See `Method.base_weights`."""
-        return (
-            (self.clean_weight,) * num_exits,
-            (self.adversarial_weight,) * num_exits,
-        )
+        used = {"distillation": self.distillation, "alignment": self.alignment}
+        return any(used[term] != "clean" for term in self.extra_term_names())
 
     def with_teacher(self, teacher):
         """See `Method.with_teacher`."""
@@ -246,11 +228,8 @@ class KDIGA(Method):
 
     def extra_term_names(self):
         """See `Method.extra_term_names`."""
-        names = {
-            "distillation": self.distillation_weight,
-            "alignment": self.alignment_weight,
-        }
-        return tuple(name for name, weight in names.items() if weight > 0)
+        names = ("distillation", "alignment")
+        return tuple(each for each in names if getattr(self, f"{each}_weight"))
 
     def check_ready(self):
         """See `Method.check_ready`."""
@@ -336,6 +315,10 @@ class KDIGA(Method):
     def from_config(cls, config):
         """Build the method with its teacher still to be given."""
         return super().from_config({"teacher": None, **config})
+
+
+def _weight(name, value):
+    return checks.number(f"{name}_weight", value, minimum=0)
 
 
 def _check_aligned(exits):

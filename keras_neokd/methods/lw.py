@@ -42,8 +42,8 @@ class LW(Method):
             with depth; `None` (default) is 1 for all.
 
     Raises:
-        TypeError, ValueError: if an argument is not as described, or, when
-            the model is compiled, if an exit does not end in a dense layer.
+        ValueError: when the model is compiled, if an exit does not end in a
+            dense layer.
     """
 
     extras_use_attack = False
@@ -55,7 +55,7 @@ class LW(Method):
 
     def validate(self, model):
         """See `Method.validate`."""
-        self._weights(model.num_exits)
+        self._exit_weights(model.num_exits)
         model.head_kernels()
 
     def extra_term_names(self):
@@ -64,26 +64,18 @@ class LW(Method):
 
     def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        squares = ops.stack(
-            [
-                ops.sum(ops.square(ops.cast(kernel, "float32")))
-                for kernel in context.head_kernels()
-            ]
-        )
-        if self.form == "squared_norm":
-            values = squares
-        else:
-            values = losses.norm(squares)
+        kernels = [ops.cast(each, "float32") for each in context.head_kernels()]
+        values = ops.stack([ops.sum(ops.square(each)) for each in kernels])
+        if self.form != "squared_norm":
+            values = losses.norm(values)
         if self.form == "hinge":
             rise = ops.relu(values[1:] - values[:-1])
             values = ops.concatenate([ops.zeros_like(values[:1]), rise])
-        weights = self._weights(values.shape[0])
+        weights = self._exit_weights(values.shape[0])
+        weights = tuple(self.weight * each for each in weights)
         return [Term("lw", values, weights, level="weights")]
 
-    def _weights(self, num_exits):
-        if self.exit_weights is None:
-            return (self.weight,) * num_exits
-        return tuple(
-            self.weight * each
-            for each in resolve_exit_weights(self.exit_weights, num_exits)
-        )
+    def _exit_weights(self, num_exits):
+        given = self.exit_weights
+        ones = (1.0,) * num_exits
+        return resolve_exit_weights(ones if given is None else given, num_exits)

@@ -30,9 +30,13 @@ class Method(Configurable):
     """Base class: clean plus adversarial cross-entropy, plus extra terms.
 
     Methods add up: `NEOKD() + 0.5 * ARD()` has the base terms of the first
-    once, and the extra terms of both.
+    once, and the extra terms of both. An argument that is not as described
+    raises `TypeError` or `ValueError`, one that does not fit the model when
+    the model is compiled.
 
     Attributes:
+        clean_weight, adversarial_weight: weights of the base terms at every
+            exit. Default to 1.
         extras_use_attack: whether the extra terms need attacked images.
             Defaults to True.
         num_examples: size of the data set for a method that keeps something
@@ -45,6 +49,8 @@ class Method(Configurable):
             (default) until one is given.
     """
 
+    clean_weight = 1.0
+    adversarial_weight = 1.0
     extras_use_attack = True
     num_examples = None
     own_attack = None
@@ -66,35 +72,26 @@ class Method(Configurable):
     __mul__ = __rmul__
 
     def base_weights(self, num_exits):
-        """Return the weights of the base terms.
-
-        Args:
-            num_exits: number of exits.
+        """Return the weights of clean and adversarial cross-entropy.
 
         Returns:
-            Two tuples with one number per exit, for clean and adversarial
-            cross-entropy.
+            Two tuples with one number for each of `num_exits` exits.
         """
-        ones = (1.0,) * num_exits
-        return ones, ones
+        return (
+            (self.clean_weight,) * num_exits,
+            (self.adversarial_weight,) * num_exits,
+        )
 
     def uses_attack(self, num_exits):
-        """Tell whether any term needs attacked images.
+        """Return whether any term needs attacked images.
 
         Without them no batch is attacked, and `compile` needs no attack.
-
-        Args:
-            num_exits: number of exits.
         """
         _, on_adversarial = self.base_weights(num_exits)
         return any(on_adversarial) or self.extras_use_attack
 
     def term_names(self, num_exits):
-        """Return the names of all terms in the order they are returned.
-
-        Args:
-            num_exits: number of exits.
-        """
+        """Return the names of all terms in the order they are returned."""
         base = ("clean", "adversarial")[: 1 + self.uses_attack(num_exits)]
         return (*base, *self.extra_term_names())
 
@@ -103,22 +100,11 @@ class Method(Configurable):
         return ()
 
     def extra_terms(self, context):
-        """Return what the method adds to the base terms.
-
-        Args:
-            context: a `Context`.
-
-        Returns:
-            List of `Term`.
-        """
+        """Return what the method adds to the base terms, a list of `Term`."""
         return []
 
     def __call__(self, context):
-        """Return all terms of the loss, a list of `Term`.
-
-        Args:
-            context: a `Context`.
-        """
+        """Return all terms of the loss of a `Context`, a list of `Term`."""
         on_clean, on_adversarial = self.base_weights(context.clean.shape[1])
         clean = losses.cross_entropy(context.clean, context.labels)
         terms = [Term("clean", clean, on_clean)]
@@ -132,8 +118,7 @@ class Method(Configurable):
     def begin_step(self, context):
         """Change what the method keeps; called once per step, before attacks.
 
-        Args:
-            context: a `Context` of the batch, without logits.
+        The `Context` is that of the batch, without logits.
         """
 
     def training_attack(self, attack, context, weight=1.0):
@@ -153,12 +138,9 @@ class Method(Configurable):
     def initial_state(self, model):
         """Return the variables that the method keeps from step to step.
 
-        Args:
-            model: the `MultiExitModel` that is compiled.
-
-        Returns:
-            Dict from names to NumPy arrays. The variables are saved with the
-            model, and under several replicas all have to assign the same.
+        That is a dict from names to NumPy arrays. They are saved with the
+        `MultiExitModel` that is compiled, and under several replicas all have
+        to assign the same.
         """
         return {}
 
@@ -166,10 +148,7 @@ class Method(Configurable):
         """Raise an error if training cannot begin, before it does."""
 
     def with_teacher(self, teacher):
-        """Return the method with another teacher network.
-
-        Args:
-            teacher: a `keras.Model`.
+        """Return the method with another teacher network, a `keras.Model`.
 
         Raises:
             ValueError: if the method has no teacher network.
@@ -180,14 +159,10 @@ class Method(Configurable):
         )
 
     def validate(self, model):
-        """Raise an error if the method does not fit the model.
-
-        Args:
-            model: a `MultiExitModel`.
-        """
+        """Raise an error if the method does not fit a `MultiExitModel`."""
 
     def replaces_attack(self):
-        """Tell whether the method has an inner objective of its own."""
+        """Return whether the method has an inner objective of its own."""
         return type(self).training_attack is not Method.training_attack
 
 
@@ -203,24 +178,24 @@ class Sum(Method):
         summands: list of pairs `(weight, method)`, weights >= 0.
 
     Raises:
-        TypeError, ValueError: if a summand is not as described, two methods
-            have a term of the same name, or both replace the inner attack.
+        ValueError: also if two methods have a term of the same name, or both
+            replace the inner attack.
     """
 
     def __init__(self, summands):
-        pairs = "pairs (weight, method)"
-        self.summands = [
-            checks.sequence("summands", each, pairs)
-            for each in checks.sequence("summands", summands, pairs)
-        ]
-        if not self.summands:
+        wanted = "summands", "pairs (weight, method)"
+        pairs = checks.sequence("summands", summands, wanted[1])
+        pairs = [checks.sequence("summands", each, wanted[1]) for each in pairs]
+        if not pairs:
             raise ValueError("A sum needs at least one method, received none.")
-        for weight, method in self.summands:
+        for weight, method in pairs:
             checks.number("weight of a method", weight, minimum=0)
             if not isinstance(method, Method):
                 raise TypeError(
                     f"A sum needs methods, received {checks.typed(method)}."
                 )
+        self.summands = pairs
+        self._methods = [method for _, method in pairs]
         self._check_names()
         self._check_attacks()
 
@@ -246,11 +221,8 @@ class Sum(Method):
 
     def extra_term_names(self):
         """See `Method.extra_term_names`."""
-        return tuple(
-            name
-            for method in self._methods
-            for name in method.extra_term_names()
-        )
+        names = [method.extra_term_names() for method in self._methods]
+        return tuple(name for each in names for name in each)
 
     def extra_terms(self, context):
         """See `Method.extra_terms`."""
@@ -277,11 +249,8 @@ class Sum(Method):
 
     def initial_state(self, model):
         """See `Method.initial_state`."""
-        return {
-            name: value
-            for method in self._methods
-            for name, value in method.initial_state(model).items()
-        }
+        states = [method.initial_state(model) for method in self._methods]
+        return {key: value for each in states for key, value in each.items()}
 
     @property
     def needs_teacher(self):
@@ -303,18 +272,13 @@ class Sum(Method):
         """See `Method.with_teacher`."""
         if not self.needs_teacher:
             return super().with_teacher(teacher)
-        return Sum(
-            [
-                (weight, method.with_teacher(teacher))
-                if method.needs_teacher
-                else (weight, method)
-                for weight, method in self.summands
-            ]
-        )
 
-    @property
-    def _methods(self):
-        return [method for _, method in self.summands]
+        def given(method):
+            if not method.needs_teacher:
+                return method
+            return method.with_teacher(teacher)
+
+        return Sum([(weight, given(each)) for weight, each in self.summands])
 
     def _check_names(self):
         names = self.extra_term_names()

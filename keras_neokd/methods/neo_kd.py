@@ -46,10 +46,8 @@ class _Distillation(Method):
         resolve_exit_weights(self.exit_weights, model.num_exits)
 
     def _term(self, name, values):
-        exit_weights = resolve_exit_weights(self.exit_weights, values.shape[1])
-        return Term(
-            name, values, tuple(self.weight * each for each in exit_weights)
-        )
+        weights = resolve_exit_weights(self.exit_weights, values.shape[1])
+        return Term(name, values, tuple(self.weight * each for each in weights))
 
 
 @METHODS.register("nkd")
@@ -72,9 +70,6 @@ class NKD(_Distillation):
             factor T**2. Defaults to 1.
         radius: neighbours on each side for `teacher="neighbors"`, >= 1.
             Defaults to 1, the paper's; more is for networks with many exits.
-
-    Raises:
-        TypeError, ValueError: if an argument is not as described.
     """
 
     def __init__(
@@ -131,9 +126,8 @@ class EOKD(_Distillation):
             `"spread"` (one each to the first exits).
 
     Raises:
-        TypeError, ValueError: if an argument is not as described, or, when
-            the model is compiled, if there are fewer wrong classes than
-            exits.
+        ValueError: when the model is compiled, if there are fewer wrong
+            classes than exits.
     """
 
     def __init__(
@@ -207,9 +201,6 @@ class NEOKD(Sum):
         eokd_weight: beta, >= 0. Defaults to 1.
         exit_weights, teacher, divergence, temperature, radius: as in `NKD`.
         allocation, left_over: as in `EOKD`.
-
-    Raises:
-        TypeError, ValueError: as `NKD` and `EOKD`.
     """
 
     def __init__(

@@ -41,46 +41,31 @@ class Teacher:
         self._exit = exit
 
     def forward(self, images):
-        """Return float32 logits `(batch, classes)`.
-
-        Args:
-            images: `(batch, height, width, channels)`.
-        """
+        """Return float32 logits `(batch, classes)` of images."""
         network = self.network
         if hasattr(network, "exit_logits"):
             # A multi-exit model computes only what the exit needs.
             index = network.exit_index(self._exit)
             return network.exit_logits()(images, (index,))[0]
-        variables = [
-            *network.trainable_variables,
-            *network.non_trainable_variables,
-        ]
+        variables = network.trainable_variables
+        variables = [*variables, *network.non_trainable_variables]
         with backend.frozen_state(variables):
             outputs = network(images, training=False)
         return ops.cast(self._select(outputs), "float32")
 
     def logits(self, images):
-        """Return the same as a constant, which carries no gradient."""
+        """Return the logits as a constant, which carries no gradient."""
         return ops.stop_gradient(self.forward(images))
 
     def input_gradient(self, images, labels):
-        """Return the gradient of each image's cross-entropy, a constant.
-
-        Args:
-            images: `(batch, height, width, channels)`.
-            labels: integers `(batch,)`.
-        """
+        """Return the gradient of each image's cross-entropy, a constant."""
         _, gradient = backend.value_and_input_gradient(
             lambda x: losses.cross_entropy(self.forward(x), labels), images
         )
         return ops.stop_gradient(gradient)
 
     def check(self, model):
-        """Raise `ValueError` if the network cannot teach the model.
-
-        Args:
-            model: a `MultiExitModel`.
-        """
+        """Raise `ValueError` if the network cannot teach a `MultiExitModel`."""
         name = self.network.name
         if not self.network.built:
             raise ValueError(
@@ -94,11 +79,7 @@ class Teacher:
         self._check_output(self.forward(ops.reshape(ramp, shape)), model)
 
     def check_apart(self, model):
-        """Raise `ValueError` if training the model would change the network.
-
-        Args:
-            model: a `MultiExitModel`.
-        """
+        """Raise `ValueError` if training the model would change the network."""
         trained = {id(variable) for variable in model.trainable_variables}
         for variable in self.network.variables:
             if id(variable) in trained:
@@ -138,15 +119,14 @@ class Teacher:
         wanted = model.input_shape[1:]
         if shape is None:
             return
-        fits = (
-            isinstance(shape, tuple)
-            and len(shape) == len(wanted) + 1
-            and all(
-                None in (want, have) or want == have
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) != len(wanted) + 1
+            or any(
+                None not in (want, have) and want != have
                 for want, have in zip(wanted, shape[1:], strict=True)
             )
-        )
-        if not fits:
+        ):
             raise ValueError(
                 f"The teacher {self.network.name!r} has to take the images of "
                 f"the student: expected input shape (batch, "

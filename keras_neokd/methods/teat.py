@@ -70,9 +70,9 @@ class TEAT(Method):
         beta: weight of the divergence in `"trades"`, >= 0. Defaults to 6.
 
     Raises:
-        TypeError, ValueError: if an argument is not as described; when the
-            model is compiled, if the loss of the attack cannot be replaced;
-            in training, if data come without positions.
+        TypeError: when the model is compiled, if the loss of the attack
+            cannot be replaced.
+        ValueError: in training, if data come without positions.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ class TEAT(Method):
         self.num_examples = checks.integer("num_examples", num_examples, 1)
         self.num_epochs = checks.integer("num_epochs", num_epochs, 1)
         self.variant = checks.choice("variant", variant, _VARIANTS)
+        self.clean_weight = float(variant == "trades")
+        self.adversarial_weight = float(variant == "pgd")
         self.weight = checks.number("weight", weight, minimum=0)
         # With 1, nothing new would enter the averages.
         self.momentum = checks.number("momentum", momentum, minimum=0, below=1)
@@ -94,11 +96,6 @@ class TEAT(Method):
         # Halves are rounded up: 68 and 113 of 150 epochs.
         self._start = math.floor(_START * self.num_epochs + 0.5)
         self._full = math.floor(_FULL * self.num_epochs + 0.5)
-
-    def base_weights(self, num_exits):
-        """See `Method.base_weights`: one cross-entropy, not both."""
-        ones, zeros = (1.0,) * num_exits, (0.0,) * num_exits
-        return (zeros, ones) if self.variant == "pgd" else (ones, zeros)
 
     def initial_state(self, model):
         """See `Method.initial_state`."""
@@ -131,28 +128,19 @@ class TEAT(Method):
 
     def extra_terms(self, context):
         """See `Method.extra_terms`."""
-        ones = (1.0,) * context.clean.shape[1]
+        num_exits = context.clean.shape[1]
         taught, terms = context.adversarial, []
         if self.variant == "trades":
             taught = context.clean
             divergence = losses.kl_between(context.adversarial, context.clean)
-            beta = tuple(self.beta * each for each in ones)
-            terms.append(Term("trades", divergence, beta))
+            terms.append(Term("trades", divergence, (self.beta,) * num_exits))
         values = self.ramp(context.step.epoch) * _distance(
             taught, self._targets(context)
         )
-        weights = tuple(self.weight * each for each in ones)
-        return [*terms, Term("teat", values, weights)]
+        return [*terms, Term("teat", values, (self.weight,) * num_exits)]
 
     def ramp(self, epoch):
-        """Return the share of `weight` in an epoch.
-
-        Args:
-            epoch: integer tensor, 0-based.
-
-        Returns:
-            Scalar tensor in [0, 1].
-        """
+        """Return the share of `weight`, from 0 to 1, in an epoch from 0."""
         progress = ops.cast(epoch - self._start, "float32") / (
             self._full - self._start
         )

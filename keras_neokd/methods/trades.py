@@ -27,16 +27,14 @@ class TRADES(Method):
         weight: beta, >= 0. Defaults to 6.
 
     Raises:
-        TypeError, ValueError: if `weight` is no number >= 0, or, when the
-            model is compiled, if the loss of the attack cannot be replaced.
+        TypeError: when the model is compiled, if the loss of the attack
+            cannot be replaced.
     """
+
+    adversarial_weight = 0.0
 
     def __init__(self, weight=6.0):
         self.weight = checks.number("weight", weight, minimum=0)
-
-    def base_weights(self, num_exits):
-        """See `Method.base_weights`: no adversarial cross-entropy."""
-        return (1.0,) * num_exits, (0.0,) * num_exits
 
     def training_attack(self, attack, context, weight=1.0):
         """See `Method.training_attack`."""
@@ -59,10 +57,6 @@ class TRADES(Method):
 def clean_logits(context):
     """Return the logits of clean images as the attack sees them.
 
-    Args:
-        context: a `Context` of before the attack.
-
-    Returns:
-        Tuple of `(batch, classes)`, one per exit, without gradient.
+    These are a tuple of `(batch, classes)`, one per exit, without gradient.
     """
     return tuple(map(ops.stop_gradient, context.predict(context.images)))

@@ -19,7 +19,7 @@ class Batch(typing.NamedTuple):
         images: `(batch, height, width, channels)`.
         labels: integers `(batch,)`.
         weights: sample weights `(batch,)`.
-        step: a `methods.Step`.
+        step: a `methods.Position`.
         keys: int32 `(batch,)`, the randomness of each example's attack.
         global_size: number of examples on all replicas.
     """
@@ -27,7 +27,7 @@ class Batch(typing.NamedTuple):
     images: typing.Any
     labels: typing.Any
     weights: typing.Any
-    step: methods.Step
+    step: methods.Position
     keys: typing.Any
     global_size: typing.Any
 

@@ -149,14 +149,14 @@ class TrainingStep(Step):
         return self.log(batch, result, info)
 
     def position(self, index, total):
-        """Return the `methods.Step` of a batch, and keys for its attack.
+        """Return the `methods.Position` of a batch, and keys for its attack.
 
         Args:
             index: int32 `(batch,)`, positions in the global batch.
             total: size of the global batch.
         """
         del total
-        position = methods.Step(
+        position = methods.Position(
             seed=self.settings.seed,
             epoch=ops.convert_to_tensor(self.epoch),
             step=ops.cast(self._batches_done(), "int32"),
@@ -243,7 +243,7 @@ class TestingStep(Step):
         seen = self.examples_seen
         index = ops.convert_to_tensor(seen) + index
         seen.assign(seen + ops.cast(total, "int32"))
-        position = methods.Step(
+        position = methods.Position(
             self.settings.seed, epoch=0, step=0, index=index
         )
         return position, randomness.bits(position.seed, _TEST_STREAM, index)

@@ -19,8 +19,8 @@ def two_exits(num_classes=5, shape=SHAPE, **arguments):
     return search_reference.QuadraticExits(2, shape, num_classes, **arguments)
 
 
-def some_images(count=8, shape=SHAPE):
-    rng = np.random.default_rng(7)
+def some_images(count=8, shape=SHAPE, seed=7):
+    rng = np.random.default_rng(seed)
     return rng.uniform(size=(count, *shape)).astype("float32")
 
 
@@ -28,6 +28,15 @@ def predicted(model, images):
     """Labels that the mean logits give: none of them starts misclassified."""
     logits = [model.logits(images, i) for i in range(model.num_exits)]
     return np.mean(logits, axis=0).argmax(axis=1)
+
+
+def batch(shape=SHAPE, **arguments):
+    """Return a model, images, and labels that are right."""
+    model, images = (
+        two_exits(shape=shape, **arguments),
+        some_images(shape=shape),
+    )
+    return model, images, predicted(model, images)
 
 
 def examples(model, images, labels, seed=0, **arguments):
@@ -44,6 +53,44 @@ def examples(model, images, labels, seed=0, **arguments):
     ]
 
 
+def expected(examples, run, num_runs=1):
+    """What the reference returns: images, and for each the run that fooled it.
+
+    A run is called as `run(example, number)`.
+    """
+    found = [
+        search_reference.several_runs(each, run, num_runs) for each in examples
+    ]
+    images, winners = zip(*found, strict=True)
+    return np.array(images), winners
+
+
+def start_of(images, attack, *words, seed=0):
+    """The reference's start: random numbers of (seed, index), then words."""
+    if not attack.random_start:
+        return images.astype("float64")
+    keys = reference.bits(seed, np.arange(len(images)))
+    for word in words:
+        keys = reference.bits(keys, word)
+    return reference.random_start(images, keys, attack.epsilon, attack.norm)
+
+
+def iterates_of(attack, model, images, labels, exits, *words, seed=0):
+    """The iterates of PGD, from the start on."""
+    return reference.pgd(
+        model,
+        images.astype("float64"),
+        labels,
+        exits,
+        start_of(images, attack, *words, seed=seed),
+        attack.epsilon,
+        attack.step_size,
+        attack.num_steps,
+        attack.norm,
+        attack.objective.loss,
+    )
+
+
 def tensors(images, labels, index=None, seed=0):
     """Images, labels and keys of (seed, index)."""
     index = np.arange(len(images)) if index is None else np.asarray(index)
@@ -55,21 +102,41 @@ def tensors(images, labels, index=None, seed=0):
     )
 
 
-def attacker(attack, model):
+def attacker(attack, model, also=None, is_compiled=True):
     """Return a function of (images, labels, index, seed) as NumPy arrays.
 
-    It is compiled; a further call of the same shapes costs next to nothing.
+    It returns images, and the entry of `info` named by `also`. Compiled, a
+    further call of the same shapes costs next to nothing.
     """
     predict = attacks.ExitLogits(model, model.num_exits)
-    generate = backend.compile_function(
-        lambda *batch: attack.generate(predict, *batch)[0], []
-    )
+
+    def generate(*batch):
+        adversarial, info = attack.generate(predict, *batch)
+        return (adversarial, info[also]) if also else adversarial
+
+    if is_compiled:
+        generate = backend.compile_function(generate, [])
 
     def attacked(images, labels, index=None, seed=0):
-        adversarial = generate(*tensors(images, labels, index, seed))
-        return ops.convert_to_numpy(adversarial)
+        found = generate(*tensors(images, labels, index, seed))
+        return keras.tree.map_structure(ops.convert_to_numpy, found)
 
     return attacked
+
+
+def quick_attacker(attack, model, also=None):
+    """Return an `attacker` of few steps.
+
+    JAX needs it compiled to be fast, TensorFlow to be slow.
+    """
+    is_compiled = keras.config.backend() == "jax"
+    return attacker(attack, model, also, is_compiled)
+
+
+def calls_of_tracing(attack, model, images, labels):
+    """Return how often a model is called where the attack is compiled."""
+    attacker(attack, model)(images, labels)
+    return len(model.calls)
 
 
 class NeverFooled(attacks.AverageExits):

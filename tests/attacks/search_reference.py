@@ -142,20 +142,22 @@ class Example:
         return noise / np.linalg.norm(noise)
 
 
-def several_runs(example, runs):
-    """What the first successful run found; the clean image if none did.
+def several_runs(example, run, num_runs=1):
+    """What the first successful run found, and the number of the run.
+
+    The clean image and `None` if none did, or if it is fooled already.
 
     Args:
         example: an `Example`.
-        runs: functions without arguments that return an image or `None`.
+        run: function of the example and the number of the run.
+        num_runs: number of runs.
     """
-    if example.fooled(example.image):
-        return example.image
-    for run in runs:
-        found = run()
-        if found is not None:
-            return found
-    return example.image
+    if not example.fooled(example.image):
+        for number in range(num_runs):
+            found = run(example, number)["found"]
+            if found is not None:
+                return found, number
+    return example.image, None
 
 
 # APGD.
@@ -298,33 +300,48 @@ def fab(example, epsilon, num_steps, norm, run=0, is_first=True, draw=0.9):
 # Square.
 
 
-def square(example, epsilon, sides, run=0):
-    """One run of the square attack, with one side for each query.
+def queries(example, key, x, sides, count, propose):
+    """Keep what helps of the images that queries with random numbers propose.
 
     Returns `found` (or `None`), the last image `x` and its score `best`.
     """
-    clean = example.image
-    height, width, channels = clean.shape
-    key = reference.bits_of_words(example.key, run)
-    drawn = reference.example_uniform([key], (1, width, channels))[0]
-    x = np.clip(clean + epsilon * np.where(drawn < 0.5, -1, 1), 0, 1)
     best = example.value_and_gradient(x)[0]
     for query, side in enumerate(sides):
         if example.fooled(x):
             break
-        numbers = reference.example_uniform(
-            [reference.bits_of_words(key, query)], (2 + channels,)
-        )[0]
-        row = int(numbers[0] * (height - side))
-        column = int(numbers[1] * (width - side))
-        change = np.zeros_like(clean)
-        signs = np.where(numbers[2:] < 0.5, -1, 1)
-        change[row : row + side, column : column + side] = 2 * epsilon * signs
-        candidate = example.project(x + change, epsilon, "linf")
+        query_key = reference.bits_of_words(key, query)
+        numbers = reference.example_uniform([query_key], (count,))[0]
+        candidate = propose(x, side, numbers)
         score = example.value_and_gradient(candidate)[0]
         if score > best or example.fooled(candidate):
             x, best = candidate, score
     return {"found": x if example.fooled(x) else None, "x": x, "best": best}
+
+
+def window(numbers, side, shape):
+    """A square of pixels at a random place."""
+    row, column = (
+        int(share * (size - side))
+        for share, size in zip(numbers, shape[:2], strict=True)
+    )
+    return slice(row, row + side), slice(column, column + side)
+
+
+def square(example, epsilon, sides, run=0):
+    """One run of the square attack, with one side for each query."""
+    clean = example.image
+    _, width, channels = clean.shape
+    key = reference.bits_of_words(example.key, run)
+    drawn = reference.example_uniform([key], (1, width, channels))[0]
+    x = np.clip(clean + epsilon * np.where(drawn < 0.5, -1, 1), 0, 1)
+
+    def propose(x, side, numbers):
+        change = np.zeros_like(clean)
+        signs = np.where(numbers[2:] < 0.5, -1, 1)
+        change[window(numbers[:2], side, clean.shape)] = 2 * epsilon * signs
+        return example.project(x + change, epsilon, "linf")
+
+    return queries(example, key, x, sides, 2 + channels, propose)
 
 
 def square_l2(example, epsilon, sides, run=0):
@@ -334,28 +351,15 @@ def square_l2(example, epsilon, sides, run=0):
     pixel by pixel where the library works with masks.
     """
     clean = example.image
-    height, width, channels = clean.shape
+    channels = clean.shape[2]
     key = reference.bits_of_words(example.key, run)
     x = scaled(clean, first_bumps(clean.shape, key), epsilon)
-    best = example.value_and_gradient(x)[0]
-    for query, side in enumerate(sides):
-        if example.fooled(x):
-            break
-        numbers = reference.example_uniform(
-            [reference.bits_of_words(key, query)], (5 + channels,)
-        )[0]
-        corners = [
-            int(share * (size - side))
-            for share, size in zip(
-                numbers[:4], (height, width, height, width), strict=True
-            )
-        ]
-        to, out_of = (
-            (slice(row, row + side), slice(column, column + side))
-            for row, column in (corners[:2], corners[2:])
-        )
+
+    def propose(x, side, numbers):
+        to = window(numbers[:2], side, clean.shape)
+        out_of = window(numbers[2:4], side, clean.shape)
         change = x - clean
-        both = np.zeros((height, width, 1))
+        both = np.zeros((*clean.shape[:2], 1))
         both[to] = both[out_of] = 1
         unused = max(epsilon**2 - (change**2).sum(), 0) / channels
         bump = bumps(side)
@@ -369,14 +373,11 @@ def square_l2(example, epsilon, sides, run=0):
             mixed = sign * bump + kept
             mixed = mixed / (np.linalg.norm(mixed) + 1e-12)
             new[..., channel] = mixed * np.sqrt(unused + there)
-        change = change.copy()
         change[out_of] = 0
         change[to] = new
-        candidate = scaled(clean, change, epsilon)
-        score = example.value_and_gradient(candidate)[0]
-        if score > best or example.fooled(candidate):
-            x, best = candidate, score
-    return {"found": x if example.fooled(x) else None, "x": x, "best": best}
+        return scaled(clean, change, epsilon)
+
+    return queries(example, key, x, sides, 5 + channels, propose)
 
 
 def scaled(clean, change, epsilon):

@@ -35,7 +35,7 @@ ALL_ATTACKS = [
     attacks.Square(0.1, 50, "l2", 2, 0.5, rescale_schedule=True),
     attacks.CW(2.0, 0.5, 20, 0.05),
     attacks.CW(epsilon=0.5, objective=attacks.AverageExits(success="any")),
-    attacks.AutoAttack(0.1, "plus", 5, 50, None, "margin"),
+    attacks.AutoAttack(0.1, "plus", 5, 50, None, "margin", "l2"),
     attacks.AutoAttack.paper(objective=attacks.SingleExit(1)),
     attacks.WorstCase(
         [attacks.PGD(0.1, 0.1, 1), attacks.AutoAttack(0.2)],
@@ -242,106 +242,6 @@ def pgd_with(**arguments):
     )
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (
-            lambda: pgd_with(epsilon=-0.1),
-            ValueError,
-            "`epsilon` needs .* >= 0, received -0.1",
-        ),
-        (
-            lambda: pgd_with(epsilon=8),
-            ValueError,
-            "0 <= epsilon <= 1, received 8. Did you mean epsilon=8/255",
-        ),
-        (lambda: pgd_with(epsilon="8/255"), TypeError, "`epsilon` needs a num"),
-        (lambda: pgd_with(epsilon=np.nan), ValueError, "`epsilon` .* nan"),
-        (
-            lambda: pgd_with(epsilon=-1, norm="l2"),
-            ValueError,
-            "`epsilon` needs .* >= 0, received -1",
-        ),
-        (
-            lambda: pgd_with(norm="l1"),
-            ValueError,
-            r"Unknown `norm` 'l1': expected one of \['linf', 'l2'\]",
-        ),
-        (lambda: pgd_with(norm=2), ValueError, "Unknown `norm` 2"),
-        (
-            lambda: pgd_with(step_size=0),
-            ValueError,
-            "`step_size` needs .* > 0, received 0",
-        ),
-        (
-            lambda: pgd_with(step_size=None),
-            TypeError,
-            "`step_size` needs a num",
-        ),
-        (
-            lambda: pgd_with(num_steps=0),
-            ValueError,
-            "`num_steps` needs an integer >= 1, received 0",
-        ),
-        (
-            lambda: pgd_with(num_steps=7.0),
-            TypeError,
-            "`num_steps` needs an int",
-        ),
-        (
-            lambda: pgd_with(num_restarts=0),
-            ValueError,
-            "`num_restarts` needs an integer >= 1, received 0",
-        ),
-        (
-            lambda: pgd_with(num_restarts=3, random_start=False),
-            ValueError,
-            "repeat the same run: received num_restarts=3 with "
-            "random_start=False",
-        ),
-        (
-            lambda: pgd_with(objective="average"),
-            TypeError,
-            r"`objective` needs an Objective such as AverageExits\(\) or "
-            r"SingleExit\(0\), received 'average'",
-        ),
-        (
-            lambda: pgd_with(objective=attacks.AverageExits),
-            TypeError,
-            "`objective` needs an Objective",
-        ),
-        (
-            lambda: attacks.MaxAverage("pgd"),
-            TypeError,
-            "`MaxAverage` needs an Attack such as PGD, received 'pgd'",
-        ),
-        (
-            lambda: attacks.MaxAverage(attacks.PGD),
-            TypeError,
-            "`MaxAverage` needs an Attack",
-        ),
-        (
-            lambda: attacks.MaxAverage(attacks.MaxAverage(pgd_with())),
-            TypeError,
-            r"An attack that can be aimed.*; received MaxAverage\(",
-        ),
-        (
-            lambda: attacks.MaxAverage(pgd_with(), exits=0),
-            TypeError,
-            "`exits` needs a sequence",
-        ),
-        (
-            lambda: attacks.MaxAverage(pgd_with(), exits=(1, 1)),
-            ValueError,
-            "none of them twice",
-        ),
-    ],
-)
-def test_bad_arguments_are_refused(make, error, message):
-    with pytest.raises(error, match=message):
-        make()
-
-
 def test_limits_of_epsilon():
     assert pgd_with(epsilon=0).epsilon == 0
     assert pgd_with(epsilon=1).epsilon == 1
@@ -430,8 +330,8 @@ def test_round_trip_keeps_every_argument(attack):
     assert type(loaded) is type(attack)
     assert repr(loaded) == repr(attack)
     assert loaded.get_config() == attack.get_config()
-    assert loaded.epsilon == attack.epsilon
-    assert loaded.norm == attack.norm
+    assert (loaded.epsilon, loaded.norm) == (attack.epsilon, attack.norm)
+    assert repr(loaded.members) == repr(attack.members)
 
 
 def test_representation_shows_how_to_write_the_attack():

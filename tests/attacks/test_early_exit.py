@@ -41,6 +41,11 @@ def numpy(tensor):
     return ops.convert_to_numpy(tensor)
 
 
+def score(objective, logits=LOGITS):
+    labels = ops.convert_to_tensor(LABELS.astype("int32"))
+    return numpy(objective(tensors(logits), labels, (0, 1, 2)))
+
+
 def decided(thresholds, ensemble=False, logits=LOGITS):
     """What `ExitPolicy`, which is tested elsewhere, decides."""
     probabilities = np.moveaxis(reference.softmax(logits), 0, 1)
@@ -76,9 +81,9 @@ def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
 def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6)]
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    received = numpy(objective(tensors(), labels, (0, 1, 2)))
-    np.testing.assert_allclose(received, expected(taken, LABELS), atol=1e-5)
+    np.testing.assert_allclose(
+        score(objective), expected(taken, LABELS), atol=1e-5
+    )
 
 
 def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
@@ -86,10 +91,8 @@ def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
     sums = np.cumsum(reference.softmax(LOGITS), axis=0)
     exits = decided(THRESHOLDS, ensemble=True).exit_index
     means = sums[exits, np.arange(6)] / (exits[:, None] + 1)
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    received = numpy(objective(tensors(), labels, (0, 1, 2)))
     np.testing.assert_allclose(
-        received, -np.log(means[np.arange(6), LABELS]), rtol=1e-5
+        score(objective), -np.log(means[np.arange(6), LABELS]), rtol=1e-5
     )
 
 
@@ -101,23 +104,21 @@ def test_a_loss_of_ones_own_sees_one_answer():
         return logits[:, 0]
 
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    received = numpy(objective(tensors(), labels, (0, 1, 2)))
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6), 0]
-    np.testing.assert_allclose(received, taken, rtol=1e-6)
+    np.testing.assert_allclose(score(objective), taken, rtol=1e-6)
     assert seen == [2]
 
 
 def gradients(objective):
     """Gradient of the score with respect to all logits, `LOGITS`' shape."""
 
-    def score(stacked):
+    def of_logits(stacked):
         logits = [stacked[:, i] for i in range(3)]
         labels = ops.convert_to_tensor(LABELS.astype("int32"))
         return objective(tuple(logits), labels, (0, 1, 2))
 
     stacked = ops.convert_to_tensor(np.moveaxis(LOGITS, 0, 1).astype("float32"))
-    _, gradient = backend.value_and_input_gradient(score, stacked)
+    _, gradient = backend.value_and_input_gradient(of_logits, stacked)
     return np.moveaxis(numpy(gradient), 1, 0)
 
 
@@ -150,21 +151,17 @@ def test_slow_is_what_gets_to_the_last_exit():
 
 
 def test_the_score_of_slow_is_cross_entropy_with_the_uniform_prediction():
-    received = numpy(attacks.SlowDown(THRESHOLDS)(tensors(), LABELS))
     uniform = np.full((6, 3), 1 / 3)
-    expected = [
-        reference.soft_cross_entropy(LOGITS[i], uniform) for i in range(2)
-    ]
-    np.testing.assert_allclose(received, -np.mean(expected, axis=0), rtol=1e-5)
+    expected = -reference.soft_cross_entropy(LOGITS[:2], uniform).mean(axis=0)
+    received = score(attacks.SlowDown(THRESHOLDS))
+    np.testing.assert_allclose(received, expected, rtol=1e-5)
 
 
 def test_nothing_is_slower_than_no_opinion():
-    flat = tensors(np.zeros((3, 6, 3)))
-    score = numpy(attacks.SlowDown(THRESHOLDS)(flat, LABELS))
-    np.testing.assert_allclose(score, -np.log(3), rtol=1e-6)
-    assert (
-        numpy(attacks.SlowDown(THRESHOLDS)(tensors(), LABELS)) < score
-    ).all()
+    slow_down = attacks.SlowDown(THRESHOLDS)
+    flat = score(slow_down, np.zeros((3, 6, 3)))
+    np.testing.assert_allclose(flat, -np.log(3), rtol=1e-6)
+    assert (score(slow_down) < flat).all()
 
 
 def test_slow_has_a_loss_of_its_own():
@@ -205,78 +202,77 @@ def images():
 
 
 def policy_of(model, images, share=0.8):
-    """Thresholds by which about a share of what comes leaves each time."""
-    confidences = evaluation.exit_probabilities(
-        model, images, any_labels(images)
-    )
-    confidences = confidences.max(axis=2)
+    """A policy by which about a share of what comes leaves each time."""
+    confidences = probabilities_of(model, images).max(axis=2)
     first = float(np.quantile(confidences[:, 0], 1 - share))
     left = confidences[confidences[:, 0] < first]
-    return first, float(np.quantile(left[:, 1], 1 - share))
+    return ExitPolicy((first, float(np.quantile(left[:, 1], 1 - share))))
 
 
 def any_labels(images):
     return np.zeros(len(images), "int32")
 
 
-def exits_taken(model, images, thresholds):
-    probabilities = evaluation.exit_probabilities(
-        model, images, any_labels(images)
-    )
-    return ExitPolicy(thresholds).decide(probabilities)
+def probabilities_of(model, images):
+    return evaluation.exit_probabilities(model, images, any_labels(images))
+
+
+def exits_taken(model, images, policy):
+    return policy.decide(probabilities_of(model, images))
 
 
 def test_pgd_makes_images_travel_to_the_last_exit(model, images):
-    thresholds = policy_of(model, images)
-    attack = attacks.PGD(0.2, 0.02, 20, objective=attacks.SlowDown(thresholds))
+    policy = policy_of(model, images)
+    attack = attacks.PGD(0.2, 0.02, 20, objective=attacks.SlowDown(policy))
     slowed = evaluation.craft(model, images, any_labels(images), attack)
-    before = exits_taken(model, images, thresholds).exit_index
-    after = exits_taken(model, slowed, thresholds).exit_index
+    before = exits_taken(model, images, policy).exit_index
+    after = exits_taken(model, slowed, policy).exit_index
     assert (before == 2).mean() < 0.1
     assert (after == 2).mean() > 0.6
 
 
-def test_pgd_changes_the_answer_of_the_policy(model, images):
-    thresholds = policy_of(model, images, share=0.5)
-    labels = exits_taken(model, images, thresholds).label
-    attack = attacks.PGD(0.2, 0.04, 10, objective=attacks.EarlyExit(thresholds))
+@pytest.fixture(scope="module")
+def policy(model, images):
+    return policy_of(model, images, share=0.5)
+
+
+@pytest.fixture(scope="module")
+def labels(model, images, policy):
+    """The policy's answers, which are right by that."""
+    return exits_taken(model, images, policy).label
+
+
+def test_pgd_changes_the_answer_of_the_policy(model, images, labels, policy):
+    attack = attacks.PGD(0.2, 0.04, 10, objective=attacks.EarlyExit(policy))
     adversarial = evaluation.craft(model, images, labels, attack)
-    answers = exits_taken(model, adversarial, thresholds).label
-    # All were right.
+    answers = exits_taken(model, adversarial, policy).label
     assert (answers == labels).mean() < 0.6
 
 
-def test_the_worst_case_over_objectives_is_judged_by_the_policy(model, images):
-    thresholds = policy_of(model, images, share=0.5)
-    labels = exits_taken(model, images, thresholds).label
-    policy = attacks.EarlyExit(thresholds)
+def test_the_worst_case_over_objectives_is_judged_by_the_policy(
+    model, images, labels, policy
+):
+    wrong = attacks.EarlyExit(policy)
     pgd = attacks.PGD(0.05, 0.02, 4)
     members = [
         pgd.with_objective(each)
-        for each in (policy, attacks.AverageExits(), attacks.SingleExit(0))
+        for each in (wrong, attacks.AverageExits(), attacks.SingleExit(0))
     ]
     worst = evaluation.search(
-        model, images, labels, attacks.WorstCase(members, policy)
+        model, images, labels, attacks.WorstCase(members, wrong)
     )
-    answers = exits_taken(model, worst.adversarial, thresholds).label
+    answers = exits_taken(model, worst.adversarial, policy).label
     np.testing.assert_array_equal(worst.fooled_by >= 0, answers != labels)
     alone = evaluation.craft(model, images, labels, members[0])
-    assert (worst.fooled_by >= 0).sum() >= (
-        exits_taken(model, alone, thresholds).label != labels
-    ).sum()
+    fooled_alone = exits_taken(model, alone, policy).label != labels
+    assert (worst.fooled_by >= 0).sum() >= fooled_alone.sum()
 
 
-def test_searches_attack_the_policy(model, images):
-    thresholds = policy_of(model, images, share=0.5)
-    labels = exits_taken(model, images, thresholds).label
-    attack = attacks.APGD(
-        0.1, 10, objective=attacks.EarlyExit(ExitPolicy(thresholds, True))
-    )
+def test_searches_attack_the_policy(model, images, labels, policy):
+    together = ExitPolicy(policy.thresholds, ensemble=True)
+    attack = attacks.APGD(0.1, 10, objective=attacks.EarlyExit(together))
     found = evaluation.search(model, images, labels, attack)
-    probabilities = evaluation.exit_probabilities(
-        model, found.adversarial, labels
-    )
-    answers = ExitPolicy(thresholds, True).decide(probabilities).label
+    answers = exits_taken(model, found.adversarial, together).label
     np.testing.assert_array_equal(found.fooled_by == -1, answers == labels)
     assert (found.fooled_by == 0).any()
 

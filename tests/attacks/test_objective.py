@@ -183,67 +183,6 @@ def test_representation_shows_how_to_write_the_objective():
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (
-            lambda: attacks.SingleExit(0, loss="hinge"),
-            ValueError,
-            r"Unknown `loss` 'hinge': .*\['cross_entropy', 'margin', 'dlr'\]",
-        ),
-        (
-            lambda: attacks.AverageExits(loss=None),
-            ValueError,
-            r"Unknown `loss` None: .*\['cross_entropy', 'margin', 'dlr'\]",
-        ),
-        (
-            lambda: attacks.AverageExits(success="most"),
-            ValueError,
-            r"Unknown `success` 'most': expected one of \['all', 'any'\]",
-        ),
-        (
-            lambda: attacks.AverageExits(loss=["margin"]),
-            ValueError,
-            r"Unknown `loss` \['margin'\]",
-        ),
-        (
-            lambda: attacks.SingleExit("exit_1"),
-            TypeError,
-            "0-based integer index in depth order, received 'exit_1'",
-        ),
-        (lambda: attacks.SingleExit(1.0), TypeError, "received 1.0"),
-        (lambda: attacks.SingleExit(True), TypeError, "received True"),
-        (lambda: attacks.SingleExit(None), TypeError, "received None"),
-        (
-            lambda: attacks.AverageExits(exits=1),
-            TypeError,
-            r"`exits` needs a sequence with 0-based exit indices \(None is "
-            r"all exits\), received 1 of type int",
-        ),
-        (lambda: attacks.AverageExits("12"), TypeError, "received '12'"),
-        (lambda: attacks.AverageExits({0, 2}), TypeError, "received {0, 2}"),
-        (
-            lambda: attacks.AverageExits(("exit_1",)),
-            TypeError,
-            "received 'exit_1'",
-        ),
-        (
-            lambda: attacks.AverageExits(()),
-            ValueError,
-            r"at least one exit index and none of them twice, received \(\)",
-        ),
-        (
-            lambda: attacks.AverageExits((0, 1, 0)),
-            ValueError,
-            r"none of them twice, received \(0, 1, 0\)",
-        ),
-    ],
-)
-def test_bad_arguments_are_refused(make, error, message):
-    with pytest.raises(error, match=message):
-        make()
-
-
-@pytest.mark.parametrize(
     ("objective", "index"),
     [
         (attacks.SingleExit(3), 3),

@@ -7,24 +7,18 @@ from keras import ops
 from scipy import stats
 
 from keras_neokd import attacks
-from keras_neokd import backend
 from keras_neokd.attacks.pgd import keep_better
-from keras_neokd.base import randomness
 from tests import numpy_reference as reference
+from tests.attacks import running
 
-SHAPE = (4, 3, 2)
-LABELS = np.array([0, 1, 2, 3, 4, 0])
+SHAPE, LABELS = running.SHAPE, running.LABELS[:6]
+attacker, iterates_of = running.quick_attacker, running.iterates_of
 EPSILON = {"linf": 0.15, "l2": 0.6}
 STEP_SIZE = {"linf": 0.04, "l2": 0.2}
 
 
 def two_exits():
     return reference.LinearExits(2, SHAPE, num_classes=5)
-
-
-def some_images(count=6, low=0.0, high=1.0):
-    rng = np.random.default_rng(7)
-    return rng.uniform(low, high, size=(count, *SHAPE)).astype("float32")
 
 
 def pgd_of(norm="linf", **arguments):
@@ -35,62 +29,6 @@ def pgd_of(norm="linf", **arguments):
         "norm": norm,
     }
     return attacks.PGD(**{**defaults, **arguments})
-
-
-def attacker(attack, model):
-    """Return a function of (images, labels, index, seed) as NumPy arrays.
-
-    It attacks with the keys of (seed, index), one for each image. JAX needs
-    it compiled to be fast, TensorFlow to be slow.
-    """
-    predict = attacks.ExitLogits(model, model.num_exits)
-
-    def generate(images, labels, keys):
-        return attack.generate(predict, images, labels, keys)[0]
-
-    if keras.config.backend() == "jax":
-        generate = backend.compile_function(generate, [])
-
-    def attacked(images, labels, index=None, seed=0):
-        index = range(len(images)) if index is None else index
-        return ops.convert_to_numpy(
-            generate(*tensors(images, labels, index, seed))
-        )
-
-    return attacked
-
-
-def tensors(images, labels, index, seed):
-    """Images, labels and keys."""
-    keys = randomness.host_bits(seed, np.asarray(index)).view("int32")
-    return (
-        ops.convert_to_tensor(images),
-        ops.convert_to_tensor(np.asarray(labels, "int32")),
-        ops.convert_to_tensor(keys),
-    )
-
-
-def start_of(images, attack, seed=0, restart=0):
-    """The reference's start: random numbers of (seed, index), (restart)."""
-    if not attack.random_start:
-        return images.astype("float64")
-    keys = reference.bits(reference.bits(seed, np.arange(len(images))), restart)
-    return reference.random_start(images, keys, attack.epsilon, attack.norm)
-
-
-def iterates_of(attack, model, images, labels, exits, seed=0, restart=0):
-    return reference.pgd(
-        model,
-        images.astype("float64"),
-        labels,
-        exits,
-        start_of(images, attack, seed, restart),
-        attack.epsilon,
-        attack.step_size,
-        attack.num_steps,
-        attack.norm,
-        attack.objective.loss,
-    )
 
 
 # The algorithm.
@@ -130,14 +68,14 @@ def test_one_step_by_hand():
 def test_attack_equals_plain_numpy(
     norm, num_steps, random_start, objective, exits
 ):
-    model, images = two_exits(), some_images()
+    model, images = two_exits(), running.some_images(6)
     attack = pgd_of(
         norm,
         num_steps=num_steps,
         random_start=random_start,
         objective=objective,
     )
-    iterates = iterates_of(attack, model, images, LABELS, exits, seed=3)
+    iterates = iterates_of(attack, model, images, LABELS, exits, 0, seed=3)
 
     adversarial = attacker(attack, model)(images, LABELS, seed=3)
 
@@ -146,17 +84,17 @@ def test_attack_equals_plain_numpy(
 
 def test_the_comparison_with_numpy_is_not_trivial():
     # Directions change between steps, and both projections act.
-    model, images = two_exits(), some_images()
+    model, images = two_exits(), running.some_images(6)
     for norm in ("linf", "l2"):
         attack = pgd_of(norm, num_steps=7)
-        iterates = iterates_of(attack, model, images, LABELS, (0, 1))
+        iterates = iterates_of(attack, model, images, LABELS, (0, 1), 0)
         signs = [
             np.sign(model.gradient(each, LABELS, (0, 1))) for each in iterates
         ]
         assert any((sign != signs[0]).any() for sign in signs)
         assert (iterates[-1] == 0).any() and (iterates[-1] == 1).any()
         attack = pgd_of(norm, num_steps=7, epsilon=1)
-        freer = iterates_of(attack, model, images, LABELS, (0, 1))
+        freer = iterates_of(attack, model, images, LABELS, (0, 1), 0)
         assert abs(freer[-1] - iterates[-1]).max() > 0.1
 
 
@@ -182,7 +120,7 @@ def test_length_of_a_step_does_not_depend_on_the_size_of_the_gradient(
 ):
     # Confident models have tiny gradients; they must not look robust for it.
     model = reference.LinearExits(2, SHAPE, num_classes=5, scale=scale)
-    images = some_images(low=0.4, high=0.6)
+    images = 0.4 + 0.2 * running.some_images(6)
     attack = pgd_of(norm, num_steps=1, random_start=False)
 
     change = attacker(attack, model)(images, LABELS) - images
@@ -206,67 +144,15 @@ def test_an_image_without_gradient_stays_and_others_move(norm):
     function.num_exits = 1
     images = np.array([0.2, 0.6], "float32").reshape((2, 1, 1, 1))
     attack = pgd_of(norm, epsilon=0.1, step_size=0.05, random_start=False)
-    predict = attacks.ExitLogits(function, 1)
-
-    def generate(*arguments):
-        return attack.generate(predict, *arguments)[0]
-
-    arguments = tensors(images, [0, 0], [0, 1], 0)
-    for run in (generate, backend.compile_function(generate, [])):
-        adversarial = ops.convert_to_numpy(run(*arguments)).ravel()
+    for is_compiled in (False, True):
+        attacked = running.attacker(attack, function, is_compiled=is_compiled)
+        adversarial = attacked(images, [0, 0]).ravel()
         np.testing.assert_allclose(adversarial, [0.2, 0.7], atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_objective_is_higher_than_at_the_start_and_at_the_image(norm):
-    model, images = two_exits(), some_images()
-    attack = pgd_of(norm, num_steps=7)
-
-    adversarial = attacker(attack, model)(images, LABELS)
-
-    reached = model.score(adversarial, LABELS, (0, 1))
-    start = start_of(images, attack)
-    assert (reached > model.score(start, LABELS, (0, 1))).all()
-    assert (reached > model.score(images, LABELS, (0, 1))).all()
-
-
-# Ball and pixel range.
-
-
-@pytest.mark.parametrize("case", range(6))
-def test_images_stay_in_the_ball_and_in_the_pixel_range(case):
-    norm = ("linf", "l2")[case % 2]
-    rng = np.random.default_rng(case)
-    model = reference.LinearExits(
-        2, SHAPE, 5, scale=10.0 ** rng.integers(-2, 3)
-    )
-    images = rng.uniform(size=(5, *SHAPE)).astype("float32")
-    images[0] = 0
-    images[1] = 1
-    images[2] = rng.integers(0, 2, size=SHAPE)
-    epsilon = rng.uniform(0, 1 if norm == "linf" else 4)
-    attack = attacks.PGD(
-        epsilon=epsilon,
-        step_size=epsilon * rng.uniform(0.01, 3),
-        num_steps=int(rng.integers(1, 5)),
-        norm=norm,
-        num_restarts=int(rng.integers(1, 3)),
-    )
-
-    adversarial = attacker(attack, model)(images, LABELS[:5], seed=case)
-
-    assert adversarial.dtype == np.float32
-    assert adversarial.shape == images.shape
-    assert np.isfinite(adversarial).all()
-    assert adversarial.min() >= 0 and adversarial.max() <= 1
-    change = adversarial.astype("float64") - images
-    size = abs(change) if norm == "linf" else reference.lengths(change)
-    assert size.max() <= attack.epsilon + 1e-6
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_epsilon_zero_returns_the_clean_images(norm):
-    model, images = two_exits(), some_images()
+    model, images = two_exits(), running.some_images(6)
     attack = pgd_of(norm, epsilon=0, num_restarts=2)
     np.testing.assert_array_equal(
         attacker(attack, model)(images, LABELS), images
@@ -307,7 +193,7 @@ def test_l2_start_has_a_uniform_direction_and_a_uniform_length():
 
 def test_start_is_clipped_before_the_first_gradient():
     # A model may be undefined outside [0, 1]: it must never be asked there.
-    model, images = two_exits(), some_images()
+    model, images = two_exits(), running.some_images(6)
     images[:3] = np.round(images[:3])
 
     def checked(images, exits):
@@ -327,10 +213,10 @@ def test_start_is_clipped_before_the_first_gradient():
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_restarts_keep_the_best_run_of_each_example(norm):
-    model, images = two_exits(), some_images()
+    model, images = two_exits(), running.some_images(6)
     attack = pgd_of(norm, num_steps=1, num_restarts=4)
     runs = [
-        iterates_of(attack, model, images, LABELS, (0, 1), 5, restart)[-1]
+        iterates_of(attack, model, images, LABELS, (0, 1), restart, seed=5)[-1]
         for restart in range(4)
     ]
     scores = np.array([model.score(run, LABELS, (0, 1)) for run in runs])
@@ -356,23 +242,12 @@ def test_the_better_image_is_kept_and_anything_is_better_than_nan():
     )
 
 
-def test_more_restarts_never_lower_the_objective():
-    model, images = two_exits(), some_images()
-    before = -np.inf
-    for num_restarts in (1, 2, 5):
-        attack = pgd_of(num_steps=1, num_restarts=num_restarts)
-        adversarial = attacker(attack, model)(images, LABELS)
-        score = model.score(adversarial, LABELS, (0, 1))
-        assert (score >= before - 1e-6).all()
-        before = score
-
-
 # Randomness.
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_attack_depends_on_the_seed_and_on_nothing_hidden(norm):
-    model, images = two_exits(), some_images()
+    model, images = two_exits(), running.some_images(6)
     attacked = attacker(pgd_of(norm, num_steps=1, num_restarts=2), model)
 
     first = attacked(images, LABELS, seed=1)
@@ -384,33 +259,16 @@ def test_attack_depends_on_the_seed_and_on_nothing_hidden(norm):
     assert (other != first).any(axis=(1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_attack_on_a_batch_equals_attacks_on_its_parts(norm):
-    model, images = two_exits(), some_images()
-    attacked = attacker(pgd_of(norm, num_restarts=2), model)
-    whole = attacked(images, LABELS)
-
-    for part in ([0, 1, 2], [3, 4, 5], [5, 0, 3]):
-        alone = attacked(images[part], LABELS[part], part)
-        np.testing.assert_allclose(alone, whole[part], rtol=0, atol=1e-6)
-
-
 # Cost.
 
 
 def test_tracing_does_not_grow_with_the_number_of_steps():
     calls = {}
     for num_restarts, num_steps in ((1, 2), (1, 20), (3, 2), (6, 20)):
-        model = two_exits()
         attack = pgd_of(num_steps=num_steps, num_restarts=num_restarts)
-        predict = attacks.ExitLogits(model, 2)
-
-        def generate(*arguments, attack=attack, predict=predict):
-            return attack.generate(predict, *arguments)[0]
-
-        compiled = backend.compile_function(generate, [])
-        compiled(*tensors(some_images(), LABELS, range(6), 0))
-        calls[num_restarts, num_steps] = len(model.calls)
+        calls[num_restarts, num_steps] = running.calls_of_tracing(
+            attack, two_exits(), running.some_images(6), LABELS
+        )
     if keras.config.backend() == "torch":
         # PyTorch runs eagerly: each call is a forward pass. Restarts add one
         # pass each for their score.
@@ -426,22 +284,13 @@ def test_tracing_does_not_grow_with_the_number_of_steps():
 
 
 def test_attack_is_the_same_compiled_and_eager():
-    model, images = two_exits(), some_images()
-    predict = attacks.ExitLogits(model, 2)
-    attack = pgd_of("l2")
-
-    def generate(*arguments):
-        return attack.generate(predict, *arguments)[0]
-
-    arguments = tensors(images, LABELS, range(6), 2)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(
-            backend.compile_function(generate, [])(*arguments)
-        ),
-        ops.convert_to_numpy(generate(*arguments)),
-        rtol=0,
-        atol=1e-6,
+    compiled, eager = (
+        running.attacker(pgd_of("l2"), two_exits(), is_compiled=is_compiled)(
+            running.some_images(6), LABELS, seed=2
+        )
+        for is_compiled in (True, False)
     )
+    np.testing.assert_allclose(compiled, eager, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -457,7 +306,7 @@ def test_attack_is_the_same_compiled_and_eager():
 def test_only_the_attacked_exits_are_computed(objective, exits):
     model = reference.LinearExits(3, SHAPE, num_classes=5)
     attack = pgd_of(objective=objective, num_restarts=2)
-    attacker(attack, model)(some_images(), LABELS)
+    attacker(attack, model)(running.some_images(6), LABELS)
     assert set(model.calls) == {exits}
 
 
@@ -485,7 +334,7 @@ def test_a_missing_gradient_is_reported_where_the_backend_can_tell(
 ):
     attack = pgd_of(random_start=False)
     predict = attacks.ExitLogits(function, num_exits=1)
-    images = some_images()
+    images = running.some_images(6)
     if keras.config.backend() in reporting:
         with pytest.raises(ValueError, match="No gradient reaches the images"):
             attack(predict, images, LABELS)

@@ -22,6 +22,9 @@ SHAPE = (3, 2, 1)
 NUM_CLASSES = 4
 FEW = {"epsilon": 0.2, "num_steps": 2}
 ATTACKS = [
+    attacks.PGD(step_size=0.1, num_restarts=2, **FEW),
+    attacks.PGD(step_size=0.5, norm="l2", **FEW),
+    attacks.MaxAverage(attacks.PGD(step_size=0.1, norm="l2", **FEW)),
     attacks.APGD(**FEW),
     attacks.TargetedAPGD(num_targets=1, **FEW),
     attacks.FAB(**FEW),

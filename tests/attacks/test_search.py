@@ -92,9 +92,6 @@ def test_later_images_replace_earlier_ones_within_a_stage():
     assert new["active"].tolist() == [False, False, True]
 
 
-# Balls.
-
-
 # Likely classes.
 
 

@@ -2,6 +2,10 @@
 
 import types
 
+import numpy as np
+from keras import ops
+
+from keras_neokd import backend
 from keras_neokd import methods
 
 
@@ -10,8 +14,54 @@ def model(num_exits, num_classes):
     return types.SimpleNamespace(num_exits=num_exits, num_classes=num_classes)
 
 
-def context(clean, adversarial, labels, step):
-    """Return the context of given logits."""
-    return methods.Context(
-        labels=labels, step=step, clean=clean, adversarial=adversarial
+def tensor(values, dtype="float32"):
+    return ops.convert_to_tensor(np.asarray(values, dtype))
+
+
+def position(size=1, seed=0, epoch=0, step=0, first=0):
+    return methods.Position(
+        seed=seed,
+        epoch=tensor(epoch, "int32"),
+        step=tensor(step, "int32"),
+        index=tensor(np.arange(first, first + size), "int32"),
     )
+
+
+def context(clean, adversarial, labels, **place):
+    """Return the context of given logits, arrays or tensors."""
+    step = position(len(labels), **place)
+    clean, adversarial = (
+        each if ops.is_tensor(each) else tensor(each)
+        for each in (clean, adversarial)
+    )
+    return methods.Context(
+        labels=tensor(labels, "int32"),
+        step=step,
+        clean=clean,
+        adversarial=adversarial,
+    )
+
+
+def terms_of(method, clean, adversarial, labels, **place):
+    """Return a dict of the terms of given logits."""
+    terms = method(context(clean, adversarial, labels, **place))
+    return {term.name: term for term in terms}
+
+
+def values_of(term):
+    return ops.convert_to_numpy(term.values)
+
+
+def total(terms):
+    """Loss of each example: sum over terms and exits."""
+    return sum(
+        values_of(term) @ np.array(term.weights) for term in terms.values()
+    )
+
+
+def gradient(loss, logits):
+    """Return the gradient of a loss `(batch, exits)` to logits."""
+    _, found = backend.value_and_input_gradient(
+        lambda x: ops.sum(loss(x), axis=1), tensor(logits)
+    )
+    return ops.convert_to_numpy(found)

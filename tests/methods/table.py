@@ -48,14 +48,20 @@ class Row(typing.NamedTuple):
     """A method.
 
     Attributes:
-        make: function from a teacher network to the method.
+        made: the method, or a function that makes it from a teacher network.
         terms: reference of the extra terms.
         base: weights of clean and adversarial cross-entropy.
     """
 
-    make: typing.Callable
+    made: typing.Any
     terms: typing.Callable = lambda given: {}
     base: tuple = (1.0, 1.0)
+
+    def make(self, teacher):
+        """Return the method."""
+        if isinstance(self.made, methods.Method):
+            return self.made
+        return self.made(teacher)
 
 
 def divergence(logits, targets, temperature=1.0):
@@ -86,18 +92,15 @@ def nkd(radius, weight=3.0):
 
 def eokd(words):
     def terms(given):
-        allowed = np.zeros((len(given.labels), NUM_EXITS, NUM_CLASSES))
-        for row, label in enumerate(given.labels):
-            key = reference.bits_of_words(
-                0, _EOKD_STREAM, *words(row, int(label))
-            )
-            sets = reference.orthogonal_classes(
-                int(label), NUM_EXITS, NUM_CLASSES, key
-            )
-            for exit_, kept in enumerate(sets):
-                allowed[row, exit_, list(kept)] = 1
+        keys = [
+            reference.bits_of_words(0, _EOKD_STREAM, *words(row, int(label)))
+            for row, label in enumerate(given.labels)
+        ]
         targets = reference.orthogonal_targets(
-            given.held.logits(given.images), allowed
+            given.held.logits(given.images),
+            reference.allowed_classes(
+                given.labels, keys, NUM_EXITS, NUM_CLASSES
+            ),
         )
         taught = given.live.logits(given.adversarial)
         values = reference.soft_cross_entropy(taught, targets)
@@ -293,77 +296,56 @@ _AUTHOR = both(
 )
 
 ROWS = {
-    "adversarial_training": Row(lambda teacher: methods.AdversarialTraining()),
-    "triple_wins": Row(
-        lambda teacher: methods.AdversarialTraining(0.5, 0.5), base=(0.5, 0.5)
-    ),
+    "adversarial_training": Row(methods.AdversarialTraining()),
+    "triple_wins": Row(methods.AdversarialTraining(0.5, 0.5), base=(0.5, 0.5)),
     "clean_training": Row(
-        lambda teacher: methods.AdversarialTraining(1.0, 0.0), base=(1.0, 0.0)
+        methods.AdversarialTraining(1.0, 0.0), base=(1.0, 0.0)
     ),
-    "nkd": Row(lambda teacher: methods.NKD(exit_weights=GAMMA), nkd(1)),
-    "nkd_none": Row(
-        lambda teacher: methods.NKD(exit_weights=GAMMA, teacher="none"), nkd(0)
-    ),
-    "nkd_radius_2": Row(
-        lambda teacher: methods.NKD(2.0, GAMMA, radius=2), nkd(2, 2.0)
-    ),
-    "nkd_all": Row(
-        lambda teacher: methods.NKD(exit_weights=GAMMA, teacher="all"), nkd(9)
-    ),
-    "eokd": Row(lambda teacher: methods.EOKD(1.0, GAMMA), eokd(by_epoch)),
-    "eokd_batch": Row(
-        lambda teacher: methods.EOKD(1.0, GAMMA, "batch"), eokd(by_batch)
-    ),
-    "eokd_sample": Row(
-        lambda teacher: methods.EOKD(1.0, GAMMA, "sample"), eokd(by_sample)
-    ),
-    "eokd_fixed": Row(
-        lambda teacher: methods.EOKD(1.0, GAMMA, "fixed"), eokd(fixed)
-    ),
+    "nkd": Row(methods.NKD(exit_weights=GAMMA), nkd(1)),
+    "nkd_none": Row(methods.NKD(exit_weights=GAMMA, teacher="none"), nkd(0)),
+    "nkd_radius_2": Row(methods.NKD(2.0, GAMMA, radius=2), nkd(2, 2.0)),
+    "nkd_all": Row(methods.NKD(exit_weights=GAMMA, teacher="all"), nkd(9)),
+    "eokd": Row(methods.EOKD(1.0, GAMMA), eokd(by_epoch)),
+    "eokd_batch": Row(methods.EOKD(1.0, GAMMA, "batch"), eokd(by_batch)),
+    "eokd_sample": Row(methods.EOKD(1.0, GAMMA, "sample"), eokd(by_sample)),
+    "eokd_fixed": Row(methods.EOKD(1.0, GAMMA, "fixed"), eokd(fixed)),
     "neo_kd": Row(
-        lambda teacher: methods.NEOKD(exit_weights=GAMMA),
-        both(nkd(1), eokd(by_epoch)),
+        methods.NEOKD(exit_weights=GAMMA), both(nkd(1), eokd(by_epoch))
     ),
-    "skd": Row(lambda teacher: methods.SKD(), skd(-1, 0.35, 1.5)),
+    "skd": Row(methods.SKD(), skd(-1, 0.35, 1.5)),
     "skd_ensemble": Row(
-        lambda teacher: methods.SKD(0.5, 4.0, "ensemble"),
-        skd("ensemble", 0.5, 4.0),
+        methods.SKD(0.5, 4.0, "ensemble"), skd("ensemble", 0.5, 4.0)
     ),
     "skd_phuong": Row(
-        lambda teacher: methods.SKD.phuong(),
+        methods.SKD.phuong(),
         cross_entropies(
             skd(-1, 5 / 3, 4.0, 16.0), ("clean_skd", "adversarial_skd"), 4.0
         ),
         (5 / 3, 5 / 3),
     ),
     "skd_annealing": Row(
-        lambda teacher: methods.SKD(temperature=2.0, annealing=True),
-        skd(-1, 0.35, 2.0),
+        methods.SKD(temperature=2.0, annealing=True), skd(-1, 0.35, 2.0)
     ),
-    "ard": Row(lambda teacher: methods.ARD(), ard((0, 0, 1.0))),
+    "ard": Row(methods.ARD(), ard((0, 0, 1.0))),
     "ard_goldblum": Row(
-        lambda teacher: methods.ARD.goldblum(teacher=0, student="all"),
+        methods.ARD.goldblum(teacher=0, student="all"),
         ard(900.0 / NUM_CLASSES * ONES, 30.0, 0),
     ),
-    "lw": Row(
-        lambda teacher: methods.LW(0.2), lw("norm", 0.2 * ONES), (1.0, 1.0)
-    ),
+    "lw": Row(methods.LW(0.2), lw("norm", 0.2 * ONES)),
     "lw_squared": Row(
-        lambda teacher: methods.LW(0.1, "squared_norm", (1, 2, 3)),
+        methods.LW(0.1, "squared_norm", (1, 2, 3)),
         lw("squared_norm", (0.1, 0.2, 0.3)),
     ),
-    "lw_hinge": Row(
-        lambda teacher: methods.LW(0.5, "hinge"), lw("hinge", 0.5 * ONES)
-    ),
-    "trades": Row(lambda teacher: methods.TRADES(), trades(6.0), (1.0, 0.0)),
+    "lw_hinge": Row(methods.LW(0.5, "hinge"), lw("hinge", 0.5 * ONES)),
+    "trades": Row(methods.TRADES(), trades(6.0), (1.0, 0.0)),
     "teat": Row(
         # Epoch 3 of 5 is half way up the ramp: from 2 to 4.
-        lambda teacher: methods.TEAT(13, num_epochs=5),
+        methods.TEAT(13, num_epochs=5),
         teat("adversarial", np.exp(-5 * 0.25)),
         (0.0, 1.0),
     ),
     "teat_trades": Row(
-        lambda teacher: methods.TEAT(13, 4, "trades", weight=100.0),
+        methods.TEAT(13, 4, "trades", weight=100.0),
         both(trades(6.0), teat("images", 1.0, 100.0)),
         (1.0, 0.0),
     ),
@@ -425,9 +407,7 @@ ROWS = {
         both(nkd(1), eokd(by_epoch), scaled(0.5, _KDIGA)),
     ),
     "nkd_and_trades": Row(
-        lambda teacher: (
-            methods.NKD(exit_weights=GAMMA) + 0.1 * methods.TRADES()
-        ),
+        methods.NKD(exit_weights=GAMMA) + 0.1 * methods.TRADES(),
         both(nkd(1), scaled(0.1, trades(6.0))),
     ),
 }

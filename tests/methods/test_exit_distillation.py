@@ -1,162 +1,121 @@
-"""SKD and ARD against plain NumPy."""
+"""SKD and ARD against plain NumPy, and sums of methods."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_neokd import backend
 from keras_neokd import methods
 from tests import numpy_reference as reference
 from tests.methods import given
 
-RNG = np.random.default_rng(0)
-CLEAN, ADVERSARIAL = RNG.normal(size=(2, 5, 3, 4)).astype("float32")
+CLEAN, ADVERSARIAL = LOGITS = (
+    np.random.default_rng(0).normal(size=(2, 5, 3, 4)).astype("float32")
+)
 LABELS = np.array([0, 3, 3, 1, 2], "int32")
-STEP = methods.Step(seed=0, epoch=0, step=0, index=np.arange(5))
-EQUATION_4 = (
-    reference.cross_entropy(CLEAN, LABELS)
-    + reference.cross_entropy(ADVERSARIAL, LABELS)
-).sum(axis=1)
-
-
-def terms_of(method, clean=CLEAN, adversarial=ADVERSARIAL):
-    terms = method(
-        given.context(
-            ops.convert_to_tensor(clean),
-            ops.convert_to_tensor(adversarial),
-            ops.convert_to_tensor(LABELS),
-            STEP,
-        )
-    )
-    return {term.name: term for term in terms}
+EQUATION_4 = sum(
+    reference.cross_entropy(each, LABELS).sum(axis=1) for each in LOGITS
+)
 
 
 def total(method):
     """Loss of each example."""
-    return sum(
-        ops.convert_to_numpy(term.values) @ np.array(term.weights)
-        for term in terms_of(method).values()
-    )
+    return given.total(given.terms_of(method, CLEAN, ADVERSARIAL, LABELS))
+
+
+def soft(teacher, student, temperature):
+    """Cross-entropy of logits with what others teach, over classes."""
+    target = reference.softmax(teacher / temperature)
+    return reference.soft_cross_entropy(student, target, temperature)
 
 
 def kl(teacher, student, temperature):
     """`KL(teacher || student)` of logits, as a sum over classes."""
-    p = reference.softmax(teacher / temperature)
-    q = reference.softmax(student / temperature)
-    return np.sum(p * (np.log(p) - np.log(q)), axis=-1)
+    target = reference.softmax(teacher / temperature)
+    return soft(teacher, student, temperature) - reference.entropy(target)
 
 
-# SKD.
-
-
-def test_skd_teaches_the_earlier_exits_on_both_kinds_of_images():
-    expected = EQUATION_4 + 0.35 * sum(
-        kl(logits[:, 2], logits[:, exit], 1.5)
-        for logits in (CLEAN, ADVERSARIAL)
-        for exit in (0, 1)
-    )
-    np.testing.assert_allclose(total(methods.SKD()), expected, atol=1e-5)
-
-
-def test_skd_of_another_exit_teaches_all_but_itself():
-    expected = EQUATION_4 + 0.5 * sum(
-        kl(logits[:, 1], logits[:, exit], 2.0)
-        for logits in (CLEAN, ADVERSARIAL)
-        for exit in (0, 2)
-    )
-    method = methods.SKD(0.5, 2.0, teacher=1)
-    np.testing.assert_allclose(total(method), expected, atol=1e-5)
-
-
-def test_skd_of_the_ensemble_teaches_all():
-    terms = terms_of(
-        methods.SKD(teacher="ensemble", divergence="cross_entropy")
-    )
-    for name, logits in (
-        ("clean_skd", CLEAN),
-        ("adversarial_skd", ADVERSARIAL),
-    ):
-        mean = reference.softmax(logits / 1.5).mean(axis=1, keepdims=True)
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(terms[name].values),
-            reference.soft_cross_entropy(logits, mean, 1.5),
-            atol=1e-5,
-        )
-        assert terms[name].weights == (0.35, 0.35, 0.35)
-
-
-def test_skd_of_phuong_shares_the_weight_with_the_labels():
-    def soft(logits, exit):
-        target = reference.softmax(logits[:, 2] / 4)
-        return reference.soft_cross_entropy(logits[:, exit], target, 4.0)
-
-    distillation = sum(
-        16 * soft(logits, exit)
-        for logits in (CLEAN, ADVERSARIAL)
-        for exit in (0, 1)
-    )
-    expected = 10 / 3 * (0.5 * EQUATION_4 + 0.5 * distillation)
-    method = methods.SKD.phuong()
-    np.testing.assert_allclose(total(method), expected, rtol=1e-5)
-
-
-# ARD.
-
-
-def test_ard_teaches_the_attacked_last_exit_by_the_clean_one():
-    expected = EQUATION_4 + kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 1.0)
-    np.testing.assert_allclose(total(methods.ARD()), expected, atol=1e-5)
-
-
-def test_ard_of_goldblum_is_the_mean_over_elements_at_temperature_30():
-    distillation = 30.0**2 * kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 30.0) / 4
-    np.testing.assert_allclose(
-        total(methods.ARD.goldblum()), EQUATION_4 + distillation, atol=2e-4
+def over(exits, divergence, teacher, temperature):
+    """What an exit teaches others, on both kinds of images."""
+    return sum(
+        divergence(logits[:, teacher], logits[:, exit], temperature)
+        for logits in LOGITS
+        for exit in exits
     )
 
 
-def test_ard_with_other_teachers_and_students():
-    method = methods.ARD(0.5, 2.0, teacher=0, student="all")
-    expected = EQUATION_4 + 0.5 * 4 * sum(
-        kl(CLEAN[:, 0], ADVERSARIAL[:, exit], 2.0) for exit in range(3)
+def mean_soft(student, exit, temperature):
+    """What the mean prediction of all clean exits teaches one exit."""
+    targets = reference.softmax(student[0] / temperature).mean(axis=1)
+    return reference.soft_cross_entropy(
+        student[1][:, exit], targets, temperature
     )
-    np.testing.assert_allclose(total(method), expected, atol=1e-5)
-
-    method = methods.ARD(1.0, 2.0, "ensemble", 1, "cross_entropy")
-    mean = reference.softmax(CLEAN / 2).mean(axis=1)
-    expected = EQUATION_4 + 4 * reference.soft_cross_entropy(
-        ADVERSARIAL[:, 1], mean, 2.0
-    )
-    np.testing.assert_allclose(total(method), expected, atol=1e-5)
 
 
-def test_the_mean_over_elements_is_weaker_by_the_number_of_classes():
-    by_sum = total(methods.ARD()) - EQUATION_4
-    by_mean = total(methods.ARD(reduction="mean")) - EQUATION_4
-    np.testing.assert_allclose(by_mean, by_sum / 4, atol=1e-4)
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (methods.SKD(), EQUATION_4 + 0.35 * over((0, 1), kl, 2, 1.5)),
+        (
+            methods.SKD(0.5, 2.0, teacher=1),
+            EQUATION_4 + 0.5 * over((0, 2), kl, 1, 2.0),
+        ),
+        (
+            methods.SKD(teacher="ensemble", divergence="cross_entropy"),
+            EQUATION_4
+            + 0.35
+            * sum(
+                mean_soft((each, each), exit, 1.5)
+                for each in LOGITS
+                for exit in range(3)
+            ),
+        ),
+        (
+            methods.SKD.phuong(),
+            10 / 3 * 0.5 * (EQUATION_4 + 16 * over((0, 1), soft, 2, 4.0)),
+        ),
+        (methods.ARD(), EQUATION_4 + kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 1.0)),
+        (
+            methods.ARD.goldblum(),
+            EQUATION_4 + 900 / 4 * kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 30.0),
+        ),
+        (
+            methods.ARD(0.5, 2.0, teacher=0, student="all"),
+            EQUATION_4
+            + 0.5
+            * 4
+            * sum(kl(CLEAN[:, 0], ADVERSARIAL[:, i], 2.0) for i in range(3)),
+        ),
+        (
+            methods.ARD(1.0, 2.0, "ensemble", 1, "cross_entropy"),
+            EQUATION_4 + 4 * mean_soft(LOGITS, 1, 2.0),
+        ),
+        (
+            methods.ARD(reduction="mean"),
+            EQUATION_4 + kl(CLEAN[:, 2], ADVERSARIAL[:, 2], 1.0) / 4,
+        ),
+    ],
+    ids=lambda value: repr(value) if isinstance(value, methods.Method) else "",
+)
+def test_the_loss_equals_plain_numpy(method, expected):
+    # Where T**2 multiplies what is left of sums over classes, it rounds more.
+    hot = {methods.SKD: 4.0, methods.ARD: 30.0}[type(method)]
+    rtol, atol = (0, 1e-5) if method.temperature < hot else (1e-5, 2e-4)
+    np.testing.assert_allclose(total(method), expected, rtol, atol)
 
 
 # Teachers are not taught.
 
 
 def gradient_to_clean_logits(method):
-    adversarial = ops.convert_to_tensor(ADVERSARIAL)
-
     def extra(clean):
-        terms = method.extra_terms(
-            given.context(clean, adversarial, LABELS, STEP)
-        )
+        terms = method.extra_terms(given.context(clean, ADVERSARIAL, LABELS))
         # Backends refuse what does not depend on the input at all.
-        return 0.0 * ops.sum(clean, axis=(1, 2)) + sum(
-            ops.sum(term.values * ops.convert_to_tensor(term.weights), axis=1)
-            for term in terms
+        return 0.0 * ops.sum(clean, axis=2) + sum(
+            term.values * ops.convert_to_tensor(term.weights) for term in terms
         )
 
-    _, gradient = backend.value_and_input_gradient(
-        extra, ops.convert_to_tensor(CLEAN)
-    )
-    return ops.convert_to_numpy(gradient)
+    return given.gradient(extra, CLEAN)
 
 
 @pytest.mark.parametrize("teacher", [0, -1, "ensemble"])
@@ -232,25 +191,9 @@ def test_every_method_of_a_sum_must_fit_the_model():
         (lambda: methods.NKD() + 3, TypeError, "unsupported operand"),
         (lambda: "2" * methods.NKD(), TypeError, "can't multiply"),
         (lambda: methods.Sum([(1.0, "nkd")]), TypeError, "needs methods"),
-        (lambda: methods.SKD(-1), ValueError, "`weight` needs .* >= 0"),
-        (lambda: methods.SKD(temperature=0), ValueError, "temperature.*> 0"),
-        (
-            lambda: methods.ARD(teacher="first"),
-            ValueError,
-            "`teacher` needs 'ensemble', 'last' or .* index, received 'first'",
-        ),
-        (lambda: methods.ARD(teacher=1.0), TypeError, "received 1.0"),
-        (
-            lambda: methods.ARD(student="ensemble"),
-            ValueError,
-            "`student` needs 'all', 'last' or .* index, received 'ensemble'",
-        ),
-        (lambda: methods.ARD(reduction="max"), ValueError, "reduction.*mean"),
-        (lambda: methods.ARD(divergence="js"), ValueError, "divergence.*kl"),
-        (lambda: methods.SKD(scale=0), ValueError, "scale.*> 0"),
     ],
 )
-def test_bad_arguments_are_refused(make, error, message):
+def test_bad_sums_are_refused(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -270,12 +213,9 @@ def test_the_temperature_grows_while_the_teacher_is_sure():
     clean = np.tile(logits, (5, 2, 1))
     method = methods.SKD.phuong(annealing=True)
     variable = keras.Variable(1.0, trainable=False)
-    context = given.context(
-        ops.convert_to_tensor(clean),
-        ops.convert_to_tensor(clean),
-        ops.convert_to_tensor(LABELS),
-        STEP,
-    )._replace(state={"skd_temperature": variable})
+    context = given.context(clean, clean, LABELS)._replace(
+        state={"skd_temperature": variable}
+    )
     for step in range(3):
         assert float(variable) == pytest.approx(1.05**step, rel=1e-6)
         method(context)
@@ -289,15 +229,12 @@ def test_the_temperature_grows_while_the_teacher_is_sure():
 def test_the_temperature_of_a_step_is_that_before_it_grows():
     method = methods.SKD(1.0, annealing=True, temperature_squared=True)
     constant = methods.SKD(1.0, 2.0, temperature_squared=True)
-    arguments = [ops.convert_to_tensor(each) for each in (CLEAN, ADVERSARIAL)]
-    context = given.context(*arguments, ops.convert_to_tensor(LABELS), STEP)
+    context = given.context(CLEAN, ADVERSARIAL, LABELS)
     variable = keras.Variable(2.0, trainable=False)
     terms = method(context._replace(state={"skd_temperature": variable}))
     for found, expected in zip(terms, constant(context), strict=True):
         np.testing.assert_allclose(
-            ops.convert_to_numpy(found.values),
-            ops.convert_to_numpy(expected.values),
-            rtol=1e-6,
+            given.values_of(found), given.values_of(expected), rtol=1e-6
         )
 
 

@@ -161,29 +161,6 @@ def test_an_exit_that_the_teacher_lacks_is_refused(kind, exit_, message):
         compiled(methods.KDIGA(network, teacher_exit=exit_))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"temperature": 0}, ValueError, "temperature.*> 0"),
-        ({"clean_weight": -1}, ValueError, "clean_weight.*>= 0"),
-        ({"alignment_weight": -1}, ValueError, "alignment_weight.*>= 0"),
-        ({"distillation_weight": "1"}, TypeError, "distillation_weight.*numb"),
-        ({"alignment": "noisy"}, ValueError, "alignment.*adversarial"),
-        ({"distillation": "none"}, ValueError, "distillation.*clean_to_adv"),
-        ({"norm": "l2"}, ValueError, "norm.*batch"),
-        ({"reduction": "max"}, ValueError, "reduction.*mean"),
-        ({"mask": "correct"}, ValueError, "mask.*teacher_correct"),
-        ({"exits": "all"}, TypeError, "average.*each.*received 'all'"),
-        ({"exits": None}, TypeError, "average.*each.*received None"),
-        ({"noise": -0.1}, ValueError, "noise.*>= 0"),
-        ({"exits": (0, 0)}, ValueError, "none of them twice"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        methods.KDIGA(teacher(), **arguments)
-
-
 def test_a_model_does_not_teach_itself():
     model = tiny.dense_model()
     with pytest.raises(ValueError, match="shares weights with the model"):

@@ -54,19 +54,6 @@ def test_an_exit_without_a_dense_layer_is_refused():
         tiny.compiled(model, method="lw")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((-1,), ValueError, "weight.*>= 0"),
-        ((1, "l1"), ValueError, "form.*hinge"),
-        ((1, "norm", 2.0), TypeError, "exit_weights.*sequence"),
-    ],
-)
-def test_bad_arguments_are_refused(arguments, error, message):
-    with pytest.raises(error, match=message):
-        methods.LW(*arguments)
-
-
 def test_exit_weights_have_to_fit_the_model():
     with pytest.raises(ValueError, match="expected 3, received 2"):
         tiny.compiled(

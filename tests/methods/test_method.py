@@ -20,6 +20,7 @@ ADVERSARIAL = [
     [0.2, 0.4, 0.6, 0.0],
     [1.0, 0.8, -0.2, 0.3],
 ]
+EXAMPLE = [CLEAN], [ADVERSARIAL], [0]
 
 ALL_METHODS = [
     methods.AdversarialTraining(),
@@ -39,53 +40,32 @@ ALL_METHODS = [
 ]
 
 
-def terms_of(method, clean, adversarial, labels):
-    step = methods.Step(seed=0, epoch=0, step=0, index=np.arange(len(labels)))
-    return method(
-        given.context(
-            ops.convert_to_tensor(np.asarray(clean, "float32")),
-            ops.convert_to_tensor(np.asarray(adversarial, "float32")),
-            ops.convert_to_tensor(np.asarray(labels, "int32")),
-            step,
-        )
-    )
-
-
-def total(terms):
-    """Loss of each example: sum over terms and exits."""
-    return sum(
-        ops.convert_to_numpy(term.values) @ np.array(term.weights)
-        for term in terms
-    )
-
-
 def test_adversarial_training_is_equation_4():
-    terms = terms_of(methods.AdversarialTraining(), [CLEAN], [ADVERSARIAL], [0])
-
-    assert [term.name for term in terms] == ["clean", "adversarial"]
-    assert all(term.weights == (1.0, 1.0, 1.0) for term in terms)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(terms[0].values),
-        [[0.440190, 0.746567, 0.236816]],
-        atol=1e-5,
-    )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(terms[1].values),
-        [[1.287339, 1.511154, 0.961841]],
-        atol=1e-5,
-    )
-    np.testing.assert_allclose(total(terms), [5.183907], atol=1e-5)
+    terms = given.terms_of(methods.AdversarialTraining(), *EXAMPLE)
+    expected = {
+        "clean": [[0.440190, 0.746567, 0.236816]],
+        "adversarial": [[1.287339, 1.511154, 0.961841]],
+    }
+    assert list(terms) == list(expected)
+    for name, term in terms.items():
+        assert term.weights == (1.0, 1.0, 1.0)
+        np.testing.assert_allclose(
+            given.values_of(term), expected[name], atol=1e-5
+        )
+    np.testing.assert_allclose(given.total(terms), [5.183907], atol=1e-5)
 
 
 def test_terms_keep_examples_and_exits_apart():
     rng = np.random.default_rng(0)
     clean, adversarial = rng.normal(size=(2, 5, 7, 10))
     labels = [0, 9, 3, 3, 1]
-    terms = terms_of(methods.AdversarialTraining(), clean, adversarial, labels)
-    for term, logits in zip(terms, (clean, adversarial), strict=True):
-        assert term.values.shape == (5, 7)
+    terms = given.terms_of(
+        methods.AdversarialTraining(), clean, adversarial, labels
+    )
+    for name, logits in (("clean", clean), ("adversarial", adversarial)):
+        assert terms[name].values.shape == (5, 7)
         np.testing.assert_allclose(
-            ops.convert_to_numpy(term.values),
+            given.values_of(terms[name]),
             reference.cross_entropy(logits, labels),
             atol=1e-5,
         )
@@ -101,51 +81,13 @@ def test_a_method_adds_terms_to_the_base_terms():
             values = ops.mean(ops.square(difference), axis=-1)
             return [methods.Term("penalty", values, (0.5,) * 3)]
 
-    terms = terms_of(Penalty(), [CLEAN], [ADVERSARIAL], [0])
+    terms = given.terms_of(Penalty(), *EXAMPLE)
     penalty = np.square(np.subtract(CLEAN, ADVERSARIAL)).mean(axis=1).sum()
 
     assert Penalty().term_names(3) == ("clean", "adversarial", "penalty")
     np.testing.assert_allclose(
-        total(terms), [5.183907 + 0.5 * penalty], atol=1e-5
+        given.total(terms), [5.183907 + 0.5 * penalty], atol=1e-5
     )
-
-
-@pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
-def test_term_names_announce_the_terms(method):
-    terms = terms_of(method, [CLEAN], [ADVERSARIAL], [0])
-    assert tuple(term.name for term in terms) == method.term_names(3)
-    for term in terms:
-        assert term.values.shape == (1, 3)
-        assert len(term.weights) == 3
-
-
-class Odd(methods.Method):
-    """Returns a term as it is told."""
-
-    def __init__(self, level, shape):
-        self.level, self.shape = level, shape
-
-    def extra_term_names(self):
-        return ("odd",)
-
-    def extra_terms(self, context):
-        values = ops.zeros(self.shape)
-        return [methods.Term("odd", values, (1.0,) * 3, self.level)]
-
-
-@pytest.mark.parametrize(
-    ("level", "shape"),
-    [
-        ("examples", (12, 3)),
-        ("example", (3,)),
-        ("batch", (12, 3)),
-        ("weights", (2,)),
-    ],
-)
-def test_terms_of_another_shape_than_their_level_says_are_refused(level, shape):
-    model = tiny.compiled(tiny.dense_model(), method=Odd(level, shape))
-    with pytest.raises(ValueError, match="'odd' needs values.*for 3 exits"):
-        model.train_on_batch(*tiny.data())
 
 
 # Configuration.
@@ -161,8 +103,8 @@ def test_round_trip_keeps_every_argument(method):
     assert loaded.arguments() == method.arguments()
     assert repr(loaded) == repr(method)
     np.testing.assert_array_equal(
-        total(terms_of(loaded, [CLEAN], [ADVERSARIAL], [0])),
-        total(terms_of(method, [CLEAN], [ADVERSARIAL], [0])),
+        given.total(given.terms_of(loaded, *EXAMPLE)),
+        given.total(given.terms_of(method, *EXAMPLE)),
     )
 
 
@@ -343,6 +285,21 @@ def test_terms_have_the_names_that_the_method_says(announced, returned):
         first_step(Extra(announced, returned))
     assert f"returned the terms {found}" in str(caught.value)
     assert f"extra_term_names() say {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("level", "shape"),
+    [
+        ("examples", (2, 3)),
+        ("example", (3,)),
+        ("batch", (2, 3)),
+        ("weights", (2,)),
+    ],
+)
+def test_terms_of_another_shape_than_their_level_says_are_refused(level, shape):
+    odd = methods.Term("odd", ops.zeros(shape), (1.0,) * 3, level)
+    with pytest.raises(ValueError, match="'odd' needs values.*for 3 exits"):
+        first_step(Extra(["odd"], [odd]))
 
 
 def test_terms_are_terms():
