@@ -8,13 +8,12 @@ parts of the library: with another checkout it may not fit.
 import dataclasses
 import pkgutil
 
-_NETWORKS = ("small_cnn", "msdnet_cifar10", "msdnet_cifar100")
-_MSDNETS = _NETWORKS[1:]
+_MSDNETS = ("msdnet_cifar10", "msdnet_cifar100")
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimisation:
-    """One of them.
+    """An optimisation that can be taken out.
 
     Attributes:
         plain: by backend, what to replace in keras_neokd and the replacement:
@@ -25,17 +24,11 @@ class Optimisation:
     """
 
     plain: dict
-    models: tuple = _NETWORKS
+    models: tuple = ("small_cnn", *_MSDNETS)
     compile_options: dict = dataclasses.field(default_factory=dict)
 
     def take_out(self, backend, replace=setattr):
-        """Put the plain way in its place, for good.
-
-        Args:
-            backend: Keras' backend, a key of `plain`.
-            replace: function of an object, the name of its attribute and the
-                new value.
-        """
+        """Put the plain way in its place, for good, by `replace`."""
         if self.plain[backend] is None:
             return
         place, plain = self.plain[backend]
@@ -46,8 +39,9 @@ class Optimisation:
 
 
 def _on(backends, *plain, **more):
-    names = backends.split()
-    return Optimisation({each: plain or None for each in names}, **more)
+    return Optimisation(
+        {each: plain or None for each in backends.split()}, **more
+    )
 
 
 def _through_whole_network(self, exits):
