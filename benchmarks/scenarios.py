@@ -63,7 +63,7 @@ def optimisations(flags):
     for model, backend in itertools.product(WORKLOADS, BACKENDS):
         rows = {"as_it_is": {}}
         for name, each in OPTIMISATIONS.items():
-            if backend in each.plain and model in each.models:
+            if backend in each.backends and model in each.models:
                 rows[f"without_{name}"] = {"without": name}
         variants = _steps(flags, model, backend, rows)
         found.append(

@@ -1,5 +1,6 @@
 """MSDNet and triple-wins' MNIST network as plain PyTorch modules."""
 
+import collections
 import math
 
 import torch
@@ -148,10 +149,10 @@ class MSDNet(nn.Module):
                 if thins and reduction > 0:
                     thinned = math.floor(width * reduction)
                     units = [
-                        _Net((width * f, thinned * f, 1, 1))
+                        _net((width * f, thinned * f, 1, 1))
                         for f in self.gr[-kept:]
                     ]
-                    modules.append(_Transition("m", units))
+                    modules.append(_named("m", _Transition(units)))
                     width = thinned
             self.blocks.append(nn.Sequential(*modules))
             channels = width * grFactor[-1]
@@ -170,7 +171,7 @@ class MSDNet(nn.Module):
     def _first(self, data, width):
         """Make the layer that reads images."""
         widths = [width * factor for factor in self.gr]
-        modules = [_Net((3, widths[0], 3, 1))]
+        modules = [_net((3, widths[0], 3, 1))]
         if data == "ImageNet":
             modules = [
                 nn.Sequential(
@@ -181,8 +182,8 @@ class MSDNet(nn.Module):
                 )
             ]
         for inputs, outputs in zip(widths, widths[1:], strict=False):
-            modules.append(_Net((inputs, outputs, 3, 2)))
-        return _FirstLayer("layers", modules)
+            modules.append(_net((inputs, outputs, 3, 2)))
+        return _named("layers", _FirstLayer(modules))
 
     def _layer(self, width, before, kept):
         """Make a layer that keeps `kept` of `before` scales."""
@@ -195,69 +196,55 @@ class MSDNet(nn.Module):
                 module.conv_down = self._path(width, new, scale - 1, 2)
             module.conv_normal = self._path(width, new, scale, 1)
             modules.append(module)
-        return _Layer("layers", modules)
+        return _named("layers", _Layer(modules))
 
     def _path(self, width, new, scale, stride):
         """Make a bottleneck and a 3 x 3 unit."""
         inputs = width * self.gr[scale]
         narrow = min(inputs, self.bn[scale] * new)
-        return _Net((inputs, narrow, 1, 1), (narrow, new, 3, stride))
+        return _net((inputs, narrow, 1, 1), (narrow, new, 3, stride))
 
 
-class _Net(nn.Module):
-    """Units of convolution, batch norm and ReLU under the name `net`.
+def _net(*units):
+    """Return units of convolution, batch norm and ReLU under the name `net`.
 
-    Each has a tuple of input channels, output channels, filter size, stride.
+    Args:
+        *units: (input channels, output channels, filter size, stride) each.
     """
-
-    def __init__(self, *units):
-        super().__init__()
-        self.net = nn.Sequential()
-        for inputs, outputs, size, stride in units:
-            self.net.extend(
-                [
-                    nn.Conv2d(
-                        inputs, outputs, size, stride, size // 2, bias=False
-                    ),
-                    nn.BatchNorm2d(outputs),
-                    nn.ReLU(inplace=True),
-                ]
-            )
-
-    def forward(self, x):
-        return self.net(x)
+    modules = []
+    for inputs, outputs, size, stride in units:
+        modules += [
+            nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        ]
+    return _named("net", nn.Sequential(*modules))
 
 
-class _OnScales(nn.Module):
-    """Modules for the coarsest scales, finest first, in a list with a name."""
-
-    def __init__(self, name, modules):
-        super().__init__()
-        setattr(self, name, nn.ModuleList(modules))
-
-    def parts(self):
-        (modules,) = self.children()
-        return modules
+def _named(name, module):
+    return nn.Sequential(collections.OrderedDict({name: module}))
 
 
-class _FirstLayer(_OnScales):
+# Lists of modules for the coarsest scales; maps are in lists, finest first.
+
+
+class _FirstLayer(nn.ModuleList):
     """Make the first map of every scale."""
 
     def forward(self, x):
         maps = []
-        for part in self.parts():
+        for part in self:
             x = part(x)
             maps.append(x)
         return maps
 
 
-class _Layer(_OnScales):
+class _Layer(nn.ModuleList):
     """Add channels to every scale that is kept."""
 
     def forward(self, maps):
-        count = len(self.parts())
-        finer = [None, *maps][-count - 1 : -1]
-        triples = zip(self.parts(), maps[-count:], finer, strict=True)
+        finer = [None, *maps][-len(self) - 1 : -1]
+        triples = zip(self, maps[-len(self) :], finer, strict=True)
         return [part(same, below) for part, same, below in triples]
 
 
@@ -271,11 +258,11 @@ class _Scale(nn.Module):
         return torch.cat([*pieces, self.conv_normal(same)], dim=1)
 
 
-class _Transition(_OnScales):
+class _Transition(nn.ModuleList):
     """Thin every scale with a 1 x 1 unit."""
 
     def forward(self, maps):
-        return [part(x) for part, x in zip(self.parts(), maps, strict=True)]
+        return [part(x) for part, x in zip(self, maps, strict=True)]
 
 
 class _Classifier(nn.Module):
@@ -284,8 +271,8 @@ class _Classifier(nn.Module):
     def __init__(self, inputs, filters, num_classes):
         super().__init__()
         self.m = nn.Sequential(
-            _Net((inputs, filters, 3, 2)),
-            _Net((filters, filters, 3, 2)),
+            _net((inputs, filters, 3, 2)),
+            _net((filters, filters, 3, 2)),
             nn.AvgPool2d(2),
         )
         self.linear = nn.Linear(filters, num_classes)

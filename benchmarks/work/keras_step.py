@@ -55,9 +55,8 @@ class KerasStep:
     ):
         compile_options = {}
         if without is not None:
-            optimisation = OPTIMISATIONS[without]
-            optimisation.take_out(keras.config.backend())
-            compile_options = optimisation.compile_options
+            OPTIMISATIONS[without].take_out()
+            compile_options = OPTIMISATIONS[without].compile_options
         workload = workloads.WORKLOADS[model]
         keras.utils.set_random_seed(0)
         self._model = workload.build(models, **(network or {}))
