@@ -357,4 +357,4 @@ def test_nothing_is_imported_from_the_library_or_keras():
                 names.append(node.module)
     own = "benchmarks.torch_baseline"
     roots = {name.split(".")[0] for name in names if not name.startswith(own)}
-    assert roots == {"contextlib", "math", "torch"}
+    assert roots == {"collections", "contextlib", "math", "torch"}
