@@ -2,7 +2,7 @@
 # make test    run the tests under TensorFlow, JAX and PyTorch
 # make test-all  the same with the slow tests, which take far longer
 # make test-external  other tools' attacks on our models, see docs/adapters.md
-# make lint    check style and formatting
+# make lint    check style, formatting and types
 # make format  apply the formatting
 # make clean   remove the virtual environments
 #
@@ -69,6 +69,7 @@ test-external: $(EXTERNAL_STAMP)
 lint: $(TEST_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(TEST_STAMP)
 	$(BIN)/ruff check --fix .

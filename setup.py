@@ -62,10 +62,12 @@ EXTRAS = {
     ],
     # A SavedModel is written by TensorFlow whatever the model trained on.
     "export": [TENSORFLOW],
-    # ruff is held to one minor version: the next may format differently.
+    # ruff and mypy are held to one minor version: the next may format
+    # differently or find more.
     "test": [
         "grain",
         "hypothesis>=6",
+        "mypy>=2.4,<2.5",
         "pytest>=8",
         "pytest-xdist>=3",
         "ruff>=0.17,<0.18",

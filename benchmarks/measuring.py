@@ -10,13 +10,12 @@ of it, so that none always follows the same other and inherits its caches and
 clock speed.
 """
 
-import contextlib
-import dataclasses
+import concurrent.futures
+import multiprocessing
 import random
 import time
 
-from benchmarks import computer
-from benchmarks import processes
+from benchmarks import worker
 
 # The threads of some OpenMP libraries go on spinning for 0.2 s after their
 # work. OMP_WAIT_POLICY=PASSIVE would stop that, but slow PyTorch down by a
@@ -24,59 +23,65 @@ from benchmarks import processes
 PAUSE_SECONDS = 0.25
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How often each variant is measured, the same for all.
-
-    Attributes:
-        rounds: timed steps, >= 1.
-        warmup: untimed steps after the first, >= 0.
-        starts: processes whose first step is timed, >= 1; the last of them
-            goes on with the other steps.
-        threads: threads of each process; 0 for one per available core.
-
-    Raises:
-        ValueError: if a number is out of range.
-    """
-
-    rounds: int = 10
-    warmup: int = 2
-    starts: int = 1
-    threads: int = 0
-
-    def __post_init__(self):
-        cores = computer.available_cores()
-        for name, least, most in (
-            ("rounds", 1, None),
-            ("warmup", 0, None),
-            ("starts", 1, None),
-            ("threads", 0, cores),
-        ):
-            value = getattr(self, name)
-            if value < least or most is not None and value > most:
-                limit = "" if most is None else f" and <= {most}"
-                raise ValueError(
-                    f"`{name}` needs an integer >= {least}{limit}, received "
-                    f"{value}."
-                )
-        object.__setattr__(self, "threads", self.threads or cores)
+class WorkerError(Exception):
+    """A process failed; says why and where to look."""
 
 
 class Run:
-    """What one variant has shown.
+    """The process of a variant, and its answers.
 
     Attributes:
         variant: `scenario.Variant`.
-        builds, starts, steps: answers of its process to `"build"`, to the
-            first `"step"` and to the timed ones, lists.
+        builds, starts, steps: answers to `"build"`, to the first `"step"` and
+            to the timed ones, lists.
         facts: answer to `"facts"`.
-        peak_bytes: peak memory of the process.
     """
 
-    def __init__(self, variant):
+    def __init__(self, variant, threads, log_path):
         self.variant = variant
-        self.builds, self.starts, self.steps = [], [], []
-        self.facts, self.peak_bytes = {}, None
+        self.builds, self.starts, self.steps, self.facts = [], [], [], {}
+        self._threads, self._log_path, self._pool = threads, log_path, None
+
+    def start(self):
+        """Take the first step in a new process."""
+        self.close()
+        self._log_path.unlink(missing_ok=True)  # It could be a link.
+        self._log_path.touch()
+        self._pool = concurrent.futures.ProcessPoolExecutor(
+            1,
+            multiprocessing.get_context("spawn"),
+            worker.start,
+            (self.variant, self._threads, self._log_path),
+        )
+        self.builds.append(self.ask("build"))
+        self.starts.append(self.ask("step"))
+
+    def step(self):
+        """Take a timed step."""
+        time.sleep(PAUSE_SECONDS)
+        self.steps.append(self.ask("step"))
+
+    def finish(self):
+        """Ask for the facts."""
+        self.facts = self.ask("facts")
+
+    def ask(self, request):
+        """Return the worker's answer to a request.
+
+        Raises:
+            WorkerError: if the process failed instead.
+        """
+        try:
+            return self._pool.submit(worker.answer, request).result()
+        except (RuntimeError, concurrent.futures.BrokenExecutor) as error:
+            raise WorkerError(
+                f"because {error} (more in {self._log_path})."
+            ) from None
+
+    def close(self):
+        """End the process, if there is one."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 class Measurement:
@@ -84,9 +89,8 @@ class Measurement:
 
     Args:
         scenario: `scenario.Scenario`.
-        plan: `Plan`.
+        options: the flags `rounds`, `warmup`, `starts` and `threads`.
         folder: existing folder for the logs of the processes.
-        say: function that shows a line of text.
 
     Attributes:
         runs: list of `Run`, of those that took every step.
@@ -94,104 +98,61 @@ class Measurement:
             `is_error` (False if only a package is missing).
     """
 
-    def __init__(self, scenario, plan, folder, say):
-        self.scenario, self.plan = scenario, plan
+    def __init__(self, scenario, options, folder):
+        self.scenario, self.options = scenario, options
         self.runs, self.left_out = [], []
-        self._folder, self._say = folder, say
         self._random, self._drawn = random.Random(0), []
-
-    def measure(self):
-        """Measure everything; fills `runs` and `left_out`, returns itself."""
-        plan = self.plan
-        present = []
-        for variant in self.scenario.variants:
+        for variant in scenario.variants:
             missing = " and ".join(variant.missing())
             if missing:
-                reason = f"because {missing} is not installed."
-                self._leave_out(variant, reason, is_error=False)
-            else:
-                present.append(variant)
-        with contextlib.ExitStack() as stack:
-            processes_of = {Run(each): None for each in present}
-            for number in range(plan.starts):
-                self._each(self._close, processes_of)
-                self._each(self._start, processes_of, stack)
-                self._say_times("start", number, plan.starts, processes_of)
-            self._each(self._warm_up, processes_of)
+                self._leave_out(variant, f"because {missing} is not installed.")
+                continue
+            name = f"{scenario.name}-{variant.name}.log"
+            for character in " ,/":
+                name = name.replace(character, "_")
+            self.runs.append(Run(variant, options.threads, folder / name))
+
+    def measure(self):
+        """Measure everything; fill `runs` and `left_out`, return itself."""
+        options, begun = self.options, list(self.runs)
+        try:
+            for _ in range(options.starts):
+                self._each(Run.start, "starts")
+            for _ in range(options.warmup):
+                self._each(lambda run: run.ask("step"))
             self._drawn = []
-            for number in range(plan.rounds):
-                self._each(self._time, processes_of)
-                self._say_times("round", number, plan.rounds, processes_of)
-            self._each(self._finish, processes_of)
-        self.runs = list(processes_of)
+            for _ in range(options.rounds):
+                self._each(Run.step, "steps")
+            self._each(Run.finish)
+        finally:
+            for run in begun:
+                run.close()
         return self
 
-    def _each(self, action, processes_of, *arguments):
-        """Act for each run in turn; forget those that fail."""
+    def _each(self, action, stage=None):
+        """Act for each run in turn; forget those that fail, tell the times."""
         if self._drawn:
             order, self._drawn = self._drawn[::-1], []
         else:
-            self._drawn = order = list(processes_of)
+            self._drawn = order = list(self.runs)
             self._random.shuffle(order)
-        for run in filter(processes_of.__contains__, order):
+        for run in filter(self.runs.__contains__, order):
             try:
-                processes_of[run] = action(run, processes_of[run], *arguments)
-            except processes.WorkerError as error:
+                action(run)
+            except WorkerError as error:
+                self.runs.remove(run)
                 self._leave_out(run.variant, str(error), is_error=True)
-                del processes_of[run]
+        if stage is not None:
+            times = [
+                f"{run.variant.name} "
+                f"{1000 * getattr(run, stage)[-1]['seconds']:,.0f}"
+                for run in self.runs
+            ]
+            print(f"  {stage}, ms: {', '.join(times)}", flush=True)
 
-    def _leave_out(self, variant, reason, is_error):
+    def _leave_out(self, variant, reason, is_error=False):
         reason = f"Left out: {variant.name} of {self.scenario.name}, {reason}"
         self.left_out.append(
             {"variant": variant.name, "reason": reason, "is_error": is_error}
         )
-        self._say(f"  {reason}")
-
-    def _say_times(self, stage, number, count, runs):
-        times = ", ".join(
-            f"{run.variant.name} "
-            f"{1000 * (run.steps or run.starts)[-1]['seconds']:,.0f}"
-            for run in runs
-        )
-        if times:
-            self._say(f"  {stage} {number + 1}/{count}, ms: {times}")
-
-    def _close(self, run, process):
-        if process is not None:
-            process.close()
-
-    def _start(self, run, _, stack):
-        variant = run.variant
-        name = f"{self.scenario.name}-{variant.name}.log"
-        for character in " ,/":
-            name = name.replace(character, "_")
-        process = stack.enter_context(
-            processes.Process(variant, self.plan.threads, self._folder / name)
-        )
-        run.builds.append(process.ask("build"))
-        run.starts.append(process.ask("step"))
-        return process
-
-    def _warm_up(self, run, process):
-        for _ in range(self.plan.warmup):
-            process.ask("step")
-        return process
-
-    def _time(self, run, process):
-        time.sleep(PAUSE_SECONDS)
-        before = computer.processor_times()
-        answer = process.ask("step")
-        after = computer.processor_times()
-        if before is not None:
-            busy, available = (
-                late - early for early, late in zip(before, after, strict=True)
-            )
-            answer["others_seconds"] = busy - answer["processor_seconds"]
-            answer["available_seconds"] = available
-        run.steps.append(answer)
-        return process
-
-    def _finish(self, run, process):
-        run.peak_bytes = process.ask("memory")["peak_bytes"]
-        run.facts = process.ask("facts")
-        return process
+        print(f"  {reason}", flush=True)

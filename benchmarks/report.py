@@ -1,39 +1,29 @@
 """From measured steps to rows, and from rows to JSON and Markdown."""
 
 import json
-import math
 import operator
 import os
 import platform
+import re
 import statistics
 import subprocess
+from importlib import metadata
+from pathlib import Path
 
-from benchmarks import computer
-from benchmarks import processes
+from benchmarks import worker
+from benchmarks.scenario import BACKENDS
 from benchmarks.scenario import ROOT
 
-# Environment variables that decide about speed.
+_PACKAGES = ("keras", *BACKENDS, "torchattacks", "pyautoattack", "foolbox")
 _RECORDED = ("TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS", "OMP_WAIT_POLICY")
-# What other programs may take of the processor before a run counts as busy.
-_QUIET_SHARE = 0.05
 
 
 def spread(values):
-    """Return median and interval of numbers, as a dictionary.
-
-    The interval from `low` to `high` covers the median of what the values
-    are drawn from with a probability of at least 95 %, whatever its
-    distribution; of five values or fewer it is all that was measured.
-    """
-    ordered, count = sorted(values), len(values)
-    outside, tail = 0, 2 * 0.5**count
-    while tail + 2 * math.comb(count, outside + 1) * 0.5**count <= 0.05:
-        outside += 1
-        tail += 2 * math.comb(count, outside) * 0.5**count
+    """Return median, least and largest of numbers, as a dictionary."""
     return {
-        "median": statistics.median(ordered),
-        "low": ordered[outside],
-        "high": ordered[count - 1 - outside],
+        "median": statistics.median(values),
+        "low": min(values),
+        "high": max(values),
     }
 
 
@@ -64,20 +54,15 @@ def rows(measurement):
             else commit(run.variant.checkout),
             "is_unit": run is unit,
             "ratio": unit and paired(_seconds(run), _seconds(unit)),
+            "predicted_ratio": _predicted(run, unit, scenario.tolerance),
             "milliseconds": spread([1000 * each for each in _seconds(run)]),
             "first_step_ratio": unit
             and paired(_seconds(run, "starts"), _seconds(unit, "starts")),
             "first_step_seconds": spread(_seconds(run, "starts")),
             "build_seconds": spread(_seconds(run, "builds")),
-            "peak_megabytes": run.peak_bytes / 2**20,
-            "others_share": _others_share(run),
+            "peak_megabytes": run.facts["peak_megabytes"],
             **_results(run, unit, scenario.tolerance),
-            **_arithmetic(run, unit, runs, scenario),
-            "versions": run.builds[-1]["versions"],
             "step_seconds": _seconds(run),
-            "processor_seconds": [
-                each["processor_seconds"] for each in run.steps
-            ],
         }
         for run in runs
     ]
@@ -87,14 +72,10 @@ def _seconds(run, stage="steps"):
     return [each["seconds"] for each in getattr(run, stage)]
 
 
-def _others_share(run):
-    """Return the share of the processor that other programs took."""
-    if "others_seconds" not in run.steps[0]:
-        return None
-    others = sum(step["others_seconds"] for step in run.steps)
-    available = sum(step["available_seconds"] for step in run.steps)
-    # The system counts in ticks of about 10 ms.
-    return max(0.0, others) / max(available, 0.01)
+def _predicted(run, unit, tolerance):
+    """Return the ratio of multiply-adds, where variants differ in work."""
+    own, theirs = (each and each.facts["multiply_adds"] for each in (run, unit))
+    return own / theirs if own and theirs and tolerance is None else None
 
 
 def _results(run, unit, tolerance):
@@ -124,54 +105,42 @@ def _answers(run):
     return [answer for step in run.steps for answer in step["result"]] + first
 
 
-def _arithmetic(run, unit, runs, scenario):
-    """Return the predicted ratio, and the share of a convolution's speed."""
-    rates = [each.facts.get("convolution_rate", 0) for each in runs]
-    counts = {each.facts.get("multiply_adds") for each in runs} - {None}
-    needed = run.facts.get("multiply_adds")
-    if scenario.tolerance is not None:
-        # All do the same work, whoever counted it.
-        needed = needed or next(iter(counts), None)
-    unit_needs = unit and len(counts) > 1 and unit.facts.get("multiply_adds")
-    share = None
-    if needed and max(rates):
-        share = needed / max(rates) / statistics.median(_seconds(run))
-    return {
-        "predicted_ratio": needed / unit_needs if unit_needs else None,
-        "convolution_share": share,
-        "convolution_rate": run.facts.get("convolution_rate"),
-    }
-
-
 def commit(checkout):
-    """Return the commit of a checkout, with `+` if it was changed, or None."""
-
-    def git(*arguments):
-        result = subprocess.run(
-            ["git", "-C", str(checkout), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return result.stdout.strip() if result.returncode == 0 else None
-
-    found = git("rev-parse", "--short", "HEAD")
-    return found and found + ("+" if git("status", "--porcelain") else "")
+    """Return the commit of a checkout, with `-dirty` if it was changed."""
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    result = subprocess.run(
+        command, capture_output=True, text=True, check=False
+    )
+    return result.stdout.strip() or None
 
 
-def environment(threads):
-    """Describe the computer as a dictionary of JSON values."""
-    variables = processes.environment("tensorflow", threads)
+def new_record(flags):
+    """Return a record without rows: what is measured, where and how."""
+    processor = platform.processor() or platform.machine()
+    described = Path("/proc/cpuinfo")
+    if described.exists():
+        found = re.search(r"model name\s*: (.+)", described.read_text())
+        processor = found[1] if found else processor
+    variables = {**os.environ, **worker.environment("tensorflow", 0)}
+    installed = metadata.packages_distributions()
     return {
-        "commit": commit(ROOT),
-        "platform": platform.platform(),
-        "processor": computer.processor_name(),
-        "python": platform.python_version(),
-        "available_cores": computer.available_cores(),
-        "threads": threads,
-        "variables": {
-            name: variables[name] for name in _RECORDED if name in variables
+        "schema_version": 3,
+        "flags": {name: str(each) for name, each in vars(flags).items()},
+        "environment": {
+            "commit": commit(ROOT),
+            "platform": platform.platform(),
+            "processor": processor,
+            "python": platform.python_version(),
+            "versions": {
+                name: metadata.version(installed[name][0])
+                for name in _PACKAGES
+                if name in installed
+            },
+            # Those that decide about speed.
+            "variables": {name: variables.get(name) for name in _RECORDED},
         },
+        "rows": [],
+        "left_out": [],
     }
 
 
@@ -212,7 +181,6 @@ _COLUMNS = (
     ("first / unit's", "first_step_ratio", ".2f"),
     ("build, s", "build_seconds", ".1f"),
     ("peak, MB", "peak_megabytes", ",.0f"),
-    ("of conv. peak", "convolution_share", ".0%"),
     ("result", "result", ".4f"),
     ("same work", "agrees", ""),
     ("agreement", "agreement", ".2%"),
@@ -247,26 +215,17 @@ def markdown(record):
         *([_cell(row, *each) for _, *each in columns] for row in found),
     ]
     table = [f"| {' | '.join(cells)} |" for cells in lines]
-    where = record["environment"]
+    where, flags = record["environment"], record["flags"]
+    missing = [each for each in record["left_out"] if not each["is_error"]]
     notes = [
-        f"{record['scenario']}: {where['processor']}, {where['threads']} "
+        f"{flags['scenario']}: {where['processor']}, {flags['threads']} "
         f"threads, {where['platform']}, Python {where['python']}, commit "
-        f"{where['commit']}; {record['plan']['rounds']} rounds in turns.",
-        "time / unit's: ratio of steps of the same round, median (95 % "
-        "interval of the median, or all rounds if there are five or fewer); "
-        "above 1 is slower. first step: from the built work to the end of its "
-        "first step, compilation included. result: of the first step, or over "
-        "all images.",
-    ]
-    shares = [row["others_share"] for row in found if row["others_share"]]
-    if shares and max(shares) > _QUIET_SHARE:
-        notes.append(
-            f"NOT QUIET: other programs took up to {max(shares):.0%} of the "
-            "processor during a variant's steps; measure again."
-        )
-    left_out = [each["reason"] for each in record["left_out"]]
-    notes += [
-        *left_out,
-        *(each for each in failed(record) if each not in left_out),
+        f"{where['commit']}; {flags['rounds']} rounds in turns.",
+        "time / unit's: ratio of steps of the same round, median (minimum to "
+        "maximum over rounds); above 1 is slower. first step: from the built "
+        "work to the end of its first step, compilation included. result: of "
+        "the first step, or over all images.",
+        *(each["reason"] for each in missing),
+        *failed(record),
     ]
     return "\n".join([*table, "", *(f"- {note}" for note in notes), ""])

@@ -8,137 +8,113 @@
 
 Each variant lives in a process of its own, with the same number of threads,
 and takes one step at a time in turn; ratios are of steps in the same round.
-All run on the processor. `--against` times every variant of keras_neokd from
-this checkout beside the same one from another. Prints a table and writes
-benchmark.md, benchmark.json (every single time) and the logs of all processes
-to the workdir. The exit status is 1 if a variant failed or did other work than
-the unit.
+All run on the processor. Prints a table and writes benchmark.md, benchmark.json
+(every single time) and the logs of all processes to the workdir. The exit
+status is 1 if a variant failed or did other work than the unit.
 """
 
 import argparse
-import dataclasses
 import fractions
 import inspect
+import os
 import sys
 import textwrap
 from pathlib import Path
 
 from benchmarks import report
+from benchmarks import scenario
 from benchmarks.measuring import Measurement
-from benchmarks.measuring import Plan
-from benchmarks.scenario import against
-from benchmarks.scenario import chosen
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.scenarios import Options
 
-
-def _fraction(text):
-    return float(fractions.Fraction(text))
+_CORES = os.cpu_count()
+if hasattr(os, "sched_getaffinity"):
+    _CORES = len(os.sched_getaffinity(0))
 
 
 def _names(text):
     return tuple(filter(None, text.split(",")))
 
 
-def _parser():
+def _fraction(text):
+    return float(fractions.Fraction(text))
+
+
+def _whole(least, most=None):
+    def read(text):
+        number = int(text)
+        if number < least or most is not None and number > most:
+            limit = "" if most is None else f" and <= {most}"
+            raise argparse.ArgumentTypeError(
+                f"needs an integer >= {least}{limit}, received {text}"
+            )
+        return number
+
+    return read
+
+
+def flags(arguments=None):
+    """Return the values of flags, and the parser for further errors."""
     kinds = "\n\n".join(
         f"{name}\n{textwrap.indent(inspect.cleandoc(each.__doc__), '    ')}"
         for name, each in SCENARIOS.items()
     )
-    settings = "\n\n".join(
-        inspect.cleandoc(each.__doc__).replace("Attributes:", "Options:")
-        for each in (Plan, Options)
-    )
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
-        description=f"{__doc__}\n{kinds}\n\n{settings}",
+        description=f"{__doc__}\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument(
+        "--workdir", type=Path, required=True, help="new folder"
+    )
     for name, read, default, text in (
-        ("workdir", Path, None, "new folder for the results"),
         ("only", _names, (), "names of scenarios and variants to measure"),
         ("unit", _names, (), "variants whose fastest is the unit of time"),
-        ("against", Path, None, "checkout to measure beside this one"),
+        ("against", Path, None, "checkout whose variants are the unit"),
+        ("rounds", _whole(1), 10, "timed steps"),
+        ("warmup", _whole(0), 2, "untimed steps after the first"),
+        ("starts", _whole(1), 1, "processes whose first step is timed"),
+        ("threads", _whole(1, _CORES), _CORES, "threads of each process"),
+        ("batch_size", _whole(1), None, "images at a time"),
+        ("attack_steps", _whole(1), None, "steps of the attack"),
+        ("epsilon", _fraction, 0.3, "L-infinity radius of evaluations"),
+        ("epsilon_l2", _fraction, 2.0, "L2 radius of evaluations"),
+        ("exit", str, "exit_1", "exit that `parity` attacks"),
+        ("model", Path, None, "file; for `attacks` a SmallCNN for MNIST"),
+        ("images", Path, None, ".npz file with `images` and `labels`"),
     ):
-        parser.add_argument(
-            f"--{name}",
-            type=read,
-            default=default,
-            help=text,
-            required=name == "workdir",
-        )
-    for each in dataclasses.fields(Plan) + dataclasses.fields(Options):
-        read = _fraction if each.type is float else each.type
-        parser.add_argument(f"--{each.name}", type=read, default=each.default)
-    return parser
-
-
-def _from(settings_class, flags):
-    names = [each.name for each in dataclasses.fields(settings_class)]
-    return settings_class(**{name: getattr(flags, name) for name in names})
-
-
-def _scenarios(flags):
-    """Return the scenarios that the flags describe."""
-    found = chosen(SCENARIOS[flags.scenario](_from(Options, flags)), flags.only)
-    if flags.against is not None:
-        found = against(found, flags.against)
-    if flags.unit:
-        found = [dataclasses.replace(each, unit=flags.unit) for each in found]
-        known = {each.name for s in found for each in s.variants}
-        if not known.issuperset(flags.unit):
-            raise ValueError(
-                f"`unit` needs names out of {', '.join(sorted(known))}; "
-                f"received {', '.join(flags.unit)}."
-            )
-    return found
-
-
-def _make_workdir(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / "benchmark.json").exists():
-        raise ValueError(
-            f"{folder} holds results of an earlier benchmark. Give a new "
-            "folder, or remove that one."
-        )
-    (folder / "logs").mkdir(exist_ok=True)
+        parser.add_argument(f"--{name}", type=read, default=default, help=text)
+    return parser.parse_args(arguments), parser
 
 
 def main(arguments=None):
     """Measure as the flags say; return the exit status."""
-    parser = _parser()
-    flags = parser.parse_args(arguments)
+    options, parser = flags(arguments)
+    logs = options.workdir / "logs"
     try:
-        plan = _from(Plan, flags)
-        scenarios = _scenarios(flags)
-        _make_workdir(flags.workdir)
+        rows = SCENARIOS[options.scenario](options)
+        rows = scenario.chosen(rows, options.only, options.unit)
+        if options.against is not None:
+            rows = scenario.against(rows, options.against)
+        logs.mkdir(parents=True, exist_ok=True)
+        if (options.workdir / "benchmark.json").exists():
+            raise ValueError(
+                f"{options.workdir} holds results of an earlier benchmark. "
+                "Give a new folder, or remove that one."
+            )
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    record = {
-        "schema_version": 2,
-        "scenario": flags.scenario,
-        "options": dataclasses.asdict(_from(Options, flags)),
-        "plan": dataclasses.asdict(plan),
-        "environment": report.environment(plan.threads),
-        "rows": [],
-        "left_out": [],
-    }
-    for scenario in scenarios:
-        print(scenario.name, flush=True)
-        measurement = Measurement(
-            scenario,
-            plan,
-            flags.workdir / "logs",
-            lambda text: print(text, flush=True),
-        ).measure()
+    record = report.new_record(options)
+    for each in rows:
+        print(each.name, flush=True)
+        measurement = Measurement(each, options, logs).measure()
         record["rows"] += report.rows(measurement)
         record["left_out"] += measurement.left_out
         # After every scenario: an interrupted run keeps the others.
-        report.write(record, flags.workdir)
+        report.write(record, options.workdir)
     print(report.markdown(record))
-    print(f"Results are in {flags.workdir}.")
+    print(f"Results are in {options.workdir}.")
     return 1 if report.failed(record) else 0
 
 

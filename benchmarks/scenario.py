@@ -1,4 +1,4 @@
-"""A scenario: variants that are timed in turn, and the unit of their times."""
+"""Variants that are timed in turn, and the unit of their times."""
 
 import dataclasses
 import importlib.util
@@ -14,11 +14,10 @@ class Variant:
 
     Attributes:
         name: name in the report, unique in its scenario.
-        backend: framework of the process: `"tensorflow"`, `"jax"`, `"torch"`.
+        backend: framework of the process, one of `BACKENDS`.
         work: class of `benchmarks.work`, for example `"keras_step.KerasStep"`.
-        settings: its arguments, a dict of JSON values.
+        settings: its arguments.
         packages: further modules that must be installed.
-        is_library: whether keras_neokd is what is measured.
         checkout: folder of the keras_neokd that is imported.
     """
 
@@ -27,7 +26,6 @@ class Variant:
     work: str
     settings: dict
     packages: tuple = ()
-    is_library: bool = True
     checkout: Path = ROOT
 
     def missing(self):
@@ -58,75 +56,73 @@ class Scenario:
     tolerance: float | None = None
 
 
-def chosen(scenarios, names):
+def chosen(scenarios, only=(), unit=()):
     """Return the scenarios and variants with the given names.
 
     Args:
         scenarios: list of `Scenario`, with names of as many words.
-        names: words of their names, and names of variants; where none is of
+        only: words of their names, and names of variants; where none is of
             a kind (model, backend, variant) all stay. Units always stay.
+        unit: names of variants, instead of the units of the scenarios.
 
     Raises:
         ValueError: if a name is unknown.
     """
-    kinds = [
-        *(
-            set(words)
-            for words in zip(*(s.name.split() for s in scenarios), strict=True)
-        ),
-        {each.name for scenario in scenarios for each in scenario.variants},
-    ]
-    unknown = set(names) - set().union(*kinds)
-    if unknown:
-        raise ValueError(
-            f"`only` does not know {', '.join(sorted(unknown))}; it knows "
-            f"{'; '.join(', '.join(sorted(kind)) for kind in kinds)}."
-        )
-    *words, variants = [kind & set(names) or kind for kind in kinds]
-    return [
-        dataclasses.replace(
-            scenario,
-            variants=tuple(
-                each
-                for each in scenario.variants
-                if each.name in variants.union(scenario.unit)
-            ),
-        )
-        for scenario in scenarios
-        if all(map(set.__contains__, words, scenario.name.split()))
-    ]
+    words_of = [each.name.split() for each in scenarios]
+    kinds = [set(words) for words in zip(*words_of, strict=True)]
+    kinds.append({each.name for s in scenarios for each in s.variants})
+    for flag, names, known in (
+        ("only", only, kinds),
+        ("unit", unit, kinds[-1:]),
+    ):
+        unknown = set(names).difference(*known)
+        if unknown:
+            raise ValueError(
+                f"`{flag}` does not know {', '.join(sorted(unknown))}; it "
+                f"knows {'; '.join(', '.join(sorted(kind)) for kind in known)}."
+            )
+    *words, kept = [kind & set(only) or kind for kind in kinds]
+    found = []
+    for each, own in zip(scenarios, words_of, strict=True):
+        if all(map(set.__contains__, words, own)):
+            named = kept.union(unit or each.unit)
+            variants = tuple(v for v in each.variants if v.name in named)
+            found.append(
+                dataclasses.replace(
+                    each, variants=variants, unit=unit or each.unit
+                )
+            )
+    return found
 
 
 def against(scenarios, checkout):
-    """Return a scenario per variant: this checkout beside another.
+    """Return a scenario per variant of keras_neokd: two checkouts of it.
 
     Args:
-        scenarios: list of `Scenario`; variants that measure something else
-            than keras_neokd are left out.
+        scenarios: list of `Scenario`.
         checkout: folder that holds another keras_neokd.
 
     Raises:
         ValueError: if the folder holds none.
     """
-    checkout = Path(checkout).resolve()
+    checkout = checkout.resolve()
     if not (checkout / "keras_neokd" / "__init__.py").exists():
         raise ValueError(
             "`against` needs the folder of a checkout that holds "
             f"keras_neokd/__init__.py, received {checkout}."
         )
+    names = {"this_checkout": ROOT, "other_checkout": checkout}
     return [
         Scenario(
             f"{scenario.name} {variant.name}",
-            (
-                dataclasses.replace(variant, name="this_checkout"),
-                dataclasses.replace(
-                    variant, name="other_checkout", checkout=checkout
-                ),
+            tuple(
+                dataclasses.replace(variant, name=name, checkout=folder)
+                for name, folder in names.items()
             ),
             ("other_checkout",),
             tolerance=1e-3,
         )
         for scenario in scenarios
         for variant in scenario.variants
-        if variant.is_library
+        if ".Keras" in variant.work
     ]

@@ -1,89 +1,107 @@
-"""Program of a variant's process: build, then one step per request.
+"""The process of a variant: builds its work and takes steps when asked.
 
-    python -m benchmarks.worker '{"backend": "jax", "work": ...}'
-
-reads a request per line and answers each with a line of JSON:
-
-    build    make the work ready: its seconds, versions of packages
-    step     one step: its seconds, processor seconds, result (numbers)
-    facts    what the work knows of itself, such as its multiply-adds
-    memory   peak of the memory so far, in bytes
-
-What a framework prints goes to the log, not between the answers.
+start(variant, threads, log_path)    once, before anything is imported
+answer("build"), answer("step"), answer("facts")
 """
 
 import importlib
-import json
 import math
 import os
+import re
 import sys
 import time
+import traceback
 from pathlib import Path
 
 
+def environment(backend, threads):
+    """Return the environment variables that a process needs."""
+    return {
+        # oneDNN is off by default on processors without AVX512-VNNI, where
+        # it still makes convolutions about twice as fast.
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "KERAS_BACKEND": backend,
+        # The comparison is one of processors.
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "JAX_PLATFORMS": "cpu",
+        "KERAS_TORCH_DEVICE": "cpu",
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+    }
+
+
+def start(variant, threads, log_path):
+    """Prepare the process; what it prints goes to a log."""
+    global _worker
+    log = os.open(log_path, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(environment(variant.backend, threads))
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.pop(name, None)
+    if hasattr(os, "sched_setaffinity"):
+        # The one setting that XLA's thread pool follows too.
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    _worker = Worker(variant, threads)
+
+
+def answer(request):
+    """Call a method of the worker and return what it returns."""
+    try:
+        return getattr(_worker, request)()
+    except Exception as error:
+        traceback.print_exc()
+        # The parent could not read an exception of a framework.
+        raise RuntimeError(f"{type(error).__name__}: {error}") from None
+
+
 class Worker:
-    """Answers the requests of the parent.
+    """The work of a variant."""
 
-    Args:
-        spec: dictionary with `backend`, `threads`, `checkout`, `work`,
-            `settings` and `packages`, see `scenario.Variant`.
-    """
+    def __init__(self, variant, threads):
+        self._variant, self._threads, self._work = variant, threads, None
 
-    def __init__(self, spec):
-        self._spec = spec
-        self._work = None
-        _limit_threads(spec["backend"], spec["threads"])
-        module, _, self._class = spec["work"].partition(".")
+    def build(self):
+        """Import everything and make the work ready; return the seconds."""
+        variant = self._variant
+        _limit_threads(variant.backend, self._threads)
         # This package is imported already; keras_neokd is that of a checkout.
-        sys.path.insert(0, spec["checkout"])
-        self._module = importlib.import_module(f"benchmarks.work.{module}")
+        checkout = str(variant.checkout)
+        sys.path.insert(0, checkout)
+        module, _, name = variant.work.partition(".")
+        module = importlib.import_module(f"benchmarks.work.{module}")
         library = sys.modules.get("keras_neokd")
-        if library and not Path(library.__file__).is_relative_to(
-            spec["checkout"]
-        ):
+        if library and not Path(library.__file__).is_relative_to(checkout):
             raise ImportError(
                 f"keras_neokd came from {library.__file__}, expected one in "
-                f"{spec['checkout']}."
+                f"{checkout}."
             )
-
-    def answer(self, request):
-        """Do what a request says and return a dictionary."""
-        return getattr(self, f"_{request}")()
-
-    def _build(self):
         started = time.perf_counter()
-        work = getattr(self._module, self._class)
-        self._work = work(**self._spec["settings"])
-        seconds = time.perf_counter() - started
-        names = ("keras", self._spec["backend"], *self._spec["packages"])
-        return {
-            "seconds": seconds,
-            "versions": {
-                name: str(getattr(sys.modules[name], "__version__", "unknown"))
-                for name in names
-                if name in sys.modules
-            },
-        }
+        self._work = getattr(module, name)(**variant.settings)
+        return {"seconds": time.perf_counter() - started}
 
-    def _step(self):
-        processor, started = time.process_time(), time.perf_counter()
+    def step(self):
+        """Take a step; return its seconds and its result, numbers."""
+        started = time.perf_counter()
         result = [float(each) for each in self._work.step()]
         seconds = time.perf_counter() - started
         if not all(map(math.isfinite, result)):
             raise FloatingPointError(
                 f"The result is {result}: the step does not do its work."
             )
+        return {"seconds": seconds, "result": result}
+
+    def facts(self):
+        """Return peak memory and, where known, multiply-adds of a step."""
+        status = Path("/proc/self/status")
+        peak = status.exists() and re.search(
+            r"VmHWM:\s+(\d+)", status.read_text()
+        )
         return {
-            "seconds": seconds,
-            "processor_seconds": time.process_time() - processor,
-            "result": result,
+            "peak_megabytes": int(peak[1]) / 1024 if peak else None,
+            "multiply_adds": getattr(self._work, "multiply_adds", None),
         }
-
-    def _facts(self):
-        return self._work.facts()
-
-    def _memory(self):
-        return {"peak_bytes": _peak_bytes()}
 
 
 def _limit_threads(backend, threads):
@@ -98,35 +116,3 @@ def _limit_threads(backend, threads):
         import torch
 
         torch.set_num_threads(threads)
-
-
-def _peak_bytes():
-    """Return the largest amount of memory this process ever held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # getrusage would count the parent's memory from before the exec.
-        for line in status.read_text("utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return 1024 * int(line.split()[1])
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def main():
-    """Answer requests until the parent closes the pipe."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    spec = json.loads(sys.argv[1])
-    if hasattr(os, "sched_setaffinity"):
-        # The one setting that XLA's thread pool follows too.
-        cores = sorted(os.sched_getaffinity(0))[: spec["threads"]]
-        os.sched_setaffinity(0, cores)
-    worker = Worker(spec)
-    for line in sys.stdin:
-        print(json.dumps(worker.answer(line.strip())), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

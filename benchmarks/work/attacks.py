@@ -38,17 +38,17 @@ def on_exit(attack, exit, **changes):
         **changes: its arguments; those that it does not have, and those of
             CW, which needs hundreds of steps and has no radius, are ignored.
     """
-    arguments = attack.arguments()
-    if isinstance(attack, attacks.CW):
-        changes = {}
-    known = {name: each for name, each in changes.items() if name in arguments}
-    objective = attacks.SingleExit(exit, attack.objective.loss)
-    return type(attack)(**{**arguments, **known, "objective": objective})
+    settings = attack.arguments()
+    if not isinstance(attack, attacks.CW):
+        known = settings.keys() & changes.keys()
+        settings |= {name: changes[name] for name in known}
+    settings["objective"] = attacks.SingleExit(exit, attack.objective.loss)
+    return type(attack)(**settings)
 
 
 _SEARCH = {"norm": "norm", "eps": "epsilon", "steps": "num_steps"}
 # The class of torchattacks, its arguments as attributes of ours, and those
-# that have no counterpart; PGD and CW of torchattacks take no seed.
+# that have no counterpart.
 _THEIRS = {
     attacks.PGD: (
         "PGD",
@@ -69,20 +69,8 @@ _THEIRS = {
 _WORDS = {"linf": "Linf", "l2": "L2", "cross_entropy": "ce"}
 
 
-def torchattacks_of(attack, network, seed):
-    """Return the attack of torchattacks or pyautoattack that ours stands for.
-
-    Args:
-        attack: one of our attacks, of a class in `ATTACKS`.
-        network: classifier, a `torch.nn.Module`.
-        seed: seed of its random numbers.
-
-    Returns:
-        Function of images, channels first, and labels. FAB looks for the
-        smallest change: only changes within `attack.epsilon` count.
-    """
-    if isinstance(attack, attacks.AutoAttack):
-        return _auto_attack(attack, network, seed)
+def _torchattacks(attack, network, seed):
+    """Return the attack of torchattacks that ours stands for."""
     import torchattacks
 
     name, names, fixed = _THEIRS[type(attack)]
@@ -90,13 +78,15 @@ def torchattacks_of(attack, network, seed):
         theirs: operator.attrgetter(ours)(attack)
         for theirs, ours in names.items()
     }
-    if "norm" in names:
-        fixed = {**fixed, "seed": seed}
+    # PGD and CW have no norm and take no seed.
+    seeds = {"seed": seed} if "norm" in names else {}
     arguments = {key: _WORDS.get(each, each) for key, each in values.items()}
-    return getattr(torchattacks, name)(network, **arguments, **fixed)
+    build = getattr(torchattacks, name)
+    return build(network, **arguments, **fixed, **seeds)
 
 
-def _auto_attack(attack, network, seed):
+def _pyautoattack(attack, network, seed):
+    """Return pyautoattack's AutoAttack as a function of images and labels."""
     import pyautoattack
 
     theirs = pyautoattack.AutoAttack(
@@ -118,8 +108,11 @@ def _auto_attack(attack, network, seed):
 def correct_answers(attack, network, images, labels, seed):
     """Attack a batch with another library; return which images stay correct.
 
+    FAB looks for the smallest change: only changes within `attack.epsilon`
+    count.
+
     Args:
-        attack: as for `torchattacks_of`.
+        attack: one of our attacks, of a class in `ATTACKS`.
         network: classifier, a `torch.nn.Module`.
         images: tensor, channels first.
         labels: tensor of integers.
@@ -127,8 +120,10 @@ def correct_answers(attack, network, images, labels, seed):
     """
     import torch
 
+    is_auto = isinstance(attack, attacks.AutoAttack)
+    build = _pyautoattack if is_auto else _torchattacks
     torch.manual_seed(seed)
-    adversarial = torchattacks_of(attack, network, seed)(images, labels)
+    adversarial = build(attack, network, seed)(images, labels)
     if isinstance(attack, attacks.FAB):
         order = 2 if attack.norm == "l2" else float("inf")
         change = (adversarial - images).flatten(1)

@@ -5,11 +5,7 @@ import itertools
 import torch
 
 from benchmarks import torch_baseline
-from benchmarks.work import convolutions
-from benchmarks.work.workloads import LEARNING_RATE
-from benchmarks.work.workloads import MOMENTUM
-from benchmarks.work.workloads import WEIGHT_DECAY
-from benchmarks.work.workloads import WORKLOADS
+from benchmarks.work import workloads
 
 
 class EagerStep:
@@ -22,16 +18,16 @@ class EagerStep:
 
     def __init__(self, model, batch_size, attack_steps, memory_format):
         torch.manual_seed(0)
-        workload = WORKLOADS[model]
+        workload = workloads.WORKLOADS[model]
         self._format = getattr(torch, memory_format)
         self._budget = (workload.epsilon, workload.step_size, attack_steps)
         self._model = workload.build(torch_baseline)
         self._model.to(memory_format=self._format)
         self._optimizer = torch.optim.SGD(
             self._model.parameters(),
-            LEARNING_RATE,
-            momentum=MOMENTUM,
-            weight_decay=WEIGHT_DECAY,
+            workloads.LEARNING_RATE,
+            momentum=workloads.MOMENTUM,
+            weight_decay=workloads.WEIGHT_DECAY,
         )
         num_classes = workload.num_classes
         # Drawn once per epoch and looked up by label, as in keras_neokd.
@@ -64,7 +60,3 @@ class EagerStep:
             self._supports[y],
         )
         return [logs["loss"]]
-
-    def facts(self):
-        """Return the rate of a convolution."""
-        return {"convolution_rate": convolutions.fastest_in_torch(self._format)}

@@ -7,14 +7,12 @@ correct, a 0 or 1 for each. Ours need public names of the library only.
 import keras
 import numpy as np
 
-from benchmarks.work.attacks import ATTACKS
-from benchmarks.work.attacks import correct_answers
-from benchmarks.work.attacks import on_exit
+from benchmarks.work import attacks
 from keras_neokd import evaluation
 
 
-class _Evaluation:
-    """A model, images and an attack.
+class KerasEvaluation:
+    """Attack with keras_neokd.
 
     Args:
         model: `.keras` file of a `MultiExitModel`.
@@ -26,73 +24,59 @@ class _Evaluation:
     """
 
     def __init__(self, model, images, attack, exit, batch_size, **changes):
-        self.model = keras.saving.load_model(model, compile=False)
-        self.exit = self.model.exit_index(exit)
-        self.attack = on_exit(ATTACKS[attack], self.exit, **changes)
+        self._model = keras.saving.load_model(model, compile=False)
+        self._exit = self._model.exit_index(exit)
+        attack = attacks.ATTACKS[attack]
+        self._attack = attacks.on_exit(attack, self._exit, **changes)
         with np.load(images) as arrays:
-            self.images, self.labels = arrays["images"], arrays["labels"]
-        self.batch_size, self.seed = batch_size, -1
-        self.prepare()
+            self._images, self._labels = arrays["images"], arrays["labels"]
+        self._batch_size, self._seed = batch_size, -1
+        self._prepare()
 
-    def prepare(self):
-        """Compile or convert what an evaluation needs."""
-
-    def step(self):
-        """Attack all images once."""
-        self.seed += 1
-        batches = range(0, len(self.labels), self.batch_size)
-        parts = [slice(first, first + self.batch_size) for first in batches]
-        return np.concatenate(
-            [self.correct(self.images[i], self.labels[i]) for i in parts]
-        )
-
-    def correct(self, images, labels):
-        """Return which images of a batch stay correct, an array."""
-        raise NotImplementedError
-
-    def facts(self):
-        """Return nothing more."""
-        return {}
-
-
-class KerasEvaluation(_Evaluation):
-    """Attack with keras_neokd."""
-
-    def prepare(self):
-        """Make the evaluator, which compiles once."""
+    def _prepare(self):
         self._evaluator = evaluation.Evaluator(
-            self.model, self.attack, self.batch_size
+            self._model, self._attack, self._batch_size
         )
 
     def step(self):
         """Attack all images once."""
-        self.seed += 1
-        result = self._evaluator.anytime(self.images, self.labels, self.seed)
-        return result.ranks[:, self.exit] == 0
+        self._seed += 1
+        return self._correct()
+
+    def _correct(self):
+        result = self._evaluator.anytime(self._images, self._labels, self._seed)
+        return result.ranks[:, self._exit] == 0
 
 
-class TorchEvaluation(_Evaluation):
+class TorchEvaluation(KerasEvaluation):
     """Attack with torchattacks or pyautoattack, on the model itself."""
 
-    def prepare(self):
-        """Turn everything into tensors."""
+    def _prepare(self):
         import torch
 
-        self.network = self.build_network()
-        moved = np.ascontiguousarray(np.moveaxis(self.images, 3, 1))
-        self.images = torch.from_numpy(moved)
-        self.labels = torch.from_numpy(self.labels).long()
+        self._network = self._build_network()
+        self._batches = list(
+            zip(
+                torch.from_numpy(_channels_first(self._images)).split(
+                    self._batch_size
+                ),
+                torch.from_numpy(self._labels).long().split(self._batch_size),
+                strict=True,
+            )
+        )
 
-    def build_network(self):
-        """Return the attacked classifier, a `torch.nn.Module`."""
+    def _build_network(self):
         from keras_neokd.serving.adapters import as_single_output
 
-        return as_single_output(self.model, self.exit, channels_first=True)
+        return as_single_output(self._model, self._exit, channels_first=True)
 
-    def correct(self, images, labels):
-        """Return which images of a batch stay correct, an array."""
-        return correct_answers(
-            self.attack, self.network, images, labels, self.seed
+    def _correct(self):
+        parts = [self._correct_of(*each) for each in self._batches]
+        return np.concatenate(parts)
+
+    def _correct_of(self, images, labels):
+        return attacks.correct_answers(
+            self._attack, self._network, images, labels, self._seed
         )
 
 
@@ -102,30 +86,27 @@ class PlainTorchEvaluation(TorchEvaluation):
     That is what the tools are made for, so nothing of Keras slows them down.
     """
 
-    def build_network(self):
-        """Return the network; its logits are compared with the model's."""
-        return plain_network(self.model, self.images[:16])
+    def _build_network(self):
+        return plain_network(self._model, self._images[:16])
 
 
 class FoolboxEvaluation(PlainTorchEvaluation):
     """Attack the plain PyTorch network with foolbox."""
 
-    def prepare(self):
-        """Make foolbox' model and attack."""
+    def _prepare(self):
         import foolbox
 
-        super().prepare()
+        super()._prepare()
         self._target = foolbox.PyTorchModel(
-            self.network, bounds=(0, 1), device="cpu"
+            self._network, bounds=(0, 1), device="cpu"
         )
         self._pgd = foolbox.attacks.LinfPGD(
-            abs_stepsize=self.attack.step_size, steps=self.attack.num_steps
+            abs_stepsize=self._attack.step_size, steps=self._attack.num_steps
         )
 
-    def correct(self, images, labels):
-        """Return which images of a batch stay correct, an array."""
+    def _correct_of(self, images, labels):
         *_, fooled = self._pgd(
-            self._target, images, labels, epsilons=self.attack.epsilon
+            self._target, images, labels, epsilons=self._attack.epsilon
         )
         return ~fooled.numpy()
 
@@ -148,18 +129,19 @@ def plain_network(model, images):
     from benchmarks import torch_baseline
 
     network = torch_baseline.SmallCNN()
-    torch_baseline.load(
-        network,
-        {
-            variable.path: keras.ops.convert_to_numpy(variable)
-            for variable in model.weights
-        },
-    )
+    weights = {
+        variable.path: keras.ops.convert_to_numpy(variable)
+        for variable in model.weights
+    }
+    torch_baseline.load(network, weights)
     network.eval()
     network.forward = network.last_exit
-    moved = np.ascontiguousarray(np.moveaxis(images, 3, 1))
     with torch.no_grad():
-        theirs = network(torch.from_numpy(moved)).numpy()
+        theirs = network(torch.from_numpy(_channels_first(images))).numpy()
     ours = model.exit_model(-1).predict(images, verbose=0)
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
     return network
+
+
+def _channels_first(images):
+    return np.ascontiguousarray(np.moveaxis(images, 3, 1))

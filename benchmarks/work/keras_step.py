@@ -3,54 +3,22 @@
 So the same work can be timed with other checkouts of the project.
 """
 
+import functools
 import itertools
+import operator
 
 import keras
 import numpy as np
 
 import keras_neokd
-from benchmarks.work import convolutions
+from benchmarks.work import workloads
 from benchmarks.work.optimisations import OPTIMISATIONS
-from benchmarks.work.workloads import LEARNING_RATE
-from benchmarks.work.workloads import MOMENTUM
-from benchmarks.work.workloads import WEIGHT_DECAY
-from benchmarks.work.workloads import WORKLOADS
 from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd import models
 
-# Methods that need more than their name, as functions of the network, of one
-# more network of its kind (an untrained teacher: the time of a step does not
-# depend on what a network has learned) and of the size of the data set.
-METHODS = {
-    "clean_training": lambda *_: methods.AdversarialTraining(
-        adversarial_weight=0
-    ),
-    # The paper gives no weights for other numbers of exits than 3, 5 and 7.
-    "neo_kd": lambda model, *_: methods.NEOKD(
-        exit_weights=(1.0,) * model.num_exits
-    ),
-    "teat": lambda model, teacher, count: methods.TEAT(count, num_epochs=150),
-    "kd": lambda model, teacher, _: methods.KDIGA(
-        teacher(), alignment_weight=0
-    ),
-    "kdiga": lambda model, teacher, _: methods.KDIGA(teacher()),
-    "kdiga_each": lambda model, teacher, _: methods.KDIGA(
-        teacher(), exits="each"
-    ),
-    "kdiga_author_2021": lambda model, teacher, _: methods.KDIGA.author_2021(
-        teacher()
-    ),
-    "kdiga_ard": lambda model, teacher, _: methods.KDIGA.kdiga_ard(teacher()),
-    "neo_kd+kdiga": lambda model, teacher, _: (
-        methods.NEOKD() + methods.KDIGA(teacher())
-    ),
-}
-
-
-def method_names():
-    """Return the names of all methods: the library's, then `METHODS`."""
-    return tuple(dict.fromkeys([*methods.BY_NAME, *METHODS]))
+# Size of the data set of TEAT, whose predictions are kept.
+_NUM_EXAMPLES = 10_000
 
 
 class KerasStep:
@@ -66,11 +34,12 @@ class KerasStep:
         attack_steps: PGD steps.
         attack: `"max_average"` (default) or `"average"`, for methods that
             attack.
-        method: a name out of `method_names()`. Defaults to `"neo_kd"`.
-        model_options: arguments of the network. Defaults to none.
-        num_examples: size of the data set, for TEAT. Defaults to 10,000.
+        method: a name of a method, or some with `+` between them. Defaults
+            to `"neo_kd"`.
+        network: arguments of the network. Defaults to none.
         without: optimisation to take out, a key of `OPTIMISATIONS`. Defaults
             to none.
+        **settings: of the method.
     """
 
     def __init__(
@@ -80,32 +49,28 @@ class KerasStep:
         attack_steps,
         attack="max_average",
         method="neo_kd",
-        model_options=None,
-        num_examples=10_000,
+        network=None,
         without=None,
+        **settings,
     ):
         compile_options = {}
         if without is not None:
-            optimisation = OPTIMISATIONS[without]
-            optimisation.take_out(keras.config.backend())
-            compile_options = optimisation.compile_options
-        workload, options = WORKLOADS[model], model_options or {}
-        self._batch_size, self._method = batch_size, method
-        self._attack, self._attack_steps = attack, attack_steps
+            OPTIMISATIONS[without].take_out()
+            compile_options = OPTIMISATIONS[without].compile_options
+        workload = workloads.WORKLOADS[model]
         keras.utils.set_random_seed(0)
-
-        def build():
-            return workload.build(models, **options)
-
-        self._model = build()
+        self._model = workload.build(models, **(network or {}))
+        self.multiply_adds = None
+        if method == "neo_kd" and attack == "max_average":
+            needed = multiply_adds(self._model, attack_steps)
+            self.multiply_adds = batch_size * needed
+        trained = build_method(method, settings, self._model, workload)
         pgd = attacks.PGD(workload.epsilon, workload.step_size, attack_steps)
-        known = METHODS.get(method, lambda *_: methods.get(method))
-        trained = known(self._model, build, num_examples)
         self._model.compile(
             keras_neokd.optimizers.TorchSGD(
-                LEARNING_RATE,
-                momentum=MOMENTUM,
-                coupled_weight_decay=WEIGHT_DECAY,
+                workloads.LEARNING_RATE,
+                momentum=workloads.MOMENTUM,
+                coupled_weight_decay=workloads.WEIGHT_DECAY,
             ),
             method=trained,
             attack=pgd if attack == "average" else attacks.MaxAverage(pgd),
@@ -123,56 +88,51 @@ class KerasStep:
         )
         return [logs["loss"]]
 
-    def facts(self):
-        """Return multiply-adds of a step, and the rate of a convolution.
 
-        They are counted for NEO-KD only.
-        """
-        if self._method != "neo_kd":
-            return {}
-        needed = multiply_adds(self._model, self._attack, self._attack_steps)
-        return {
-            "multiply_adds": self._batch_size * needed,
-            "convolution_rate": convolutions.fastest_in_keras(),
+def build_method(name, settings, model, workload):
+    """Return a training method, or a sum of methods with `+` in its name."""
+    # The paper gives no weights for other numbers of exits than 3, 5 and 7.
+    exit_weights = (1.0,) * model.num_exits
+    if name == "neo_kd":
+        # Versions without a registry have it, too.
+        return methods.NEOKD(exit_weights=exit_weights)
+    from keras_neokd.base.configurable import REQUIRED
+
+    parts = []
+    for each in name.split("+"):
+        given = {
+            "exit_weights": exit_weights,
+            "num_examples": _NUM_EXAMPLES,
+            "num_epochs": 150,
         }
+        # To others, `teacher` is an exit of the network itself.
+        if methods.BY_NAME.settings(each).get("teacher") is REQUIRED:
+            # Untrained: a step takes as long whatever a network has learned.
+            given["teacher"] = workload.build(models)
+        parts.append(methods.BY_NAME.build(each, settings, **given))
+    return functools.reduce(operator.add, parts)
 
 
-def multiply_adds(model, attack, attack_steps):
+def multiply_adds(model, attack_steps):
     """Return the multiply-adds of one NEO-KD training step, per image.
 
     With `m_i` those of exit `i` with no head but its own, `M` those of all
-    exits, and `T` attack steps:
+    `L` exits, and `T` steps of the max-average attack:
 
-    - attack: `2 T (m_1 + ... + m_L)` for the max-average attack, which runs
-      each exit alone, forward and backward for the image; `2 T M` for the
-      average attack;
-    - choosing one of `L` candidates: `L M` (max-average only);
+    - attack: `2 T (m_1 + ... + m_L)`, as it runs each exit alone, forward and
+      backward for the image;
+    - choosing one of `L` candidates: `L M`;
     - training: `6 M`, forward and backward on clean and attacked images;
       backward for the weights and for the maps counts twice.
-
-    Args:
-        model: a `MultiExitModel`.
-        attack: `"max_average"` or `"average"`.
-        attack_steps: PGD steps.
     """
     costs = models.exit_costs(model)
     whole = costs[-1].cumulative.multiply_adds
     alone = sum(each.own.multiply_adds for each in costs)
-    if attack == "average":
-        return (2 * attack_steps + 6) * whole
     return 2 * attack_steps * alone + (len(costs) + 6) * whole
 
 
 def with_positions(batches, num_examples):
-    """Say for each image where in a data set it stands.
-
-    Args:
-        batches: list of pairs of images and labels, of the same size.
-        num_examples: size of the data set, at least that of a batch.
-
-    Returns:
-        List of pairs of images and dictionaries `label`, `index`.
-    """
+    """Return batches that say where in a data set each image stands."""
     positions = np.random.default_rng(0).permutation(num_examples)
     positions = positions.astype("int32")
     size = len(batches[0][1])

@@ -8,46 +8,36 @@ parts of the library: with another checkout it may not fit.
 import dataclasses
 import pkgutil
 
-_NETWORKS = ("small_cnn", "msdnet_cifar10", "msdnet_cifar100")
-_MSDNETS = _NETWORKS[1:]
+_MSDNETS = ("msdnet_cifar10", "msdnet_cifar100")
+_ALL = ("tensorflow", "jax", "torch")
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimisation:
-    """One of them.
+    """An optimisation that can be taken out.
 
     Attributes:
-        plain: by backend, what to replace in keras_neokd and the replacement:
-            a dotted name and a function, or the dotted name of one; `None`
-            for nothing.
+        backends: backends that have it.
+        place: dotted name in keras_neokd of what to replace; "" for nothing.
+        plain: what to put there: a function, or the dotted name of one.
         models: networks that it is about.
         compile_options: arguments of `compile` for the plain way.
     """
 
-    plain: dict
-    models: tuple = _NETWORKS
+    backends: tuple
+    place: str = ""
+    plain: object = None
+    models: tuple = ("small_cnn", *_MSDNETS)
     compile_options: dict = dataclasses.field(default_factory=dict)
 
-    def take_out(self, backend, replace=setattr):
-        """Put the plain way in its place, for good.
-
-        Args:
-            backend: Keras' backend, a key of `plain`.
-            replace: function of an object, the name of its attribute and the
-                new value.
-        """
-        if self.plain[backend] is None:
-            return
-        place, plain = self.plain[backend]
-        owner, _, attribute = f"keras_neokd.{place}".rpartition(".")
-        if isinstance(plain, str):
-            plain = pkgutil.resolve_name(plain)
-        replace(pkgutil.resolve_name(owner), attribute, plain)
-
-
-def _on(backends, *plain, **more):
-    names = backends.split()
-    return Optimisation({each: plain or None for each in names}, **more)
+    def take_out(self, replace=setattr):
+        """Put the plain way in its place, for good, by `replace`."""
+        if self.place:
+            owner, _, attribute = f"keras_neokd.{self.place}".rpartition(".")
+            plain = self.plain
+            if isinstance(plain, str):
+                plain = pkgutil.resolve_name(plain)
+            replace(pkgutil.resolve_name(owner), attribute, plain)
 
 
 def _through_whole_network(self, exits):
@@ -125,61 +115,66 @@ def _xla_convolution(images, kernel, strides, padding):
 
 OPTIMISATIONS = {
     # Each candidate runs the layers that its exit needs.
-    "own_layers": _on(
-        "tensorflow jax torch",
+    "own_layers": Optimisation(
+        _ALL,
         "network.model_logits.FrozenLogits.staggered",
         _through_whole_network,
     ),
     # On processors a pass per exit, whose batch fits better into caches.
-    "pass_per_exit": _on(
-        "tensorflow jax torch", "backend.has_accelerator", lambda: True
+    "pass_per_exit": Optimisation(
+        _ALL, "backend.has_accelerator", lambda: True
     ),
     # Padding, batch norm and ReLU are merged into convolutions, and weights
     # prepared once per attack.
-    "merged": _on(
-        "tensorflow jax torch", "network.frozen.merged_steps", _layer_by_layer
+    "merged": Optimisation(
+        _ALL, "network.frozen.merged_steps", _layer_by_layer
     ),
     # Padding is an operation of its own: the gradient is left to oneDNN.
-    "padding_apart": _on(
-        "tensorflow", "backend.convolve", _padded_by_tensorflow, models=_MSDNETS
+    "padding_apart": Optimisation(
+        ("tensorflow",),
+        "backend.convolve",
+        _padded_by_tensorflow,
+        models=_MSDNETS,
     ),
     # The gradient is a function of its own, which oneDNN's pass rewrites.
-    "own_function": _on(
-        "tensorflow",
+    "own_function": Optimisation(
+        ("tensorflow",),
         "backend.tensorflow.value_gradient_and_outputs",
         _gradient_in_loop,
     ),
     # A matrix product and a sum of shifted rows.
-    "image_convolution": _on(
-        "tensorflow",
+    "image_convolution": Optimisation(
+        ("tensorflow",),
         "backend.kernels.tensorflow_convolution.fits",
         lambda *arguments: False,
         models=("small_cnn",),
     ),
     # No copies under PyTorch, comparisons instead of XLA's gradient.
-    "pooling": _on(
-        "jax torch",
+    "pooling": Optimisation(
+        ("jax", "torch"),
         "backend.pool",
         "keras_neokd.backend.plain.pool",
         models=("small_cnn",),
     ),
     # No copies.
-    "training_convolution": _on(
-        "torch",
+    "training_convolution": Optimisation(
+        ("torch",),
         "backend.convolution",
         "keras_neokd.backend.plain.convolution",
         models=_MSDNETS,
     ),
     # The optimizer is built before the first step.
-    "built_optimizer": _on(
-        "tensorflow",
+    "built_optimizer": Optimisation(
+        ("tensorflow",),
         "backend.tensorflow.TrainStep.make_train_function",
         _optimizer_built_in_step,
     ),
     # `jit_compile="auto"` is without XLA on processors.
-    "no_xla": _on("tensorflow", compile_options={"jit_compile": True}),
+    "no_xla": Optimisation(
+        ("tensorflow",), compile_options={"jit_compile": True}
+    ),
     # Forms of convolutions that XLA runs fast on processors.
-    "cpu_convolution": _on(
-        "jax", "backend.kernels.jax_convolution.convolve", _xla_convolution
+    "cpu_convolution": Optimisation(
+        ("jax",), "backend.kernels.jax_convolution.convolve", _xla_convolution
     ),
 }

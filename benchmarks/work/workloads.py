@@ -3,8 +3,6 @@
 import dataclasses
 import operator
 
-import numpy as np
-
 _NUM_BATCHES = 4
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.001, 0.9, 5e-4
 
@@ -18,8 +16,7 @@ class Workload:
             `torch_baseline`.
         image_shape: height, width, channels.
         num_classes: classes of the labels.
-        epsilon: radius of the attack, in pixel units.
-        step_size: length of an attack step, in pixel units.
+        epsilon, step_size: radius and step of the attack, in pixel units.
     """
 
     constructor: str
@@ -29,16 +26,14 @@ class Workload:
     step_size: float
 
     def build(self, models, **options):
-        """Return the network.
-
-        Args:
-            models: module that has the constructor.
-            **options: arguments of the constructor.
-        """
+        """Return the network out of a module that has the constructor."""
         return operator.attrgetter(self.constructor)(models)(**options)
 
     def batches(self, batch_size):
         """Return a list of a few batches of random images and labels."""
+        # NumPy would start threads before a process knows how many.
+        import numpy as np
+
         generator = np.random.default_rng(0)
         shape = (batch_size, *self.image_shape)
         return [

@@ -9,8 +9,13 @@ name of the right one.
 import difflib
 import functools
 import inspect
+from collections.abc import Callable
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
+from typing import Self
 
 import keras
 
@@ -63,7 +68,7 @@ class Unset(NamedTuple):
     usual: Any
 
 
-def settings(entry):
+def settings(entry: Callable[..., Any]) -> dict[str, Any]:
     """Return the arguments of a class, a preset or a function.
 
     Args:
@@ -90,14 +95,14 @@ def settings(entry):
         if cls is object:
             break
         if "__init__" in vars(cls):
-            own, takes_more = _parameters(cls.__init__)
+            own, takes_more = _parameters(vars(cls)["__init__"])
             found = {**own, **found}
             if not takes_more:
                 break
     return found
 
 
-def _parameters(function):
+def _parameters(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     """Return names with defaults, and whether there is a `**`."""
     parameters = inspect.signature(function).parameters.values()
     named = {
@@ -109,7 +114,9 @@ def _parameters(function):
     return named, any(each.kind is each.VAR_KEYWORD for each in parameters)
 
 
-def check_names(name, given, known):
+def check_names(
+    name: str, given: Iterable[str], known: Collection[str]
+) -> None:
     """Raise if a function has no such argument.
 
     Args:
@@ -130,7 +137,7 @@ def check_names(name, given, known):
         raise TypeError(f"{name} {'; it '.join(advice)}.")
 
 
-def _meant(wrong, known):
+def _meant(wrong: str, known: list[str]) -> str:
     meant = [each for each in SYNONYMS.get(wrong, ()) if each in known]
     meant = meant or difflib.get_close_matches(wrong, known, n=1)
     if meant:
@@ -141,7 +148,7 @@ def _meant(wrong, known):
 class Configurable:
     """Base class: configuration from the attributes named like arguments."""
 
-    def __new__(cls, *positional, **named):
+    def __new__(cls, *positional: Any, **named: Any) -> Self:
         """Refuse an argument that does not exist by the name of the right one.
 
         Raises:
@@ -152,11 +159,11 @@ class Configurable:
         check_names(cls.__name__, named, settings(cls))
         return super().__new__(cls)
 
-    def arguments(self):
+    def arguments(self) -> dict[str, Any]:
         """Return the constructor arguments as a dict of live values."""
         return {name: getattr(self, name) for name in settings(type(self))}
 
-    def replace(self, **changes):
+    def replace(self, **changes: Any) -> Self:
         """Return a copy with other arguments.
 
         Args:
@@ -167,7 +174,7 @@ class Configurable:
         """
         return type(self)(**{**self.arguments(), **changes})
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments as plain values."""
         return {
             name: keras.saving.serialize_keras_object(value)
@@ -175,7 +182,7 @@ class Configurable:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build the object from `get_config`'s result."""
         return cls(
             **{
@@ -184,7 +191,7 @@ class Configurable:
             }
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(
             f"{name}={value!r}" for name, value in self.arguments().items()
         )

@@ -1,31 +1,64 @@
-"""A scenario of two variants, measured by processes that are not real."""
+"""Scenarios that are measured by processes that are not real."""
+
+import argparse
 
 import pytest
 
-from benchmarks import computer
 from benchmarks import measuring
-from benchmarks import processes
-from benchmarks.measuring import Measurement
-from benchmarks.measuring import Plan
+from benchmarks.measuring import Run
 from benchmarks.scenario import Scenario
 from benchmarks.scenario import Variant
 
 
 @pytest.fixture
-def measure_fake(monkeypatch, tmp_path):
-    """Function that measures `FakeProcesses` for variants of their names."""
+def fake_processes(monkeypatch):
+    """Function that lets processes answer without doing anything.
 
-    def measure(fakes, names, unit=("unit",), tolerance=None, **plan):
-        monkeypatch.setattr(measuring, "PAUSE_SECONDS", 0)
+    It takes the times of the steps by name of a variant, after the last of
+    which the process dies, the results of its steps ([7.0] otherwise) and its
+    multiply-adds. Returns a list that will hold who was asked what.
+    """
+
+    def install(seconds, results=None, multiply_adds=None):
+        asked = []
+        times = {name: iter(each) for name, each in seconds.items()}
+
+        def ask(run, request):
+            name = run.variant.name
+            asked.append((name, request))
+            if request == "build":
+                return {"seconds": 2.0}
+            if request == "facts":
+                needed = (multiply_adds or {}).get(name)
+                return {"peak_megabytes": 300.0, "multiply_adds": needed}
+            for spent in times[name]:
+                result = (results or {}).get(name, [7.0])
+                return {"seconds": spent, "result": result}
+            raise measuring.WorkerError("because it died.")
+
+        def close(run):
+            asked.append((run.variant.name, "close"))
+
+        monkeypatch.setattr(Run, "ask", ask)
+        monkeypatch.setattr(Run, "close", close)
         monkeypatch.setattr(Variant, "missing", lambda self: [])
-        monkeypatch.setattr(processes, "Process", fakes)
-        monkeypatch.setattr(computer, "processor_times", lambda: None)
+        monkeypatch.setattr(measuring, "PAUSE_SECONDS", 0)
+        return asked
+
+    return install
+
+
+@pytest.fixture
+def measure(tmp_path):
+    """Function that measures variants with names."""
+
+    def measure(names, unit=("unit",), tolerance=None, **options):
         variants = tuple(Variant(each, "jax", "x.X", {}) for each in names)
-        return Measurement(
+        numbers = {"rounds": 1, "warmup": 0, "starts": 1, "threads": 1}
+        return measuring.Measurement(
             Scenario("small", variants, unit, tolerance),
-            Plan(**{"warmup": 0, "threads": 1, **plan}),
+            argparse.Namespace(**{**numbers, **options}),
             tmp_path,
-            print,
         ).measure()
 
     return measure

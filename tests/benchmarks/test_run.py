@@ -8,11 +8,8 @@ import sys
 import keras
 import pytest
 
-from benchmarks import processes
 from benchmarks import run
 from benchmarks.scenario import ROOT
-from benchmarks.scenario import Variant
-from tests.benchmarks.fakes import FakeProcesses
 from tests.marks import slow_but_on_tensorflow
 
 pytestmark = slow_but_on_tensorflow
@@ -53,14 +50,12 @@ def test_a_tiny_run_measures_us_beside_eager_pytorch(tmp_path):
     assert record["left_out"] == []
     rows = {row["variant"]: row for row in record["rows"]}
     ours, eager = rows[BACKEND], rows["eager_channels_last"]
-    assert ours["versions"]["keras"] == keras.__version__
     assert ours["agrees"] and eager["is_unit"]
     assert ours["ratio"]["median"] == pytest.approx(
         ours["step_seconds"][0] / eager["step_seconds"][0]
     )
     for row in rows.values():
         assert 50 < row["peak_megabytes"] < 5000
-        assert row["convolution_share"] > 0
         for name in ("milliseconds", "first_step_seconds", "build_seconds"):
             assert row[name]["median"] > 0
     table = (workdir / "benchmark.md").read_text("utf-8")
@@ -98,11 +93,14 @@ def test_another_checkout_is_measured_beside_this_one(tmp_path):
     ("arguments", "message"),
     [
         (["models", "--only=resnet"], "`only` does not know resnet; it knows"),
+        (["models", "--unit=gpu"], "`unit` does not know gpu; it knows"),
+        (["models", "--rounds=0"], "--rounds: needs an integer >= 1, received"),
         (
-            ["models", "--unit=gpu"],
-            "`unit` needs names out of .*; received gpu",
+            ["models", "--warmup=-1"],
+            "--warmup: needs an integer >= 0, received",
         ),
-        (["models", "--rounds=0"], "`rounds` needs an integer >= 1"),
+        (["models", "--starts=0"], "--starts: needs an integer >= 1, received"),
+        (["models", "--threads=1000000"], "needs an integer >= 1 and <= "),
         (["models", "--against=nowhere"], "folder of a checkout that holds"),
         (["parity"], "`model` needs a file"),
         (["speed"], "invalid choice: 'speed'"),
@@ -122,7 +120,7 @@ def test_what_is_not_possible_is_refused(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
         run.main([f"--workdir={tmp_path / 'new'}", *arguments])
     assert stopped.value.code == 2
-    assert message.split(".*")[-1] in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_the_help_tells_all_scenarios_and_options(capsys):
@@ -131,22 +129,18 @@ def test_the_help_tells_all_scenarios_and_options(capsys):
     text = capsys.readouterr().out
     for name in (
         "parity\n    Compare our attacks",
-        "warmup: untimed",
-        "exit: name",
+        "untimed steps",
+        "exit that `parity` attacks",
     ):
         assert name in text
 
 
 @pytest.mark.parametrize(("result", "status"), [(7.0, 0), (9.0, 1)])
 def test_other_work_is_told_by_the_exit_status(
-    monkeypatch, tmp_path, capsys, result, status
+    fake_processes, tmp_path, capsys, result, status
 ):
     names = (BACKEND, "eager_channels_last", "eager_contiguous_format")
-    fakes = FakeProcesses(
-        {name: [1.0, 1.0] for name in names}, {BACKEND: [result]}
-    )
-    monkeypatch.setattr(processes, "Process", fakes)
-    monkeypatch.setattr(Variant, "missing", lambda self: [])
+    fake_processes({name: [1.0, 1.0] for name in names}, {BACKEND: [result]})
     arguments = [f"--only=small_cnn,{BACKEND}", "--rounds=1", *TINY]
     found = run.main(["models", *arguments, f"--workdir={tmp_path}"])
     assert found == status

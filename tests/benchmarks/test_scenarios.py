@@ -1,19 +1,18 @@
 """Scenarios: their rows, what is chosen, another checkout beside this one."""
 
-import dataclasses
 import importlib
 import inspect
 
 import keras
 import pytest
 
+from benchmarks import run
 from benchmarks import scenario
 from benchmarks.scenario import Scenario
 from benchmarks.scenario import Variant
 from benchmarks.scenario import against
 from benchmarks.scenario import chosen
 from benchmarks.scenarios import SCENARIOS
-from benchmarks.scenarios import Options
 from benchmarks.work.workloads import WORKLOADS
 from keras_neokd import methods
 
@@ -21,12 +20,24 @@ BACKEND = keras.config.backend()
 
 
 @pytest.fixture
-def options(tmp_path):
+def build(tmp_path):
+    """Function that returns a kind of scenarios with some flags."""
     for name in ("model.keras", "images.npz"):
         (tmp_path / name).touch()
-    return Options(
-        model=str(tmp_path / "model.keras"), images=str(tmp_path / "images.npz")
-    )
+
+    def build(kind, *flags):
+        found, _ = run.flags(
+            [
+                kind,
+                "--workdir=unused",
+                f"--model={tmp_path / 'model.keras'}",
+                f"--images={tmp_path / 'images.npz'}",
+                *flags,
+            ]
+        )
+        return SCENARIOS[kind](found)
+
+    return build
 
 
 def names(found):
@@ -34,8 +45,8 @@ def names(found):
 
 
 @pytest.mark.parametrize("kind", SCENARIOS)
-def test_every_variant_has_the_arguments_of_its_work(kind, options):
-    found = SCENARIOS[kind](options)
+def test_every_variant_has_the_arguments_of_its_work(kind, build):
+    found = build(kind)
     assert found
     for each in found:
         variants = [variant.name for variant in each.variants]
@@ -49,53 +60,52 @@ def test_every_variant_has_the_arguments_of_its_work(kind, options):
             inspect.signature(getattr(module, name)).bind(**variant.settings)
 
 
-def test_methods_are_listed_by_the_library():
-    (*_, (_, found)) = names(SCENARIOS["methods"](Options()))
+def test_methods_are_listed_by_the_library(build):
+    (*_, (_, found)) = names(build("methods"))
     assert {*methods.BY_NAME} < {*found}
 
 
-def test_every_exit_of_a_series_has_a_class_of_its_own():
-    for each in SCENARIOS["exits"](Options()):
+def test_every_exit_of_a_series_has_a_class_of_its_own(build):
+    for each in build("exits"):
         for variant in each.variants:
             settings = variant.settings
             classes = WORKLOADS[settings["model"]].num_classes
-            assert settings["model_options"]["num_blocks"] < classes
+            assert settings["network"]["num_blocks"] < classes
 
 
-def test_optimisations_go_without_backends_they_are_not_about():
-    found = dict(names(SCENARIOS["optimisations"](Options())))
+def test_optimisations_go_without_backends_they_are_not_about(build):
+    found = dict(names(build("optimisations")))
     common = ["as_it_is", "without_own_layers", "without_pass_per_exit"]
     common.append("without_merged")
     assert found["small_cnn torch"] == [*common, "without_pooling"]
     assert found["msdnet_cifar10 jax"] == [*common, "without_cpu_convolution"]
 
 
-def test_options_change_the_work(options):
-    (first, *_) = SCENARIOS["models"](Options(batch_size=3, attack_steps=1))
+def test_flags_change_the_work(build):
+    first, *_ = build("models", "--batch_size=3", "--attack_steps=1")
     assert first.variants[0].settings["batch_size"] == 3
-    options = dataclasses.replace(options, epsilon=0.1, attack_steps=4)
-    for each in SCENARIOS["parity"](options):
+    for each in build("parity", "--epsilon=1/10", "--attack_steps=4"):
         settings = each.variants[0].settings
         is_l2 = each.name.endswith("l2")
         assert settings["epsilon"] == (2.0 if is_l2 else 0.1)
         assert settings["num_steps"] == 4
 
 
-def test_a_missing_file_is_a_sentence():
+def test_a_missing_file_is_a_sentence(build):
     with pytest.raises(ValueError, match="`model` needs a file, received no"):
-        SCENARIOS["attacks"](Options(model="nowhere.keras"))
+        build("attacks", "--model=nowhere.keras")
 
 
 # What is chosen.
 
 
 def rows():
+    works = {"a": "x.KerasX", "b": "x.KerasX", "c": "x.X"}
     return [
         Scenario(
             f"{model} {backend}",
             tuple(
-                Variant(each, backend, "x.X", {}, is_library=each != "c")
-                for each in "abc"
+                Variant(name, backend, work, {}) for name, work in works.items()
             ),
             ("a",),
         )
@@ -122,9 +132,17 @@ def test_names_choose_scenarios_and_variants(only, scenarios, variants):
         assert {*only} & {"small", "large"} <= {*each.name.split()}
 
 
+def test_other_variants_can_be_the_unit():
+    (found, *_) = chosen(rows(), ("c",), ("b",))
+    assert found.unit == ("b",)
+    assert [each.name for each in found.variants] == ["b", "c"]
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="not know d; .*jax, torch; a, b, c"):
         chosen(rows(), ("small", "d"))
+    with pytest.raises(ValueError, match="`unit` does not know small; .* a, b"):
+        chosen(rows(), (), ("small",))
 
 
 def test_another_checkout_is_the_unit_of_each_variant(tmp_path):
