@@ -3,24 +3,65 @@
     model = building.build_model(config)
     model.compile(**building.compile_arguments(config, model.num_exits))
 
-Configs hold plain values; this, `network.py`, `building_methods.py` and
-`strong_attacks.py` alone know which class each of them means. The schema is
-`configs/default.py`.
+The names of `config.method`, `config.attack` and `config.model` are those of
+`BY_NAME` in `keras_neokd.methods`, `.attacks` and `.models`; their sections
+are arguments. The schema is `configs/default.py`.
 """
+
+import functools
+import operator
 
 from keras_neokd import attacks
 from keras_neokd import data
+from keras_neokd import methods
 from keras_neokd import optimizers
 from keras_neokd.base import checks
+from keras_neokd.base import plain_settings
 
 from . import processes
-from .building_methods import build_method
+from . import teachers
+from .flag_names import built_by_name
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 from .network import build_model as build_model
 
+# The attacks that share every setting of `config.attack`.
 ATTACKS = ("average", "max_average", "single", "noise")
 _VALIDATIONS = ("none", "clean", "attack")
+
+
+def build_method(config, num_exits, num_examples=None):
+    """Return the training method.
+
+    Args:
+        config: a whole config.
+        num_exits: number of exits of the model.
+        num_examples: size of the training set; only `teat` needs it.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
+        FileNotFoundError: if the file of a teacher does not exist.
+    """
+    of_the_run = {
+        "num_epochs": config.train.epochs,
+        "num_examples": num_examples,
+        "num_exits": num_exits,
+    }
+    added = []
+    with named_by_keys({"num_epochs": "train.epochs"}):
+        for weight, name in plain_settings.parts(config.method.name):
+            given = dict(of_the_run)
+            section = config.method.get(name, {})
+            if plain_settings.TEACHER_FILE in section:
+                given["teacher"] = teachers.load(
+                    f"method.{name}.{plain_settings.TEACHER_FILE}",
+                    section[plain_settings.TEACHER_FILE],
+                )
+            method = built_by_name(
+                methods.BY_NAME, "method", name, section, **given
+            )
+            added.append(method if weight == 1 else weight * method)
+        return functools.reduce(operator.add, added)
 
 
 def build_attack(config, name=None, exit=None, **changes):
@@ -28,38 +69,31 @@ def build_attack(config, name=None, exit=None, **changes):
 
     Args:
         config: a whole config.
-        name: one of `ATTACKS`. Defaults to `config.attack.name`.
+        name: a name of `attacks.BY_NAME`. Defaults to `config.attack.name`.
         exit: index of the exit that `single` attacks. Defaults to
             `config.attack.exit`.
-        **changes: arguments of `PGD` to replace.
+        **changes: settings to replace.
 
     Raises:
         ValueError, TypeError: if a setting is not possible.
     """
     section = config.attack
     name = section.name if name is None else name
-    checks.choice("attack.name", name, ATTACKS)
-    arguments = {
+    shared = {
         key: section[key]
-        for key in (
-            "epsilon",
-            "step_size",
-            "num_steps",
-            "norm",
-            "random_start",
-            "num_restarts",
-        )
+        for key in section
+        if key != "name" and key not in attacks.BY_NAME
     }
-    with named_by_keys(keys_of("attack", {*arguments} - {*changes})):
-        pgd = attacks.PGD(**{**arguments, **changes})
-        if name == "noise":
-            return attacks.UniformNoise(pgd.epsilon)
-        if name == "max_average":
-            return attacks.MaxAverage(pgd)
-        if name == "single":
-            exit = section.exit if exit is None else exit
-            return pgd.with_objective(attacks.SingleExit(exit))
-    return pgd
+    if exit is not None:
+        changes["exit"] = exit
+    with named_by_keys(keys_of("attack", {*shared} - {*changes})):
+        return built_by_name(
+            attacks.BY_NAME,
+            "attack",
+            name,
+            section.get(name, {}),
+            **{**shared, **changes},
+        )
 
 
 def compile_arguments(config, num_exits, num_examples=None):
@@ -172,9 +206,9 @@ def load_data(config, model):
         raise ValueError(
             f"The model takes images {expected[0]} of {expected[1]} classes, "
             f"the data set {section.name!r} has images {received[0]} of "
-            f"{received[1]}. Set --config.model.input_shape and "
-            "--config.model.num_classes (or --config.data.image_size and "
-            "--config.data.channels), or use another model."
+            f"{received[1]}. Set input_shape and num_classes of "
+            f"--config.model.{config.model.name} (or --config.data.image_size "
+            "and --config.data.channels), or use another model."
         )
     if config.train.validation != "none" and not len(dataset.validation):
         raise ValueError(

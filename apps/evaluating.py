@@ -23,6 +23,7 @@ from . import model_files
 from . import plots
 from . import protocols
 from . import recording
+from . import run_config
 from . import strong_attacks
 from . import tables
 from . import workdir
@@ -193,8 +194,11 @@ def _header(config, model, model_path, data_name, images, labels):
 
 def _method_settings(config):
     """Return what a sweep over a method varies, as JSON gives it back."""
+    section = run_config.chosen(config)["method"]
     settings = {
-        **config.method.to_dict(),
+        "name": section["name"],
+        # A method alone needs no second name.
+        **section.get(section["name"], section),
         "learning_rate": config.optimizer.learning_rate,
     }
     return json.loads(json.dumps(settings))

@@ -3,6 +3,8 @@
 import contextlib
 import re
 
+from keras_neokd.base import plain_settings
+
 # How messages of the library name an argument.
 _ARGUMENT = re.compile(r"`(\w+)`")
 
@@ -28,6 +30,33 @@ def named_by_keys(keys):
         # A subclass may be made from more than a message.
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(message) from error
+
+
+def built_by_name(registry, key, name, section, **given):
+    """Build what a name of the config stands for.
+
+    Args:
+        registry: a `Registry`.
+        key: key of the section that holds the name and its settings.
+        name: the name.
+        section: mapping with its settings, see `plain_settings`.
+        **given: what only the caller knows, such as `num_exits`; see
+            `Registry.build`.
+
+    Raises:
+        ValueError, TypeError: if the name is unknown, or a setting is not
+            possible; the message has its key.
+    """
+    if name not in registry:
+        try:
+            registry[name]
+        except ValueError as error:
+            raise ValueError(f"`{key}.name`: {error}") from None
+    with named_by_keys(keys_of(f"{key}.{name}", section)):
+        arguments = plain_settings.arguments(
+            registry, name, section, given.get("num_exits")
+        )
+        return registry.build(name, arguments, **given)
 
 
 def keys_of(section, names, **others):

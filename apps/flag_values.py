@@ -29,8 +29,24 @@ class TupleParser(tuple_parser.TupleParser):
         return super().parse(argument)
 
 
+class LiteralParser(flags.ArgumentParser):
+    """Parse what Python would write, fractions included; else a text."""
+
+    syntactic_help = "a number, tuple, True, None and so on, or a text"
+
+    def parse(self, argument):
+        """Return the value that a text stands for."""
+        if not isinstance(argument, str):
+            return argument
+        try:
+            return ast.literal_eval(_divided(argument))
+        except (SyntaxError, ValueError):
+            return argument
+
+
 def register():
     """Let every value of a config be written in these ways."""
+    config_flags.register_flag_parser_for_type(object, LiteralParser())
     config_flags.register_flag_parser_for_type(float, NumberParser())
     config_flags.register_flag_parser_for_type(tuple, TupleParser())
 

@@ -8,21 +8,8 @@ from keras_neokd import models
 from keras_neokd.base import checks
 
 from . import weights
-from .flag_names import keys_of
-from .flag_names import named_by_keys
+from .flag_names import built_by_name
 
-_MODELS = {
-    "small_cnn": (models.SmallCNN, ("mnist",)),
-    "msdnet": (
-        models.MSDNet,
-        ("cifar10", "cifar100", "tiny_imagenet", "imagenet"),
-    ),
-    "resnet": (models.ResNet, ("cifar10", "cifar100", "imagenet")),
-    "vision_transformer": (
-        models.VisionTransformer,
-        ("cifar10", "cifar100", "imagenet"),
-    ),
-}
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -36,8 +23,8 @@ def build_model(config):
         config: a whole config.
 
     Raises:
-        ValueError: if model, constructor or precision is unknown, an option
-            does not fit the model, or the weights do not.
+        ValueError, TypeError: if model or precision is unknown, or a setting
+            or the weights do not fit the model.
         FileNotFoundError: if there is no such file of weights.
         ImportError: if the model needs a package that is not installed.
     """
@@ -59,7 +46,11 @@ def _computing_in(precision):
 
 
 def _build(section):
-    changes = _chosen(section.weights_of)
+    changes = {
+        name: value
+        for name, value in section.weights_of.items()
+        if value is not None
+    }
     if not section.weights:
         if changes:
             raise ValueError(
@@ -82,27 +73,7 @@ def _build(section):
 
 
 def _untrained_model(section, **changes):
-    """Build the model of a config's section, some arguments changed."""
-    checks.choice("model.name", section.name, _MODELS)
-    model_class, constructors = _MODELS[section.name]
-    checks.choice("model.constructor", section.constructor, constructors)
-    shapes = {
-        name: section[name]
-        for name in ("input_shape", "num_classes")
-        if section[name] is not None
-    }
-    arguments = {**_chosen(section.options), **shapes, **changes}
-    keys = keys_of("model.options", section.options) | keys_of("model", shapes)
-    try:
-        with named_by_keys(keys):
-            return getattr(model_class, section.constructor)(**arguments)
-    except TypeError as error:
-        raise ValueError(
-            f"`model.options` {arguments} do not fit the model "
-            f"{section.name!r}: {error}"
-        ) from error
-
-
-def _chosen(options):
-    """Return the options that are not left to the model."""
-    return {name: value for name, value in options.items() if value is not None}
+    """Build the model of a config's section, some settings changed."""
+    name = section.name
+    settings = {**section.get(name, {}), **changes}
+    return built_by_name(models.BY_NAME, "model", name, settings)

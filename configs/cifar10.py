@@ -24,8 +24,8 @@ teacher of SKD and ARD; exit 3 is in Table 2):
     --config=configs/cifar10.py                            average attack
     :nkd                                          40.01 42.67 40.23 40.97
     :eokd                                         37.26 41.10 38.68 39.01
-    :neo_kd --config.method.nkd_teacher=none          39.54 41.77 40.15 40.49
-    :neo_kd --config.method.nkd_teacher=all           38.63 41.61 39.93 40.06
+    :neo_kd --config.method.neo_kd.teacher=none       39.54 41.77 40.15 40.49
+    :neo_kd --config.method.neo_kd.teacher=all        38.63 41.61 39.93 40.06
     :skd --config.method.skd.teacher=1            32.27 36.92 38.57 35.92
     :skd --config.method.skd.teacher=2            35.33 35.10 37.82 36.08
     :skd --config.method.skd.teacher=ensemble     38.63 41.80 40.13 40.19
@@ -48,12 +48,11 @@ def get_config(variant="neo_kd"):
         variant,
         {
             "model": {
-                "name": "msdnet",
-                "constructor": "cifar10",
-                "options": default.msdnet_options(
-                    initial_channels=8,
-                    initialization="torch_default",
-                ),
+                "name": "msdnet_cifar10",
+                "msdnet_cifar10": {
+                    "initial_channels": 8,
+                    "initialization": "torch_default",
+                },
             },
             "data": {
                 "name": "cifar10",

@@ -51,12 +51,11 @@ def get_config(variant="neo_kd"):
         variant,
         {
             "model": {
-                "name": "msdnet",
-                "constructor": "cifar100",
-                "options": default.msdnet_options(
-                    initial_channels=8,
-                    initialization="torch_default",
-                ),
+                "name": "msdnet_cifar100",
+                "msdnet_cifar100": {
+                    "initial_channels": 8,
+                    "initialization": "torch_default",
+                },
             },
             "data": {
                 "name": "cifar100",

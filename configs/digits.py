@@ -19,9 +19,8 @@ def get_config(variant="neo_kd"):
         variant,
         {
             "model": {
-                "name": "small_cnn",
-                "constructor": "mnist",
-                "options": {"dropout": 0.5},
+                "name": "small_cnn_mnist",
+                "small_cnn_mnist": {"dropout": 0.5},
             },
             "data": {"name": "digits", "batch_size": 32},
             # PGD-7 crosses the ball almost twice, as on MNIST.

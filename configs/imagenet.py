@@ -39,18 +39,17 @@ def get_config(variant="neo_kd"):
         variant,
         {
             "model": {
-                "name": "msdnet",
-                "constructor": "imagenet",
-                "options": default.msdnet_options(
-                    initial_channels=32,
-                    growth_rate=16,
-                    initialization="torch_default",
+                "name": "msdnet_imagenet",
+                "msdnet_imagenet": {
+                    "initial_channels": 32,
+                    "growth_rate": 16,
+                    "initialization": "torch_default",
                     # What published networks were trained with.
-                    normalization=(
+                    "normalization": (
                         (0.485, 0.456, 0.406),
                         (0.229, 0.224, 0.225),
                     ),
-                ),
+                },
             },
             "data": {
                 "name": "imagenet2012",

@@ -3,7 +3,7 @@
 The teacher, trained against attacks, then the student on clean images:
 
     python -m apps.train --config=configs/kdiga_resnet.py:trades \
-        --config.model.options.depth=34 --workdir=runs/teacher
+        --config.model.resnet_cifar10.depth=34 --workdir=runs/teacher
     python -m apps.train --config=configs/kdiga_resnet.py:kdiga \
         --config.method.kdiga.teacher_file=runs/teacher/model.keras \
         --workdir=runs/student
@@ -11,8 +11,9 @@ The teacher, trained against attacks, then the student on clean images:
 
 Other teachers: `:adversarial_training`. Other students: `:kd` is the same
 without alignment, `:kdiga_author_2021` has the weights of the authors' code
-of that year, and with `--config.model.options.exits="(2, 3, 4)"` the student
-has three exits.
+of that year, each with its own section (`--config.method.kd.teacher_file`), and
+with `--config.model.resnet_cifar10.exits="(2, 3, 4)"` the student has three
+exits.
 
 Settings of the repository of the paper's first author (Shao et al., arXiv
 2110.12072): 200 epochs of batch 128, learning rate 0.1, a tenth of it from
@@ -51,9 +52,8 @@ def get_config(variant="kdiga"):
         variant,
         {
             "model": {
-                "name": "resnet",
-                "constructor": "cifar10",
-                "options": default.resnet_options(depth=18),
+                "name": "resnet_cifar10",
+                "resnet_cifar10": {"depth": 18},
             },
             **SETTINGS,
         },

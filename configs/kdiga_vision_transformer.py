@@ -4,7 +4,7 @@ The teacher, trained against attacks; the student, first on labels alone, then
 with the teacher:
 
     python -m apps.train --config=configs/kdiga_resnet.py:trades \
-        --config.model.options.depth=34 --workdir=runs/teacher
+        --config.model.resnet_cifar10.depth=34 --workdir=runs/teacher
     python -m apps.train \
         --config=configs/kdiga_vision_transformer.py:clean_training \
         --workdir=runs/pretrained
@@ -34,9 +34,8 @@ def get_config(variant="kdiga"):
         variant,
         {
             "model": {
-                "name": "vision_transformer",
-                "constructor": "cifar10",
-                "options": default.vision_transformer_options(size="tiny"),
+                "name": "vision_transformer_cifar10",
+                "vision_transformer_cifar10": {"size": "tiny"},
             },
             **kdiga_resnet.SETTINGS,
             "optimizer": optimizer,

@@ -30,13 +30,16 @@ def get_config(variant="neo_kd"):
         variant,
         {
             "model": {
-                "name": "small_cnn",
-                "constructor": "mnist",
-                "options": {"dropout": 0.5},
+                "name": "small_cnn_mnist",
+                "small_cnn_mnist": {"dropout": 0.5},
             },
             "data": {"name": "mnist", "batch_size": 128},
             # As in TRADES' own MNIST runs.
-            "method": {"beta": 1.0},
+            "method": {
+                "trades": {"weight": 1.0},
+                "teat": {"beta": 1.0},
+                "teat_trades": {"beta": 1.0},
+            },
             "attack": {"epsilon": 0.3, "step_size": 20 / 255},
             "optimizer": {"learning_rate": 0.01, "milestones": (50,)},
             "train": {"epochs": 150},

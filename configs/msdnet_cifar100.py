@@ -6,9 +6,10 @@ and the one for budgets, 5 exits that lie ever further apart:
     python -m apps.train --config=configs/msdnet_cifar100.py \
         --workdir=runs/anytime
     python -m apps.train --config=configs/msdnet_cifar100.py \
-        --config.model.options.num_blocks=5 --config.model.options.base=1 \
-        --config.model.options.step=1 \
-        --config.model.options.step_mode=lin_grow \
+        --config.model.msdnet_cifar100.num_blocks=5 \
+        --config.model.msdnet_cifar100.base=1 \
+        --config.model.msdnet_cifar100.step=1 \
+        --config.model.msdnet_cifar100.step_mode=lin_grow \
         --config.data.validation_size=5000 --workdir=runs/budgeted
     python -m apps.evaluate --workdir=runs/budgeted \
         --config.evaluate.attacks="()" \
@@ -31,16 +32,15 @@ def get_config(variant="clean_training"):
         variant,
         {
             "model": {
-                "name": "msdnet",
-                "constructor": "cifar100",
-                "options": default.msdnet_options(
-                    initial_channels=16,
-                    initialization="torch_default",
-                    normalization=(
+                "name": "msdnet_cifar100",
+                "msdnet_cifar100": {
+                    "initial_channels": 16,
+                    "initialization": "torch_default",
+                    "normalization": (
                         (0.5071, 0.4867, 0.4408),
                         (0.2675, 0.2565, 0.2761),
                     ),
-                ),
+                },
             },
             "data": {
                 "name": "cifar100",

@@ -13,8 +13,8 @@ labels of the others are not published.
 The paper does not say how MSDNet was fitted to 64 x 64 images. The other
 reading, ImageNet's network on images resized to 224 x 224:
 
-    --config.model.options.option=A --config.data.image_size=224 \
-        --config.data.augment=random_part_flip
+    --config.model.msdnet_tiny_imagenet.option=A \
+        --config.data.image_size=224 --config.data.augment=random_part_flip
 
 see `MSDNet.tiny_imagenet`. The augmentation is not given either: crop_flip is
 that of CIFAR, for images of about that size.
@@ -41,14 +41,13 @@ def get_config(variant="neo_kd"):
         variant,
         {
             "model": {
-                "name": "msdnet",
-                "constructor": "tiny_imagenet",
-                "options": default.msdnet_options(
-                    option="B",
-                    initial_channels=32,
-                    growth_rate=16,
-                    initialization="torch_default",
-                ),
+                "name": "msdnet_tiny_imagenet",
+                "msdnet_tiny_imagenet": {
+                    "option": "B",
+                    "initial_channels": 32,
+                    "growth_rate": 16,
+                    "initialization": "torch_default",
+                },
             },
             "data": {
                 "name": "tiny_imagenet",

@@ -26,13 +26,12 @@ def get_config(variant="triple_wins"):
         variant,
         {
             "model": {
-                "name": "resnet",
-                "constructor": "cifar10",
-                "options": default.resnet_options(
-                    stage_blocks=(6, 6, 6),
-                    stage_filters=(16, 32, 64),
-                    exits=(1, 2, 3),
-                ),
+                "name": "resnet_cifar10",
+                "resnet_cifar10": {
+                    "stage_blocks": (6, 6, 6),
+                    "stage_filters": (16, 32, 64),
+                    "exits": (1, 2, 3),
+                },
             },
             "data": {
                 "name": "cifar10",

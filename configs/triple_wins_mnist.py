@@ -23,9 +23,8 @@ def get_config(variant="triple_wins"):
         variant,
         {
             "model": {
-                "name": "small_cnn",
-                "constructor": "mnist",
-                "options": {"dropout": 0.5},
+                "name": "small_cnn_mnist",
+                "small_cnn_mnist": {"dropout": 0.5},
             },
             "data": {"name": "mnist", "batch_size": 256},
             "attack": {

@@ -70,9 +70,8 @@ def test_only_the_model_of_the_config_is_made_in_its_precision():
     ("section", "changes", "message"),
     [
         ("model", {"name": "lenet"}, r"model\.name.*lenet.*small_cnn"),
-        ("model", {"constructor": "cifar10"}, r"model\.constructor.*mnist"),
         ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
-        ("attack", {"name": "cw"}, r"attack\.name.*cw.*max_average"),
+        ("attack", {"name": "pdg"}, r"attack\.name.*pdg.*max_average"),
         ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
         ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
         ("train", {"validation": "all"}, r"train\.validation.*all.*clean"),
@@ -99,8 +98,9 @@ def test_an_impossible_setting_is_refused(section, changes, message):
 
 def test_every_constructor_argument_can_be_set_in_a_config():
     config = cifar10.get_config()
-    config.model.options.update({"num_blocks": 2, "base": 1, "step": 1})
-    config.model.options.step_mode = "lin_grow"
+    section = config.model.msdnet_cifar10
+    section.update({"num_blocks": 2, "base": 1, "step": 1})
+    section.step_mode = "lin_grow"
     model = building.build_model(config)
     assert model.num_exits == 2
     assert model.get_config()["step_mode"] == "lin_grow"
@@ -108,9 +108,9 @@ def test_every_constructor_argument_can_be_set_in_a_config():
 
 def test_an_option_that_the_model_does_not_have_is_refused():
     config = mnist.get_config()
-    with config.model.options.unlocked():
-        config.model.options.depth = 3
-    with pytest.raises(ValueError, match=r"model\.options.*depth"):
+    with config.unlocked():
+        config.model.small_cnn_mnist.depth = 3
+    with pytest.raises(TypeError, match=r"small_cnn_mnist\.depth"):
         building.build_model(config)
 
 
@@ -130,7 +130,7 @@ def test_the_size_of_images_is_that_of_the_config(tmp_path):
     config.data.update(
         {"name": "image_folder", "dir": str(tmp_path), "image_size": 32}
     )
-    config.model.num_classes = 3
+    config.model.msdnet_cifar10.num_classes = 3
     model = building.build_model(config)
     dataset = building.load_data(config, model)
     assert dataset.image_shape == (32, 32, 3)
