@@ -11,23 +11,85 @@ are arguments. The schema is `configs/default.py`.
 import functools
 import operator
 
+import keras
+
 from keras_neokd import attacks
 from keras_neokd import data
 from keras_neokd import methods
+from keras_neokd import models
 from keras_neokd import optimizers
 from keras_neokd.base import checks
 from keras_neokd.base import plain_settings
 
 from . import processes
 from . import teachers
+from . import weights
 from .flag_names import built_by_name
 from .flag_names import keys_of
 from .flag_names import named_by_keys
-from .network import build_model as build_model
 
-# The attacks that share every setting of `config.attack`.
-ATTACKS = ("average", "max_average", "single", "noise")
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _VALIDATIONS = ("none", "clean", "attack")
+
+
+def build_model(config):
+    """Return the model, with the weights of `model.weights` if there are any.
+
+    Its layers compute in `train.precision`, and go on doing so when the model
+    is saved and loaded.
+
+    Args:
+        config: a whole config.
+
+    Raises:
+        ValueError, TypeError: if model or precision is unknown, or a setting
+            or the weights do not fit the model.
+        FileNotFoundError: if there is no such file of weights.
+        ImportError: if the model needs a package that is not installed.
+    """
+    precision = checks.choice(
+        "train.precision", config.train.precision, _PRECISIONS
+    )
+    earlier = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return _model(config.model)
+    finally:
+        keras.config.set_dtype_policy(earlier)
+
+
+def _model(section):
+    changes = {
+        name: value
+        for name, value in section.weights_of.items()
+        if value is not None
+    }
+    if changes and not section.weights:
+        raise ValueError(
+            "`model.weights_of` says how the model in `model.weights` "
+            f"differs, and there are no weights: received {changes}."
+        )
+    model = _untrained_model(section)
+    if not section.weights:
+        return model
+    if not changes:
+        weights.load(model, section.weights)
+        return model
+    fresh = weights.load_from(
+        _untrained_model(section, **changes),
+        model,
+        section.weights,
+        keep_heads="exits" not in changes,
+    )
+    print(f"Weights from {section.weights}; starting fresh: {fresh}.")
+    return model
+
+
+def _untrained_model(section, **changes):
+    """Build the model of a config's section, some settings changed."""
+    name = section.name
+    settings = {**section.get(name, {}), **changes}
+    return built_by_name(models.BY_NAME, "model", name, settings)
 
 
 def build_method(config, num_exits, num_examples=None):
@@ -64,15 +126,13 @@ def build_method(config, num_exits, num_examples=None):
         return functools.reduce(operator.add, added)
 
 
-def build_attack(config, name=None, exit=None, **changes):
-    """Return an attack with the settings of `config.attack`.
+def build_attack(config, name=None, **changes):
+    """Return an attack with the settings of `config.attack` and its section.
 
     Args:
         config: a whole config.
         name: a name of `attacks.BY_NAME`. Defaults to `config.attack.name`.
-        exit: index of the exit that `single` attacks. Defaults to
-            `config.attack.exit`.
-        **changes: settings to replace.
+        **changes: arguments to replace.
 
     Raises:
         ValueError, TypeError: if a setting is not possible.
@@ -84,15 +144,14 @@ def build_attack(config, name=None, exit=None, **changes):
         for key in section
         if key != "name" and key not in attacks.BY_NAME
     }
-    if exit is not None:
-        changes["exit"] = exit
+    own = {
+        key: value
+        for key, value in section.get(name, {}).items()
+        if key not in changes
+    }
     with named_by_keys(keys_of("attack", {*shared} - {*changes})):
         return built_by_name(
-            attacks.BY_NAME,
-            "attack",
-            name,
-            section.get(name, {}),
-            **{**shared, **changes},
+            attacks.BY_NAME, "attack", name, own, **{**shared, **changes}
         )
 
 

@@ -24,7 +24,6 @@ from . import plots
 from . import protocols
 from . import recording
 from . import run_config
-from . import strong_attacks
 from . import tables
 from . import workdir
 from .reporting import grouping
@@ -43,7 +42,7 @@ def with_everything(config, model, validation):
     Returns:
         Tuple of the config and a list of sentences about what is left out.
     """
-    searches, too_strong = strong_attacks.possible(config, model)
+    searches, too_strong = attacking.possible(config, model)
     names, left_out = protocols.possible(config, model, validation)
     config = copy.deepcopy(config)
     config.evaluate.attacks = ("average", "max_average", "single", *searches)

@@ -13,8 +13,8 @@ _ARGUMENT = re.compile(r"`(\w+)`")
 def named_by_keys(keys):
     """Replace names of arguments in the messages of errors raised inside.
 
-        with named_by_keys({"c": "evaluate.search.cw_c"}):
-            attacks.CW(-1.0)      # `evaluate.search.cw_c` needs a number ...
+        with named_by_keys({"c": "attack.cw.c"}):
+            attacks.CW(-1.0)      # `attack.cw.c` needs a number ...
 
     Args:
         keys: dict from names of arguments to dotted keys of the config.

@@ -8,9 +8,9 @@ import sys
 
 from keras_neokd.base import writing
 
+from . import attacking
 from . import config_files
 from . import ending
-from . import strong_attacks
 from . import tables
 from . import workdir
 from .checkpointing import STOPPED_STATUS
@@ -91,7 +91,7 @@ def _summary(rows):
         (value.count("/") + 1 for row in rows for value in _exits(row)),
         default=0,
     )
-    return tables.markdown(rows, strong_attacks.note(names, most))
+    return tables.markdown(rows, attacking.note(names, most))
 
 
 def _exits(row):

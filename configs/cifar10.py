@@ -47,20 +47,11 @@ def get_config(variant="neo_kd"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet_cifar10",
-                "msdnet_cifar10": {
-                    "initial_channels": 8,
-                    "initialization": "torch_default",
-                },
-            },
-            "data": {
-                "name": "cifar10",
-                "batch_size": 128,
-                "augment": "crop_flip",
-            },
-            "attack": {"epsilon": 8 / 255, "step_size": 2 / 255},
-            "optimizer": {"learning_rate": 0.1, "milestones": (75, 115)},
-            "train": {"epochs": 150},
+            "model.name": "msdnet_cifar10",
+            "model.msdnet_cifar10.initial_channels": 8,
+            "model.msdnet_cifar10.initialization": "torch_default",
+            "data.name": "cifar10",
+            "data.augment": "crop_flip",
+            "optimizer.milestones": (75, 115),
         },
     )

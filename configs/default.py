@@ -21,6 +21,7 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd.base import plain_settings
+from keras_neokd.base.configurable import REQUIRED
 from keras_neokd.base.configurable import Unset
 
 # Arguments that only a run knows, and those of every Keras model.
@@ -42,26 +43,23 @@ def get_config(variant="neo_kd"):
     """
     for _, name in plain_settings.parts(variant):
         methods.BY_NAME[name]
-    attack = _attack()
-    config = config_dict.ConfigDict(
-        {
-            "model": {**_model(), **_sections(models.BY_NAME, _OF_KERAS)},
-            "data": _data(),
-            "method": {
-                "name": variant,
-                **_sections(methods.BY_NAME, _OF_A_RUN),
-            },
-            "attack": {
-                **attack,
-                **_sections(attacks.BY_NAME, (*attack, *_OF_A_RUN)),
-            },
-            "optimizer": _optimizer(),
-            "train": _train(),
-            "distribution": _distribution(),
-            "evaluate": _evaluate(),
-        }
-    )
-    return config.lock()
+    config = {
+        "model": {
+            **_model(),
+            **_sections(models.BY_NAME, lambda name: _OF_KERAS),
+        },
+        "data": _data(),
+        "method": {
+            "name": variant,
+            **_sections(methods.BY_NAME, lambda name: _OF_A_RUN),
+        },
+        "attack": _attack(),
+        "optimizer": _optimizer(),
+        "train": _train(),
+        "distribution": _distribution(),
+        "evaluate": _evaluate(),
+    }
+    return config_dict.ConfigDict(config).lock()
 
 
 def derive(variant, changes):
@@ -69,27 +67,28 @@ def derive(variant, changes):
 
     Args:
         variant: name of a method, or a sum.
-        changes: nested dict of values.
+        changes: dict of values by dotted keys, or nested.
 
     Raises:
         KeyError, TypeError: if `changes` does not fit the schema.
     """
     config = get_config(variant)
-    config.update(changes)
+    config.update({k: v for k, v in changes.items() if "." not in k})
+    config.update_from_flattened_dict(
+        {k: v for k, v in changes.items() if "." in k}
+    )
     return config
 
 
-def _sections(registry, without=()):
-    """Return a section for every name, but for settings of other places."""
-    sections = {
-        name: {
-            key: _typed(default)
-            for key, default in plain_settings.settings(registry, name).items()
-            if key not in without
-        }
-        for name in registry
-    }
-    return {name: each for name, each in sections.items() if each}
+def _sections(registry, without):
+    """Return a section for every name that has settings of its own."""
+    found = {name: _section(registry, name, without(name)) for name in registry}
+    return {name: section for name, section in found.items() if section}
+
+
+def _section(registry, name, without):
+    settings = plain_settings.settings(registry, name).items()
+    return {key: _typed(value) for key, value in settings if key not in without}
 
 
 def _typed(default):
@@ -153,11 +152,7 @@ def _data():
 
 
 def _attack():
-    return {
-        # max_average, average, single, noise (uniform, no attack), or another
-        # name of keras_neokd.attacks.BY_NAME. These settings are for all of
-        # them; a section holds what else one has.
-        "name": "max_average",
+    shared = {
         # In units of pixels in [0, 1].
         "epsilon": 8 / 255,
         "step_size": 2 / 255,
@@ -168,8 +163,23 @@ def _attack():
         "num_restarts": 1,
         # For single: 0-based index of the attacked exit, -1 is the last.
         "exit": -1,
-        # Craft training examples in training mode, as triple-wins does.
+    }
+
+    def without(name):
+        # An attack with a number of steps of its own tunes itself.
+        steps = attacks.BY_NAME.settings(name).get("num_steps", REQUIRED)
+        others = shared if steps is REQUIRED else ("epsilon", "norm")
+        return (*others, *_OF_A_RUN)
+
+    return {
+        # max_average, average, single, noise (uniform, no attack), or another
+        # name of keras_neokd.attacks.BY_NAME. The settings below are for all
+        # of them; a section holds what else one has.
+        "name": "max_average",
+        **shared,
+        # Attack training examples in training mode, as triple-wins does.
         "training_mode": False,
+        **_sections(attacks.BY_NAME, without),
     }
 
 
@@ -217,7 +227,7 @@ def _train():
 
 
 def _distribution():
-    """Which devices share each batch; see docs/distribution.md."""
+    """Return which devices share each batch; see docs/distribution.md."""
     return {
         # none; mirrored: all GPUs of this machine, TensorFlow; data_parallel:
         # all devices of all processes, JAX. Batch sizes are global.
@@ -237,13 +247,12 @@ def _distribution():
 def _evaluate():
     return {
         # Which attacks, besides clean images: average, max_average, single
-        # (each exit in turn); apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square,
-        # cw, cw_linf, auto_attack, auto_attack_plus, auto_attack_rand, see
-        # docs/evaluation.md.
+        # (each exit in turn), apgd_ce, auto_attack, or another name of
+        # keras_neokd.attacks.BY_NAME, see docs/evaluation.md.
         "attacks": ("average", "max_average", "single"),
+        # These two, and epsilon unless it is None, replace those of attack.
         "num_steps": 50,
         "num_restarts": 1,
-        # None: that of training.
         "epsilon": config_dict.placeholder(float),
         # The first of the test images; None: all.
         "num_examples": config_dict.placeholder(int),
@@ -251,21 +260,23 @@ def _evaluate():
         "seed": 0,
         # Of every attack: seed, seed + 1 and so on; mean and deviation.
         "num_seeds": 1,
-        # Of the attacks that search. The defaults are auto-attack's and, for
-        # cw, torchattacks'.
+        # Of the attacks that search.
         "search": {
             # An image is fooled when all exits are wrong (the paper), when
             # any is, or each exit is attacked alone in turn.
             "success": "all",
-            "num_steps": 100,
-            "num_restarts": 1,
-            "num_queries": 5_000,
+            # For all that have such a setting. None: as their sections of
+            # attack say; the defaults there are auto-attack's and, for cw,
+            # torchattacks'.
+            "num_steps": config_dict.placeholder(int),
+            "num_restarts": config_dict.placeholder(int),
+            "num_queries": config_dict.placeholder(int),
             # 0: all wrong classes.
-            "num_targets": 9,
+            "num_targets": config_dict.placeholder(int),
             # dlr, or margin for fewer than 4 classes.
-            "targeted_loss": "dlr",
-            "cw_c": 1.0,
-            "cw_num_steps": 50,
+            "targeted_loss": config_dict.placeholder(str),
+            "cw_c": config_dict.placeholder(float),
+            "cw_num_steps": config_dict.placeholder(int),
         },
         # Of the protocols budgeted, transferability, transfer, sensitivity,
         # early_exit, early_exit_attacked, see docs/evaluation.md.
@@ -285,11 +296,7 @@ def _evaluate():
             "subset": 0,
         },
         # Between models: .keras files of the others.
-        "transfer": {
-            "model_files": (),
-            "attack": "average",
-            "num_starts": 1,
-        },
+        "transfer": {"model_files": (), "attack": "average", "num_starts": 1},
         "sensitivity": {
             "attack": "average",
             # Values to try in turn; () leaves that curve out. None: up to

@@ -33,28 +33,21 @@ MobileNetV2, ResNet-18 and WideResNets. We have no results of this config yet.
 
 from . import default
 
-# Those of all KDIGA configs.
-SETTINGS = {
-    "data": {"name": "cifar10", "batch_size": 128, "augment": "crop_flip"},
-    "attack": {"epsilon": 8 / 255, "step_size": 1.6 / 255, "num_steps": 10},
-    "optimizer": {
-        "learning_rate": 0.1,
-        "weight_decay": 2e-4,
-        "milestones": (100, 150),
-    },
-    "train": {"epochs": 200},
-    "evaluate": {"attacks": ("average",), "num_steps": 20},
-}
-
 
 def get_config(variant="kdiga"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "resnet_cifar10",
-                "resnet_cifar10": {"depth": 18},
-            },
-            **SETTINGS,
+            "model.name": "resnet_cifar10",
+            "model.resnet_cifar10.depth": 18,
+            "data.name": "cifar10",
+            "data.augment": "crop_flip",
+            "attack.step_size": 1.6 / 255,
+            "attack.num_steps": 10,
+            "optimizer.weight_decay": 2e-4,
+            "optimizer.milestones": (100, 150),
+            "train.epochs": 200,
+            "evaluate.attacks": ("average",),
+            "evaluate.num_steps": 20,
         },
     )

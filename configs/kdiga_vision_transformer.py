@@ -24,20 +24,16 @@ blocks with tokens of 192 numbers and 4 x 4 patches. We have no results of this
 config yet.
 """
 
-from . import default
 from . import kdiga_resnet
 
 
 def get_config(variant="kdiga"):
-    optimizer = {**kdiga_resnet.SETTINGS["optimizer"], "learning_rate": 0.01}
-    return default.derive(
-        variant,
+    config = kdiga_resnet.get_config(variant)
+    config.update_from_flattened_dict(
         {
-            "model": {
-                "name": "vision_transformer_cifar10",
-                "vision_transformer_cifar10": {"size": "tiny"},
-            },
-            **kdiga_resnet.SETTINGS,
-            "optimizer": optimizer,
-        },
+            "model.name": "vision_transformer_cifar10",
+            "model.vision_transformer_cifar10.size": "tiny",
+            "optimizer.learning_rate": 0.01,
+        }
     )
+    return config

@@ -31,27 +31,18 @@ def get_config(variant="clean_training"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet_cifar100",
-                "msdnet_cifar100": {
-                    "initial_channels": 16,
-                    "initialization": "torch_default",
-                    "normalization": (
-                        (0.5071, 0.4867, 0.4408),
-                        (0.2675, 0.2565, 0.2761),
-                    ),
-                },
-            },
-            "data": {
-                "name": "cifar100",
-                "batch_size": 64,
-                "augment": "crop_flip",
-            },
-            "optimizer": {
-                "learning_rate": 0.1,
-                "weight_decay": 1e-4,
-                "milestones": (150, 225),
-            },
-            "train": {"epochs": 300},
+            "model.name": "msdnet_cifar100",
+            "model.msdnet_cifar100.initial_channels": 16,
+            "model.msdnet_cifar100.initialization": "torch_default",
+            "model.msdnet_cifar100.normalization": (
+                (0.5071, 0.4867, 0.4408),
+                (0.2675, 0.2565, 0.2761),
+            ),
+            "data.name": "cifar100",
+            "data.batch_size": 64,
+            "data.augment": "crop_flip",
+            "optimizer.weight_decay": 1e-4,
+            "optimizer.milestones": (150, 225),
+            "train.epochs": 300,
         },
     )

@@ -40,22 +40,14 @@ def get_config(variant="neo_kd"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet_tiny_imagenet",
-                "msdnet_tiny_imagenet": {
-                    "option": "B",
-                    "initial_channels": 32,
-                    "growth_rate": 16,
-                    "initialization": "torch_default",
-                },
-            },
-            "data": {
-                "name": "tiny_imagenet",
-                "batch_size": 128,
-                "augment": "crop_flip",
-            },
-            "attack": {"epsilon": 2 / 255, "step_size": 2 / 3 * 2 / 255},
-            "optimizer": {"learning_rate": 0.1, "milestones": (50, 100)},
-            "train": {"epochs": 150},
+            "model.name": "msdnet_tiny_imagenet",
+            "model.msdnet_tiny_imagenet.initial_channels": 32,
+            "model.msdnet_tiny_imagenet.growth_rate": 16,
+            "model.msdnet_tiny_imagenet.initialization": "torch_default",
+            "data.name": "tiny_imagenet",
+            "data.augment": "crop_flip",
+            "attack.epsilon": 2 / 255,
+            "attack.step_size": 2 / 3 * 2 / 255,
+            "optimizer.milestones": (50, 100),
         },
     )

@@ -121,7 +121,9 @@ class Registry:
             key: given[key]
             for key, default in known.items()
             # A preset that leaves it out sets it itself.
-            if key in given and default != Unset(REQUIRED)
+            if key in given
+            and key not in changes
+            and default != Unset(REQUIRED)
         }
         for key, value in changes.items():
             if value is not None or not isinstance(known[key], Unset):

@@ -4,8 +4,6 @@ import pytest
 
 from apps import attacking
 from apps import building
-from apps import network
-from apps import strong_attacks
 from apps.building import build_method
 from apps.flag_names import named_by_keys
 from configs import mnist
@@ -15,7 +13,7 @@ OBJECTIVE = attacks.SingleExit(0)
 
 
 def build_search(name):
-    return lambda config: strong_attacks.build(config, name, OBJECTIVE)
+    return lambda config: attacking.attack(config, name, objective=OBJECTIVE)
 
 
 def compile_arguments(config):
@@ -30,14 +28,14 @@ def compile_arguments(config):
         ("attack.epsilon", -1.0, lambda c: attacking.attack(c, "average")),
         ("evaluate.num_steps", -1, lambda c: attacking.attack(c, "average")),
         ("evaluate.search.cw_c", -1.0, build_search("cw")),
-        ("evaluate.search.cw_num_steps", 0, build_search("cw")),
-        ("evaluate.search.num_steps", 0, build_search("apgd_ce")),
-        ("evaluate.search.targeted_loss", "ce", build_search("apgd_t")),
+        ("attack.cw.c", -1.0, build_search("cw")),
+        ("attack.apgd_ce.num_steps", 0, build_search("apgd_ce")),
+        ("attack.norm", "l1", build_search("apgd_ce")),
         ("evaluate.epsilon", -1.0, build_search("square")),
         ("optimizer.weight_decay", -1.0, compile_arguments),
         ("optimizer.momentum", 1.0, compile_arguments),
         ("method.neo_kd.nkd_weight", -1.0, lambda c: build_method(c, 3)),
-        ("model.small_cnn_mnist.dropout", 1.5, network.build_model),
+        ("model.small_cnn_mnist.dropout", 1.5, building.build_model),
     ],
 )
 def test_a_wrong_value_is_told_by_its_key(key, value, build):

@@ -97,7 +97,7 @@ def test_what_a_config_lacks_or_has_wrong_is_named(run, place, value, message):
 
 def test_settings_of_later_versions_are_added_and_others_left(run):
     damage(run, "evaluate.diagnostics", ...)
-    damage(run, "evaluate.search.cw_c", ...)
+    damage(run, "evaluate.search.success", ...)
     damage(run, "evaluate.seed", 7)
     # Both are read where a model is evaluated.
     damage(run, "attack.training_mode", ...)
@@ -105,7 +105,7 @@ def test_settings_of_later_versions_are_added_and_others_left(run):
     damage(run, "evaluate.of_another_version", 1)
     config = run_config.read(run)
     assert config.evaluate.diagnostics == ()
-    assert config.evaluate.search.cw_c == 1.0
+    assert config.evaluate.search.success == "all"
     assert config.evaluate.seed == 7
     defaults = default.get_config()
     assert config.attack.training_mode == defaults.attack.training_mode

@@ -282,13 +282,6 @@ def test_a_student_of_kdiga_can_have_several_exits():
     assert building.build_model(config).num_exits == 3
 
 
-def test_epsilon_of_digits_is_the_one_of_the_data_set():
-    from configs import digits
-    from keras_neokd import data
-
-    assert digits.EPSILON == data.DIGITS_EPSILON
-
-
 def test_an_unknown_variant_is_refused():
     with pytest.raises(
         ValueError, match="'sdk'.*adversarial_training, .*skd, .*kdiga"
@@ -297,8 +290,9 @@ def test_an_unknown_variant_is_refused():
 
 
 def test_a_key_outside_the_schema_is_refused():
-    with pytest.raises(KeyError, match="epoch"):
-        default.derive("nkd", {"model": {}, "train": {"epoch": 3}})
+    for changes in ({"train": {"epoch": 3}}, {"train.epoch": 3}):
+        with pytest.raises(KeyError, match="epoch"):
+            default.derive("nkd", changes)
 
 
 def test_a_value_of_another_type_is_refused():
