@@ -29,6 +29,8 @@ from .flag_names import keys_of
 from .flag_names import named_by_keys
 
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Settings of data that are no arguments of `data.load` by their names.
+_NOT_OF_LOAD = ("name", "dir", "batch_size", "augment")
 _VALIDATIONS = ("none", "clean", "attack")
 
 
@@ -104,26 +106,29 @@ def build_method(config, num_exits, num_examples=None):
         ValueError, TypeError: if a setting is not possible.
         FileNotFoundError: if the file of a teacher does not exist.
     """
-    of_the_run = {
+    given = {
         "num_epochs": config.train.epochs,
         "num_examples": num_examples,
         "num_exits": num_exits,
     }
-    added = []
     with named_by_keys({"num_epochs": "train.epochs"}):
-        for weight, name in plain_settings.parts(config.method.name):
-            given = dict(of_the_run)
-            section = config.method.get(name, {})
-            if plain_settings.TEACHER_FILE in section:
-                given["teacher"] = teachers.load(
-                    f"method.{name}.{plain_settings.TEACHER_FILE}",
-                    section[plain_settings.TEACHER_FILE],
-                )
-            method = built_by_name(
-                methods.BY_NAME, "method", name, section, **given
-            )
-            added.append(method if weight == 1 else weight * method)
+        parts = [
+            (weight, _method(config, name, given))
+            for weight, name in plain_settings.parts(config.method.name)
+        ]
+        added = [
+            part if weight == 1 else weight * part for weight, part in parts
+        ]
         return functools.reduce(operator.add, added)
+
+
+def _method(config, name, given):
+    section = config.method.get(name, {})
+    if plain_settings.TEACHER_FILE in section:
+        key = f"method.{name}.{plain_settings.TEACHER_FILE}"
+        file = section[plain_settings.TEACHER_FILE]
+        given = {**given, "teacher": teachers.load(key, file)}
+    return built_by_name(methods.BY_NAME, "method", name, section, **given)
 
 
 def build_attack(config, name=None, **changes):
@@ -168,16 +173,11 @@ def compile_arguments(config, num_exits, num_examples=None):
     """
     attack = build_attack(config)
     _check_schedule(config)
-    accumulated = checks.integer(
-        "train.gradient_accumulation_steps",
-        config.train.gradient_accumulation_steps,
-        1,
-    )
     validation = checks.choice(
         "train.validation", config.train.validation, _VALIDATIONS
     )
     return {
-        "optimizer": _optimizer(config.optimizer, accumulated),
+        "optimizer": _optimizer(config),
         "method": build_method(config, num_exits, num_examples),
         "attack": attack,
         "validation_attack": attack if validation == "attack" else None,
@@ -190,7 +190,13 @@ def compile_arguments(config, num_exits, num_examples=None):
     }
 
 
-def _optimizer(section, accumulated):
+def _optimizer(config):
+    section = config.optimizer
+    accumulated = checks.integer(
+        "train.gradient_accumulation_steps",
+        config.train.gradient_accumulation_steps,
+        1,
+    )
     keys = keys_of(
         "optimizer",
         ("momentum", "nesterov"),
@@ -203,9 +209,9 @@ def _optimizer(section, accumulated):
             nesterov=section.nesterov,
             coupled_weight_decay=section.weight_decay,
             # Keras refuses 1, and writes it None.
-            gradient_accumulation_steps=None
-            if accumulated == 1
-            else accumulated,
+            gradient_accumulation_steps=accumulated
+            if accumulated > 1
+            else None,
         )
 
 
@@ -247,18 +253,9 @@ def load_data(config, model):
         FileNotFoundError: if its files are not there.
     """
     section = config.data
+    others = {key: section[key] for key in section if key not in _NOT_OF_LOAD}
     with named_by_keys(keys_of("data", section)):
-        dataset = data.load(
-            section.name,
-            section.dir,
-            validation_size=section.validation_size,
-            num_train=section.num_train,
-            num_test=section.num_test,
-            image_size=section.image_size,
-            resize=section.resize,
-            channels=section.channels,
-            title=section.title,
-        )
+        dataset = data.load(section.name, section.dir, **others)
     expected = model.input_shape[1:], model.num_classes
     received = tuple(dataset.image_shape), dataset.num_classes
     if expected != received:

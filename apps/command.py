@@ -1,4 +1,4 @@
-"""What every app does around its work: flags, backend, errors.
+"""Run an app: parse its flags, prepare the backend, report errors.
 
     _CONFIG = command.define_config()
 
@@ -11,8 +11,8 @@
     if __name__ == "__main__":
         command.run(main)
 
-Keras is imported when `--config` is read, for configs list the arguments of
-classes, and not before: `prepare_keras` sets what its backend reads then, and
+Keras is imported when `--config` is read, since configs hold the arguments of
+classes, and not before: `prepare_keras` sets what its backend reads, and
 `--help` is quick. So apps import whatever needs Keras inside `main`.
 """
 
@@ -40,6 +40,10 @@ flags.DEFINE_multi_string(
 )
 # The `ConfigFlag` of the app, if it has one.
 _defined = []
+_NO_MEMORY = (
+    "There is not enough memory. Take fewer images or smaller batches, or a "
+    "computer with more memory."
+)
 # Errors that are answered with their message, not with a traceback.
 ANSWERED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -48,8 +52,7 @@ def run(main):
     """Run an app; report mistakes of the user in a sentence.
 
     The exit status is 0, 1 after an error, 75 where training was told to stop
-    and can go on, or 130 after Ctrl-C. With `--v=1`
-    an error shows where in the code it was found.
+    and can go on, or 130 after Ctrl-C. `--v=1` shows the traceback of an error.
 
     Args:
         main: function without arguments.
@@ -68,11 +71,7 @@ def run(main):
             print("\nInterrupted. The same command goes on.", file=sys.stderr)
             return 130
         except MemoryError as error:
-            return _fail(
-                str(error)
-                or "There is not enough memory. Take fewer "
-                "images or smaller batches, or a computer with more memory."
-            )
+            return _fail(str(error) or _NO_MEMORY)
         except ANSWERED as error:
             if logging.vlog_is_on(1):
                 traceback.print_exc()

@@ -1,4 +1,4 @@
-"""Read numbers on the command line, fractions such as 8/255 included."""
+"""Read values on the command line, fractions such as 8/255 included."""
 
 import ast
 
@@ -14,9 +14,7 @@ class NumberParser(flags.FloatParser):
 
     def convert(self, argument):
         """Return the float that a text stands for."""
-        if isinstance(argument, str):
-            argument = _divided(argument)
-        return super().convert(argument)
+        return super().convert(_divided(argument))
 
 
 class TupleParser(tuple_parser.TupleParser):
@@ -24,9 +22,7 @@ class TupleParser(tuple_parser.TupleParser):
 
     def parse(self, argument):
         """Return the tuple that a text stands for."""
-        if isinstance(argument, str):
-            argument = _divided(argument)
-        return super().parse(argument)
+        return super().parse(_divided(argument))
 
 
 class LiteralParser(flags.ArgumentParser):
@@ -36,8 +32,6 @@ class LiteralParser(flags.ArgumentParser):
 
     def parse(self, argument):
         """Return the value that a text stands for."""
-        if not isinstance(argument, str):
-            return argument
         try:
             return ast.literal_eval(_divided(argument))
         except (SyntaxError, ValueError):
@@ -66,15 +60,15 @@ def _is_number(node):
     return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
-def _divided(text):
-    """Return a text with its fractions worked out, or as it is."""
-    if "/" not in text:
-        return text
+def _divided(value):
+    """Return a text with its fractions worked out, or anything as it is."""
+    if not isinstance(value, str) or "/" not in value:
+        return value
     try:
-        divided = _Division().visit(ast.parse(text.strip(), mode="eval"))
+        divided = _Division().visit(ast.parse(value.strip(), mode="eval"))
         ast.literal_eval(divided)
         return ast.unparse(divided)
     except (SyntaxError, ValueError):  # A path, for example.
-        return text
+        return value
     except ArithmeticError as error:
-        raise ValueError(f"{error} in {text}") from None
+        raise ValueError(f"{error} in {value}") from None

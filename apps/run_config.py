@@ -9,7 +9,6 @@ from keras_neokd.base import plain_settings
 
 from . import config_files
 
-# Sections with a name, and what the name may be.
 _NAMED = {
     "attack": attacks.BY_NAME,
     "method": methods.BY_NAME,
