@@ -47,11 +47,10 @@ def built_by_name(registry, key, name, section, **given):
         ValueError, TypeError: if the name is unknown, or a setting is not
             possible; the message has its key.
     """
-    if name not in registry:
-        try:
-            registry[name]
-        except ValueError as error:
-            raise ValueError(f"`{key}.name`: {error}") from None
+    try:
+        registry[name]
+    except ValueError as error:
+        raise ValueError(f"`{key}.name`: {error}") from None
     with named_by_keys(keys_of(f"{key}.{name}", section)):
         arguments = plain_settings.arguments(
             registry, name, section, given.get("num_exits")

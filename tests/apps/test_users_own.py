@@ -117,12 +117,15 @@ def test_a_run_is_trained_and_evaluated_with_things_of_the_user(
         "evaluate",
         "--workdir=run",
         f"--import={place}",
-        "--config.evaluate.attacks=('average',)",
+        "--config.evaluate.attacks=('average','shift')",
         "--config.evaluate.num_steps=1",
         "--config.evaluate.num_examples=16",
         cwd=tmp_path,
     )
     assert evaluated.returncode == 0, evaluated.stderr
+    record = json.loads((tmp_path / "run" / "results.json").read_text())
+    names = [each["name"] for each in record["attacks"]]
+    assert names == ["clean", "average", "shift"]
 
 
 @pytest.mark.parametrize(
