@@ -3,10 +3,8 @@
     python -m apps.train --config=configs/cifar100.py:neo_kd --workdir=runs/x
     python -m apps.evaluate --workdir=runs/x
 
-Settings of section 4.1 and appendix A (arXiv 2311.00428), as for CIFAR-10:
-epsilon 8/255, step 2/255, PGD-7 max-average attack in training, 150 epochs of
-batch 128, learning rate 0.1, a tenth of it from epochs 75 and 115 on; random
-crop and flip. gamma is 1, 1, 1, 1.5, 1.5, 1.5, 1.5.
+Settings of section 4.1 and appendix A (arXiv 2311.00428) are those of CIFAR-10,
+see configs/cifar10.py; gamma is 1, 1, 1, 1.5, 1.5, 1.5, 1.5.
 
 Each row of the paper is one training, its flags as below; evaluation measures
 all attacks. Adversarial test accuracy in %, PGD-50, top-1, at exits 1 to 7 and

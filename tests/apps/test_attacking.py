@@ -168,17 +168,30 @@ def test_other_names_and_rules_are_refused(config):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"),
+    ("name", "key", "value"),
     [
-        ("apgd_ce", {"num_steps": 0}),
-        ("square", {"num_queries": 0}),
-        ("fab_t", {"num_targets": -1}),
-        ("apgd_t", {"targeted_loss": "cross_entropy"}),
-        ("cw", {"cw_c": 0.0}),
+        ("apgd_ce", "evaluate.search.num_steps", 0),
+        ("square", "evaluate.search.num_queries", 0),
+        ("square", "evaluate.epsilon", -1.0),
+        ("fab_t", "evaluate.search.num_targets", -1),
+        ("apgd_t", "evaluate.search.targeted_loss", "cross_entropy"),
+        ("cw", "evaluate.search.cw_c", 0.0),
+        ("cw", "evaluate.search.cw_num_steps", 0),
+        ("cw", "attack.cw.kappa", -1.0),
+        ("apgd_ce", "attack.norm", "l1"),
+        ("average", "evaluate.epsilon", -1.0),
+        ("average", "evaluate.num_steps", -1),
     ],
 )
-def test_an_impossible_setting_is_told_by_its_key(config, name, changes):
-    config.evaluate.search.update(changes)
-    (key,) = changes
-    with pytest.raises(ValueError, match=f"`evaluate.search.{key}`"):
-        build(config, name)
+def test_an_impossible_setting_is_told_by_its_key(config, name, key, value):
+    config.update_from_flattened_dict({key: value})
+    given = {"objective": ANY} if attacking.searches(name) else {}
+    with pytest.raises(ValueError, match=f"`{key}`"):
+        attacking.attack(config, name, **given)
+
+
+def test_the_epsilon_of_training_is_told_by_its_key(config):
+    config.evaluate.epsilon = None
+    config.attack.epsilon = -1.0
+    with pytest.raises(ValueError, match="`attack.epsilon`"):
+        attacking.attack(config, "average")

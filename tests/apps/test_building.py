@@ -67,33 +67,35 @@ def test_only_the_model_of_the_config_is_made_in_its_precision():
 
 
 @pytest.mark.parametrize(
-    ("section", "changes", "message"),
+    ("key", "value", "message"),
     [
-        ("model", {"name": "lenet"}, r"model\.name.*lenet.*small_cnn"),
-        ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
-        ("attack", {"name": "pdg"}, r"attack\.name.*pdg.*max_average"),
-        ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
-        ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
-        ("train", {"validation": "all"}, r"train\.validation.*all.*clean"),
-        ("train", {"epochs": 0}, r"train\.epochs.*>= 1, received 0"),
-        ("optimizer", {"learning_rate": -1.0}, r"learning_rate.*> 0.*-1"),
-        ("optimizer", {"decay_factor": 0.0}, r"decay_factor.*> 0.*0"),
-        ("optimizer", {"milestones": (-5,)}, r"milestones.*>= 0.*-5"),
-        ("train", {"steps_per_execution": 0}, "steps_per_execution.*>= 1"),
-        ("train", {"precision": "float16"}, r"train\.precision.*mixed_float16"),
-        (
-            "train",
-            {"gradient_accumulation_steps": 0},
-            "train.gradient_accumulation_steps.*>= 1",
-        ),
+        ("model.name", "lenet", "lenet.*small_cnn"),
+        ("model.small_cnn_mnist.dropout", 1.5, "1.5"),
+        ("method.name", "sdk", "sdk.*neo_kd"),
+        ("method.neo_kd.nkd_weight", -1.0, ">= 0.*-1"),
+        ("attack.name", "pdg", "pdg.*max_average"),
+        ("attack.epsilon", 8.0, "8/255|8.0/255"),
+        ("attack.epsilon", -1.0, ">= 0"),
+        ("attack.num_steps", 0, ">= 1"),
+        ("train.validation", "all", "all.*clean"),
+        ("train.epochs", 0, ">= 1, received 0"),
+        ("optimizer.learning_rate", -1.0, "> 0.*-1"),
+        ("optimizer.decay_factor", 0.0, "> 0.*0"),
+        ("optimizer.milestones", (-5,), ">= 0.*-5"),
+        ("optimizer.weight_decay", -1.0, "-1"),
+        ("optimizer.momentum", 1.0, "1"),
+        ("train.steps_per_execution", 0, ">= 1"),
+        ("train.precision", "float16", "mixed_float16"),
+        ("train.gradient_accumulation_steps", 0, ">= 1"),
     ],
 )
-def test_an_impossible_setting_is_refused(section, changes, message):
+def test_an_impossible_setting_is_told_by_its_key(key, value, message):
     config = mnist.get_config()
-    config[section].update(changes)
-    with pytest.raises(ValueError, match=message):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises((TypeError, ValueError), match=message) as error:
         model = building.build_model(config)
         building.compile_arguments(config, model.num_exits)
+    assert f"`{key}`" in str(error.value)
 
 
 def test_every_constructor_argument_can_be_set_in_a_config():
