@@ -8,8 +8,6 @@ section there; `evaluate.epsilon`, `evaluate.num_steps` and
 set there of attacks that search.
 """
 
-import inspect
-
 import keras
 
 from keras_neokd import attacks
@@ -50,7 +48,7 @@ def attack(config, name, **given):
         if each not in own and section[each] is not None
     }
     values = {each: section[each] for each in keys}
-    if searches(name):
+    if building.searches(name):
         for argument, key in _search_keys(section.search, name, own):
             keys[argument] = f"evaluate.search.{key}"
             values[argument] = section.search[key]
@@ -67,18 +65,6 @@ def _search_keys(search, name, arguments):
         key = next((each for each in keys if each in search), None)
         if key and search[key] is not None:
             yield argument, key
-
-
-def searches(name):
-    """Return whether a name stands for an attack that searches.
-
-    Args:
-        name: any text.
-    """
-    made = attacks.BY_NAME.made_by(name) if name in attacks.BY_NAME else None
-    return inspect.isclass(made) and issubclass(
-        made, (attacks.SearchAttack, attacks.WorstCase)
-    )
 
 
 def plan(config, model):
@@ -124,7 +110,7 @@ def possible(config, model):
 
 def _entries(config, name, model):
     """Return the attacks that a name stands for, by the names of entries."""
-    if searches(name):
+    if building.searches(name):
         objectives = _objectives(config, model.exit_names)
         given = {
             f"{name}_{end}": {"objective": each}
@@ -171,7 +157,8 @@ def note(names, num_exits):
     found = [
         name
         for name in dict.fromkeys(names)
-        if name.endswith("_all") and searches(name.removesuffix("_all"))
+        if name.endswith("_all")
+        and building.searches(name.removesuffix("_all"))
     ]
     if not found or num_exits == 1:
         return ""

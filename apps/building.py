@@ -9,6 +9,7 @@ are arguments. The schema is `configs/default.py`.
 """
 
 import functools
+import inspect
 import operator
 
 import keras
@@ -129,6 +130,18 @@ def _method(config, name, given):
         file = section[plain_settings.TEACHER_FILE]
         given = {**given, "teacher": teachers.load(key, file)}
     return built_by_name(methods.BY_NAME, "method", name, section, **given)
+
+
+def searches(name):
+    """Return whether a name stands for an attack that searches.
+
+    Args:
+        name: any text.
+    """
+    made = attacks.BY_NAME.made_by(name) if name in attacks.BY_NAME else None
+    return inspect.isclass(made) and issubclass(
+        made, (attacks.SearchAttack, attacks.WorstCase)
+    )
 
 
 def build_attack(config, name=None, **changes):
@@ -298,3 +311,7 @@ def check_held_out(config, dataset):
         )
     for images in parts:
         images.check()
+
+
+# The attacks that do not search, those of an imported module included.
+ATTACKS = tuple(name for name in attacks.BY_NAME if not searches(name))

@@ -12,15 +12,14 @@ import pathlib
 import sys
 import time
 
-from keras_neokd import attacks
 from keras_neokd import evaluation as evaluation  # Which registers all.
 from keras_neokd.base import checks
-from keras_neokd.base import plain_settings
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.protocol import Unavailable
 from keras_neokd.evaluation.protocol import known
 
 from . import attacking
+from . import building
 from . import model_files
 from . import teachers
 from . import workdir
@@ -170,8 +169,7 @@ def _attack(config, protocol, section, validation):
     default = protocol.parameters["attack"].default
     names = ("clean",) if default is None else ()
     key = f"evaluate.{protocol.section}.attack"
-    direct = [each for each in attacks.BY_NAME if not attacking.searches(each)]
-    checks.choice(key, name, (*names, *direct))
+    checks.choice(key, name, (*names, *building.ATTACKS))
     found = attacking.attack(config, name)
     return found, {"attack_settings": attacking.described(found)}
 
@@ -215,8 +213,7 @@ def _teacher(config, protocol, section, validation):
 
 def _teacher_exit(config, protocol, section, validation):
     del protocol, section, validation
-    name = config.evaluate.teacher_exit
-    return plain_settings.exit_index("evaluate.teacher_exit", name), {}
+    return teachers.exit_of(config.evaluate.teacher_exit), {}
 
 
 def _models(config, protocol, section, validation):

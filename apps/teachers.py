@@ -1,6 +1,8 @@
-"""Load teacher networks that a config names."""
+"""Teacher networks that a config names: a file, and which of its outputs."""
 
 import pathlib
+
+from keras_neokd.base import plain_settings
 
 from . import model_files
 
@@ -31,3 +33,12 @@ def load(key, file):
             "maps images in [0, 1] to logits."
         )
     return model_files.load(path)
+
+
+def exit_of(name):
+    """Return the index, or the name, of the output of `evaluate.teacher_file`.
+
+    Args:
+        name: `"last"`, a number counted from 1, or a name.
+    """
+    return plain_settings.exit_index("evaluate.teacher_exit", name)

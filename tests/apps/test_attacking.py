@@ -6,6 +6,7 @@ import keras
 import pytest
 
 from apps import attacking
+from apps import building
 from keras_neokd import attacks
 from tests.apps.tiny import tiny_config
 
@@ -185,7 +186,7 @@ def test_other_names_and_rules_are_refused(config):
 )
 def test_an_impossible_setting_is_told_by_its_key(config, name, key, value):
     config.update_from_flattened_dict({key: value})
-    given = {"objective": ANY} if attacking.searches(name) else {}
+    given = {"objective": ANY} if building.searches(name) else {}
     with pytest.raises(ValueError, match=f"`{key}`"):
         attacking.attack(config, name, **given)
 
