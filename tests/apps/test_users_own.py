@@ -75,15 +75,13 @@ def run(app, *arguments, cwd):
     )
 
 
-@pytest.mark.parametrize("place", ["my_module", "my_module.py"])
-def test_a_run_is_trained_and_evaluated_with_things_of_the_user(
-    place, tmp_path
-):
+def test_a_run_is_trained_and_evaluated_with_things_of_the_user(tmp_path):
+    """Their module is imported by its name first, and then by its path."""
     (tmp_path / "my_module.py").write_text(MODULE)
     trained = run(
         "train",
         "--config=digits:nkd",
-        f"--import={place}",
+        "--import=my_module",
         "--config.method.name=neo_kd+0.5*penalty",
         "--config.method.neo_kd.exit_weights=(1,1)",
         "--config.method.penalty.weight=2",
@@ -116,7 +114,7 @@ def test_a_run_is_trained_and_evaluated_with_things_of_the_user(
     evaluated = run(
         "evaluate",
         "--workdir=run",
-        f"--import={place}",
+        "--import=my_module.py",
         "--config.evaluate.attacks=('average','shift')",
         "--config.evaluate.num_steps=1",
         "--config.evaluate.num_examples=16",
