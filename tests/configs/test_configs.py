@@ -284,7 +284,7 @@ def test_a_student_of_kdiga_can_have_several_exits():
 
 def test_an_unknown_variant_is_refused():
     with pytest.raises(
-        ValueError, match="'sdk'.*adversarial_training, .*skd, .*kdiga"
+        ValueError, match="'sdk'.*'adversarial_training', .*'kdiga', .*'skd',"
     ):
         get_config("mnist", "sdk")
 
