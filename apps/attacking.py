@@ -1,35 +1,70 @@
-"""From `config.evaluate` to the attacks of an evaluation, by name."""
+"""From `config.evaluate` to the attacks of an evaluation, by name.
+
+    attacks = plan(config, model)       # {"clean": None, "average": PGD(...)}
+
+A name of `keras_neokd.attacks.BY_NAME` is built from `config.attack` and its
+section there; `evaluate.epsilon`, `evaluate.num_steps` and
+`evaluate.num_restarts` replace what is shared, and `evaluate.search` what is
+set there of attacks that search.
+"""
 
 import keras
 
+from keras_neokd import attacks
 from keras_neokd.base import checks
 
 from . import building
-from . import strong_attacks
-from .flag_names import keys_of
 from .flag_names import named_by_keys
 
+# Searches of `--full`: all of auto_attack_plus are here with one restart, and
+# auto_attack_rand is for models that are random at inference.
+_FULL = (
+    *("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t"),
+    *("square", "cw", "cw_linf", "auto_attack"),
+)
+_SUCCESS = ("all", "any", "each")
+_REPLACED = ("epsilon", "num_steps", "num_restarts")
 _STRENGTH = ("num_steps", "num_queries")
 
 
-def attack(config, name, exit=None):
+def attack(config, name, **given):
     """Return an attack as `config.evaluate` sets it; `None` for clean.
 
     Args:
         config: a whole config.
-        name: one of `building.ATTACKS`, or clean.
-        exit: index of the exit that `single` attacks.
+        name: a name of `attacks.BY_NAME`, or clean.
+        **given: `objective` of an attack that searches, or the index `exit`.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
     """
     if name == "clean":
         return None
     section = config.evaluate
-    changes = {
-        key: section[key] for key in ("epsilon", "num_steps", "num_restarts")
+    own = config.attack.get(name, {})
+    keys = {
+        each: f"evaluate.{each}"
+        for each in _REPLACED
+        if each not in own and section[each] is not None
     }
-    if section.epsilon is None:
-        del changes["epsilon"]
-    with named_by_keys(keys_of("evaluate", changes)):
-        return building.build_attack(config, name, exit, **changes)
+    values = {each: section[each] for each in keys}
+    if building.searches(name):
+        for argument, key in _search_keys(section.search, name, own):
+            keys[argument] = f"evaluate.search.{key}"
+            values[argument] = section.search[key]
+    if values.get("num_targets") == 0:
+        values["num_targets"] = None
+    with named_by_keys(keys):
+        return building.build_attack(config, name, **values, **given)
+
+
+def _search_keys(search, name, arguments):
+    """Yield the arguments that `evaluate.search` sets, with their keys."""
+    for argument in arguments:
+        keys = (f"{name}_{argument}", f"targeted_{argument}", argument)
+        key = next((each for each in keys if each in search), None)
+        if key and search[key] is not None:
+            yield argument, key
 
 
 def plan(config, model):
@@ -47,27 +82,92 @@ def plan(config, model):
         ValueError, TypeError: if a setting is not possible, or an attack does
             not fit the model.
     """
-    attacks = {"clean": None}
-    known = (*building.ATTACKS, *strong_attacks.NAMES)
+    found = {"clean": None}
     for name in config.evaluate.attacks:
-        checks.choice("evaluate.attacks", name, known)
-        if name in strong_attacks.NAMES:
-            objectives = strong_attacks.objectives(config, model.exit_names)
-            attacks |= {
-                f"{name}_{end}": strong_attacks.build(config, name, objective)
-                for end, objective in objectives.items()
-            }
-        elif name == "single":
-            attacks |= {
-                f"single_{exit_name}": attack(config, name, index)
-                for index, exit_name in enumerate(model.exit_names)
-            }
-        else:
-            attacks[name] = attack(config, name)
-    for each in attacks.values():
-        if each is not None:
-            each.validate(model.num_exits, model.num_classes)
-    return attacks
+        checks.choice("evaluate.attacks", name, attacks.BY_NAME.names())
+        found |= _entries(config, name, model)
+    return found
+
+
+def possible(config, model):
+    """Return the searches that fit a model, and what is wrong with others.
+
+    Args:
+        config: a whole config.
+        model: the model to attack.
+
+    Returns:
+        Tuple of names, and dict from the other names to what is wrong.
+    """
+    left_out = {}
+    for name in _FULL:
+        try:
+            _entries(config, name, model)
+        except ValueError as error:
+            left_out[name] = str(error)
+    return tuple(name for name in _FULL if name not in left_out), left_out
+
+
+def _entries(config, name, model):
+    """Return the attacks that a name stands for, by the names of entries."""
+    if building.searches(name):
+        objectives = _objectives(config, model.exit_names)
+        given = {
+            f"{name}_{end}": {"objective": each}
+            for end, each in objectives.items()
+        }
+    elif "exit" in attacks.BY_NAME.settings(name):
+        given = {
+            f"{name}_{exit_name}": {"exit": index}
+            for index, exit_name in enumerate(model.exit_names)
+        }
+    else:
+        given = {name: {}}
+    found = {
+        entry: attack(config, name, **each) for entry, each in given.items()
+    }
+    for each in found.values():
+        each.validate(model.num_exits, model.num_classes)
+    return found
+
+
+def _objectives(config, exit_names):
+    """Return what searches attack, by the end of an entry's name."""
+    success = checks.choice(
+        "evaluate.search.success", config.evaluate.search.success, _SUCCESS
+    )
+    if success == "each":
+        return {
+            name: attacks.SingleExit(index)
+            for index, name in enumerate(exit_names)
+        }
+    return {success: attacks.AverageExits(success=success)}
+
+
+def note(names, num_exits):
+    """Return what has to be said beside accuracies under some attacks.
+
+    Args:
+        names: names of entries of a record.
+        num_exits: number of exits of the model.
+
+    Returns:
+        A sentence on attacks with the rule `all`; "" where there are none.
+    """
+    found = [
+        name
+        for name in dict.fromkeys(names)
+        if name.endswith("_all")
+        and building.searches(name.removesuffix("_all"))
+    ]
+    if not found or num_exits == 1:
+        return ""
+    return (
+        f"{', '.join(found)}: an image is fooled only where all exits are "
+        "wrong at once, and is given back clean otherwise. These accuracies "
+        "are no bound for any single exit and must not be compared with those "
+        "under PGD; --config.evaluate.search.success=each attacks each exit."
+    )
 
 
 def pgd_settings(config):
@@ -76,14 +176,11 @@ def pgd_settings(config):
     Args:
         config: a whole config.
     """
-    settings = {
-        key: config.attack[key]
-        for key in ("epsilon", "step_size", "norm", "random_start")
-    }
-    if config.evaluate.epsilon is not None:
-        settings["epsilon"] = config.evaluate.epsilon
-    for key in ("num_steps", "num_restarts"):
-        settings[key] = config.evaluate[key]
+    names = ("epsilon", "step_size", "norm", "random_start")
+    settings = {key: config.attack[key] for key in names}
+    for key in _REPLACED:
+        if config.evaluate[key] is not None:
+            settings[key] = config.evaluate[key]
     return settings
 
 
@@ -118,7 +215,7 @@ def described(attack):
 
 
 def without_modules(serialized):
-    """Leave out the modules of serialised objects, at any depth.
+    """Return serialised objects without their modules, at any depth.
 
     Args:
         serialized: what `keras.saving.serialize_keras_object` returned.

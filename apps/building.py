@@ -3,63 +3,174 @@
     model = building.build_model(config)
     model.compile(**building.compile_arguments(config, model.num_exits))
 
-Configs hold plain values; this, `network.py`, `building_methods.py` and
-`strong_attacks.py` alone know which class each of them means. The schema is
-`configs/default.py`.
+The names of `config.method`, `config.attack` and `config.model` are those of
+`BY_NAME` in `keras_neokd.methods`, `.attacks` and `.models`; their sections
+are arguments. The schema is `configs/default.py`.
 """
+
+import functools
+import inspect
+import operator
+
+import keras
 
 from keras_neokd import attacks
 from keras_neokd import data
+from keras_neokd import methods
+from keras_neokd import models
 from keras_neokd import optimizers
 from keras_neokd.base import checks
+from keras_neokd.base import plain_settings
 
 from . import processes
-from .building_methods import build_method
+from . import teachers
+from . import weights
+from .flag_names import built_by_name
 from .flag_names import keys_of
 from .flag_names import named_by_keys
-from .network import build_model as build_model
 
-ATTACKS = ("average", "max_average", "single", "noise")
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Settings of data that are no arguments of `data.load` by their names.
+_NOT_OF_LOAD = ("name", "dir", "batch_size", "augment")
 _VALIDATIONS = ("none", "clean", "attack")
 
 
-def build_attack(config, name=None, exit=None, **changes):
-    """Return an attack with the settings of `config.attack`.
+def build_model(config):
+    """Return the model, with the weights of `model.weights` if there are any.
+
+    Its layers compute in `train.precision`, and go on doing so when the model
+    is saved and loaded.
 
     Args:
         config: a whole config.
-        name: one of `ATTACKS`. Defaults to `config.attack.name`.
-        exit: index of the exit that `single` attacks. Defaults to
-            `config.attack.exit`.
-        **changes: arguments of `PGD` to replace.
+
+    Raises:
+        ValueError, TypeError: if model or precision is unknown, or a setting
+            or the weights do not fit the model.
+        FileNotFoundError: if there is no such file of weights.
+        ImportError: if the model needs a package that is not installed.
+    """
+    precision = checks.choice(
+        "train.precision", config.train.precision, _PRECISIONS
+    )
+    earlier = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return _model(config.model)
+    finally:
+        keras.config.set_dtype_policy(earlier)
+
+
+def _model(section):
+    changes = {
+        name: value
+        for name, value in section.weights_of.items()
+        if value is not None
+    }
+    if changes and not section.weights:
+        raise ValueError(
+            "`model.weights_of` says how the model in `model.weights` "
+            f"differs, and there are no weights: received {changes}."
+        )
+    model = _untrained_model(section)
+    if not section.weights:
+        return model
+    if not changes:
+        weights.load(model, section.weights)
+        return model
+    fresh = weights.load_from(
+        _untrained_model(section, **changes),
+        model,
+        section.weights,
+        keep_heads="exits" not in changes,
+    )
+    print(f"Weights from {section.weights}; starting fresh: {fresh}.")
+    return model
+
+
+def _untrained_model(section, **changes):
+    """Build the model of a config's section, some settings changed."""
+    name = section.name
+    settings = {**section.get(name, {}), **changes}
+    return built_by_name(models.BY_NAME, "model", name, settings)
+
+
+def build_method(config, num_exits, num_examples=None):
+    """Return the training method.
+
+    Args:
+        config: a whole config.
+        num_exits: number of exits of the model.
+        num_examples: size of the training set; only `teat` needs it.
+
+    Raises:
+        ValueError, TypeError: if a setting is not possible.
+        FileNotFoundError: if the file of a teacher does not exist.
+    """
+    given = {
+        "num_epochs": config.train.epochs,
+        "num_examples": num_examples,
+        "num_exits": num_exits,
+    }
+    with named_by_keys({"num_epochs": "train.epochs"}):
+        parts = [
+            (weight, _method(config, name, given))
+            for weight, name in plain_settings.parts(config.method.name)
+        ]
+        added = [
+            part if weight == 1 else weight * part for weight, part in parts
+        ]
+        return functools.reduce(operator.add, added)
+
+
+def _method(config, name, given):
+    section = config.method.get(name, {})
+    if plain_settings.TEACHER_FILE in section:
+        key = f"method.{name}.{plain_settings.TEACHER_FILE}"
+        file = section[plain_settings.TEACHER_FILE]
+        given = {**given, "teacher": teachers.load(key, file)}
+    return built_by_name(methods.BY_NAME, "method", name, section, **given)
+
+
+def searches(name):
+    """Return whether a name stands for an attack that searches.
+
+    Args:
+        name: any text.
+    """
+    made = attacks.BY_NAME.made_by(name) if name in attacks.BY_NAME else None
+    return inspect.isclass(made) and issubclass(
+        made, (attacks.SearchAttack, attacks.WorstCase)
+    )
+
+
+def build_attack(config, name=None, **changes):
+    """Return an attack with the settings of `config.attack` and its section.
+
+    Args:
+        config: a whole config.
+        name: a name of `attacks.BY_NAME`. Defaults to `config.attack.name`.
+        **changes: arguments to replace.
 
     Raises:
         ValueError, TypeError: if a setting is not possible.
     """
     section = config.attack
     name = section.name if name is None else name
-    checks.choice("attack.name", name, ATTACKS)
-    arguments = {
+    shared = {
         key: section[key]
-        for key in (
-            "epsilon",
-            "step_size",
-            "num_steps",
-            "norm",
-            "random_start",
-            "num_restarts",
-        )
+        for key in section
+        if key != "name" and key not in attacks.BY_NAME
     }
-    with named_by_keys(keys_of("attack", {*arguments} - {*changes})):
-        pgd = attacks.PGD(**{**arguments, **changes})
-        if name == "noise":
-            return attacks.UniformNoise(pgd.epsilon)
-        if name == "max_average":
-            return attacks.MaxAverage(pgd)
-        if name == "single":
-            exit = section.exit if exit is None else exit
-            return pgd.with_objective(attacks.SingleExit(exit))
-    return pgd
+    own = {
+        key: value
+        for key, value in section.get(name, {}).items()
+        if key not in changes
+    }
+    with named_by_keys(keys_of("attack", {*shared} - {*changes})):
+        return built_by_name(
+            attacks.BY_NAME, "attack", name, own, **{**shared, **changes}
+        )
 
 
 def compile_arguments(config, num_exits, num_examples=None):
@@ -75,16 +186,11 @@ def compile_arguments(config, num_exits, num_examples=None):
     """
     attack = build_attack(config)
     _check_schedule(config)
-    accumulated = checks.integer(
-        "train.gradient_accumulation_steps",
-        config.train.gradient_accumulation_steps,
-        1,
-    )
     validation = checks.choice(
         "train.validation", config.train.validation, _VALIDATIONS
     )
     return {
-        "optimizer": _optimizer(config.optimizer, accumulated),
+        "optimizer": _optimizer(config),
         "method": build_method(config, num_exits, num_examples),
         "attack": attack,
         "validation_attack": attack if validation == "attack" else None,
@@ -97,7 +203,13 @@ def compile_arguments(config, num_exits, num_examples=None):
     }
 
 
-def _optimizer(section, accumulated):
+def _optimizer(config):
+    section = config.optimizer
+    accumulated = checks.integer(
+        "train.gradient_accumulation_steps",
+        config.train.gradient_accumulation_steps,
+        1,
+    )
     keys = keys_of(
         "optimizer",
         ("momentum", "nesterov"),
@@ -110,9 +222,9 @@ def _optimizer(section, accumulated):
             nesterov=section.nesterov,
             coupled_weight_decay=section.weight_decay,
             # Keras refuses 1, and writes it None.
-            gradient_accumulation_steps=None
-            if accumulated == 1
-            else accumulated,
+            gradient_accumulation_steps=accumulated
+            if accumulated > 1
+            else None,
         )
 
 
@@ -154,27 +266,18 @@ def load_data(config, model):
         FileNotFoundError: if its files are not there.
     """
     section = config.data
+    others = {key: section[key] for key in section if key not in _NOT_OF_LOAD}
     with named_by_keys(keys_of("data", section)):
-        dataset = data.load(
-            section.name,
-            section.dir,
-            validation_size=section.validation_size,
-            num_train=section.num_train,
-            num_test=section.num_test,
-            image_size=section.image_size,
-            resize=section.resize,
-            channels=section.channels,
-            title=section.title,
-        )
+        dataset = data.load(section.name, section.dir, **others)
     expected = model.input_shape[1:], model.num_classes
     received = tuple(dataset.image_shape), dataset.num_classes
     if expected != received:
         raise ValueError(
             f"The model takes images {expected[0]} of {expected[1]} classes, "
             f"the data set {section.name!r} has images {received[0]} of "
-            f"{received[1]}. Set --config.model.input_shape and "
-            "--config.model.num_classes (or --config.data.image_size and "
-            "--config.data.channels), or use another model."
+            f"{received[1]}. Set input_shape and num_classes of "
+            f"--config.model.{config.model.name} (or --config.data.image_size "
+            "and --config.data.channels), or use another model."
         )
     if config.train.validation != "none" and not len(dataset.validation):
         raise ValueError(
@@ -208,3 +311,7 @@ def check_held_out(config, dataset):
         )
     for images in parts:
         images.check()
+
+
+# The attacks that do not search, those of an imported module included.
+ATTACKS = tuple(name for name in attacks.BY_NAME if not searches(name))

@@ -1,4 +1,4 @@
-"""What every app does around its work: flags, backend, errors.
+"""Run an app: parse its flags, prepare the backend, report errors.
 
     _CONFIG = command.define_config()
 
@@ -11,11 +11,12 @@
     if __name__ == "__main__":
         command.run(main)
 
-Apps import whatever needs Keras inside `main`: wrong flags are then reported
-at once, and `prepare_keras` can still set what the backend reads when it is
-imported.
+Keras is imported when `--config` is read, since configs hold the arguments of
+classes, and not before: `prepare_keras` sets what its backend reads, and
+`--help` is quick. So apps import whatever needs Keras inside `main`.
 """
 
+import functools
 import importlib.util
 import logging as standard_logging
 import os
@@ -26,11 +27,23 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from . import config_files
 from . import ending
 from .config_flag import ConfigFlag
+from .config_flag import taken
 
+flags.DEFINE_multi_string(
+    "import",
+    [],
+    "Module, by name or path, that registers methods, attacks or models of "
+    "yours; may be given several times.",
+)
 # The `ConfigFlag` of the app, if it has one.
 _defined = []
+_NO_MEMORY = (
+    "There is not enough memory. Take fewer images or smaller batches, or a "
+    "computer with more memory."
+)
 # Errors that are answered with their message, not with a traceback.
 ANSWERED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -39,8 +52,7 @@ def run(main):
     """Run an app; report mistakes of the user in a sentence.
 
     The exit status is 0, 1 after an error, 75 where training was told to stop
-    and can go on, or 130 after Ctrl-C. With `--v=1`
-    an error shows where in the code it was found.
+    and can go on, or 130 after Ctrl-C. `--v=1` shows the traceback of an error.
 
     Args:
         main: function without arguments.
@@ -59,11 +71,7 @@ def run(main):
             print("\nInterrupted. The same command goes on.", file=sys.stderr)
             return 130
         except MemoryError as error:
-            return _fail(
-                str(error)
-                or "There is not enough memory. Take fewer "
-                "images or smaller batches, or a computer with more memory."
-            )
+            return _fail(str(error) or _NO_MEMORY)
         except ANSWERED as error:
             if logging.vlog_is_on(1):
                 traceback.print_exc()
@@ -87,6 +95,7 @@ def define_config(default=None):
     return _defined[-1]
 
 
+@functools.cache
 def prepare_keras():
     """Import Keras with the settings that its backend needs."""
     # About twice as fast on CPUs where TensorFlow leaves it off.
@@ -106,13 +115,19 @@ def prepare_keras():
 
 def _parse_flags(argv):
     try:
+        argv = flags.FLAGS.read_flags_from_files(argv, False)
+        rest, modules = taken(argv, "import")
+        if modules:
+            prepare_keras()
+        for each in modules:
+            config_files.import_module(each)
         for each in _defined:
-            argv = each.define(argv)
-        return flags.FLAGS(argv)
+            rest = each.define(rest, prepare=prepare_keras)
+        return flags.FLAGS(rest)
     except SystemExit as end:
         # absl has shown the help that was asked for, and calls that an error.
         sys.exit(0 if end.code == 1 else end.code)
-    except (flags.Error, OSError, ValueError) as error:
+    except (flags.Error, *ANSWERED) as error:
         message = str(error)
     except (AttributeError, KeyError) as error:
         message = f"Unknown config key: {_wrong_key(argv, error)}"

@@ -1,4 +1,4 @@
-"""Load config files and sweeps, by short name or by path.
+"""Load config files, sweeps and modules of the user, by name or by path.
 
 `mnist:neo_kd` is the installed `configs/mnist.py` with its variant `neo_kd`;
 `configs/mnist.py:neo_kd` is that file where it stands, one of ours or not.
@@ -6,8 +6,10 @@
 
 import importlib
 import importlib.util
+import os
 import pathlib
 import pkgutil
+import sys
 
 # Beside `apps` in a checkout, in keras_neokd where it is installed.
 _CONFIGS = __package__.removesuffix("apps") + "configs"
@@ -32,6 +34,29 @@ def load(text):
         return module.get_config(*[variant] if colon else [])
     except Exception as error:
         raise ValueError(f"--config={text}: {error}") from error
+
+
+def import_module(place):
+    """Import a module of the user, which registers what it holds.
+
+    Args:
+        place: path of a file that ends in `.py`, or name of a module that is
+            installed or in the working directory.
+
+    Raises:
+        ValueError: if there is none, or it has an error.
+    """
+    path = pathlib.Path(place)
+    if path.suffix == ".py":
+        _run(path, "--import")
+        return
+    sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(place)
+    except Exception as error:
+        raise ValueError(
+            f"--import={place} ended in {type(error).__name__}: {error}"
+        ) from error
 
 
 def find(place, flag, folder=""):

@@ -26,12 +26,13 @@ class ConfigFlag:
         self._values = None
         self.is_given = False
 
-    def define(self, argv, values=flags.FLAGS):
+    def define(self, argv, values=flags.FLAGS, prepare=lambda: None):
         """Load the config that a command line names, and define the flags.
 
         Args:
             argv: list of texts, the program first.
             values: where to define them. Defaults to absl's own.
+            prepare: function that is called before a config is loaded.
 
         Returns:
             `argv` without `--config`, to be parsed.
@@ -39,13 +40,14 @@ class ConfigFlag:
         Raises:
             FileNotFoundError, ValueError: see `config_files.load`.
         """
-        argv, given = _taken(values.read_flags_from_files(argv, False))
-        self._values, self.is_given = values, given is not None
-        name = given if self.is_given else self._default
-        if name is None:
+        argv, given = taken(argv, "config")
+        self._values, self.is_given = values, bool(given)
+        name = given[-1] if given else self._default
+        if name is None or (not given and _asks_for_help(argv)):
             flags.DEFINE_string("config", None, _HELP, values)
             flags.mark_flag_as_required("config", values)
             return argv
+        prepare()
         flag_values.register()
         config = config_files.load(name)
         config_flags.DEFINE_config_dict(
@@ -65,15 +67,24 @@ class ConfigFlag:
         return config_flags.get_override_values(self._values["config"])
 
 
-def _taken(argv):
-    """Return a command line without `--config`, and its value or `None`."""
-    rest, given, arguments = [], None, iter(argv)
+def taken(argv, flag):
+    """Return a command line without a flag, and the values it has there.
+
+    Args:
+        argv: list of texts, the program first.
+        flag: name of the flag.
+    """
+    rest, given, arguments = [], [], iter(argv)
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if name not in ("--config", "-config"):
+        if name not in (f"--{flag}", f"-{flag}"):
             rest.append(argument)
             if argument == "--":
                 break
         else:
-            given = value if equals else next(arguments, "")
+            given.append(value if equals else next(arguments, ""))
     return [*rest, *arguments], given
+
+
+def _asks_for_help(argv):
+    return any(each.lstrip("-").startswith("help") for each in argv[1:])

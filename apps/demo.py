@@ -1,4 +1,4 @@
-"""Show the whole of it in a few minutes, without a download.
+"""Train, attack, export and compare in a few minutes, without a download.
 
     python -m apps.demo --workdir=runs/demo
 

@@ -26,7 +26,6 @@ from absl import flags
 
 from . import command
 from . import config_files
-from . import run_config
 
 # Its keys can be set without a file, for a run that has a config.
 _CONFIG = command.define_config(default="default")
@@ -54,6 +53,7 @@ def main():
     command.prepare_keras()
     from . import distributing
     from . import evaluating
+    from . import run_config
     from .reporting import writing
     from .workdir import Workdir
 
@@ -121,6 +121,8 @@ def _config_of_run(run):
             "With --workdir the config is that of the run: leave "
             "--config=FILE out. --config.KEY=VALUE still works."
         )
+    from . import run_config
+
     config = run_config.read(run)
     defaults = config_files.load("default")
     with config.unlocked():

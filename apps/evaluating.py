@@ -23,7 +23,7 @@ from . import model_files
 from . import plots
 from . import protocols
 from . import recording
-from . import strong_attacks
+from . import run_config
 from . import tables
 from . import workdir
 from .reporting import grouping
@@ -42,7 +42,7 @@ def with_everything(config, model, validation):
     Returns:
         Tuple of the config and a list of sentences about what is left out.
     """
-    searches, too_strong = strong_attacks.possible(config, model)
+    searches, too_strong = attacking.possible(config, model)
     names, left_out = protocols.possible(config, model, validation)
     config = copy.deepcopy(config)
     config.evaluate.attacks = ("average", "max_average", "single", *searches)
@@ -193,8 +193,11 @@ def _header(config, model, model_path, data_name, images, labels):
 
 def _method_settings(config):
     """Return what a sweep over a method varies, as JSON gives it back."""
+    section = run_config.chosen(config)["method"]
     settings = {
-        **config.method.to_dict(),
+        "name": section["name"],
+        # A method alone needs no second name.
+        **section.get(section["name"], section),
         "learning_rate": config.optimizer.learning_rate,
     }
     return json.loads(json.dumps(settings))

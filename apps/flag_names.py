@@ -3,6 +3,8 @@
 import contextlib
 import re
 
+from keras_neokd.base import plain_settings
+
 # How messages of the library name an argument.
 _ARGUMENT = re.compile(r"`(\w+)`")
 
@@ -11,8 +13,8 @@ _ARGUMENT = re.compile(r"`(\w+)`")
 def named_by_keys(keys):
     """Replace names of arguments in the messages of errors raised inside.
 
-        with named_by_keys({"c": "evaluate.search.cw_c"}):
-            attacks.CW(-1.0)      # `evaluate.search.cw_c` needs a number ...
+        with named_by_keys({"c": "attack.cw.c"}):
+            attacks.CW(-1.0)      # `attack.cw.c` needs a number ...
 
     Args:
         keys: dict from names of arguments to dotted keys of the config.
@@ -28,6 +30,32 @@ def named_by_keys(keys):
         # A subclass may be made from more than a message.
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(message) from error
+
+
+def built_by_name(registry, key, name, section, **given):
+    """Build what a name of the config stands for.
+
+    Args:
+        registry: a `Registry`.
+        key: key of the section that holds the name and its settings.
+        name: the name.
+        section: mapping with its settings, see `plain_settings`.
+        **given: what only the caller knows, such as `num_exits`; see
+            `Registry.build`.
+
+    Raises:
+        ValueError, TypeError: if the name is unknown, or a setting is not
+            possible; the message has its key.
+    """
+    try:
+        registry[name]
+    except ValueError as error:
+        raise ValueError(f"`{key}.name`: {error}") from None
+    with named_by_keys(keys_of(f"{key}.{name}", section)):
+        arguments = plain_settings.arguments(
+            registry, name, section, given.get("num_exits")
+        )
+        return registry.build(name, arguments, **given)
 
 
 def keys_of(section, names, **others):

@@ -1,4 +1,4 @@
-"""Read numbers on the command line, fractions such as 8/255 included."""
+"""Read values on the command line, fractions such as 8/255 included."""
 
 import ast
 
@@ -14,9 +14,7 @@ class NumberParser(flags.FloatParser):
 
     def convert(self, argument):
         """Return the float that a text stands for."""
-        if isinstance(argument, str):
-            argument = _divided(argument)
-        return super().convert(argument)
+        return super().convert(_divided(argument))
 
 
 class TupleParser(tuple_parser.TupleParser):
@@ -24,13 +22,25 @@ class TupleParser(tuple_parser.TupleParser):
 
     def parse(self, argument):
         """Return the tuple that a text stands for."""
-        if isinstance(argument, str):
-            argument = _divided(argument)
-        return super().parse(argument)
+        return super().parse(_divided(argument))
+
+
+class LiteralParser(flags.ArgumentParser):
+    """Parse what Python would write, fractions included; else a text."""
+
+    syntactic_help = "a number, tuple, True, None and so on, or a text"
+
+    def parse(self, argument):
+        """Return the value that a text stands for."""
+        try:
+            return ast.literal_eval(_divided(argument))
+        except (SyntaxError, ValueError):
+            return argument
 
 
 def register():
     """Let every value of a config be written in these ways."""
+    config_flags.register_flag_parser_for_type(object, LiteralParser())
     config_flags.register_flag_parser_for_type(float, NumberParser())
     config_flags.register_flag_parser_for_type(tuple, TupleParser())
 
@@ -50,15 +60,15 @@ def _is_number(node):
     return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
-def _divided(text):
-    """Return a text with its fractions worked out, or as it is."""
-    if "/" not in text:
-        return text
+def _divided(value):
+    """Return a text with its fractions worked out, or anything as it is."""
+    if not isinstance(value, str) or "/" not in value:
+        return value
     try:
-        divided = _Division().visit(ast.parse(text.strip(), mode="eval"))
+        divided = _Division().visit(ast.parse(value.strip(), mode="eval"))
         ast.literal_eval(divided)
         return ast.unparse(divided)
     except (SyntaxError, ValueError):  # A path, for example.
-        return text
+        return value
     except ArithmeticError as error:
-        raise ValueError(f"{error} in {text}") from None
+        raise ValueError(f"{error} in {value}") from None

@@ -30,12 +30,12 @@ def import_weights(config, file, output):
             f"{str(output)!r}{', which is there' if output.exists() else ''}."
         )
     workdir.check_writable(output.parent)
-    if config.model.name != "msdnet" or config.model.weights:
+    name, weights = config.model.name, config.model.weights
+    if models.BY_NAME.made_by(name) is not models.MSDNet or weights:
         raise ValueError(
             "State files are of an MSDNet that they give all its weights: "
-            "config.model.name needs to be 'msdnet' and config.model.weights "
-            f"None, received {config.model.name!r} and "
-            f"{config.model.weights!r}."
+            "config.model.name needs to be one of msdnet and "
+            f"config.model.weights None, received {name!r} and {weights!r}."
         )
     model = building.build_model(config)
     unused = models.load_msdnet_pytorch(model, file)
@@ -58,5 +58,5 @@ def _about_pixels(model):
     return (
         "Pixels in [0, 1] are taken as they are. If the network was trained "
         "on normalised ones, as MSDNet-PyTorch does, import it again with "
-        '--config.model.options.normalization="(MEAN, STD)".'
+        '--config.model.NAME.normalization="(MEAN, STD)".'
     )

@@ -1,4 +1,4 @@
-"""Run an app by its name: what the command `neokd` of an installation does.
+"""Run an app by its name, as the installed command `neokd`.
 
     neokd
     neokd train --config=mnist:neo_kd --workdir=runs/x

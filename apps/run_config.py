@@ -2,8 +2,18 @@
 
 from ml_collections import config_dict
 
+from keras_neokd import attacks
+from keras_neokd import methods
+from keras_neokd import models
+from keras_neokd.base import plain_settings
+
 from . import config_files
 
+_NAMED = {
+    "attack": attacks.BY_NAME,
+    "method": methods.BY_NAME,
+    "model": models.BY_NAME,
+}
 # Sections that are given the settings of later versions. Those of the method
 # are recorded as they were.
 _COMPLETED = ("attack", "data", "evaluate", "train")
@@ -19,6 +29,24 @@ _NEEDED = (
     "method.name",
     "optimizer.learning_rate",
 )
+
+
+def chosen(config):
+    """Return a config as plain values, without sections of names not in use.
+
+    Args:
+        config: a whole config.
+    """
+    values = config.to_dict()
+    for kind in _NAMED.keys() & values.keys():
+        section = values[kind]
+        names = [name for _, name in plain_settings.parts(section["name"])]
+        values[kind] = {
+            key: value
+            for key, value in section.items()
+            if key in names or key not in _NAMED[kind]
+        }
+    return values
 
 
 def read(run):

@@ -9,11 +9,9 @@ A sweep file has a function `get_runs()` that returns a dict from names of runs
 to the flags of `apps.train`; `{workdir}` in a flag stands for the folder of
 the sweep, so that a run can use another's model. An optional function
 `get_evaluations()` returns a dict from names to flags of `apps.evaluate`, for
-several evaluations of each run. Each run is trained and
-evaluated by `apps.train` and `apps.evaluate`, in a folder of its own, one
-after the other. The same command goes on after an interruption.
-
-Writes summary.json and summary.md, again after every run.
+several evaluations of each run. Runs are done one after the other, each in a
+folder of its own; the same command goes on after an interruption. Writes
+summary.json and summary.md, again after every run.
 """
 
 from absl import flags

@@ -1,4 +1,4 @@
-"""What `apps.sweep` does: runs one after the other, and one table of all."""
+"""Do the runs of a sweep one after the other, and put them in one table."""
 
 import pathlib
 import signal
@@ -8,9 +8,9 @@ import sys
 
 from keras_neokd.base import writing
 
+from . import attacking
 from . import config_files
 from . import ending
-from . import strong_attacks
 from . import tables
 from . import workdir
 from .checkpointing import STOPPED_STATUS
@@ -84,29 +84,19 @@ def _rows(path, names, evaluations):
 
 def _summary(rows):
     """Return the rows as Markdown, with what has to be said of attacks."""
-    columns = (column for row in rows for column in row)
+    cells = [cell for row in rows for cell in row.items()]
     # After the name of an attack comes that of the evaluation.
-    names = [column.split(" ")[0] for column in columns]
-    most = max(
-        (value.count("/") + 1 for row in rows for value in _exits(row)),
-        default=0,
-    )
-    return tables.markdown(rows, strong_attacks.note(names, most))
-
-
-def _exits(row):
-    return [row[column] for column in row if column.endswith(" exits")]
+    names = [column.split(" ")[0] for column, _ in cells]
+    exits = [value for column, value in cells if column.endswith(" exits")]
+    most = max((value.count("/") + 1 for value in exits), default=0)
+    return tables.markdown(rows, attacking.note(names, most))
 
 
 def read_sweep(sweep_file):
-    """Return the runs and the evaluations of a sweep.
+    """Return the flags of a sweep's runs and of its evaluations, by name.
 
     Args:
-        sweep_file: name or path of a Python file with `get_runs()`, and
-            perhaps with `get_evaluations()`.
-
-    Returns:
-        Two dicts from names to flags, of `apps.train` and `apps.evaluate`.
+        sweep_file: name or path of a Python file, see `apps.sweep`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -124,10 +114,10 @@ def read_sweep(sweep_file):
 
 def _train_and_evaluate(run, flags, evaluations):
     commands = [["train", *flags]]
-    for name, changes in evaluations.items():
-        commands.append(
-            ["evaluate", f"--results={_results(run, name)}", *changes]
-        )
+    commands += [
+        ["evaluate", f"--results={_results(run, name)}", *changes]
+        for name, changes in evaluations.items()
+    ]
     for app, *arguments in commands:
         program = [sys.executable, "-m", f"{__package__}.{app}"]
         status = _run([*program, f"--workdir={run.path}", *arguments])
@@ -175,7 +165,7 @@ def _results(run, evaluation):
 
 
 def summarize(run, evaluations):
-    """Return what a finished run came to, a dict of plain values.
+    """Return the results of a finished run, a dict of plain values.
 
     Args:
         run: a `workdir.Workdir` with results.

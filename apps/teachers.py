@@ -2,6 +2,8 @@
 
 import pathlib
 
+from keras_neokd.base import plain_settings
+
 from . import model_files
 
 
@@ -34,11 +36,9 @@ def load(key, file):
 
 
 def exit_of(name):
-    """Return the index, or the name, of a teacher's output.
+    """Return the index, or the name, of the output of `evaluate.teacher_file`.
 
     Args:
         name: `"last"`, a number counted from 1, or a name.
     """
-    if name == "last":
-        return -1
-    return int(name) - 1 if name.isdecimal() and int(name) > 0 else name
+    return plain_settings.exit_index("evaluate.teacher_exit", name)

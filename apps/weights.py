@@ -47,10 +47,10 @@ def load(model, path):
         raise ValueError(
             f"The weights in {path} are not those of {_described(model)}. "
             f"Shapes only in the file: {_listed(stored - wanted)}; only in "
-            f"the model: {_listed(wanted - stored)}. Set model.name, "
-            "model.constructor and model.options as they were when the file "
-            "was written, and model.weights_of where only the number of "
-            "classes or the exits differ."
+            f"the model: {_listed(wanted - stored)}. Set model.name and the "
+            "settings of that name as they were when the file was written, "
+            "and model.weights_of where only the number of classes or the "
+            "exits differ."
         )
     if path.suffix == ".keras":
         _check_arguments(model, path)
@@ -128,7 +128,7 @@ def _check_arguments(model, path):
         raise ValueError(
             f"The weights in {path} are of a model with other options: "
             f"{'; '.join(differences)}. With these they would mean something "
-            "else. Set model.options as they were when the file was written."
+            "else. Set them as they were when the file was written."
         )
 
 

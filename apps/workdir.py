@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import sys
 
@@ -20,7 +21,9 @@ import keras_neokd
 from keras_neokd.base import checks
 from keras_neokd.base import writing
 
+from . import config_of_0_1_0
 from . import data_facts
+from . import run_config
 from . import versions
 
 # Settings that may change when a run goes on: its results do not depend on
@@ -34,8 +37,9 @@ _FREE = {
     "train.max_rollbacks",
     "train.on_divergence",
 }
-# Settings that name a file whose content the run depends on.
-_FILES = ("model.weights", "method.kdiga.teacher_file")
+# Settings of the method and the model that name a file whose content the run
+# depends on.
+_FILES = re.compile(r"model\.weights|method\..*\.teacher_file")
 
 
 class Workdir:
@@ -86,7 +90,7 @@ class Workdir:
                     "(no config.json). Give a new folder."
                 )
             return
-        theirs = {**flatten(read_json(self.config)), **self._backend()}
+        theirs = {**flatten(self._recorded_config()), **self._backend()}
         refuse_differences(
             _without_free(theirs),
             _lasting_settings(config),
@@ -156,7 +160,7 @@ class Workdir:
                 "data": facts,
             }
             write_json(self.environment, {**environment(), **described})
-            write_json(self.config, config.to_dict())
+            write_json(self.config, run_config.chosen(config))
 
     def read_config(self):
         """Return the config of the run.
@@ -169,7 +173,7 @@ class Workdir:
                 f"--workdir={self.path} holds no run: expected "
                 f"{self.config}, which apps.train writes."
             )
-        return config_dict.ConfigDict(read_json(self.config)).lock()
+        return config_dict.ConfigDict(self._recorded_config()).lock()
 
     def read_history(self):
         """Return one dict per finished epoch, oldest first."""
@@ -186,6 +190,9 @@ class Workdir:
     def remove_checkpoints(self):
         """Remove the checkpoints, which a finished run no longer needs."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+
+    def _recorded_config(self):
+        return config_of_0_1_0.translated(read_json(self.config))
 
     def _environment(self):
         if not self.environment.exists():
@@ -222,9 +229,9 @@ def _digests_of_files(config):
     """Return the digest of every file that the config names, by key."""
     flat = flatten(config)
     paths = {
-        key: pathlib.Path(flat[key]).expanduser()
-        for key in _FILES
-        if flat.get(key)
+        key: pathlib.Path(value).expanduser()
+        for key, value in flat.items()
+        if value and _FILES.fullmatch(key)
     }
     return {key: digest(paths[key]) for key in paths if paths[key].is_file()}
 
@@ -289,11 +296,12 @@ def flatten(config, prefix=""):
     """Return a nested config as a dict with dotted keys, as JSON has it.
 
     Args:
-        config: `ConfigDict` or dict.
+        config: a whole config, of which the sections of names in use count;
+            or a dict.
         prefix: what the keys begin with.
     """
     if isinstance(config, config_dict.ConfigDict):
-        config = config.to_dict()
+        config = run_config.chosen(config)
     flat = {}
     for key, value in config.items():
         if isinstance(value, dict):

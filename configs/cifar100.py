@@ -3,10 +3,8 @@
     python -m apps.train --config=configs/cifar100.py:neo_kd --workdir=runs/x
     python -m apps.evaluate --workdir=runs/x
 
-Settings of section 4.1 and appendix A (arXiv 2311.00428), as for CIFAR-10:
-epsilon 8/255, step 2/255, PGD-7 max-average attack in training, 150 epochs of
-batch 128, learning rate 0.1, a tenth of it from epochs 75 and 115 on; random
-crop and flip. gamma is 1, 1, 1, 1.5, 1.5, 1.5, 1.5.
+Settings of section 4.1 and appendix A (arXiv 2311.00428) are those of CIFAR-10,
+see configs/cifar10.py; gamma is 1, 1, 1, 1.5, 1.5, 1.5, 1.5.
 
 Each row of the paper is one training, its flags as below; evaluation measures
 all attacks. Adversarial test accuracy in %, PGD-50, top-1, at exits 1 to 7 and
@@ -50,21 +48,11 @@ def get_config(variant="neo_kd"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet",
-                "constructor": "cifar100",
-                "options": default.msdnet_options(
-                    initial_channels=8,
-                    initialization="torch_default",
-                ),
-            },
-            "data": {
-                "name": "cifar100",
-                "batch_size": 128,
-                "augment": "crop_flip",
-            },
-            "attack": {"epsilon": 8 / 255, "step_size": 2 / 255},
-            "optimizer": {"learning_rate": 0.1, "milestones": (75, 115)},
-            "train": {"epochs": 150},
+            "model.name": "msdnet_cifar100",
+            "model.msdnet_cifar100.initial_channels": 8,
+            "model.msdnet_cifar100.initialization": "torch_default",
+            "data.name": "cifar100",
+            "data.augment": "crop_flip",
+            "optimizer.milestones": (75, 115),
         },
     )

@@ -3,25 +3,37 @@
     python -m apps.train --config=configs/default.py:neo_kd --workdir=runs/x
 
 The variant after the colon is the training method: `adversarial_training`
-("Adv. w/o Distill" in the paper's tables), `neo_kd`, another key of `VARIANTS`
-in `configs/methods.py`, or a sum of them such as `neo_kd+kdiga`. Any value can
-be changed on the command line, for example `--config.attack.name=average
---config.train.epochs=3`; a key that is not in the schema, or a value of another
-type, is refused.
+("Adv. w/o Distill" in the paper's tables), `neo_kd`, another name of
+`keras_neokd.methods.BY_NAME`, or a sum such as `neo_kd+0.5*kdiga`. Any value
+can be changed on the command line, for example `--config.train.epochs=3
+--config.method.neo_kd.nkd_weight=2`; a key that is not in the schema, or a
+value of another type, is refused.
+
+`config.method`, `config.attack` and `config.model` have a section for each
+name of `BY_NAME` of `keras_neokd.methods`, `.attacks` and `.models`. It holds
+the arguments, with their defaults, of what the name stands for, which
+documents them. Only the sections of the names in use matter.
 """
 
 from ml_collections import config_dict
 
-from .methods import VARIANTS
-from .methods import method_section
+from keras_neokd import attacks
+from keras_neokd import methods
+from keras_neokd import models
+from keras_neokd.base import plain_settings
+from keras_neokd.base.configurable import REQUIRED
+from keras_neokd.base.configurable import Unset
+
+# Arguments that only a run knows, and those of every Keras model.
+_OF_A_RUN = ("num_epochs", "num_examples", "num_exits", "objective")
+_OF_KERAS = ("name", "trainable")
 
 
 def get_config(variant="neo_kd"):
     """Return the settings: the paper's wherever it has one for all data.
 
     Args:
-        variant: a key of `VARIANTS`, or several with + between them; of a
-            setting that several change, the first one counts.
+        variant: name of a method, or a sum.
 
     Returns:
         A locked `ConfigDict` of plain values.
@@ -29,137 +41,77 @@ def get_config(variant="neo_kd"):
     Raises:
         ValueError: if the variant is unknown.
     """
-    variants = variant.split("+")
-    for each in variants:
-        if each not in VARIANTS:
-            raise ValueError(
-                f"Unknown variant {each!r} after the colon of --config: "
-                f"expected one of {', '.join(VARIANTS)}."
-            )
-    config = config_dict.ConfigDict(
-        {
-            "model": _model(),
-            "data": _data(),
-            "method": method_section(variants),
-            "attack": _attack(),
-            "optimizer": _optimizer(),
-            "train": _train(),
-            "distribution": _distribution(),
-            "evaluate": _evaluate(),
-        }
-    )
-    return config.lock()
+    for _, name in plain_settings.parts(variant):
+        methods.BY_NAME[name]
+    config = {
+        "model": {
+            **_model(),
+            **_sections(models.BY_NAME, lambda name: _OF_KERAS),
+        },
+        "data": _data(),
+        "method": {
+            "name": variant,
+            **_sections(methods.BY_NAME, lambda name: _OF_A_RUN),
+        },
+        "attack": _attack(),
+        "optimizer": _optimizer(),
+        "train": _train(),
+        "distribution": _distribution(),
+        "evaluate": _evaluate(),
+    }
+    return config_dict.ConfigDict(config).lock()
 
 
 def derive(variant, changes):
     """Return the default settings with some values replaced.
 
     Args:
-        variant: one of `VARIANTS`.
-        changes: nested dict of values; under `model.options` new keys are
-            allowed, they are the model's own constructor arguments.
+        variant: name of a method, or a sum.
+        changes: dict of values by dotted keys, or nested.
 
     Raises:
         KeyError, TypeError: if `changes` does not fit the schema.
     """
     config = get_config(variant)
-    model = dict(changes["model"])
-    with config.model.options.unlocked():
-        config.model.options.update(model.pop("options", {}))
-    config.update({**changes, "model": model})
+    config.update({k: v for k, v in changes.items() if "." not in k})
+    config.update_from_flattened_dict(
+        {k: v for k, v in changes.items() if "." in k}
+    )
     return config
 
 
-def msdnet_options(**chosen):
-    """Return `model.options` for `MSDNet`: its constructor's arguments.
+def _sections(registry, without):
+    """Return a section for every name that has settings of its own."""
+    found = {name: _section(registry, name, without(name)) for name in registry}
+    return {name: section for name, section in found.items() if section}
 
-    Args:
-        **chosen: values that a config decides on; all others stay as the
-            named constructor has them, unless set on the command line.
+
+def _section(registry, name, without):
+    settings = plain_settings.settings(registry, name).items()
+    return {key: _typed(value) for key, value in settings if key not in without}
+
+
+def _typed(default):
+    """Return a default that numbers of its type can replace, or anything.
+
+    A constructor may take words, tuples or `None` instead of each other, and
+    says itself what it needs.
     """
-    kinds = {
-        "num_blocks": int,
-        "base": int,
-        "step": int,
-        "step_mode": str,
-        "initial_channels": int,
-        "growth_rate": int,
-        "growth_factors": tuple,
-        "bottleneck_factors": tuple,
-        "prune": str,
-        "reduction": float,
-        "stem": str,
-        "head_channels": int,
-        "initialization": str,
-        "normalization": tuple,
-    }
-    return _options(kinds, chosen)
-
-
-def resnet_options(**chosen):
-    """Return `model.options` for `ResNet`: its constructors' arguments.
-
-    Args:
-        **chosen: as in `msdnet_options`.
-    """
-    kinds = {
-        "depth": int,
-        "stage_blocks": tuple,
-        "stage_filters": tuple,
-        "block": str,
-        "stem": str,
-        "exits": tuple,
-        "activation": str,
-        "normalization": tuple,
-    }
-    return _options(kinds, chosen)
-
-
-def vision_transformer_options(**chosen):
-    """Return `model.options` for `VisionTransformer`, as `resnet_options`.
-
-    Args:
-        **chosen: as in `msdnet_options`.
-    """
-    kinds = {
-        "size": str,
-        "patch_size": int,
-        "width": int,
-        "depth": int,
-        "num_heads": int,
-        "mlp_width": int,
-        "pooling": str,
-        "dropout": float,
-        "exits": tuple,
-        "activation": str,
-        "normalization": tuple,
-    }
-    return _options(kinds, chosen)
-
-
-def _options(kinds, chosen):
-    placeholders = {
-        name: config_dict.placeholder(kind) for name, kind in kinds.items()
-    }
-    return {**placeholders, **chosen}
+    is_unset = isinstance(default, Unset)
+    usual = default.usual if is_unset else default
+    kind = type(usual) if type(usual) in (bool, int, float) else object
+    return config_dict.FieldReference(
+        None if is_unset else default, field_type=kind
+    )
 
 
 def _model():
     return {
-        # small_cnn (constructor mnist), msdnet (constructors cifar10,
-        # cifar100, tiny_imagenet, imagenet), or resnet and vision_transformer
-        # (constructors cifar10, cifar100, imagenet; one exit unless
-        # options.exits says more).
-        "name": "small_cnn",
-        "constructor": "mnist",
-        # None: as the constructor has it.
-        "input_shape": config_dict.placeholder(tuple),
-        "num_classes": config_dict.placeholder(int),
-        # Other arguments of the constructor; None: as it has them.
-        "options": {},
+        # A name of keras_neokd.models.BY_NAME.
+        "name": "small_cnn_mnist",
         # None: random weights. A .weights.h5 or .keras file of a model with
-        # the same name, constructor and options. A run that goes on takes
-        # its own checkpoints, and refuses a file with other content.
+        # the same name and settings. A run that goes on takes its own
+        # checkpoints, and refuses a file with other content.
         "weights": config_dict.placeholder(str),
         # How that model differs, if it does. Heads start fresh where their
         # shapes differ, and all of them where exits is given.
@@ -200,9 +152,7 @@ def _data():
 
 
 def _attack():
-    return {
-        # max_average, average, single, or noise (uniform, no attack).
-        "name": "max_average",
+    shared = {
         # In units of pixels in [0, 1].
         "epsilon": 8 / 255,
         "step_size": 2 / 255,
@@ -213,8 +163,23 @@ def _attack():
         "num_restarts": 1,
         # For single: 0-based index of the attacked exit, -1 is the last.
         "exit": -1,
-        # Craft training examples in training mode, as triple-wins does.
+    }
+
+    def without(name):
+        # An attack with a number of steps of its own tunes itself.
+        steps = attacks.BY_NAME.settings(name).get("num_steps", REQUIRED)
+        others = shared if steps is REQUIRED else ("epsilon", "norm")
+        return (*others, *_OF_A_RUN)
+
+    return {
+        # max_average, average, single, noise (uniform, no attack), or another
+        # name of keras_neokd.attacks.BY_NAME. The settings below are for all
+        # of them; a section holds what else one has.
+        "name": "max_average",
+        **shared,
+        # Attack training examples in training mode, as triple-wins does.
         "training_mode": False,
+        **_sections(attacks.BY_NAME, without),
     }
 
 
@@ -262,7 +227,7 @@ def _train():
 
 
 def _distribution():
-    """Which devices share each batch; see docs/distribution.md."""
+    """Return which devices share each batch; see docs/distribution.md."""
     return {
         # none; mirrored: all GPUs of this machine, TensorFlow; data_parallel:
         # all devices of all processes, JAX. Batch sizes are global.
@@ -282,13 +247,12 @@ def _distribution():
 def _evaluate():
     return {
         # Which attacks, besides clean images: average, max_average, single
-        # (each exit in turn); apgd_ce, apgd_dlr, apgd_t, fab, fab_t, square,
-        # cw, cw_linf, auto_attack, auto_attack_plus, auto_attack_rand, see
-        # docs/evaluation.md.
+        # (each exit in turn), apgd_ce, auto_attack, or another name of
+        # keras_neokd.attacks.BY_NAME, see docs/evaluation.md.
         "attacks": ("average", "max_average", "single"),
+        # These two, and epsilon unless it is None, replace those of attack.
         "num_steps": 50,
         "num_restarts": 1,
-        # None: that of training.
         "epsilon": config_dict.placeholder(float),
         # The first of the test images; None: all.
         "num_examples": config_dict.placeholder(int),
@@ -296,21 +260,23 @@ def _evaluate():
         "seed": 0,
         # Of every attack: seed, seed + 1 and so on; mean and deviation.
         "num_seeds": 1,
-        # Of the attacks that search. The defaults are auto-attack's and, for
-        # cw, torchattacks'.
+        # Of the attacks that search.
         "search": {
             # An image is fooled when all exits are wrong (the paper), when
             # any is, or each exit is attacked alone in turn.
             "success": "all",
-            "num_steps": 100,
-            "num_restarts": 1,
-            "num_queries": 5_000,
+            # For all that have such a setting. None: as their sections of
+            # attack say; the defaults there are auto-attack's and, for cw,
+            # torchattacks'.
+            "num_steps": config_dict.placeholder(int),
+            "num_restarts": config_dict.placeholder(int),
+            "num_queries": config_dict.placeholder(int),
             # 0: all wrong classes.
-            "num_targets": 9,
+            "num_targets": config_dict.placeholder(int),
             # dlr, or margin for fewer than 4 classes.
-            "targeted_loss": "dlr",
-            "cw_c": 1.0,
-            "cw_num_steps": 50,
+            "targeted_loss": config_dict.placeholder(str),
+            "cw_c": config_dict.placeholder(float),
+            "cw_num_steps": config_dict.placeholder(int),
         },
         # Of the protocols budgeted, transferability, transfer, sensitivity,
         # early_exit, early_exit_attacked, see docs/evaluation.md.
@@ -330,11 +296,7 @@ def _evaluate():
             "subset": 0,
         },
         # Between models: .keras files of the others.
-        "transfer": {
-            "model_files": (),
-            "attack": "average",
-            "num_starts": 1,
-        },
+        "transfer": {"model_files": (), "attack": "average", "num_starts": 1},
         "sensitivity": {
             "attack": "average",
             # Values to try in turn; () leaves that curve out. None: up to

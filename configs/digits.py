@@ -8,25 +8,23 @@ rows; images are few and small, so epsilon and batches are smaller and a short
 training is enough. No download.
 """
 
-from . import default
+from keras_neokd import data
 
-# keras_neokd.data.DIGITS_EPSILON; configs hold plain values only.
-EPSILON = 0.15
+from . import default
 
 
 def get_config(variant="neo_kd"):
+    epsilon = data.DIGITS_EPSILON
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "small_cnn",
-                "constructor": "mnist",
-                "options": {"dropout": 0.5},
-            },
-            "data": {"name": "digits", "batch_size": 32},
+            "model.small_cnn_mnist.dropout": 0.5,
+            "data.batch_size": 32,
             # PGD-7 crosses the ball almost twice, as on MNIST.
-            "attack": {"epsilon": EPSILON, "step_size": EPSILON / 4},
-            "optimizer": {"learning_rate": 0.01, "milestones": (5,)},
-            "train": {"epochs": 7},
+            "attack.epsilon": epsilon,
+            "attack.step_size": epsilon / 4,
+            "optimizer.learning_rate": 0.01,
+            "optimizer.milestones": (5,),
+            "train.epochs": 7,
         },
     )

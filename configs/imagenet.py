@@ -38,29 +38,22 @@ def get_config(variant="neo_kd"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet",
-                "constructor": "imagenet",
-                "options": default.msdnet_options(
-                    initial_channels=32,
-                    growth_rate=16,
-                    initialization="torch_default",
-                    # What published networks were trained with.
-                    normalization=(
-                        (0.485, 0.456, 0.406),
-                        (0.229, 0.224, 0.225),
-                    ),
-                ),
-            },
-            "data": {
-                "name": "imagenet2012",
-                "image_size": 224,
-                "resize": 256,
-                "batch_size": 128,
-                "augment": "random_part_flip",
-            },
-            "attack": {"epsilon": 2 / 255, "step_size": 2 / 3 * 2 / 255},
-            "optimizer": {"learning_rate": 0.001, "milestones": ()},
-            "train": {"epochs": 10},
+            "model.name": "msdnet_imagenet",
+            "model.msdnet_imagenet.initial_channels": 32,
+            "model.msdnet_imagenet.growth_rate": 16,
+            "model.msdnet_imagenet.initialization": "torch_default",
+            # What published networks were trained with.
+            "model.msdnet_imagenet.normalization": (
+                (0.485, 0.456, 0.406),
+                (0.229, 0.224, 0.225),
+            ),
+            "data.name": "imagenet2012",
+            "data.image_size": 224,
+            "data.resize": 256,
+            "data.augment": "random_part_flip",
+            "attack.epsilon": 2 / 255,
+            "attack.step_size": 2 / 3 * 2 / 255,
+            "optimizer.learning_rate": 0.001,
+            "train.epochs": 10,
         },
     )

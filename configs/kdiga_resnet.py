@@ -3,7 +3,7 @@
 The teacher, trained against attacks, then the student on clean images:
 
     python -m apps.train --config=configs/kdiga_resnet.py:trades \
-        --config.model.options.depth=34 --workdir=runs/teacher
+        --config.model.resnet_cifar10.depth=34 --workdir=runs/teacher
     python -m apps.train --config=configs/kdiga_resnet.py:kdiga \
         --config.method.kdiga.teacher_file=runs/teacher/model.keras \
         --workdir=runs/student
@@ -11,8 +11,9 @@ The teacher, trained against attacks, then the student on clean images:
 
 Other teachers: `:adversarial_training`. Other students: `:kd` is the same
 without alignment, `:kdiga_author_2021` has the weights of the authors' code
-of that year, and with `--config.model.options.exits="(2, 3, 4)"` the student
-has three exits.
+of that year, each with its own section (`--config.method.kd.teacher_file`), and
+with `--config.model.resnet_cifar10.exits="(2, 3, 4)"` the student has three
+exits.
 
 Settings of the repository of the paper's first author (Shao et al., arXiv
 2110.12072): 200 epochs of batch 128, learning rate 0.1, a tenth of it from
@@ -32,29 +33,21 @@ MobileNetV2, ResNet-18 and WideResNets. We have no results of this config yet.
 
 from . import default
 
-# Those of all KDIGA configs.
-SETTINGS = {
-    "data": {"name": "cifar10", "batch_size": 128, "augment": "crop_flip"},
-    "attack": {"epsilon": 8 / 255, "step_size": 1.6 / 255, "num_steps": 10},
-    "optimizer": {
-        "learning_rate": 0.1,
-        "weight_decay": 2e-4,
-        "milestones": (100, 150),
-    },
-    "train": {"epochs": 200},
-    "evaluate": {"attacks": ("average",), "num_steps": 20},
-}
-
 
 def get_config(variant="kdiga"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "resnet",
-                "constructor": "cifar10",
-                "options": default.resnet_options(depth=18),
-            },
-            **SETTINGS,
+            "model.name": "resnet_cifar10",
+            "model.resnet_cifar10.depth": 18,
+            "data.name": "cifar10",
+            "data.augment": "crop_flip",
+            "attack.step_size": 1.6 / 255,
+            "attack.num_steps": 10,
+            "optimizer.weight_decay": 2e-4,
+            "optimizer.milestones": (100, 150),
+            "train.epochs": 200,
+            "evaluate.attacks": ("average",),
+            "evaluate.num_steps": 20,
         },
     )

@@ -4,7 +4,7 @@ The teacher, trained against attacks; the student, first on labels alone, then
 with the teacher:
 
     python -m apps.train --config=configs/kdiga_resnet.py:trades \
-        --config.model.options.depth=34 --workdir=runs/teacher
+        --config.model.resnet_cifar10.depth=34 --workdir=runs/teacher
     python -m apps.train \
         --config=configs/kdiga_vision_transformer.py:clean_training \
         --workdir=runs/pretrained
@@ -24,21 +24,16 @@ blocks with tokens of 192 numbers and 4 x 4 patches. We have no results of this
 config yet.
 """
 
-from . import default
 from . import kdiga_resnet
 
 
 def get_config(variant="kdiga"):
-    optimizer = {**kdiga_resnet.SETTINGS["optimizer"], "learning_rate": 0.01}
-    return default.derive(
-        variant,
+    config = kdiga_resnet.get_config(variant)
+    config.update_from_flattened_dict(
         {
-            "model": {
-                "name": "vision_transformer",
-                "constructor": "cifar10",
-                "options": default.vision_transformer_options(size="tiny"),
-            },
-            **kdiga_resnet.SETTINGS,
-            "optimizer": optimizer,
-        },
+            "model.name": "vision_transformer_cifar10",
+            "model.vision_transformer_cifar10.size": "tiny",
+            "optimizer.learning_rate": 0.01,
+        }
     )
+    return config

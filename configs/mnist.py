@@ -29,16 +29,15 @@ def get_config(variant="neo_kd"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "small_cnn",
-                "constructor": "mnist",
-                "options": {"dropout": 0.5},
-            },
-            "data": {"name": "mnist", "batch_size": 128},
+            "model.small_cnn_mnist.dropout": 0.5,
+            "data.name": "mnist",
             # As in TRADES' own MNIST runs.
-            "method": {"beta": 1.0},
-            "attack": {"epsilon": 0.3, "step_size": 20 / 255},
-            "optimizer": {"learning_rate": 0.01, "milestones": (50,)},
-            "train": {"epochs": 150},
+            "method.trades.weight": 1.0,
+            "method.teat.beta": 1.0,
+            "method.teat_trades.beta": 1.0,
+            "attack.epsilon": 0.3,
+            "attack.step_size": 20 / 255,
+            "optimizer.learning_rate": 0.01,
+            "optimizer.milestones": (50,),
         },
     )

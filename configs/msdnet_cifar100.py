@@ -6,9 +6,10 @@ and the one for budgets, 5 exits that lie ever further apart:
     python -m apps.train --config=configs/msdnet_cifar100.py \
         --workdir=runs/anytime
     python -m apps.train --config=configs/msdnet_cifar100.py \
-        --config.model.options.num_blocks=5 --config.model.options.base=1 \
-        --config.model.options.step=1 \
-        --config.model.options.step_mode=lin_grow \
+        --config.model.msdnet_cifar100.num_blocks=5 \
+        --config.model.msdnet_cifar100.base=1 \
+        --config.model.msdnet_cifar100.step=1 \
+        --config.model.msdnet_cifar100.step_mode=lin_grow \
         --config.data.validation_size=5000 --workdir=runs/budgeted
     python -m apps.evaluate --workdir=runs/budgeted \
         --config.evaluate.attacks="()" \
@@ -30,28 +31,18 @@ def get_config(variant="clean_training"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet",
-                "constructor": "cifar100",
-                "options": default.msdnet_options(
-                    initial_channels=16,
-                    initialization="torch_default",
-                    normalization=(
-                        (0.5071, 0.4867, 0.4408),
-                        (0.2675, 0.2565, 0.2761),
-                    ),
-                ),
-            },
-            "data": {
-                "name": "cifar100",
-                "batch_size": 64,
-                "augment": "crop_flip",
-            },
-            "optimizer": {
-                "learning_rate": 0.1,
-                "weight_decay": 1e-4,
-                "milestones": (150, 225),
-            },
-            "train": {"epochs": 300},
+            "model.name": "msdnet_cifar100",
+            "model.msdnet_cifar100.initial_channels": 16,
+            "model.msdnet_cifar100.initialization": "torch_default",
+            "model.msdnet_cifar100.normalization": (
+                (0.5071, 0.4867, 0.4408),
+                (0.2675, 0.2565, 0.2761),
+            ),
+            "data.name": "cifar100",
+            "data.batch_size": 64,
+            "data.augment": "crop_flip",
+            "optimizer.weight_decay": 1e-4,
+            "optimizer.milestones": (150, 225),
+            "train.epochs": 300,
         },
     )

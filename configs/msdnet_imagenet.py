@@ -13,24 +13,18 @@ epochs, learning rate 0.1, a tenth of it every 30 epochs, weight decay 1e-4.
 We have no results of this config yet.
 """
 
-from . import default
 from . import imagenet
 
 
 def get_config(variant="clean_training"):
-    fine_tuning = imagenet.get_config(variant)
-    data = {**fine_tuning.data.to_dict(), "batch_size": 256}
-    return default.derive(
-        variant,
+    config = imagenet.get_config(variant)
+    config.update_from_flattened_dict(
         {
-            "model": fine_tuning.model.to_dict(),
-            "data": data,
-            "attack": fine_tuning.attack.to_dict(),
-            "optimizer": {
-                "learning_rate": 0.1,
-                "weight_decay": 1e-4,
-                "milestones": (30, 60),
-            },
-            "train": {"epochs": 90},
-        },
+            "data.batch_size": 256,
+            "optimizer.learning_rate": 0.1,
+            "optimizer.weight_decay": 1e-4,
+            "optimizer.milestones": (30, 60),
+            "train.epochs": 90,
+        }
     )
+    return config

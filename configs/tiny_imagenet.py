@@ -13,8 +13,8 @@ labels of the others are not published.
 The paper does not say how MSDNet was fitted to 64 x 64 images. The other
 reading, ImageNet's network on images resized to 224 x 224:
 
-    --config.model.options.option=A --config.data.image_size=224 \
-        --config.data.augment=random_part_flip
+    --config.model.msdnet_tiny_imagenet.option=A \
+        --config.data.image_size=224 --config.data.augment=random_part_flip
 
 see `MSDNet.tiny_imagenet`. The augmentation is not given either: crop_flip is
 that of CIFAR, for images of about that size.
@@ -40,23 +40,14 @@ def get_config(variant="neo_kd"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "msdnet",
-                "constructor": "tiny_imagenet",
-                "options": default.msdnet_options(
-                    option="B",
-                    initial_channels=32,
-                    growth_rate=16,
-                    initialization="torch_default",
-                ),
-            },
-            "data": {
-                "name": "tiny_imagenet",
-                "batch_size": 128,
-                "augment": "crop_flip",
-            },
-            "attack": {"epsilon": 2 / 255, "step_size": 2 / 3 * 2 / 255},
-            "optimizer": {"learning_rate": 0.1, "milestones": (50, 100)},
-            "train": {"epochs": 150},
+            "model.name": "msdnet_tiny_imagenet",
+            "model.msdnet_tiny_imagenet.initial_channels": 32,
+            "model.msdnet_tiny_imagenet.growth_rate": 16,
+            "model.msdnet_tiny_imagenet.initialization": "torch_default",
+            "data.name": "tiny_imagenet",
+            "data.augment": "crop_flip",
+            "attack.epsilon": 2 / 255,
+            "attack.step_size": 2 / 3 * 2 / 255,
+            "optimizer.milestones": (50, 100),
         },
     )

@@ -25,32 +25,19 @@ def get_config(variant="triple_wins"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "resnet",
-                "constructor": "cifar10",
-                "options": default.resnet_options(
-                    stage_blocks=(6, 6, 6),
-                    stage_filters=(16, 32, 64),
-                    exits=(1, 2, 3),
-                ),
-            },
-            "data": {
-                "name": "cifar10",
-                "batch_size": 128,
-                "augment": "crop_flip",
-            },
-            "attack": {
-                "epsilon": 0.03137,
-                "step_size": 0.00784,
-                "num_steps": 10,
-                "training_mode": True,
-            },
-            "optimizer": {
-                "learning_rate": 0.1,
-                "weight_decay": 1e-4,
-                "milestones": (82, 123),
-            },
-            "train": {"epochs": 164},
-            "evaluate": {"num_steps": 20},
+            "model.name": "resnet_cifar10",
+            "model.resnet_cifar10.stage_blocks": (6, 6, 6),
+            "model.resnet_cifar10.stage_filters": (16, 32, 64),
+            "model.resnet_cifar10.exits": (1, 2, 3),
+            "data.name": "cifar10",
+            "data.augment": "crop_flip",
+            "attack.epsilon": 0.03137,
+            "attack.step_size": 0.00784,
+            "attack.num_steps": 10,
+            "attack.training_mode": True,
+            "optimizer.weight_decay": 1e-4,
+            "optimizer.milestones": (82, 123),
+            "train.epochs": 164,
+            "evaluate.num_steps": 20,
         },
     )

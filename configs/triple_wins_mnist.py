@@ -22,20 +22,16 @@ def get_config(variant="triple_wins"):
     return default.derive(
         variant,
         {
-            "model": {
-                "name": "small_cnn",
-                "constructor": "mnist",
-                "options": {"dropout": 0.5},
-            },
-            "data": {"name": "mnist", "batch_size": 256},
-            "attack": {
-                "epsilon": 0.3,
-                "step_size": 0.01,
-                "num_steps": 40,
-                "training_mode": True,
-            },
-            "optimizer": {"learning_rate": 0.033, "milestones": (50, 55)},
-            "train": {"epochs": 56},
-            "evaluate": {"num_steps": 40},
+            "model.small_cnn_mnist.dropout": 0.5,
+            "data.name": "mnist",
+            "data.batch_size": 256,
+            "attack.epsilon": 0.3,
+            "attack.step_size": 0.01,
+            "attack.num_steps": 40,
+            "attack.training_mode": True,
+            "optimizer.learning_rate": 0.033,
+            "optimizer.milestones": (50, 55),
+            "train.epochs": 56,
+            "evaluate.num_steps": 40,
         },
     )

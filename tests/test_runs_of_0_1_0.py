@@ -64,9 +64,14 @@ def test_a_config_is_built_into_what_it_was(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_a_config_keeps_every_value(name):
     run = Workdir(CONFIGS / name)
-    before = workdir.flatten(workdir.read_json(run.config))
+    before = {
+        key: value
+        for key, value in workdir.flatten(workdir.read_json(run.config)).items()
+        # They have other sections today; the test above builds them.
+        if not key.startswith(("method.", "model."))
+    }
     now = workdir.flatten(run_config.read(run))
-    assert len(before) > 100
+    assert len(before) > 70
     assert {key: now.get(key) for key in before} == before
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from .. import strong_attacks
+from .. import attacking
 from .. import workdir
 from .measurements import readable
 from .measurements import text
@@ -145,7 +145,7 @@ def note(group, attacks=None):
             each for record in group.values() for each in record["attacks"]
         ]
     names = [each["name"] for each in attacks]
-    return strong_attacks.note(names, len(exits_of(group)))
+    return attacking.note(names, len(exits_of(group)))
 
 
 def exits_of(group):

@@ -34,15 +34,15 @@ def get_runs():
     """Return the flags of `apps.train` for every run, by name."""
     runs = {
         f"alpha_{alpha}_beta_{beta}": _flags(
-            f"--config.method.nkd_weight={float(alpha)}",
-            f"--config.method.eokd_weight={float(beta)}",
+            f"--config.method.neo_kd.nkd_weight={float(alpha)}",
+            f"--config.method.neo_kd.eokd_weight={float(beta)}",
         )
         for alpha, beta in PAIRS
     }
     for gamma in LATER_GAMMAS:
         weights = (1.0,) * 3 + (gamma,) * 4
         runs[f"gamma_{gamma}"] = _flags(
-            f"--config.method.exit_weights={weights}"
+            f"--config.method.neo_kd.exit_weights={weights}"
         )
     return runs
 

@@ -25,7 +25,8 @@ SHARED = (
     "--config.evaluate.attacks=('average','single')",
     "--config.evaluate.num_steps=20",
 )
-_TEACHER = "--config.method.kdiga.teacher_file={workdir}/teacher/model.keras"
+_FILE = "{workdir}/teacher/model.keras"
+_TEACHER = f"--config.method.kdiga.teacher_file={_FILE}"
 
 
 def get_runs():
@@ -33,7 +34,7 @@ def get_runs():
     runs = {
         "teacher": _flags("adversarial_training"),
         "labels": _flags("clean_training"),
-        "kd": _flags("kd", _TEACHER),
+        "kd": _flags("kd", f"--config.method.kd.teacher_file={_FILE}"),
     }
     for weight in ALIGNMENT_WEIGHTS:
         runs[f"kdiga_{weight}"] = _flags(

@@ -17,11 +17,11 @@ def get_runs():
     return {
         f"exits_{num_exits}_radius_{radius}": [
             "--config=cifar100:neo_kd",
-            f"--config.model.options.num_blocks={num_exits}",
-            "--config.model.options.base=1",
-            "--config.model.options.step=1",
-            f"--config.method.exit_weights={(1.0,) * num_exits}",
-            f"--config.method.radius={radius}",
+            f"--config.model.msdnet_cifar100.num_blocks={num_exits}",
+            "--config.model.msdnet_cifar100.base=1",
+            "--config.model.msdnet_cifar100.step=1",
+            f"--config.method.neo_kd.exit_weights={(1.0,) * num_exits}",
+            f"--config.method.neo_kd.radius={radius}",
             "--config.data.num_train=480",
             "--config.data.batch_size=16",
             "--config.attack.name=average",

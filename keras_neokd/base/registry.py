@@ -11,6 +11,7 @@ are its arguments, so nothing else needs to list them.
 """
 
 import functools
+import inspect
 
 from keras_neokd.base.configurable import REQUIRED
 from keras_neokd.base.configurable import Unset
@@ -84,6 +85,18 @@ class Registry:
         """
         return settings(self[name])
 
+    def made_by(self, name):
+        """Return the class whose objects a name builds, or the function.
+
+        Args:
+            name: a name.
+        """
+        entry = self[name]
+        if isinstance(entry, functools.partial):
+            entry = entry.func
+        owner = getattr(entry, "__self__", None)
+        return owner if inspect.isclass(owner) else entry
+
     def build(self, name, changes=None, /, **given):
         """Build what a name stands for.
 
@@ -92,8 +105,8 @@ class Registry:
             changes: mapping with some of the entry's settings. `None` leaves
                 an argument that is `Unset` to the preset.
             **given: what only the caller knows, such as `num_epochs`;
-                passed on where the entry has such an argument and `changes`
-                has not.
+                passed on where the entry has such an argument and neither
+                `changes` nor a preset sets it.
 
         Raises:
             TypeError: if a setting does not exist, or one is missing.
@@ -104,7 +117,14 @@ class Registry:
         title = f"The {self.kind} {name!r}"
         changes = dict(changes or {})
         check_names(title, changes, known)
-        arguments = {key: given[key] for key in known if key in given}
+        arguments = {
+            key: given[key]
+            for key, default in known.items()
+            # A preset that leaves it out sets it itself.
+            if key in given
+            and key not in changes
+            and default != Unset(REQUIRED)
+        }
         for key, value in changes.items():
             if value is not None or not isinstance(known[key], Unset):
                 arguments[key] = value

@@ -41,6 +41,8 @@ _GOLDBLUM = {"temperature": 30.0, "reduction": "mean"}
 class _ExitDistillation(Method):
     """Base of SKD and ARD: teacher, weight, divergence, temperature."""
 
+    exit_arguments = ("teacher", "student")
+
     def __init__(self, weight, temperature, teacher, divergence):
         self.weight = checks.number("weight", weight, minimum=0)
         self.temperature = checks.number("temperature", temperature, above=0)
@@ -251,7 +253,7 @@ def _check_exit(name, value, word):
         if value in (word, "last"):
             return -1 if value == "last" else value
         raise ValueError(
-            f"`{name}` needs {word!r}, 'last' or a 0-based exit index, "
+            f"`{name}` needs {word!r}, 'last' or the index of an exit, "
             f"received {value!r}."
         )
     return checks.integer(name, value, minimum=-checks.MOST_EXITS)

@@ -110,6 +110,7 @@ class KDIGA(Method):
     """
 
     needs_teacher = True
+    exit_arguments = ("exits", "teacher_exit")
 
     def __init__(
         self,

@@ -46,7 +46,10 @@ class Method(Configurable):
             instead of the one given to `compile`; else `None` (default).
         needs_teacher: whether another network teaches. Defaults to False.
         teacher_network: this network, a frozen `keras.Model`; `None`
-            (default) until one is given.
+            (default) until one is given. It is the argument `teacher`, which
+            configs name by a file, `teacher_file`.
+        exit_arguments: names of the arguments that are exits, each an index,
+            several or a word; configs count them from 1. Defaults to none.
     """
 
     clean_weight = 1.0
@@ -56,6 +59,7 @@ class Method(Configurable):
     own_attack = None
     needs_teacher = False
     teacher_network = None
+    exit_arguments = ()
 
     def __add__(self, other):
         """Return a `Sum`."""

@@ -67,40 +67,42 @@ def test_only_the_model_of_the_config_is_made_in_its_precision():
 
 
 @pytest.mark.parametrize(
-    ("section", "changes", "message"),
+    ("key", "value", "message"),
     [
-        ("model", {"name": "lenet"}, r"model\.name.*lenet.*small_cnn"),
-        ("model", {"constructor": "cifar10"}, r"model\.constructor.*mnist"),
-        ("method", {"name": "sdk"}, r"method\.name.*sdk.*neo_kd"),
-        ("attack", {"name": "cw"}, r"attack\.name.*cw.*max_average"),
-        ("attack", {"epsilon": 8.0}, "epsilon.*8/255|epsilon.*8.0/255"),
-        ("attack", {"num_steps": 0}, "num_steps.*>= 1"),
-        ("train", {"validation": "all"}, r"train\.validation.*all.*clean"),
-        ("train", {"epochs": 0}, r"train\.epochs.*>= 1, received 0"),
-        ("optimizer", {"learning_rate": -1.0}, r"learning_rate.*> 0.*-1"),
-        ("optimizer", {"decay_factor": 0.0}, r"decay_factor.*> 0.*0"),
-        ("optimizer", {"milestones": (-5,)}, r"milestones.*>= 0.*-5"),
-        ("train", {"steps_per_execution": 0}, "steps_per_execution.*>= 1"),
-        ("train", {"precision": "float16"}, r"train\.precision.*mixed_float16"),
-        (
-            "train",
-            {"gradient_accumulation_steps": 0},
-            "train.gradient_accumulation_steps.*>= 1",
-        ),
+        ("model.name", "lenet", "lenet.*small_cnn"),
+        ("model.small_cnn_mnist.dropout", 1.5, "1.5"),
+        ("method.name", "sdk", "sdk.*neo_kd"),
+        ("method.neo_kd.nkd_weight", -1.0, ">= 0.*-1"),
+        ("attack.name", "pdg", "pdg.*max_average"),
+        ("attack.epsilon", 8.0, "8/255|8.0/255"),
+        ("attack.epsilon", -1.0, ">= 0"),
+        ("attack.num_steps", 0, ">= 1"),
+        ("train.validation", "all", "all.*clean"),
+        ("train.epochs", 0, ">= 1, received 0"),
+        ("optimizer.learning_rate", -1.0, "> 0.*-1"),
+        ("optimizer.decay_factor", 0.0, "> 0.*0"),
+        ("optimizer.milestones", (-5,), ">= 0.*-5"),
+        ("optimizer.weight_decay", -1.0, "-1"),
+        ("optimizer.momentum", 1.0, "1"),
+        ("train.steps_per_execution", 0, ">= 1"),
+        ("train.precision", "float16", "mixed_float16"),
+        ("train.gradient_accumulation_steps", 0, ">= 1"),
     ],
 )
-def test_an_impossible_setting_is_refused(section, changes, message):
+def test_an_impossible_setting_is_told_by_its_key(key, value, message):
     config = mnist.get_config()
-    config[section].update(changes)
-    with pytest.raises(ValueError, match=message):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises((TypeError, ValueError), match=message) as error:
         model = building.build_model(config)
         building.compile_arguments(config, model.num_exits)
+    assert f"`{key}`" in str(error.value)
 
 
 def test_every_constructor_argument_can_be_set_in_a_config():
     config = cifar10.get_config()
-    config.model.options.update({"num_blocks": 2, "base": 1, "step": 1})
-    config.model.options.step_mode = "lin_grow"
+    section = config.model.msdnet_cifar10
+    section.update({"num_blocks": 2, "base": 1, "step": 1})
+    section.step_mode = "lin_grow"
     model = building.build_model(config)
     assert model.num_exits == 2
     assert model.get_config()["step_mode"] == "lin_grow"
@@ -108,9 +110,9 @@ def test_every_constructor_argument_can_be_set_in_a_config():
 
 def test_an_option_that_the_model_does_not_have_is_refused():
     config = mnist.get_config()
-    with config.model.options.unlocked():
-        config.model.options.depth = 3
-    with pytest.raises(ValueError, match=r"model\.options.*depth"):
+    with config.unlocked():
+        config.model.small_cnn_mnist.depth = 3
+    with pytest.raises(TypeError, match=r"small_cnn_mnist\.depth"):
         building.build_model(config)
 
 
@@ -130,7 +132,7 @@ def test_the_size_of_images_is_that_of_the_config(tmp_path):
     config.data.update(
         {"name": "image_folder", "dir": str(tmp_path), "image_size": 32}
     )
-    config.model.num_classes = 3
+    config.model.msdnet_cifar10.num_classes = 3
     model = building.build_model(config)
     dataset = building.load_data(config, model)
     assert dataset.image_shape == (32, 32, 3)

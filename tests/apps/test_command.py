@@ -39,8 +39,8 @@ def start(*arguments):
         (("apps.train", "--workdir=x"), "--config"),
         (
             ("apps.train", "--config=configs/digits.py:sdk", "--workdir=x"),
-            "Unknown variant 'sdk' after the colon of --config: expected one "
-            "of adversarial_training, ",
+            "--config=configs/digits.py:sdk: Unknown method 'sdk': expected "
+            "one of ['adversarial_training', ",
         ),
     ],
 )
@@ -106,3 +106,14 @@ def test_help_that_was_asked_for_is_no_error(flag, shown):
     assert result.returncode == 0
     assert shown in result.stdout
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("app", ["train", "evaluate"])
+def test_help_does_not_wait_for_keras(app):
+    result = start("-X", "importtime", "-m", f"apps.{app}", "--help")
+    assert result.returncode == 0 and "--workdir" in result.stdout
+    imported = {
+        line.split("|")[-1].strip() for line in result.stderr.split("\n")
+    }
+    assert "absl.flags" in imported
+    assert not imported & {"keras", "keras_neokd", "numpy"}

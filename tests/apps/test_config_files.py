@@ -34,7 +34,7 @@ def test_a_file_of_the_user_with_the_name_of_ours_is_theirs(
     [
         ("nowhere.py", FileNotFoundError, "there is no file nowhere.py"),
         ("mnst:neo_kd", ValueError, "no 'mnst'. Give the path .* mnist"),
-        ("digits:sdk", ValueError, "--config=digits:sdk: Unknown variant"),
+        ("digits:sdk", ValueError, "--config=digits:sdk: Unknown method"),
         ("empty.py", ValueError, r"--config=empty.py has no function get_con"),
         ("broken.py", ValueError, "broken.py ended in NameError: .*'nonsense'"),
     ],

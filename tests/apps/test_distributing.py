@@ -348,7 +348,7 @@ def test_a_run_on_two_devices_is_that_of_one(tmp_path):
         config.data.update({"num_train": 51, "validation_size": 19})
         config.train.update({"epochs": 2, "validation": "attack"})
         # Dropout draws other masks on each of TensorFlow's devices.
-        config.model.options.dropout = 0.0
+        config.model.small_cnn_mnist.dropout = 0.0
         run = training.train(config, tmp_path / name)
         assert run.is_finished
         histories.append(run.read_history())

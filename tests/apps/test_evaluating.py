@@ -389,7 +389,7 @@ def test_an_attack_that_cannot_be_is_refused_before_any_other(
     for changes, message in (
         ({"search": {"num_queries": 0}}, "num_queries"),
         ({"search": {"success": "most"}}, "evaluate.search.success"),
-        ({"attacks": ("average", "apgd")}, "evaluate.attacks"),
+        ({"attacks": ("average", "pagd")}, "evaluate.attacks"),
     ):
         config.evaluate.update(changes)
         with pytest.raises(ValueError, match=message):

@@ -22,16 +22,10 @@ from tests.apps.tiny import untrained_run
 
 pytestmark = pytest.mark.slow
 
-# A method that uses the settings under a key; other keys are used by all.
-VARIANTS = {
-    "method.adversarial_weight": "adversarial_training",
-    "method.clean_weight": "adversarial_training",
-    "method.teat.": "teat",
-    "method.": "neo_kd+skd+ard+lw+trades",
-    "": "neo_kd",
-}
 # Needs files of other models.
-LEFT_OUT = ("method.kdiga.", "evaluate.teacher", "evaluate.transfer.")
+LEFT_OUT = ("method.k", "evaluate.teacher", "evaluate.transfer.")
+# Names in use besides those of methods.
+USED = ("model.small_cnn_mnist.", "model.weights", "attack.max_average.")
 # Everything else that an evaluation may use.
 EVERYTHING = {
     "evaluate.attacks": "('average', 'apgd_t', 'square', 'cw', 'auto_attack')",
@@ -45,6 +39,7 @@ ODD = {
     int: ("-1", "-7", "0", "1", "99999999999999999999", "1.5", "1e3", "x"),
     bool: ("maybe", "2", "no", "true"),
     str: ("", "x", "None", " ", "mnist,mnist", "../x", "linf "),
+    object: ("nan", "-1", "1e400", "None", "x", "()", "(0, 1, 1)", "((),)"),
     tuple: ("()", "(-1,)", "('',)", "(1e400,)", "((),)", "(0, 1, 1)", "x", "("),
 }
 # Refused whatever the key: no setting is one of these.
@@ -62,6 +57,7 @@ def overrides():
         (key, kind, text)
         for key, kind in kinds(digits.get_config("skd"))
         if not key.startswith(LEFT_OUT)
+        and (key.count(".") < 2 or key.startswith(("method.", "ev", *USED)))
         for text in ODD[kind]
     ]
     random.Random(0).shuffle(found)
@@ -81,7 +77,9 @@ def kinds(schema, prefix=""):
 def parse(key, text):
     """Return the config that the apps read from their flags."""
     values = flags.FlagValues()
-    variant = next(VARIANTS[each] for each in VARIANTS if key.startswith(each))
+    kind, _, rest = key.partition(".")
+    is_of_method = kind == "method" and "." in rest
+    variant = rest.split(".")[0] if is_of_method else "neo_kd"
     changes = EVERYTHING if key.startswith("evaluate.") else {}
     line = [
         "app",

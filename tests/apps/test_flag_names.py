@@ -2,57 +2,7 @@
 
 import pytest
 
-from apps import attacking
-from apps import building
-from apps import network
-from apps import strong_attacks
-from apps.building_methods import build_method
 from apps.flag_names import named_by_keys
-from configs import mnist
-from keras_neokd import attacks
-
-OBJECTIVE = attacks.SingleExit(0)
-
-
-def build_search(name):
-    return lambda config: strong_attacks.build(config, name, OBJECTIVE)
-
-
-def compile_arguments(config):
-    return building.compile_arguments(config, num_exits=3)
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "build"),
-    [
-        ("attack.epsilon", -1.0, building.build_attack),
-        ("evaluate.epsilon", -1.0, lambda c: attacking.attack(c, "average")),
-        ("attack.epsilon", -1.0, lambda c: attacking.attack(c, "average")),
-        ("evaluate.num_steps", -1, lambda c: attacking.attack(c, "average")),
-        ("evaluate.search.cw_c", -1.0, build_search("cw")),
-        ("evaluate.search.cw_num_steps", 0, build_search("cw")),
-        ("evaluate.search.num_steps", 0, build_search("apgd_ce")),
-        ("evaluate.search.targeted_loss", "ce", build_search("apgd_t")),
-        ("evaluate.epsilon", -1.0, build_search("square")),
-        ("optimizer.weight_decay", -1.0, compile_arguments),
-        ("optimizer.momentum", 1.0, compile_arguments),
-        ("method.nkd_weight", -1.0, lambda c: build_method(c, 3)),
-        ("model.options.dropout", 1.5, network.build_model),
-    ],
-)
-def test_a_wrong_value_is_told_by_its_key(key, value, build):
-    config = mnist.get_config()
-    with config.unlocked():
-        config.update_from_flattened_dict({key: value})
-    with pytest.raises((TypeError, ValueError), match=f"`{key}`"):
-        build(config)
-
-
-def test_the_weight_of_a_part_alone_has_the_name_of_its_key():
-    config = mnist.get_config("eokd")
-    config.method.eokd_weight = -1.0
-    with pytest.raises(ValueError, match="`method.eokd_weight` needs a finite"):
-        build_method(config, 3)
 
 
 def test_names_without_a_key_stay():

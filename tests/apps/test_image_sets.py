@@ -39,10 +39,9 @@ def short(config, folder):
     config.data.update(
         {"dir": str(folder), "num_train": 4, "num_test": 2, "batch_size": 2}
     )
-    with config.model.options.unlocked():
-        config.model.options.update(
-            {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2}
-        )
+    config.model[config.model.name].update(
+        {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2}
+    )
     config.attack.update({"name": "average", "num_steps": 1})
     config.train.epochs = 1
     config.evaluate.update(
@@ -91,14 +90,16 @@ def test_imagenet_at_224_pixels(tmp_path):
 def test_tiny_imagenet_resized_to_224_pixels(tmp_path):
     folders.write_tiny_imagenet(tmp_path / "files", num_validation=4)
     config = short(tiny_imagenet.get_config(), tmp_path / "files")
-    config.model.options.option = "A"
+    config.model.msdnet_tiny_imagenet.option = "A"
     config.data.update({"image_size": 224, "augment": "random_part_flip"})
     train_and_evaluate(config, tmp_path)
 
 
 def folder_config(folder, **changes):
     config = tiny_config("nkd")
-    config.model.update({"input_shape": (28, 28, 1), "num_classes": 3})
+    config.model.small_cnn_mnist.update(
+        {"input_shape": (28, 28, 1), "num_classes": 3}
+    )
     config.data.update(
         {
             **{"name": "image_folder", "dir": str(folder), "image_size": 28},

@@ -26,13 +26,14 @@ def tiny_config():
         "clean_training",
         {
             "model": {
-                "name": "msdnet",
-                "constructor": "cifar10",
-                "input_shape": (20, 20, 3),
-                "num_classes": 4,
-                "options": default.msdnet_options(
-                    num_blocks=2, normalization=(MEAN, DEVIATION), **TINY
-                ),
+                "name": "msdnet_cifar10",
+                "msdnet_cifar10": {
+                    "input_shape": (20, 20, 3),
+                    "num_classes": 4,
+                    "num_blocks": 2,
+                    "normalization": (MEAN, DEVIATION),
+                    **TINY,
+                },
             },
             "data": {"name": "npz", "batch_size": 8},
         },
@@ -78,8 +79,7 @@ def test_the_file_holds_the_network_with_its_normalisation(
 
 def test_a_missing_normalisation_is_pointed_out(state, tmp_path, capsys):
     config = tiny_config()
-    with config.model.options.unlocked():
-        del config.model.options.normalization
+    config.model.msdnet_cifar10.normalization = None
     importing.import_weights(config, str(state), str(tmp_path / "x.keras"))
     assert "are taken as they are" in capsys.readouterr().out
 
@@ -89,9 +89,13 @@ def test_a_missing_normalisation_is_pointed_out(state, tmp_path, capsys):
     [
         ({}, "x.h5", "needs a new file that ends in .keras"),
         ({}, "there.keras", "there.keras', which is there"),
-        ({"name": "resnet"}, "x.keras", "needs to be 'msdnet'.*'resnet'"),
+        ({"name": "resnet"}, "x.keras", "needs to be one of msd.*'resnet'"),
         ({"weights": "x.keras"}, "x.keras", "model.weights None.*'x.keras'"),
-        ({"num_classes": 5}, "x.keras", r"linear.* \(4, 128\), expected \(5"),
+        (
+            {"msdnet_cifar10": {"num_classes": 5}},
+            "x.keras",
+            r"linear.* \(4, 128\), expected \(5",
+        ),
     ],
 )
 def test_what_cannot_be_imported(state, tmp_path, changes, output, message):
@@ -105,7 +109,7 @@ def test_what_cannot_be_imported(state, tmp_path, changes, output, message):
 
 def test_the_config_of_imagenet_normalises_as_published_networks_do():
     mean, deviation = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    options = imagenet.get_config().model.options
+    options = imagenet.get_config().model.msdnet_imagenet
     assert options.normalization == (mean, deviation)
 
 
@@ -178,7 +182,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_file_only(
 
 
 def test_weights_of_another_normalisation_are_refused(fine_tuning):
-    fine_tuning.model.options.normalization = (MEAN, MEAN)
+    fine_tuning.model.msdnet_cifar10.normalization = (MEAN, MEAN)
     with pytest.raises(
         ValueError,
         match=r"other options: normalization there \[\[0\.5, 0\.4, 0\.3\], "

@@ -33,12 +33,12 @@ def arguments(tmp_path):
         "--config=configs/imagenet.py",
         f"--file={tmp_path / 'x.pth.tar'}",
         f"--output={tmp_path / 'imagenet.keras'}",
-        "--config.model.num_classes=4",
-        "--config.model.options.base=1",
-        "--config.model.options.step=1",
-        "--config.model.options.growth_rate=2",
-        "--config.model.options.initial_channels=4",
-        "--config.model.options.normalization="
+        "--config.model.msdnet_imagenet.num_classes=4",
+        "--config.model.msdnet_imagenet.base=1",
+        "--config.model.msdnet_imagenet.step=1",
+        "--config.model.msdnet_imagenet.growth_rate=2",
+        "--config.model.msdnet_imagenet.initial_channels=4",
+        "--config.model.msdnet_imagenet.normalization="
         "((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))",
     )
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from apps import config_of_0_1_0
 from apps import run_config
 from apps import workdir
 from configs import default
@@ -96,7 +97,7 @@ def test_what_a_config_lacks_or_has_wrong_is_named(run, place, value, message):
 
 def test_settings_of_later_versions_are_added_and_others_left(run):
     damage(run, "evaluate.diagnostics", ...)
-    damage(run, "evaluate.search.cw_c", ...)
+    damage(run, "evaluate.search.success", ...)
     damage(run, "evaluate.seed", 7)
     # Both are read where a model is evaluated.
     damage(run, "attack.training_mode", ...)
@@ -104,7 +105,7 @@ def test_settings_of_later_versions_are_added_and_others_left(run):
     damage(run, "evaluate.of_another_version", 1)
     config = run_config.read(run)
     assert config.evaluate.diagnostics == ()
-    assert config.evaluate.search.cw_c == 1.0
+    assert config.evaluate.search.success == "all"
     assert config.evaluate.seed == 7
     defaults = default.get_config()
     assert config.attack.training_mode == defaults.attack.training_mode
@@ -116,3 +117,39 @@ def test_a_damaged_environment_is_named(run, key):
     workdir.write_json(run.environment, {key: [1]})
     with pytest.raises(ValueError, match=f"environment.json is damaged: {key}"):
         run.check_data({"checksum": 1})
+
+
+def old_config(**kdiga):
+    """Return what matters of a config of 0.1.0."""
+    return {
+        "model": {"name": "msdnet", "constructor": "cifar10", "options": {}},
+        "method": {
+            "name": "eokd+kdiga",
+            "eokd_weight": 2.0,
+            "beta": 6.0,
+            "sum_weights": [0.5],
+            "kdiga": {"exits": "average", **kdiga},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("exits", "expected"), [("1,3", (1, 3)), ("2", (2,)), ("each", "each")]
+)
+def test_settings_of_0_1_0_get_the_keys_of_today(exits, expected):
+    old = old_config(exits=exits, teacher_file="x.keras")
+    new = config_of_0_1_0.translated(old)
+    assert new["model"]["name"] == "msdnet_cifar10"
+    method = new["method"]
+    assert method["name"] == "eokd+0.5*kdiga"
+    assert method["eokd"]["weight"] == 2.0
+    assert method["kdiga"]["teacher_file"] == "x.keras"
+    assert method["kdiga"]["exits"] == expected
+    assert config_of_0_1_0.translated(new) == new
+
+
+def test_a_damaged_config_of_0_1_0_is_named(run):
+    old = old_config()
+    del old["method"]["eokd_weight"]
+    workdir.write_json(run.config, old)
+    assert "as keras_neokd 0.1.0 wrote them: KeyError: 'eok" in refused(run)

@@ -1,6 +1,5 @@
 """A model of a config starts from the weights of a file."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -15,16 +14,16 @@ OPTIONS = {
 }
 
 
-def tiny_config(**model):
+def tiny_config(weights=None, weights_of=None, **changes):
+    section = {"input_shape": (8, 8, 3), **OPTIONS, **changes}
     return default.derive(
         "adversarial_training",
         {
             "model": {
-                "name": "resnet",
-                "constructor": "cifar10",
-                "input_shape": (8, 8, 3),
-                "options": default.resnet_options(**OPTIONS),
-                **model,
+                "name": "resnet_cifar10",
+                "resnet_cifar10": section,
+                "weights": weights,
+                "weights_of": weights_of or {},
             }
         },
     )
@@ -72,9 +71,8 @@ def test_another_number_of_classes_gets_fresh_heads(saved, capsys):
 
 def test_a_classifier_becomes_a_multi_exit_model(saved, capsys):
     model, path = saved
-    options = default.resnet_options(**{**OPTIONS, "exits": (2,)})
     other = building.build_model(
-        tiny_config(options=options, weights=path, weights_of={"exits": (1, 2)})
+        tiny_config(exits=(2,), weights=path, weights_of={"exits": (1, 2)})
     )
     assert other.num_exits == 1
     # Its `exit_1` is not the file's.
@@ -99,8 +97,7 @@ def test_a_classifier_becomes_a_multi_exit_model(saved, capsys):
     ],
 )
 def test_weights_of_another_architecture_are_refused(saved, options, message):
-    options = default.resnet_options(**{**OPTIONS, **options})
-    config = tiny_config(options=options, weights=saved[1])
+    config = tiny_config(**options, weights=saved[1])
     with pytest.raises(ValueError, match=f"not those of.*{message}"):
         building.build_model(config)
 
@@ -115,8 +112,7 @@ def test_another_number_of_classes_has_to_be_said(saved):
 
 def test_options_that_no_shape_tells_are_compared(saved):
     model, path = saved
-    options = default.resnet_options(**{**OPTIONS, "activation": "silu"})
-    config = tiny_config(options=options, weights=path)
+    config = tiny_config(activation="silu", weights=path)
     if path.endswith(".h5"):  # It does not say.
         assert_equal_weights(building.build_model(config), model)
         return
@@ -131,8 +127,7 @@ def test_dropout_may_differ(tmp_path):
     model = building.build_model(config)
     model.save(tmp_path / "trained.keras")
     config.model.weights = str(tmp_path / "trained.keras")
-    with config.model.options.unlocked():
-        config.model.options.dropout = 0.1
+    config.model.small_cnn_mnist.dropout = 0.1
     assert_equal_weights(building.build_model(config), model)
 
 
@@ -164,28 +159,6 @@ def test_a_difference_without_weights_is_refused():
 
 def test_only_heads_may_start_fresh(saved):
     model, path = saved
-    options = default.resnet_options(**{**OPTIONS, "stage_filters": (4, 6)})
-    other = building.build_model(tiny_config(options=options))
+    other = building.build_model(tiny_config(stage_filters=(4, 6)))
     with pytest.raises(ValueError, match="only heads may start fresh"):
         weights.load_from(model, other, path, keep_heads=True)
-
-
-@pytest.mark.parametrize("name", ["resnet", "vision_transformer"])
-def test_options_are_arguments_of_the_constructors(name):
-    config = tiny_config(
-        name=name, options=getattr(default, f"{name}_options")()
-    )
-    if name == "resnet":
-        config.model.options.update(OPTIONS)
-        config.model.options.activation = "silu"
-    else:
-        config.model.options.update({"depth": 2, "exits": (1, 2)})
-        config.model.options.update({"width": 8, "num_heads": 2})
-        config.model.options.activation = "silu"
-    model = building.build_model(config)
-    settings = model.get_config()
-    assert (settings["activation"], settings["exits"]) == ("silu", (1, 2))
-    named = {"depth": 1, "size": 1} if name == "resnet" else {"size": 1}
-    unknown = {*config.model.options} - {*settings, *named}
-    assert not unknown
-    assert keras.saving.serialize_keras_object(model)

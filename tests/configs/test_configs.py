@@ -9,6 +9,7 @@ import pytest
 
 from apps import building
 from configs import default
+from keras_neokd import methods
 
 EXITS_AND_CLASSES = {
     "default": (3, 10),
@@ -33,7 +34,7 @@ OF_THE_PAPER = ("adversarial_training", "skd", "ard", "nkd", "eokd", "neo_kd")
 OF_KDIGA = ("adversarial_training", "trades", "clean_training", "kdiga", "kd")
 # Every variant on one small network; on the others those that it is made for.
 MADE_FOR = {
-    "mnist": tuple(default.VARIANTS),
+    "mnist": tuple(methods.BY_NAME),
     "kdiga_resnet": OF_KDIGA,
     "kdiga_vision_transformer": OF_KDIGA,
     "triple_wins_mnist": ("triple_wins",),
@@ -46,15 +47,15 @@ STEPS = [
     for name in EXITS_AND_CLASSES
     for variant in MADE_FOR.get(name, OF_THE_PAPER)
 ]
-# Sizes of networks that a test can train; exits stay.
+# Sizes of networks that a test can train, by the beginning of their name or
+# of that of the config; exits stay.
 SMALL = {
-    "msdnet": {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2},
-    "resnet": {"stage_filters": (4, 4, 8, 8)},
-    # By its name, for it has a stage less.
     "triple_wins_cifar10": {
         "stage_blocks": (1, 1, 1),
         "stage_filters": (4, 4, 8),
     },
+    "msdnet": {"base": 1, "step": 1, "initial_channels": 4, "growth_rate": 2},
+    "resnet": {"stage_filters": (4, 4, 8, 8)},
     "vision_transformer": {"width": 16, "num_heads": 2, "depth": 2},
 }
 # Epsilon, step size, learning rate, milestones, epochs: the paper's, with
@@ -74,9 +75,9 @@ def get_config(name, *variant):
 
 def shrink(name, config):
     """Keep the exits and take out depth and width, to be quick in a test."""
-    with config.model.options.unlocked():
-        sizes = SMALL.get(config.model.name, {})
-        config.model.options.update(SMALL.get(name, sizes))
+    model = config.model.name
+    found = [SMALL[key] for key in SMALL if f"{name} {model}".find(key) >= 0]
+    config.model[model].update(found[0] if found else {})
     config.attack.num_steps = 1
 
 
@@ -127,8 +128,9 @@ def test_configs_take_a_real_step(name, variant, teacher_file):
     model = shrunk_model(name)
     if not eagerly:
         config.attack.name = "average"
-    if "kdiga" in config.method.name:
-        config.method.kdiga.teacher_file = teacher_file(model.input_shape[1:])
+    section = config.method[variant]
+    if "teacher_file" in section:
+        section.teacher_file = teacher_file(model.input_shape[1:])
     arguments = building.compile_arguments(config, model.num_exits, 2)
     model.compile(**arguments, run_eagerly=eagerly)
     generator = np.random.default_rng(0)
@@ -169,7 +171,8 @@ def test_settings_are_those_of_the_paper(name):
     assert config.train.epochs == epochs
     assert config.data.batch_size == 128
     assert config.evaluate.num_steps == 50
-    assert (config.method.nkd_weight, config.method.eokd_weight) == (3, 1)
+    method = config.method.neo_kd
+    assert (method.nkd_weight, method.eokd_weight) == (3, 1)
 
 
 # Batch, rate, weight decay, milestones, epochs, augmentation.
@@ -194,7 +197,7 @@ def test_settings_are_those_of_the_published_code(name):
         config.data.augment,
     ) == OTHER_RECIPES[name]
     assert (optimizer.momentum, optimizer.decay_factor) == (0.9, 0.1)
-    assert config.method.name == "adversarial_training"
+    assert config.method.name in ("triple_wins", "clean_training")
 
 
 # Epsilon, step size, steps in training and in evaluation.
@@ -225,8 +228,8 @@ MSDNETS = {
 @pytest.mark.parametrize("name", MSDNETS)
 def test_msdnets_of_the_published_code_know_no_attack(name):
     config = get_config(name)
-    assert config.method.adversarial_weight == 0
-    options = config.model.options
+    assert building.build_method(config, 5).adversarial_weight == 0
+    options = config.model[config.model.name]
     assert (
         options.initial_channels,
         options.growth_rate or 6,
@@ -252,8 +255,8 @@ def test_epochs_of_triple_wins_are_its_steps(name, images, steps):
     batches = -(-images // config.data.batch_size)
     epochs = (*config.optimizer.milestones, config.train.epochs)
     assert epochs == tuple(round(step / batches) for step in steps)
-    weights = (config.method.clean_weight, config.method.adversarial_weight)
-    assert weights == (0.5, 0.5)
+    method = building.build_method(config, 3)
+    assert (method.clean_weight, method.adversarial_weight) == (0.5, 0.5)
     assert config.attack.training_mode
 
 
@@ -269,33 +272,27 @@ def test_settings_of_kdiga_are_those_of_its_author(name):
     assert config.attack.epsilon == 8 / 255
     assert config.attack.step_size * 10 == pytest.approx(16 / 255)
     assert config.evaluate.num_steps == 20
-    assert get_config(name, "kdiga_rs").method.kdiga.noise == 8 / 255
+    assert get_config(name, "kdiga_rs").method.kdiga_rs.noise == 8 / 255
 
 
 def test_a_student_of_kdiga_can_have_several_exits():
     config = get_config("kdiga_resnet", "kdiga")
     shrink("kdiga_resnet", config)
-    config.model.options.exits = (2, 3, 4)
+    config.model.resnet_cifar10.exits = (2, 3, 4)
     assert building.build_model(config).num_exits == 3
-
-
-def test_epsilon_of_digits_is_the_one_of_the_data_set():
-    from configs import digits
-    from keras_neokd import data
-
-    assert digits.EPSILON == data.DIGITS_EPSILON
 
 
 def test_an_unknown_variant_is_refused():
     with pytest.raises(
-        ValueError, match="'sdk'.*adversarial_training, .*skd, .*kdiga"
+        ValueError, match="'sdk'.*'adversarial_training', .*'kdiga', .*'skd',"
     ):
         get_config("mnist", "sdk")
 
 
 def test_a_key_outside_the_schema_is_refused():
-    with pytest.raises(KeyError, match="epoch"):
-        default.derive("nkd", {"model": {}, "train": {"epoch": 3}})
+    for changes in ({"train": {"epoch": 3}}, {"train.epoch": 3}):
+        with pytest.raises(KeyError, match="epoch"):
+            default.derive("nkd", changes)
 
 
 def test_a_value_of_another_type_is_refused():
