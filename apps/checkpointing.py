@@ -26,7 +26,6 @@ from . import workdir
 # Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
 # sysexits.h, "try again later".
 STOPPED_STATUS = 75
-_RATE_FACTOR = "run/rate_factor"
 _IDENTITY = "run/identity"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -72,9 +71,21 @@ class Checkpointing(keras.callbacks.Callback):
         self._identity = identity
         self._received = set()
         self._wishes = processes.Wishes()
-        self.rate_factor = 1.0
         self.best()  # Of another run, it is refused now and not at the end.
-        self._rewind()
+        checkpoint = self._read(self._folder.newest)
+        self._state, self.position = None, checkpoints.Position(0)
+        if checkpoint is not None:
+            self._state, self.position = checkpoint.state, checkpoint.position
+        self._saved = self.position
+        processes.agree(
+            {
+                "epoch to go on in": self.position.epoch,
+                "batch to go on after": self.position.batch,
+                "checkpoint": checkpoint and checkpoint.path.name,
+            },
+            "All processes need the same --workdir, on a file system that "
+            "they share.",
+        )
 
     def best(self):
         """Return the best `checkpoints.Checkpoint`, or `None` without one.
@@ -90,43 +101,6 @@ class Checkpointing(keras.callbacks.Callback):
         if checkpoint is not None:
             _check_identity(checkpoint, self._identity)
         return checkpoint
-
-    def _rewind(self):
-        checkpoint = self._read(self._folder.newest)
-        self._state, self.position = None, checkpoints.Position(0)
-        if checkpoint is not None:
-            self._state, self.position = checkpoint.state, checkpoint.position
-            self.rate_factor = float(self._state[_RATE_FACTOR])
-        self._saved = self.position
-        processes.agree(
-            {
-                "epoch to go on in": self.position.epoch,
-                "batch to go on after": self.position.batch,
-                "checkpoint": checkpoint and checkpoint.path.name,
-            },
-            "All processes need the same --workdir, on a file system that "
-            "they share.",
-        )
-        return checkpoint is not None
-
-    def roll_back(self, factor):
-        """Go back to the newest checkpoint, and learn more slowly from there.
-
-        The checkpoint is written again, so that a run that is killed before
-        the next one does not go on at the rate that made it diverge.
-
-        Args:
-            factor: to multiply learning rates with, in (0, 1).
-
-        Returns:
-            Whether there is a checkpoint.
-        """
-        factor *= self.rate_factor
-        found = self._rewind()
-        self.rate_factor = factor
-        if found and processes.is_first():
-            self._write(self._state, score=None)
-        return found
 
     @contextlib.contextmanager
     def listening(self):
@@ -249,7 +223,6 @@ class Checkpointing(keras.callbacks.Callback):
     def _write(self, state, score):
         state = {
             **state,
-            _RATE_FACTOR: np.float64(self.rate_factor),
             _IDENTITY: np.array(json.dumps(self._identity)),
         }
         try:

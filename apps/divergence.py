@@ -40,8 +40,7 @@ def check_state(state, paths, epoch):
 
 def _diverged(what, epoch):
     return Diverged(
-        f"Training diverged in epoch {epoch + 1}: {what} is no "
-        "number any more. "
-        "Try a smaller --config.optimizer.learning_rate in a new folder, or "
-        "go on in this one with --config.train.on_divergence=roll_back."
+        f"Training diverged in epoch {epoch + 1}: {what} is NaN or infinite. "
+        "Checkpoints from before that are kept. Try a smaller learning rate, "
+        "in a new folder."
     )

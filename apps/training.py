@@ -21,13 +21,10 @@ from . import plots
 from . import processes
 from . import workdir
 from .checkpointing import Checkpointing
-from .divergence import Diverged
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 from .workdir import Workdir
 
-_ON_DIVERGENCE = ("stop", "roll_back")
-_ROLLBACK_RATE_FACTOR = 0.5
 # Keys of what `compile` and the batches are given.
 _KEYS = {
     **keys_of("train", ("seed", "crafting_batch_size", "steps_per_execution")),
@@ -68,8 +65,6 @@ def _check(settings):
         randomness.check_seed(settings.seed)
     checks.number("train.checkpoint_seconds", settings.checkpoint_seconds, 0)
     checks.integer("train.checkpoints_kept", settings.checkpoints_kept, 1)
-    checks.choice("train.on_divergence", settings.on_divergence, _ON_DIVERGENCE)
-    checks.integer("train.max_rollbacks", settings.max_rollbacks, 0)
 
 
 def _train(config, run):
@@ -184,25 +179,6 @@ def _checkpointing(run, config, batches, facts):
 
 
 def _fit(model, run, config, dataset, batches, checkpointing):
-    """Train to the end, from the newest checkpoint after a divergence."""
-    for remaining in reversed(range(config.train.max_rollbacks + 1)):
-        try:
-            _fit_from(model, run, config, dataset, batches, checkpointing)
-            return
-        except Diverged as error:
-            if config.train.on_divergence != "roll_back" or not remaining:
-                raise
-            if not checkpointing.roll_back(_ROLLBACK_RATE_FACTOR):
-                raise  # Nothing to go back to.
-            print(
-                f"{error}\nRolled back to epoch "
-                f"{checkpointing.position.epoch + 1}, batch "
-                f"{checkpointing.position.batch}; learning rates are "
-                f"{checkpointing.rate_factor:g} of the schedule's from here."
-            )
-
-
-def _fit_from(model, run, config, dataset, batches, checkpointing):
     def fit(some_batches, first_batch, first_epoch, epochs):
         try:
             model.fit(
@@ -268,10 +244,7 @@ def _callbacks(model, run, config, batches, checkpointing):
             on_epoch_begin=lambda epoch, _: checkpointing.begin(model, epoch)
         ),
         keras.callbacks.LearningRateScheduler(
-            lambda epoch: (
-                building.learning_rate(config, epoch)
-                * checkpointing.rate_factor
-            )
+            lambda epoch: building.learning_rate(config, epoch)
         ),
         *records,
         # After the history: an epoch counts when its checkpoint is written.

@@ -24,7 +24,7 @@ from . import data_facts
 from . import versions
 
 # Settings that may change when a run goes on: its results do not depend on
-# them, but for what is done about a divergence.
+# them. The last two are in configs of 0.1.0.
 _FREE = {
     "distribution.job_addresses",
     "distribution.num_processes",

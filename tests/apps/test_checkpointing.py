@@ -194,7 +194,6 @@ def identity_of(path, change):
     facts = {"number of train images": 48, "train labels": 7}
     identity = workdir.Workdir(path).identity(config, facts)
     state = {
-        "run/rate_factor": np.float64(1),
         "run/identity": np.array(json.dumps({**identity, **change})),
     }
     folder = checkpoints.CheckpointFolder(path / "checkpoints")
@@ -262,8 +261,6 @@ def test_what_may_change_when_a_run_goes_on_is_not_compared(tmp_path):
     changed = config_of(
         checkpoint_seconds=7.0,
         checkpoints_kept=9,
-        max_rollbacks=9,
-        on_divergence="roll_back",
     )
     changed.data.dir = "elsewhere"  # A known data set.
     run = workdir.Workdir(tmp_path)
@@ -358,7 +355,7 @@ def test_a_batch_that_cannot_be_made_loses_nothing(
     whole, tmp_path, monkeypatch
 ):
     """A damaged image, say, which is then mended."""
-    original = data.TrainingBatches._make_of_epoch
+    original = data.TrainingBatches._make
 
     def fail(self, epoch, order, pick, index):
         if (epoch, index) == (1, 2):
@@ -366,7 +363,7 @@ def test_a_batch_that_cannot_be_made_loses_nothing(
         return original(self, epoch, order, pick, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.TrainingBatches, "_make_of_epoch", fail)
+        patch.setattr(data.TrainingBatches, "_make", fail)
         with pytest.raises(ValueError, match="^7.png is no image$"):
             training.train(config_of(checkpoint_seconds=1e9), tmp_path)
     folder = checkpoints.CheckpointFolder(tmp_path / "checkpoints")
@@ -388,15 +385,13 @@ def poison(name):
     return callback
 
 
-def diverge_in_second_epoch(monkeypatch, times):
-    """Break a weight at the start of epoch 2, so many times."""
+def diverge_in_second_epoch(monkeypatch):
+    """Break a weight at the start of epoch 2."""
     original = checkpointing.Checkpointing.begin
-    left = [times]
 
     def begin(self, model, epoch):
         original(self, model, epoch)
-        if epoch == 1 and left[0]:
-            left[0] -= 1
+        if epoch == 1:
             poison("exit_2")(model)
 
     monkeypatch.setattr(checkpointing.Checkpointing, "begin", begin)
@@ -406,7 +401,7 @@ def test_divergence_stops_and_keeps_the_good_checkpoint(
     whole, tmp_path, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        diverge_in_second_epoch(patch, 1)
+        diverge_in_second_epoch(patch)
         with pytest.raises(Diverged) as error:
             training.train(config_of(), tmp_path)
     message = str(error.value)
@@ -444,44 +439,6 @@ def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
     ):
         training.train(config_of(checkpoint_seconds=seconds), tmp_path)
     assert not (tmp_path / "checkpoints").exists()
-
-
-def test_rolling_back_goes_on_at_half_the_rate(tmp_path, monkeypatch, capsys):
-    diverge_in_second_epoch(monkeypatch, 2)
-    config = config_of(on_divergence="roll_back")
-    run = training.train(config, tmp_path)
-    rates = [row["learning_rate"] for row in run.read_history()]
-    rate = config.optimizer.learning_rate
-    assert rates == pytest.approx([rate, rate / 4, rate / 4])
-    assert "Rolled back to epoch 2, batch 0" in capsys.readouterr().out
-
-
-def test_a_kill_does_not_undo_a_roll_back(tmp_path, monkeypatch):
-    config = config_of(on_divergence="roll_back")
-    original = checkpointing.Checkpointing.roll_back
-
-    def roll_back_and_die(self, factor):
-        original(self, factor)
-        kill()
-
-    with monkeypatch.context() as patch:
-        diverge_in_second_epoch(patch, 1)
-        patch.setattr(
-            checkpointing.Checkpointing, "roll_back", roll_back_and_die
-        )
-        with pytest.raises(Killed):
-            training.train(config, tmp_path)
-    run = training.train(config, tmp_path)
-    rates = [row["learning_rate"] for row in run.read_history()]
-    rate = config.optimizer.learning_rate
-    assert rates == pytest.approx([rate, rate / 2, rate / 2])
-
-
-def test_there_is_an_end_to_rolling_back(tmp_path, monkeypatch):
-    diverge_in_second_epoch(monkeypatch, 10)
-    config = config_of(on_divergence="roll_back", max_rollbacks=1)
-    with pytest.raises(Diverged):
-        training.train(config, tmp_path)
 
 
 # The best.

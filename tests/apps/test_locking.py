@@ -61,7 +61,7 @@ def test_a_folder_is_locked_while_a_run_trains_and_finishes(
                 pass
         refused.append(True)
 
-    for module, name in ((training, "_fit_from"), (training, "_save")):
+    for module, name in ((training, "_fit"), (training, "_save")):
         monkeypatch.setattr(module, name, check)
     training.train(tiny_config(), tmp_path)
     assert len(refused) == 2

@@ -330,8 +330,6 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
         ("checkpoint_seconds", -1.0, "needs a finite number >= 0"),
         ("checkpoint_seconds", float("nan"), "needs a finite number >= 0"),
         ("checkpoints_kept", 0, "needs an integer >= 1"),
-        ("max_rollbacks", -1, "needs an integer >= 0"),
-        ("on_divergence", "rollback", "expected one of .*'roll_back'"),
     ],
 )
 def test_settings_for_bad_days_are_checked_at_the_start(
