@@ -1,8 +1,8 @@
 """What `apps.export` does: write a SavedModel and say what is in it."""
 
+from keras_neokd.serving import model_files
 from keras_neokd.serving.export import export_saved_model
 
-from . import model_files
 from . import workdir
 
 

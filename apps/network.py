@@ -6,8 +6,8 @@ import keras
 
 from keras_neokd import models
 from keras_neokd.base import checks
+from keras_neokd.serving import weights
 
-from . import weights
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 
@@ -23,6 +23,12 @@ _MODELS = {
         ("cifar10", "cifar100", "imagenet"),
     ),
 }
+_REMEDY = (
+    "Correct `model.weights`, or leave it out to start from random weights. "
+    "model.name, model.constructor and model.options have to be as they were "
+    "when the file was written; model.weights_of is for files of which only "
+    "the number of classes or the exits differ."
+)
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -68,17 +74,30 @@ def _build(section):
             )
         return _untrained_model(section)
     model = _untrained_model(section)
-    if not changes:
-        weights.load(model, section.weights)
-        return model
-    fresh = weights.load_from(
-        _untrained_model(section, **changes),
-        model,
-        section.weights,
-        keep_heads="exits" not in changes,
-    )
+    source = _untrained_model(section, **changes) if changes else None
+    with _named_by_key():
+        if source is None:
+            weights.load_weights(model, section.weights)
+            return model
+        fresh = weights.load_matching_weights(
+            source,
+            model,
+            section.weights,
+            keep_heads="exits" not in changes,
+        )
     print(f"Weights from {section.weights}; starting fresh: {fresh}.")
     return model
+
+
+@contextlib.contextmanager
+def _named_by_key():
+    """Let errors say which settings a file of weights depends on."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"`model.weights`: {error} {_REMEDY}") from None
+    except ValueError as error:
+        raise ValueError(f"`model.weights`: {error} {_REMEDY}") from error
 
 
 def _untrained_model(section, **changes):

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from . import model_files
+from keras_neokd.serving import model_files
 
 
 def load(key, file):

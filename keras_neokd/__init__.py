@@ -14,6 +14,8 @@ from keras_neokd.serving import EarlyExitPredictor
 from keras_neokd.serving import ExitPolicy
 from keras_neokd.serving import as_single_output
 from keras_neokd.serving import export_saved_model
+from keras_neokd.serving import load
+from keras_neokd.serving import load_weights
 
 __all__ = [
     "EarlyExitPredictor",
@@ -25,6 +27,8 @@ __all__ = [
     "data",
     "evaluation",
     "export_saved_model",
+    "load",
+    "load_weights",
     "losses",
     "methods",
     "models",

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from apps import building
-from apps import weights
 from configs import default
+from keras_neokd.serving import weights
 
 OPTIONS = {
     "stage_blocks": (1, 1),
@@ -167,7 +167,7 @@ def test_only_heads_may_start_fresh(saved):
     options = default.resnet_options(**{**OPTIONS, "stage_filters": (4, 6)})
     other = building.build_model(tiny_config(options=options))
     with pytest.raises(ValueError, match="only heads may start fresh"):
-        weights.load_from(model, other, path, keep_heads=True)
+        weights.load_matching_weights(model, other, path, keep_heads=True)
 
 
 @pytest.mark.parametrize("name", ["resnet", "vision_transformer"])
