@@ -12,8 +12,8 @@ from keras_neokd import attacks
 from keras_neokd import data
 from keras_neokd import optimizers
 from keras_neokd.base import checks
+from keras_neokd.training import processes
 
-from . import processes
 from .building_methods import build_method
 from .flag_names import keys_of
 from .flag_names import named_by_keys

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training run: progress, history, seeds."""
+"""Keras callbacks of a training run: progress and history."""
 
 import csv
 import io
@@ -8,13 +8,9 @@ import time
 
 import keras
 
-from keras_neokd.base import randomness
 from keras_neokd.base import writing
+from keras_neokd.training.callbacks import check_logs
 
-from . import divergence
-
-# Keeps these seeds apart from other uses of the same seed.
-_SEED_STREAM = 0x5EED
 _SHOWN = ("loss", "clean_accuracy", "adversarial_accuracy")
 
 
@@ -99,12 +95,8 @@ class History(keras.callbacks.Callback):
         self._trained = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Add a row; called by Keras.
-
-        Raises:
-            divergence.Diverged: if a number is none.
-        """
-        divergence.check_logs(logs, epoch)
+        """Add a row; none of numbers that are NaN or infinite."""
+        check_logs(logs, epoch)
         seconds = time.monotonic() - self._start
         # Fewer than an epoch's where it goes on in the middle of one.
         num_images = self._images_per_batch * self.params["steps"]
@@ -141,34 +133,3 @@ def _table(rows):
     writer.writeheader()
     writer.writerows(rows)
     return table.getvalue()
-
-
-class SeedSteps(keras.callbacks.Callback):
-    """Make what PyTorch's own generator draws a function of the step.
-
-    Under PyTorch, Keras' dropout draws from the global generator of PyTorch,
-    which no variable holds; iterators over data draw from it, too. The other
-    backends draw from variables, which checkpoints hold, and are left alone.
-
-    Args:
-        seed: integer from 0 to 2**31 - 1.
-        first: number of batches of the first epoch that were done before.
-    """
-
-    def __init__(self, seed, first):
-        super().__init__()
-        self._seed, self._first = seed, first
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Note the epoch; called by Keras."""
-        del logs
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        """Seed the generators; called by Keras."""
-        del logs
-        if keras.config.backend() == "torch":
-            seed = randomness.host_bits(
-                self._seed, _SEED_STREAM, self._epoch, self._first + batch
-            )
-            keras.utils.set_random_seed(int(seed))

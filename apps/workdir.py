@@ -19,6 +19,7 @@ from ml_collections import config_dict
 import keras_neokd
 from keras_neokd.base import checks
 from keras_neokd.base import writing
+from keras_neokd.training.checkpoints import refuse_differences
 
 from . import data_facts
 from . import versions
@@ -264,25 +265,6 @@ def environment():
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "command": " ".join(sys.argv),
     }
-
-
-def refuse_differences(theirs, ours, what, remedy):
-    """Raise `ValueError` that names every key with two values.
-
-    Args:
-        theirs: flat dict of recorded values.
-        ours: flat dict of the values asked for now.
-        what: how the message begins.
-        remedy: how it ends.
-    """
-    lines = [
-        f"  {key}: there {json.dumps(theirs.get(key))}, "
-        f"now {json.dumps(ours.get(key))}"
-        for key in sorted({*theirs, *ours})
-        if theirs.get(key) != ours.get(key)
-    ]
-    if lines:
-        raise ValueError("\n".join([f"{what}:", *lines, remedy]))
 
 
 def flatten(config, prefix=""):

@@ -11,6 +11,7 @@ executed), whose name holds its place in the run and its SHA-256.
 
 import contextlib
 import hashlib
+import json
 import pathlib
 import re
 import shutil
@@ -153,6 +154,25 @@ def _check_same(variables, state):
             + "\n".join(different[:10])
             + ("\n  ..." if len(different) > 10 else "")
         )
+
+
+def refuse_differences(theirs, ours, what, remedy):
+    """Raise `ValueError` that names every key with two values.
+
+    Args:
+        theirs: flat dict of recorded values.
+        ours: flat dict of the values asked for now.
+        what: how the message begins.
+        remedy: how it ends.
+    """
+    lines = [
+        f"  {key}: there {json.dumps(theirs.get(key))}, "
+        f"now {json.dumps(ours.get(key))}"
+        for key in sorted({*theirs, *ours})
+        if theirs.get(key) != ours.get(key)
+    ]
+    if lines:
+        raise ValueError("\n".join([f"{what}:", *lines, remedy]))
 
 
 class CheckpointFolder:

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from apps import callbacks
-from apps import checkpointing
 from apps import training
 from apps import workdir
-from apps.divergence import Diverged
 from keras_neokd import data
 from keras_neokd.training import checkpoints
+from keras_neokd.training.callbacks import STOPPED_STATUS
+from keras_neokd.training.callbacks import Checkpoints
+from keras_neokd.training.callbacks import Diverged
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 
@@ -109,7 +110,7 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
         at_batch(patch, 1, 0, lambda: os.kill(os.getpid(), number))
         with pytest.raises(SystemExit) as stopped:
             training.train(config_of(checkpoint_seconds=1e6), tmp_path)
-    assert stopped.value.code == checkpointing.STOPPED_STATUS == 75
+    assert stopped.value.code == STOPPED_STATUS == 75
     assert signal.getsignal(number) is before
     said = capfd.readouterr().err
     assert number.name in said
@@ -201,9 +202,7 @@ def identity_of(path, change):
 
 
 def begin(folder, identity):
-    return checkpointing.Checkpointing(
-        folder, num_batches=3, seconds=0, monitor="loss", identity=identity
-    )
+    return Checkpoints(folder.path, identity=identity)
 
 
 def test_the_own_checkpoint_is_taken(tmp_path):
@@ -239,7 +238,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(
     message = str(error.value)
     assert message.startswith(f"The checkpoint {path} is of another run:")
     assert difference in message
-    assert "give another folder with --workdir" in message
+    assert "give another folder" in message
     assert message.count(": there ") == 1
     # It may be somebody's only one.
     assert path.exists()
@@ -387,14 +386,14 @@ def poison(name):
 
 def diverge_in_second_epoch(monkeypatch):
     """Break a weight at the start of epoch 2."""
-    original = checkpointing.Checkpointing.begin
+    original = Checkpoints.begin
 
     def begin(self, model, epoch):
         original(self, model, epoch)
         if epoch == 1:
             poison("exit_2")(model)
 
-    monkeypatch.setattr(checkpointing.Checkpointing, "begin", begin)
+    monkeypatch.setattr(Checkpoints, "begin", begin)
 
 
 def test_divergence_stops_and_keeps_the_good_checkpoint(
@@ -448,7 +447,7 @@ def test_the_best_by_validation_is_kept_beside_the_last(tmp_path, monkeypatch):
     config = config_of(validation="attack")
     config.data.validation_size = 16
     scores = iter([0.5, 0.75, 0.25])
-    original = checkpointing.Checkpointing.on_epoch_end
+    original = Checkpoints.on_epoch_end
     states = []
 
     def on_epoch_end(self, epoch, logs=None):
@@ -458,9 +457,7 @@ def test_the_best_by_validation_is_kept_beside_the_last(tmp_path, monkeypatch):
         )
         original(self, epoch, logs)
 
-    monkeypatch.setattr(
-        checkpointing.Checkpointing, "on_epoch_end", on_epoch_end
-    )
+    monkeypatch.setattr(Checkpoints, "on_epoch_end", on_epoch_end)
     run = training.train(config, tmp_path)
     for path, state in ((run.best_model, states[1]), (run.model, states[2])):
         model = keras.saving.load_model(path)

@@ -35,7 +35,7 @@ def first_alone(function):
     try:
         result = function() if is_first() else None
     finally:
-        Wishes.any_now(False)  # The others wait, also if it failed.
+        AnyProcess.any_now(False)  # The others wait, also if it failed.
     return result if is_first() else function()
 
 
@@ -94,8 +94,8 @@ def _compare(facts, remedy):
         )
 
 
-class Wishes:
-    """What any process wishes, known to all of them at the same step.
+class AnyProcess:
+    """Tell all processes at the same step which flags any of them has set.
 
     With several processes the answer comes one call later: the devices need
     not wait for it.
@@ -104,27 +104,27 @@ class Wishes:
     def __init__(self):
         self._asked = None
 
-    def any(self, *wishes):
-        """Return a bool per wish: does any process have it?
+    def any(self, *flags):
+        """Return a bool per flag: is it set on any process?
 
         Args:
-            *wishes: those of this process, truth values.
+            *flags: those of this process, truth values.
         """
-        asked, self._asked = self._asked, _asked(wishes)
+        asked, self._asked = self._asked, _asked(flags)
         if num_processes() == 1:
             asked = self._asked
         if asked is None:
-            return np.zeros(len(wishes), "bool")
+            return np.zeros(len(flags), "bool")
         return _answer(asked)
 
     @staticmethod
-    def any_now(*wishes):
+    def any_now(*flags):
         """Return the same, and wait for it."""
-        return _answer(_asked(wishes))
+        return _answer(_asked(flags))
 
 
-def _asked(wishes):
-    return backend.gather_processes(np.array([*map(bool, wishes)], "int32"))
+def _asked(flags):
+    return backend.gather_processes(np.array([*map(bool, flags)], "int32"))
 
 
 def _answer(asked):
