@@ -35,12 +35,7 @@ _SEED_STREAM = 0x5EED
 
 
 class Stopped(SystemExit):
-    """Training was told to stop.
-
-    Args:
-        position: `checkpoints.Position` that it goes on from: where it was,
-            or earlier where no checkpoint could be written.
-    """
+    """Training was told to stop; it goes on from a `checkpoints.Position`."""
 
     def __init__(self, position):
         super().__init__(STOPPED_STATUS)
@@ -66,8 +61,7 @@ def check_logs(logs, epoch):
     """Raise `Diverged` if a logged number is NaN or infinite.
 
     Args:
-        logs: dict of means over the epoch so far; one that broke in any step
-            stays broken.
+        logs: dict of means over the epoch so far: one NaN stays in them.
         epoch: 0-based.
     """
     broken = [
@@ -150,11 +144,7 @@ class Checkpoints(keras.callbacks.Callback):
         )
 
     def best(self):
-        """Return the best `checkpoints.Checkpoint`, or `None` without one.
-
-        Raises:
-            ValueError: if it is of another run.
-        """
+        """Return the best `checkpoints.Checkpoint`, or `None` without one."""
         return self._read(self._folder.best)
 
     def _read(self, read):
@@ -165,15 +155,12 @@ class Checkpoints(keras.callbacks.Callback):
         return checkpoint
 
     def fit(self, model, fit, arguments):
-        """Train to the end from the newest checkpoint on.
+        """Train from the newest checkpoint on, and return the history.
 
         Args:
             model: the compiled model.
             fit: function that trains as `keras.Model.fit`.
             arguments: its arguments, a dict.
-
-        Returns:
-            The `keras.callbacks.History` of all epochs of this call.
         """
         batches, epochs = arguments["x"], arguments["epochs"]
         if self.position == (0, 0):
@@ -249,12 +236,7 @@ class Checkpoints(keras.callbacks.Callback):
     def begin(self, model, epoch):
         """Begin an epoch, in its middle if the checkpoint was made there.
 
-        After Keras has reset the metrics, before anything looks at the
-        learning rate.
-
-        Args:
-            model: the compiled model.
-            epoch: 0-based.
+        After Keras has reset the metrics, before others set the learning rate.
         """
         self._restore(model)
         # One that was made after an epoch holds the number of that epoch.

@@ -1,7 +1,7 @@
 """`fit`, `evaluate`, `predict` and their like: Keras' loops, data checked.
 
-Signatures are those of `keras.Model`. What it would return as a list sorted
-by name has the order of `metrics_names` here, `loss` first.
+Lists of results have the order of `metrics_names`, `loss` first; Keras sorts
+them by name.
 """
 
 import math
@@ -113,9 +113,7 @@ class CheckedLoops:
     ):
         """Evaluate as `keras.Model.evaluate`, after checking the data.
 
-        Warns:
-            UserWarning: if logits were NaN or infinite, of which accuracies
-                are NaN.
+        NaN or infinite logits have accuracies of NaN, and give a warning.
         """
         x = share(x, batch_size)
         x, y, sample_weight = self._checked(x, y, sample_weight)

@@ -27,11 +27,7 @@ def is_first():
 
 
 def first_alone(function):
-    """Call a function on the first process, and then on the others.
-
-    Args:
-        function: function without arguments; returns the same on all.
-    """
+    """Return what a function returns, called on the first process first."""
     try:
         result = function() if is_first() else None
     finally:
@@ -55,16 +51,13 @@ def alone():
 
 
 def agree(facts, remedy):
-    """Raise if processes were started differently, or do not see the same.
+    """Raise `ValueError` on all processes if their facts differ.
 
-    All processes have to call it at the same place.
+    All have to call it at the same place.
 
     Args:
-        facts: dict of plain values that have to be the same everywhere.
-        remedy: what to do, for the message.
-
-    Raises:
-        ValueError: if they differ; on all processes.
+        facts: dict of plain values.
+        remedy: end of the message.
     """
     if num_processes() == 1:
         return
@@ -105,11 +98,7 @@ class AnyProcess:
         self._asked = None
 
     def any(self, *flags):
-        """Return a bool per flag: is it set on any process?
-
-        Args:
-            *flags: those of this process, truth values.
-        """
+        """Return a bool for each flag of this process: is it set on any?"""
         asked, self._asked = self._asked, _asked(flags)
         if num_processes() == 1:
             asked = self._asked
