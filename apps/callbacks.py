@@ -15,13 +15,13 @@ _SHOWN = ("loss", "clean_accuracy", "adversarial_accuracy")
 
 
 class Progress(keras.callbacks.Callback):
-    """Keras' progress bar with averages over exits instead of every number.
+    """Show Keras' progress bar with averages over exits alone.
 
     Where the output is not a terminal, one line per epoch.
 
     Args:
-        num_epochs: epochs of the whole run; an epoch that is gone on with in
-            its middle is a `fit` of its own, which knows of no more.
+        num_epochs: epochs of the whole run. What is left of an interrupted
+            epoch is a `fit` of its own, which knows of no more.
         num_batches: batches of a whole epoch.
     """
 
@@ -30,7 +30,7 @@ class Progress(keras.callbacks.Callback):
         self._num_epochs, self._num_batches = num_epochs, num_batches
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Start a new bar; called by Keras."""
+        """Start a new bar."""
         del logs
         left = self.params["steps"]
         within = ""
@@ -45,13 +45,13 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        """Move the bar; called by Keras."""
+        """Move the bar."""
         # Reading the numbers makes the device wait, so only where it shows.
         if self._is_live:
             self._bar.update(batch + 1, self._shown(logs), finalize=False)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Finish the bar; called by Keras."""
+        """Finish the bar."""
         del epoch
         self._bar.update(self._bar.target, self._shown(logs), finalize=True)
 
@@ -81,7 +81,7 @@ class History(keras.callbacks.Callback):
         self._rows = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Take up the rows of earlier epochs; called by Keras."""
+        """Take up the rows of earlier epochs."""
         del logs
         if self._rows is None:
             rows = self._run.read_history()
@@ -90,7 +90,7 @@ class History(keras.callbacks.Callback):
         self._batches.seconds = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Note the time; called by Keras."""
+        """Note the time."""
         del batch, logs
         self._trained = time.monotonic()
 

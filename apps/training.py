@@ -44,7 +44,7 @@ def train(config, path):
         path: folder of the run.
 
     Returns:
-        The `workdir.Workdir` of the finished run.
+        The `Workdir` of the finished run.
 
     Raises:
         ValueError, TypeError: if the config is not possible, the folder

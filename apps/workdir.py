@@ -40,11 +40,7 @@ _FILES = ("model.weights", "method.kdiga.teacher_file")
 
 
 class Workdir:
-    """Paths and records of one run.
-
-    Args:
-        path: the folder, existing or not.
-    """
+    """Paths and records of one run, in a folder that exists or not."""
 
     def __init__(self, path):
         self.path = pathlib.Path(path).expanduser()
@@ -68,9 +64,6 @@ class Workdir:
 
     def check(self, config):
         """Raise if a run with this config cannot begin or go on here.
-
-        Args:
-            config: a whole config.
 
         Raises:
             ValueError: if the folder belongs to a run with another config or
@@ -105,14 +98,7 @@ class Workdir:
             )
 
     def check_data(self, facts):
-        """Raise if the run began with other data.
-
-        Args:
-            facts: what `data_facts.data_facts` says of the data.
-
-        Raises:
-            ValueError: names what differs.
-        """
+        """Raise `ValueError` if the run began with data of other facts."""
         recorded = self._environment().get("data")
         if recorded is not None:
             refuse_differences(
@@ -125,15 +111,10 @@ class Workdir:
             )
 
     def identity(self, config, facts):
-        """Return what makes this run what it is, for its checkpoints.
+        """Return the flat dict that checkpoints of this run agree with.
 
-        Args:
-            config: a whole config.
-            facts: what `data_facts.data_facts` says of the data.
-
-        Returns:
-            Flat dict of plain values: the settings that may not change when
-            the run goes on, the backend, and what is known of files and data.
+        It holds the settings that may not change when the run goes on, the
+        backend, digests of files, and facts of the data.
         """
         digests = {
             f"SHA-256 of {key}": each
@@ -146,8 +127,7 @@ class Workdir:
 
         Args:
             config: a whole config, checked.
-            facts: what `data_facts.data_facts` says of the data; `None` if
-                unknown.
+            facts: `data_facts.data_facts` of the data; `None` if unknown.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
@@ -160,11 +140,7 @@ class Workdir:
             write_json(self.config, config.to_dict())
 
     def read_config(self):
-        """Return the config of the run.
-
-        Raises:
-            FileNotFoundError: if the folder holds no run.
-        """
+        """Return the config of the run."""
         if not self.config.exists():
             raise FileNotFoundError(
                 f"--workdir={self.path} holds no run: expected "
@@ -231,11 +207,7 @@ def _digests_of_files(config):
 
 
 def check_writable(path):
-    """Raise `OSError` if a folder cannot be made or written.
-
-    Args:
-        path: `pathlib.Path`.
-    """
+    """Raise `OSError` if a folder cannot be made or written."""
     existing = path
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -268,12 +240,7 @@ def environment():
 
 
 def flatten(config, prefix=""):
-    """Return a nested config as a dict with dotted keys, as JSON has it.
-
-    Args:
-        config: `ConfigDict` or dict.
-        prefix: what the keys begin with.
-    """
+    """Return a nested config as a dict with dotted keys, as JSON has it."""
     if isinstance(config, config_dict.ConfigDict):
         config = config.to_dict()
     flat = {}
@@ -286,28 +253,17 @@ def flatten(config, prefix=""):
 
 
 def digest(path):
-    """Return the SHA-256 of a file, in hexadecimal.
-
-    Args:
-        path: `pathlib.Path`.
-    """
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def text_digest(text):
-    """Return the SHA-256 of a text, in hexadecimal.
-
-    Args:
-        text: any string.
-    """
+    """Return the SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path):
     """Return the content of a JSON file that holds an object.
-
-    Args:
-        path: `pathlib.Path`.
 
     Raises:
         ValueError: if it is not JSON in UTF-8, or something else.
@@ -325,12 +281,7 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Write a JSON file so that a kill leaves the old or the new one.
-
-    Args:
-        path: `pathlib.Path`.
-        value: nested plain values.
-    """
+    """Write a JSON file so that a kill leaves the old or the new one."""
     writing.write_text(path, json.dumps(value, indent=2) + "\n")
 
 

@@ -52,13 +52,6 @@ def test_a_strategy_of_another_backend_is_refused(strategy, needed):
     )
 
 
-def test_multi_worker_is_refused_with_the_reason_and_the_way():
-    refused(
-        config_of(strategy="multi_worker"),
-        r"keras/issues/20585.*KERAS_BACKEND=jax.*data_parallel",
-    )
-
-
 @pytest.mark.parametrize(
     ("settings", "variable"),
     [({"process_id": 0}, None), ({}, "KERAS_DISTRIBUTION_NUM_PROCESSES")],
