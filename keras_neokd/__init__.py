@@ -8,6 +8,7 @@ from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd import optimizers
 from keras_neokd import serving
+from keras_neokd import training
 from keras_neokd._version import __version__
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving import EarlyExitPredictor
@@ -34,4 +35,5 @@ __all__ = [
     "models",
     "optimizers",
     "serving",
+    "training",
 ]

@@ -127,7 +127,10 @@ class Checkpoints(keras.callbacks.Callback):
         self._any_process = processes.AnyProcess()
         self._num_batches = self._saved_at = None
         self.best()  # Of another run, it is refused now and not at the end.
-        # Read and not yet put into the model; where training is; what is saved.
+        self._find()
+
+    def _find(self):
+        """Read the newest checkpoint, for `_restore` to put into a model."""
         self._unrestored = self._read(self._folder.newest)
         self.position = checkpoints.Position(0)
         if self._unrestored is not None:
@@ -163,6 +166,8 @@ class Checkpoints(keras.callbacks.Callback):
             arguments: its arguments, a dict.
         """
         batches, epochs = arguments["x"], arguments["epochs"]
+        if self._saved_at is not None:  # Another `fit` came before.
+            self._find()
         if self.position == (0, 0):
             self.position = checkpoints.Position(arguments["initial_epoch"])
         is_whole = arguments.get("steps_per_epoch") is None
