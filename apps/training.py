@@ -1,4 +1,4 @@
-"""What `apps.train` does: train a model in a folder, or go on with it."""
+"""Train a model in a folder, or go on with it."""
 
 import importlib.util
 import time

@@ -6,6 +6,7 @@ run.begin(config, facts)   # write config.json and environment.json
 """
 
 import hashlib
+import importlib
 import json
 import os
 import pathlib
@@ -22,7 +23,6 @@ from keras_neokd.base import writing
 from keras_neokd.training.checkpoints import refuse_differences
 
 from . import data_facts
-from . import versions
 
 # Settings that may change when a run goes on: its results do not depend on
 # them. The last two are in configs of 0.1.0.
@@ -59,7 +59,7 @@ class Workdir:
 
     @property
     def is_finished(self):
-        """Whether training came to its end; the model is written last."""
+        """Training came to its end: the model is written last."""
         return self.model.exists()
 
     def check(self, config):
@@ -223,13 +223,24 @@ def check_writable(path):
         )
 
 
+def module_versions(*names):
+    """Return a dict from modules, which are imported, to their versions.
+
+    Modules know them whatever package brought them: `tensorflow` comes from
+    `tensorflow-cpu`, `tensorflow-macos` and `tf-nightly`, too.
+    """
+    return {
+        name: str(importlib.import_module(name).__version__) for name in names
+    }
+
+
 def environment():
     """Return what a result depends on besides its config, as plain values."""
     backend = keras.config.backend()
     return {
         "backend": backend,
         "keras_neokd": keras_neokd.__version__,
-        **versions.of_modules("keras", "numpy", backend),
+        **module_versions("keras", "numpy", backend),
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),

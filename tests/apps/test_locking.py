@@ -56,7 +56,7 @@ def test_a_folder_is_locked_while_a_run_trains_and_finishes(
 ):
     refused = []
 
-    def check(*arguments):
+    def check(*arguments, **named):
         with pytest.raises(ValueError, match="Another process"):
             with locking.alone_in(tmp_path):
                 pass
