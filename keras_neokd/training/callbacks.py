@@ -125,7 +125,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._stops = checks.boolean("stop_on_signals", stop_on_signals)
         self._received = set()
         self._any_process = processes.AnyProcess()
-        self._num_batches = self._saved_at = None
+        self._saved_at = None
         self.best()  # Of another run, it is refused now and not at the end.
         self._find()
 
@@ -170,6 +170,8 @@ class Checkpoints(keras.callbacks.Callback):
             self._find()
         if self.position == (0, 0):
             self.position = checkpoints.Position(arguments["initial_epoch"])
+        # Of an epoch that can be gone on with in its middle; 0 for others.
+        self._num_batches = 0
         is_whole = arguments.get("steps_per_epoch") is None
         if isinstance(batches, TrainingBatches) and is_whole:
             self._num_batches = len(batches)
@@ -273,7 +275,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Save if it is time, and stop if a signal said so."""
-        can_save = self._num_batches is not None
+        can_save = self._num_batches > 0
         if can_save:
             done = self._first + batch + 1
             self.position = self.position._replace(batch=done)
@@ -307,9 +309,7 @@ class Checkpoints(keras.callbacks.Callback):
             processes.num_processes() == 1
             and keras.config.backend() != "tensorflow"
         )
-        is_within = self._num_batches is not None and (
-            0 < self.position.batch < self._num_batches
-        )
+        is_within = 0 < self.position.batch < self._num_batches
         if is_between_steps and is_within and self.position != self._saved:
             # What diverged is noticed when the run goes on.
             with contextlib.suppress(Diverged):
