@@ -77,19 +77,18 @@ def whole(tmp_path_factory):
     return training.train(config_of(), path)
 
 
-@pytest.mark.parametrize("batch", [0, 1])
 def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
-    whole, batch, tmp_path, monkeypatch, capsys
+    whole, tmp_path, monkeypatch, capsys
 ):
     with monkeypatch.context() as patch:
-        at_batch(patch, 1, batch, kill)
+        at_batch(patch, 1, 0, kill)
         with pytest.raises(Killed):
             training.train(config_of(), tmp_path)
     run = training.train(config_of(), tmp_path)
     printed = capsys.readouterr().out
-    assert f"after epoch 1 and {batch + 1} batches of the next" in printed
+    assert "after epoch 1 and 1 batches of the next" in printed
     assert [line for line in printed.splitlines() if "Epoch" in line] == [
-        f"Epoch 2/3, the last {2 - batch} of 3 batches",
+        "Epoch 2/3, the last 2 of 3 batches",
         "Epoch 3/3",
     ]
     assert_same_end(run, whole)
