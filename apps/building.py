@@ -8,6 +8,7 @@ The names of `config.method`, `config.attack` and `config.model` are those of
 are arguments. The schema is `configs/default.py`.
 """
 
+import contextlib
 import functools
 import inspect
 import operator
@@ -21,14 +22,20 @@ from keras_neokd import models
 from keras_neokd import optimizers
 from keras_neokd.base import checks
 from keras_neokd.base import plain_settings
+from keras_neokd.serving import weights
+from keras_neokd.training import processes
 
-from . import processes
 from . import teachers
-from . import weights
 from .flag_names import built_by_name
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 
+_REMEDY = (
+    "Correct `model.weights`, or leave it out to start from random weights. "
+    "model.name and the settings of that name have to be as they were when "
+    "the file was written; model.weights_of is for files of which only the "
+    "number of classes or the exits differ."
+)
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Settings of data that are no arguments of `data.load` by their names.
 _NOT_OF_LOAD = ("name", "dir", "batch_size", "augment")
@@ -75,17 +82,30 @@ def _model(section):
     model = _untrained_model(section)
     if not section.weights:
         return model
-    if not changes:
-        weights.load(model, section.weights)
-        return model
-    fresh = weights.load_from(
-        _untrained_model(section, **changes),
-        model,
-        section.weights,
-        keep_heads="exits" not in changes,
-    )
+    source = _untrained_model(section, **changes) if changes else None
+    with _naming_weights():
+        if source is None:
+            weights.load_weights(model, section.weights)
+            return model
+        fresh = weights.load_matching_weights(
+            source,
+            model,
+            section.weights,
+            keep_heads="exits" not in changes,
+        )
     print(f"Weights from {section.weights}; starting fresh: {fresh}.")
     return model
+
+
+@contextlib.contextmanager
+def _naming_weights():
+    """Let errors say which settings a file of weights depends on."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"`model.weights`: {error} {_REMEDY}") from None
+    except ValueError as error:
+        raise ValueError(f"`model.weights`: {error} {_REMEDY}") from error
 
 
 def _untrained_model(section, **changes):

@@ -1,4 +1,4 @@
-"""Keras callbacks of a training run: progress, history, seeds."""
+"""Keras callbacks of a training run: progress and history."""
 
 import csv
 import io
@@ -8,24 +8,20 @@ import time
 
 import keras
 
-from keras_neokd.base import randomness
 from keras_neokd.base import writing
+from keras_neokd.training.callbacks import check_logs
 
-from . import divergence
-
-# Keeps these seeds apart from other uses of the same seed.
-_SEED_STREAM = 0x5EED
 _SHOWN = ("loss", "clean_accuracy", "adversarial_accuracy")
 
 
 class Progress(keras.callbacks.Callback):
-    """Keras' progress bar with averages over exits instead of every number.
+    """Show Keras' progress bar with averages over exits alone.
 
     Where the output is not a terminal, one line per epoch.
 
     Args:
-        num_epochs: epochs of the whole run; an epoch that is gone on with in
-            its middle is a `fit` of its own, which knows of no more.
+        num_epochs: epochs of the whole run. What is left of an interrupted
+            epoch is a `fit` of its own, which knows of no more.
         num_batches: batches of a whole epoch.
     """
 
@@ -34,7 +30,7 @@ class Progress(keras.callbacks.Callback):
         self._num_epochs, self._num_batches = num_epochs, num_batches
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Start a new bar; called by Keras."""
+        """Start a new bar."""
         del logs
         left = self.params["steps"]
         within = ""
@@ -49,13 +45,13 @@ class Progress(keras.callbacks.Callback):
         )
 
     def on_train_batch_end(self, batch, logs=None):
-        """Move the bar; called by Keras."""
+        """Move the bar."""
         # Reading the numbers makes the device wait, so only where it shows.
         if self._is_live:
             self._bar.update(batch + 1, self._shown(logs), finalize=False)
 
     def on_epoch_end(self, epoch, logs=None):
-        """Finish the bar; called by Keras."""
+        """Finish the bar."""
         del epoch
         self._bar.update(self._bar.target, self._shown(logs), finalize=True)
 
@@ -85,7 +81,7 @@ class History(keras.callbacks.Callback):
         self._rows = None
 
     def on_epoch_begin(self, epoch, logs=None):
-        """Take up the rows of earlier epochs; called by Keras."""
+        """Take up the rows of earlier epochs."""
         del logs
         if self._rows is None:
             rows = self._run.read_history()
@@ -94,17 +90,13 @@ class History(keras.callbacks.Callback):
         self._batches.seconds = 0.0
 
     def on_train_batch_end(self, batch, logs=None):
-        """Note the time; called by Keras."""
+        """Note the time."""
         del batch, logs
         self._trained = time.monotonic()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Add a row; called by Keras.
-
-        Raises:
-            divergence.Diverged: if a number is none.
-        """
-        divergence.check_logs(logs, epoch)
+        """Add a row; none of numbers that are NaN or infinite."""
+        check_logs(logs, epoch)
         seconds = time.monotonic() - self._start
         # Fewer than an epoch's where it goes on in the middle of one.
         num_images = self._images_per_batch * self.params["steps"]
@@ -141,34 +133,3 @@ def _table(rows):
     writer.writeheader()
     writer.writerows(rows)
     return table.getvalue()
-
-
-class SeedSteps(keras.callbacks.Callback):
-    """Make what PyTorch's own generator draws a function of the step.
-
-    Under PyTorch, Keras' dropout draws from the global generator of PyTorch,
-    which no variable holds; iterators over data draw from it, too. The other
-    backends draw from variables, which checkpoints hold, and are left alone.
-
-    Args:
-        seed: integer from 0 to 2**31 - 1.
-        first: number of batches of the first epoch that were done before.
-    """
-
-    def __init__(self, seed, first):
-        super().__init__()
-        self._seed, self._first = seed, first
-
-    def on_epoch_begin(self, epoch, logs=None):
-        """Note the epoch; called by Keras."""
-        del logs
-        self._epoch = epoch
-
-    def on_train_batch_begin(self, batch, logs=None):
-        """Seed the generators; called by Keras."""
-        del logs
-        if keras.config.backend() == "torch":
-            seed = randomness.host_bits(
-                self._seed, _SEED_STREAM, self._epoch, self._first + batch
-            )
-            keras.utils.set_random_seed(int(seed))

@@ -1,4 +1,4 @@
-"""What tells one state of a data set from another, without its images."""
+"""Tell one state of a data set from another, without its images."""
 
 import zlib
 
@@ -16,12 +16,6 @@ def data_facts(dataset):
     another form may have, makes another validation split. Images that changed
     under the same labels are not noticed: that would take reading all of
     them, before every start.
-
-    Args:
-        dataset: a `keras_neokd.data.Dataset`.
-
-    Returns:
-        Dict of integers.
     """
     facts = {}
     for part in _PARTS:
@@ -34,21 +28,14 @@ def data_facts(dataset):
 def place_matters(name):
     """Return whether images in another folder are taken to be other images.
 
-    What is known of a user's own images, their numbers and labels, may well be
-    the same of others. A known data set is the same in every folder.
-
-    Args:
-        name: name of a data set.
+    Other images of a user's own may well have the same number and labels. A
+    known data set is the same in every folder.
     """
     return name in data.OWN_DATASET_NAMES
 
 
 def digest(arrays):
-    """Return a checksum of arrays.
-
-    Args:
-        arrays: list of NumPy arrays.
-    """
+    """Return a checksum of a list of NumPy arrays."""
     value = 0
     for array in arrays:
         value = zlib.crc32(np.ascontiguousarray(array), value)

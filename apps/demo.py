@@ -63,11 +63,11 @@ def demonstrate(configs, folder):
 
 
 def _export(run):
-    from . import exporting
+    from . import export
 
     if importlib.util.find_spec("tensorflow") is None:
         return "not written, because TensorFlow is not installed"
-    exporting.export(run.model, run.saved_model)
+    export.export(run.model, run.saved_model)
     return run.saved_model
 
 

@@ -2,8 +2,7 @@
 
     with distributing.scope(config):    # model, data and training within
 
-Under `mirrored` and `data_parallel` all devices work on the same batch;
-`processes.py` is about those that train together.
+Under `mirrored` and `data_parallel` all devices work on the same batch.
 """
 
 import contextlib
@@ -14,7 +13,7 @@ import keras
 
 from keras_neokd.base import checks
 
-STRATEGIES = ("none", "mirrored", "data_parallel", "multi_worker")
+STRATEGIES = ("none", "mirrored", "data_parallel")
 _BACKENDS = {"mirrored": "tensorflow", "data_parallel": "jax"}
 # How a process is told which one it is, here or as Keras' own variables.
 PROCESS_KEYS = ("job_addresses", "num_processes", "process_id")
@@ -54,15 +53,6 @@ def _check(section, crafts_in_training_mode):
     )
     name = f"distribution.strategy={strategy!r}"
     used = keras.config.backend()
-    if strategy == "multi_worker":
-        raise ValueError(
-            f"{name} cannot train: TensorFlow's MultiWorkerMirroredStrategy "
-            "does not work with `fit` of Keras 3 "
-            "(https://github.com/keras-team/keras/issues/20585). Several "
-            "machines train with KERAS_BACKEND=jax and "
-            "--config.distribution.strategy=data_parallel, see "
-            "docs/distribution.md."
-        )
     needed = _BACKENDS.get(strategy, used)
     if needed != used:
         raise ValueError(
@@ -115,9 +105,9 @@ def _variable(key):
 def mirrored_strategy():
     """Return this process's one strategy over all its GPUs, or all its CPUs.
 
-    One only: TensorFlow numbers the collective operations of each strategy
-    from the same start, so a second one over the same devices meets the first
-    one's and fails with "Shape mismatch in the collective instance".
+    TensorFlow numbers the collective operations of each strategy from the same
+    start: a second one over the same devices meets those of the first and
+    fails with "Shape mismatch in the collective instance".
     """
     import tensorflow as tf
 
@@ -196,14 +186,11 @@ def _given(section, key):
 
 
 def check_batches(config, **counts):
-    """Raise if a batch would leave a replica without images.
+    """Raise `ValueError` if a batch would leave a replica without images.
 
     Args:
         config: a whole config.
         **counts: number of images of each data set.
-
-    Raises:
-        ValueError: with the batch size and what to change.
     """
     if config.distribution.strategy != "mirrored":
         return  # JAX gives every device as many.
@@ -224,14 +211,9 @@ def check_batches(config, **counts):
 
 @contextlib.contextmanager
 def synchronized(model, config):
-    """Let batch norm see the whole batch, if the config says so.
+    """Let batch norm see the whole batch within, if the config says so.
 
-    Statistics are then those of one device. Only within: a saved layer that
-    says so could not be loaded under another backend.
-
-    Args:
-        model: the model in training.
-        config: a whole config.
+    A layer saved with it could not be loaded under another backend.
     """
     section = config.distribution
     layers = []

@@ -15,11 +15,11 @@ from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import accuracy_rows
 from keras_neokd.evaluation.searching import is_search
 from keras_neokd.evaluation.searching import resisting_rows
+from keras_neokd.serving import model_files
 
 from . import attacking
 from . import building
 from . import data_facts
-from . import model_files
 from . import plots
 from . import protocols
 from . import recording

@@ -14,29 +14,62 @@ from absl import flags
 
 from . import command
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run.")
-_MODEL = flags.DEFINE_string("model", None, "A .keras file instead.")
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder to write; default: saved_model in --workdir."
-)
+
+def export(model_path, output):
+    """Write, reload and compare a SavedModel.
+
+    Args:
+        model_path: `pathlib.Path` of the `.keras` file.
+        output: `pathlib.Path` of the folder to write.
+
+    Raises:
+        ImportError: if TensorFlow is not installed.
+        OSError: if a file is missing or cannot be written.
+        RuntimeError: if the SavedModel gives other numbers.
+        ValueError: if `output` holds something else, or the model's file is
+            none or not safe to load.
+    """
+    import keras_neokd
+
+    from . import workdir
+
+    if not model_path.exists():
+        raise FileNotFoundError(
+            f"There is no model at {model_path}: train it first, or finish "
+            "training."
+        )
+    workdir.check_writable(output.parent)
+    model = keras_neokd.load(model_path)
+    differences = keras_neokd.export_saved_model(model, output)
+    print(
+        f"SavedModel in {output}, reloaded and compared with {model_path} on "
+        "random images. Signatures, and the largest difference of a logit:"
+    )
+    for name, difference in differences.items():
+        print(f"  {name}: {difference:.1e}")
 
 
 def main():
     """Export as the flags say."""
     command.prepare_keras()
-    from . import exporting
     from .workdir import Workdir
 
-    if _WORKDIR.value:
-        run = Workdir(_WORKDIR.value)
-        model = pathlib.Path(_MODEL.value or run.model)
-        output = pathlib.Path(_OUTPUT.value or run.saved_model)
-    elif _MODEL.value and _OUTPUT.value:
-        model, output = pathlib.Path(_MODEL.value), pathlib.Path(_OUTPUT.value)
+    chosen = flags.FLAGS
+    if chosen.workdir:
+        run = Workdir(chosen.workdir)
+        model = pathlib.Path(chosen.model or run.model)
+        output = pathlib.Path(chosen.output or run.saved_model)
+    elif chosen.model and chosen.output:
+        model, output = pathlib.Path(chosen.model), pathlib.Path(chosen.output)
     else:
         raise ValueError("Give --workdir of a run, or --model and --output.")
-    exporting.export(model, output)
+    export(model, output)
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("workdir", None, "Folder of a finished run.")
+    flags.DEFINE_string("model", None, "A .keras file instead.")
+    flags.DEFINE_string(
+        "output", None, "Folder to write; default: saved_model in --workdir."
+    )
     command.run(main)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from . import processes
+from keras_neokd.training import processes
 
 try:
     import fcntl
@@ -39,7 +39,9 @@ def alone_in(folder):
             except OSError as error:
                 failure = error
         # Before anything is raised: the others wait for this answer.
-        is_taken, has_failed = processes.Wishes.any_now(not is_free, failure)
+        is_taken, has_failed = processes.AnyProcess.any_now(
+            not is_free, failure
+        )
         if has_failed:
             raise failure or OSError(
                 f"The first process could not lock {folder}: it says why."

@@ -17,10 +17,10 @@ from keras_neokd.base import checks
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.protocol import Unavailable
 from keras_neokd.evaluation.protocol import known
+from keras_neokd.serving import model_files
 
 from . import attacking
 from . import building
-from . import model_files
 from . import teachers
 from . import workdir
 from .flag_names import keys_of

@@ -14,6 +14,8 @@ import shutil
 import time
 import urllib.parse
 
+from keras_neokd.training.checkpoints import refuse_differences
+
 from . import locking
 from . import workdir
 from .reporting import records
@@ -125,7 +127,7 @@ class RecordFile:
             )
             for each in (record, self._header)
         )
-        workdir.refuse_differences(
+        refuse_differences(
             there,
             now,
             f"{self._path} holds results of other settings",
@@ -133,7 +135,7 @@ class RecordFile:
         )
         for entry in (*record["attacks"], *record["diagnostics"]):
             if entry["name"] in self._settings:
-                workdir.refuse_differences(
+                refuse_differences(
                     workdir.flatten(entry["settings"]),
                     workdir.flatten(self._settings[entry["name"]]),
                     f"The results hold {entry['name']} of other settings",

@@ -87,6 +87,11 @@ def _put(value, key, config, place=""):
     if isinstance(config[key], config_dict.ConfigDict):
         if not isinstance(value, config_dict.ConfigDict):
             raise ValueError(f"{place} needs an object, received {value!r}.")
+        unknown = {
+            each: value[each] for each in value if each not in config[key]
+        }
+        with config[key].unlocked():  # What this version no longer has.
+            config[key].update(unknown)
         for each in config[key]:
             if each in value or f"{place}.{each}" in _NEEDED:
                 _put(value.get(each), each, config[key], f"{place}.")

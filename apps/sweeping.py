@@ -7,13 +7,13 @@ import subprocess
 import sys
 
 from keras_neokd.base import writing
+from keras_neokd.training.callbacks import STOPPED_STATUS
 
 from . import attacking
 from . import config_files
 from . import ending
 from . import tables
 from . import workdir
-from .checkpointing import STOPPED_STATUS
 from .reporting import grouping
 from .reporting import records
 

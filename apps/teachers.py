@@ -3,8 +3,7 @@
 import pathlib
 
 from keras_neokd.base import plain_settings
-
-from . import model_files
+from keras_neokd.serving import model_files
 
 
 def load(key, file):

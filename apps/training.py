@@ -1,4 +1,4 @@
-"""What `apps.train` does: train a model in a folder, or go on with it."""
+"""Train a model in a folder, or go on with it."""
 
 import importlib.util
 import time
@@ -9,8 +9,9 @@ from keras_neokd import data
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base import writing
+from keras_neokd.training import Checkpoints
 from keras_neokd.training import checkpoints
-from keras_neokd.training.checkpoints import CheckpointFolder
+from keras_neokd.training import processes
 
 from . import building
 from . import callbacks
@@ -18,16 +19,11 @@ from . import data_facts
 from . import distributing
 from . import locking
 from . import plots
-from . import processes
 from . import workdir
-from .checkpointing import Checkpointing
-from .divergence import Diverged
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 from .workdir import Workdir
 
-_ON_DIVERGENCE = ("stop", "roll_back")
-_ROLLBACK_RATE_FACTOR = 0.5
 # Keys of what `compile` and the batches are given.
 _KEYS = {
     **keys_of("train", ("seed", "crafting_batch_size", "steps_per_execution")),
@@ -48,7 +44,7 @@ def train(config, path):
         path: folder of the run.
 
     Returns:
-        The `workdir.Workdir` of the finished run.
+        The `Workdir` of the finished run.
 
     Raises:
         ValueError, TypeError: if the config is not possible, the folder
@@ -68,8 +64,6 @@ def _check(settings):
         randomness.check_seed(settings.seed)
     checks.number("train.checkpoint_seconds", settings.checkpoint_seconds, 0)
     checks.integer("train.checkpoints_kept", settings.checkpoints_kept, 1)
-    checks.choice("train.on_divergence", settings.on_divergence, _ON_DIVERGENCE)
-    checks.integer("train.max_rollbacks", settings.max_rollbacks, 0)
 
 
 def _train(config, run):
@@ -111,13 +105,16 @@ def _train(config, run):
             run.begin(config, facts)
             _describe(config, model, dataset)
         start = time.monotonic()
-        checkpointing = _checkpointing(run, config, batches, facts)
-        with (
-            checkpointing.listening(),
-            distributing.synchronized(model, config),
-        ):
-            _fit(model, run, config, dataset, batches, checkpointing)
-        _finish(run, model, config, checkpointing)
+        saved = _checkpoints(run, config, facts)
+        with distributing.synchronized(model, config):
+            model.fit(
+                batches,
+                epochs=config.train.epochs,
+                validation_data=_validation(config, dataset),
+                callbacks=_callbacks(run, config, batches, saved),
+                verbose=0,
+            )
+        _finish(run, model, config, saved)
     if processes.is_first():
         _conclude(run, time.monotonic() - start)
     return run
@@ -168,67 +165,19 @@ def _agree_on_start(model, facts):
     )
 
 
-def _checkpointing(run, config, batches, facts):
-    checkpointing = Checkpointing(
-        CheckpointFolder(run.checkpoints, config.train.checkpoints_kept),
-        num_batches=len(batches),
-        seconds=config.train.checkpoint_seconds,
-        monitor="val_adversarial_accuracy",
+def _checkpoints(run, config, facts):
+    saved = Checkpoints(
+        run.checkpoints,
+        config.train.checkpoints_kept,
+        config.train.checkpoint_seconds,
         identity=run.identity(config, facts),
+        stop_on_signals=True,
     )
-    epoch, batch = checkpointing.position
+    epoch, batch = saved.position
     if epoch or batch:
         within = f" and {batch} batches of the next" if batch else ""
         print(f"Going on in {run.path} after epoch {epoch}{within}.")
-    return checkpointing
-
-
-def _fit(model, run, config, dataset, batches, checkpointing):
-    """Train to the end, from the newest checkpoint after a divergence."""
-    for remaining in reversed(range(config.train.max_rollbacks + 1)):
-        try:
-            _fit_from(model, run, config, dataset, batches, checkpointing)
-            return
-        except Diverged as error:
-            if config.train.on_divergence != "roll_back" or not remaining:
-                raise
-            if not checkpointing.roll_back(_ROLLBACK_RATE_FACTOR):
-                raise  # Nothing to go back to.
-            print(
-                f"{error}\nRolled back to epoch "
-                f"{checkpointing.position.epoch + 1}, batch "
-                f"{checkpointing.position.batch}; learning rates are "
-                f"{checkpointing.rate_factor:g} of the schedule's from here."
-            )
-
-
-def _fit_from(model, run, config, dataset, batches, checkpointing):
-    def fit(some_batches, first_batch, first_epoch, epochs):
-        try:
-            model.fit(
-                some_batches,
-                initial_epoch=first_epoch,
-                epochs=epochs,
-                validation_data=_validation(config, dataset),
-                callbacks=[
-                    callbacks.SeedSteps(config.train.seed, first_batch),
-                    *_callbacks(model, run, config, batches, checkpointing),
-                ],
-                verbose=0,
-            )
-        except Exception as error:
-            if error is batches.error:
-                checkpointing.rescue()
-            raise
-
-    epoch, batch = checkpointing.position
-    if batch:
-        rest = data.RemainingBatches(batches, batch)
-        fit(rest, batch, epoch, epoch + 1)
-        epoch += 1
-    fit(batches, 0, epoch, config.train.epochs)
-    # Where a kill left only the end to do, no epoch did so.
-    checkpointing.put_back(model)
+    return saved
 
 
 def _describe(config, model, dataset):
@@ -258,24 +207,18 @@ def _validation(config, dataset):
     )
 
 
-def _callbacks(model, run, config, batches, checkpointing):
+def _callbacks(run, config, batches, saved):
     records, progress = [], []
     if processes.is_first():
         records = [*_tensorboard(run), callbacks.History(run, batches)]
         progress = [callbacks.Progress(config.train.epochs, len(batches))]
     return [
-        keras.callbacks.LambdaCallback(
-            on_epoch_begin=lambda epoch, _: checkpointing.begin(model, epoch)
-        ),
         keras.callbacks.LearningRateScheduler(
-            lambda epoch: (
-                building.learning_rate(config, epoch)
-                * checkpointing.rate_factor
-            )
+            lambda epoch: building.learning_rate(config, epoch)
         ),
         *records,
         # After the history: an epoch counts when its checkpoint is written.
-        checkpointing,
+        saved,
         *progress,
     ]
 
@@ -294,8 +237,8 @@ def _tensorboard(run):
     ]
 
 
-def _finish(run, model, config, checkpointing):
-    best = checkpointing.best()
+def _finish(run, model, config, saved):
+    best = saved.best()
     if best is not None:
         # All processes take part where variables change.
         last = checkpoints.training_state(model)

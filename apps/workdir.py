@@ -6,6 +6,7 @@ run.begin(config, facts)   # write config.json and environment.json
 """
 
 import hashlib
+import importlib
 import json
 import os
 import pathlib
@@ -20,14 +21,14 @@ from ml_collections import config_dict
 import keras_neokd
 from keras_neokd.base import checks
 from keras_neokd.base import writing
+from keras_neokd.training.checkpoints import refuse_differences
 
 from . import config_of_0_1_0
 from . import data_facts
 from . import run_config
-from . import versions
 
 # Settings that may change when a run goes on: its results do not depend on
-# them, but for what is done about a divergence.
+# them. The last two are in configs of 0.1.0.
 _FREE = {
     "distribution.job_addresses",
     "distribution.num_processes",
@@ -43,11 +44,7 @@ _FILES = re.compile(r"model\.weights|method\..*\.teacher_file")
 
 
 class Workdir:
-    """Paths and records of one run.
-
-    Args:
-        path: the folder, existing or not.
-    """
+    """Paths and records of one run, in a folder that exists or not."""
 
     def __init__(self, path):
         self.path = pathlib.Path(path).expanduser()
@@ -66,14 +63,11 @@ class Workdir:
 
     @property
     def is_finished(self):
-        """Whether training came to its end; the model is written last."""
+        """Training came to its end: the model is written last."""
         return self.model.exists()
 
     def check(self, config):
         """Raise if a run with this config cannot begin or go on here.
-
-        Args:
-            config: a whole config.
 
         Raises:
             ValueError: if the folder belongs to a run with another config or
@@ -108,14 +102,7 @@ class Workdir:
             )
 
     def check_data(self, facts):
-        """Raise if the run began with other data.
-
-        Args:
-            facts: what `data_facts.data_facts` says of the data.
-
-        Raises:
-            ValueError: names what differs.
-        """
+        """Raise `ValueError` if the run began with data of other facts."""
         recorded = self._environment().get("data")
         if recorded is not None:
             refuse_differences(
@@ -128,15 +115,10 @@ class Workdir:
             )
 
     def identity(self, config, facts):
-        """Return what makes this run what it is, for its checkpoints.
+        """Return the flat dict that checkpoints of this run agree with.
 
-        Args:
-            config: a whole config.
-            facts: what `data_facts.data_facts` says of the data.
-
-        Returns:
-            Flat dict of plain values: the settings that may not change when
-            the run goes on, the backend, and what is known of files and data.
+        It holds the settings that may not change when the run goes on, the
+        backend, digests of files, and facts of the data.
         """
         digests = {
             f"SHA-256 of {key}": each
@@ -149,8 +131,7 @@ class Workdir:
 
         Args:
             config: a whole config, checked.
-            facts: what `data_facts.data_facts` says of the data; `None` if
-                unknown.
+            facts: `data_facts.data_facts` of the data; `None` if unknown.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
@@ -163,11 +144,7 @@ class Workdir:
             write_json(self.config, run_config.chosen(config))
 
     def read_config(self):
-        """Return the config of the run.
-
-        Raises:
-            FileNotFoundError: if the folder holds no run.
-        """
+        """Return the config of the run."""
         if not self.config.exists():
             raise FileNotFoundError(
                 f"--workdir={self.path} holds no run: expected "
@@ -237,11 +214,7 @@ def _digests_of_files(config):
 
 
 def check_writable(path):
-    """Raise `OSError` if a folder cannot be made or written.
-
-    Args:
-        path: `pathlib.Path`.
-    """
+    """Raise `OSError` if a folder cannot be made or written."""
     existing = path
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -257,13 +230,24 @@ def check_writable(path):
         )
 
 
+def module_versions(*names):
+    """Return a dict from modules, which are imported, to their versions.
+
+    Modules know them whatever package brought them: `tensorflow` comes from
+    `tensorflow-cpu`, `tensorflow-macos` and `tf-nightly`, too.
+    """
+    return {
+        name: str(importlib.import_module(name).__version__) for name in names
+    }
+
+
 def environment():
     """Return what a result depends on besides its config, as plain values."""
     backend = keras.config.backend()
     return {
         "backend": backend,
         "keras_neokd": keras_neokd.__version__,
-        **versions.of_modules("keras", "numpy", backend),
+        **module_versions("keras", "numpy", backend),
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),
@@ -271,25 +255,6 @@ def environment():
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
         "command": " ".join(sys.argv),
     }
-
-
-def refuse_differences(theirs, ours, what, remedy):
-    """Raise `ValueError` that names every key with two values.
-
-    Args:
-        theirs: flat dict of recorded values.
-        ours: flat dict of the values asked for now.
-        what: how the message begins.
-        remedy: how it ends.
-    """
-    lines = [
-        f"  {key}: there {json.dumps(theirs.get(key))}, "
-        f"now {json.dumps(ours.get(key))}"
-        for key in sorted({*theirs, *ours})
-        if theirs.get(key) != ours.get(key)
-    ]
-    if lines:
-        raise ValueError("\n".join([f"{what}:", *lines, remedy]))
 
 
 def flatten(config, prefix=""):
@@ -312,28 +277,17 @@ def flatten(config, prefix=""):
 
 
 def digest(path):
-    """Return the SHA-256 of a file, in hexadecimal.
-
-    Args:
-        path: `pathlib.Path`.
-    """
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def text_digest(text):
-    """Return the SHA-256 of a text, in hexadecimal.
-
-    Args:
-        text: any string.
-    """
+    """Return the SHA-256 of a text, in hexadecimal."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_json(path):
     """Return the content of a JSON file that holds an object.
-
-    Args:
-        path: `pathlib.Path`.
 
     Raises:
         ValueError: if it is not JSON in UTF-8, or something else.
@@ -351,12 +305,7 @@ def read_json(path):
 
 
 def write_json(path, value):
-    """Write a JSON file so that a kill leaves the old or the new one.
-
-    Args:
-        path: `pathlib.Path`.
-        value: nested plain values.
-    """
+    """Write a JSON file so that a kill leaves the old or the new one."""
     writing.write_text(path, json.dumps(value, indent=2) + "\n")
 
 

@@ -220,9 +220,6 @@ def _train():
         # validation robust accuracy.
         "checkpoint_seconds": 600.0,
         "checkpoints_kept": 3,
-        # stop, or roll_back: to the newest checkpoint, at half the rate.
-        "on_divergence": "stop",
-        "max_rollbacks": 3,
     }
 
 

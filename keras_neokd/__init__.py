@@ -8,12 +8,15 @@ from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd import optimizers
 from keras_neokd import serving
+from keras_neokd import training
 from keras_neokd._version import __version__
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving import EarlyExitPredictor
 from keras_neokd.serving import ExitPolicy
 from keras_neokd.serving import as_single_output
 from keras_neokd.serving import export_saved_model
+from keras_neokd.serving import load
+from keras_neokd.serving import load_weights
 
 __all__ = [
     "EarlyExitPredictor",
@@ -25,9 +28,12 @@ __all__ = [
     "data",
     "evaluation",
     "export_saved_model",
+    "load",
+    "load_weights",
     "losses",
     "methods",
     "models",
     "optimizers",
     "serving",
+    "training",
 ]

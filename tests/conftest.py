@@ -27,7 +27,7 @@ if os.environ.get("KERAS_BACKEND") == "torch":
 
 import keras
 
-from apps import versions
+from apps import workdir
 
 DATA_VARIABLE = "KERAS_NEOKD_DATA"
 
@@ -54,7 +54,7 @@ def pytest_configure():
 
 def pytest_report_header():
     """Name the backend and the versions that the results belong to."""
-    found = versions.of_modules("keras", keras.config.backend(), "numpy")
+    found = workdir.module_versions("keras", keras.config.backend(), "numpy")
     found["python"] = platform.python_version()
     described = ", ".join(f"{name} {each}" for name, each in found.items())
     return [

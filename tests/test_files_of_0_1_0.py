@@ -17,12 +17,12 @@ import keras
 import numpy as np
 import pytest
 
-from apps import model_files
 from keras_neokd import ExitPolicy
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd import models
+from keras_neokd.serving import model_files
 
 FIXTURES = Path(__file__).parent / "fixtures" / "0_1_0"
 MODELS = FIXTURES / "models"

@@ -51,6 +51,7 @@ ALLOWED = {
     "network.arithmetic": {"models.attention"},
     "models": {"backend", "data.files", "network"},
     "serving": {"backend", "network"},
+    "serving.model_files": {"data.files"},
     "evaluation": {
         "backend",
         "losses",
@@ -81,6 +82,8 @@ OPTIONAL = {
     "torch": {"models.msdnet.pytorch"},
     "keras_cv": {"models.backbones"},
     "scipy": {"evaluation.smoothing"},
+    # A dependency of Keras.
+    "h5py": {"serving.model_files"},
 }
 NEVER = {"apps", "benchmarks", "configs", "tests"}
 CONFIG_IMPORTS = {"ml_collections", "configs", "keras_neokd"}

@@ -15,12 +15,12 @@ import keras
 import numpy as np
 import pytest
 
-from apps import model_files
 from apps import teachers
-from apps import weights
 from keras_neokd import data
 from keras_neokd import models
 from keras_neokd.evaluation import search_state
+from keras_neokd.serving import model_files
+from keras_neokd.serving import weights
 from keras_neokd.training import checkpoints
 from tests import malice
 
@@ -46,7 +46,7 @@ def refused(path, message):
     for load in (
         model_files.load,
         lambda path: teachers.load("method.kdiga.teacher_file", path),
-        lambda path: weights.load(malice.plain_model(), path),
+        lambda path: weights.load_weights(malice.plain_model(), path),
     ):
         with pytest.raises(ValueError, match=message) as caught:
             load(path)
@@ -242,7 +242,7 @@ def test_a_file_of_weights_alone(path, tmp_path, reader):
     assert np.array_equal(stolen, expected) == (reader is not malice.soft_link)
     model = malice.plain_model()
     with pytest.raises(ValueError, match="is a link, or lies in another file"):
-        weights.load(model, path)
+        weights.load_weights(model, path)
 
 
 def test_a_group_that_contains_itself(path):
@@ -282,7 +282,7 @@ def test_an_array_that_claims_more_than_it_holds(path, change, claimed):
     path = path.with_name("model.weights.h5")
     malice.with_weights(path, change)
     with pytest.raises(ValueError, match=f"claims {claimed} bytes"):
-        weights.load(malice.plain_model(), path)
+        weights.load_weights(malice.plain_model(), path)
 
 
 def test_models_as_keras_writes_them_are_loaded(path):

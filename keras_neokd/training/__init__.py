@@ -1,4 +1,4 @@
-"""How `fit` trains a multi-exit model.
+"""Training of multi-exit models: `compile`, `fit` and checkpoints.
 
 - `trainer`: `compile`, and what a compiled model saves;
 - `loops`: `fit`, `evaluate`, `predict` with checked data;
@@ -6,5 +6,11 @@
 - `batch`, `slices`: the examples of a step, attacked slice by slice;
 - `logs`: names and metrics of everything that is logged;
 - `checks`: arguments of `compile`, terms of methods;
-- `checkpoints`: files of a run's state.
+- `callbacks`: save within epochs, stop in time, go on bit by bit;
+- `checkpoints`: files of a run's state;
+- `processes`: which of several this is, and what all agree on.
 """
+
+from keras_neokd.training.callbacks import Checkpoints
+
+__all__ = ["Checkpoints"]

@@ -32,12 +32,7 @@ class Batch(typing.NamedTuple):
     global_size: typing.Any
 
     def take(self, rows, images):
-        """Return some examples of the batch.
-
-        Args:
-            rows: int32 `(size,)`.
-            images: their images.
-        """
+        """Return the examples of some rows, int32 `(size,)`."""
 
         def some(values):
             return None if values is None else ops.take(values, rows, axis=0)
@@ -102,8 +97,7 @@ def reduced(batch, terms, clean, adversarial, penalties):
     Args:
         batch: a `Batch`.
         terms: list of `methods.Term`.
-        clean: logits `(batch, exits, classes)`.
-        adversarial: logits of the adversarial images, or `None`.
+        clean, adversarial: see `Result`.
         penalties: list of losses of layers and weights.
     """
     values, whole = {}, sum(ops.sum(loss) for loss in penalties)

@@ -11,6 +11,7 @@ executed), whose name holds its place in the run and its SHA-256.
 
 import contextlib
 import hashlib
+import json
 import pathlib
 import re
 import shutil
@@ -33,25 +34,14 @@ _GROUPS = ("model/", "optimizer/", "metrics/")
 
 
 class Position(NamedTuple):
-    """Where in a run training goes on.
-
-    Attributes:
-        epoch: 0-based.
-        batch: number of batches of that epoch that are done.
-    """
+    """0-based epoch to go on in, and how many of its batches are done."""
 
     epoch: int
     batch: int = 0
 
 
 class Checkpoint(NamedTuple):
-    """What was read from a file.
-
-    Attributes:
-        position: a `Position`.
-        state: dict of arrays, see `training_state`.
-        path: the file.
-    """
+    """The content of a file: `state` is a dict as of `training_state`."""
 
     position: Position
     state: dict
@@ -61,14 +51,13 @@ class Checkpoint(NamedTuple):
 def training_state(model, with_metrics=True):
     """Return everything that training changes, as a dict of arrays.
 
-    Weights, statistics, optimizer, counters, what the method keeps, and the
-    states of random generators. Dropout on PyTorch alone draws from a
+    These are weights, statistics, optimizer, counters, what the method keeps,
+    and states of random generators; under PyTorch, dropout draws from a
     generator that no variable holds.
 
     Args:
         model: a compiled `MultiExitModel`.
-        with_metrics: include what the metrics have gathered. Without it,
-            metrics begin anew. Defaults to True.
+        with_metrics: include the sums of the metrics. Defaults to True.
     """
     return {
         name: ops.convert_to_numpy(variable)
@@ -77,11 +66,9 @@ def training_state(model, with_metrics=True):
 
 
 def restore(model, state):
-    """Put a state into a model; other names in it are left alone.
+    """Put a state into a compiled model; other names in it are left alone.
 
-    Args:
-        model: a compiled `MultiExitModel` like the one the state is of.
-        state: what `training_state` returned.
+    Without sums of metrics in it, metrics begin anew.
 
     Raises:
         ValueError: if the state is of another model, method or optimizer;
@@ -95,15 +82,7 @@ def restore(model, state):
 
 
 def variable_paths(model):
-    """Return what Keras calls the variables of a state.
-
-    Args:
-        model: a compiled `MultiExitModel`.
-
-    Returns:
-        Dict from names in `training_state` to paths such as
-        `"exit_1/kernel"`.
-    """
+    """Return a dict from names in a state to paths such as `exit_1/kernel`."""
     variables = _variables(model, with_metrics=True)
     return {name: variable.path for name, variable in variables.items()}
 
@@ -116,14 +95,11 @@ def _variables(model, with_metrics):
     groups = {"model": own, "optimizer": model.optimizer.variables}
     if with_metrics:
         groups["metrics"] = model.metrics_variables
-    named = {}
-    for group, variables in groups.items():
-        named.update(_named(group, variables))
-    return named
-
-
-def _named(group, values):
-    return {f"{group}/{i:05d}": each for i, each in enumerate(values)}
+    return {
+        f"{group}/{i:05d}": variable
+        for group, variables in groups.items()
+        for i, variable in enumerate(variables)
+    }
 
 
 def _check_same(variables, state):
@@ -155,6 +131,25 @@ def _check_same(variables, state):
         )
 
 
+def refuse_differences(theirs, ours, what, remedy):
+    """Raise `ValueError` that names every key with two values.
+
+    Args:
+        theirs: flat dict of recorded values.
+        ours: flat dict of the values asked for now.
+        what: beginning of the message.
+        remedy: its end.
+    """
+    lines = [
+        f"  {key}: there {json.dumps(theirs.get(key))}, "
+        f"now {json.dumps(ours.get(key))}"
+        for key in sorted({*theirs, *ours})
+        if theirs.get(key) != ours.get(key)
+    ]
+    if lines:
+        raise ValueError("\n".join([f"{what}:", *lines, remedy]))
+
+
 class CheckpointFolder:
     """The checkpoints of one run.
 
@@ -175,11 +170,10 @@ class CheckpointFolder:
         new one, whole.
 
         Args:
-            state: what `training_state` returned.
+            state: dict of arrays.
             position: a `Position`.
-            score: what to judge it by, in [0, 1], or `None` (default). The
-                checkpoint with the highest score is kept; the earlier of
-                equal ones.
+            score: number in [0, 1], or `None` (default). The checkpoint with
+                the highest score is kept; the earlier of equal ones.
 
         Raises:
             OSError: if it cannot be written. Earlier ones are then left.
@@ -194,7 +188,7 @@ class CheckpointFolder:
                 self._keep_best(unfinished, f"best_{score:.6f}_{name}")
             writing.move_to_disk(unfinished, self.path / name)
         for path in self._files(place):
-            if path.name != name:  # What was rolled back.
+            if path.name != name:  # Of an earlier try.
                 path.unlink()
         for path in self._files()[: -self._num_kept]:
             # Newer ones could be damaged, and not be renamed.
@@ -221,9 +215,8 @@ class CheckpointFolder:
 
         Warns, Raises: as `newest`.
         """
-        for path in reversed(self._files("best_")):
-            return _read_or_warn(path)
-        return None
+        files = self._files("best_")
+        return _read_or_warn(files[-1]) if files else None
 
     def best_score(self):
         """Return the score of the best checkpoint, -1 without one."""
@@ -244,7 +237,7 @@ class CheckpointFolder:
     def _files(self, prefix="epoch_"):
         """Return the files, oldest first (`best_`: worst first)."""
 
-        # A kill can leave two of a position that was rolled back to.
+        # A kill can leave two of a position that was reached again.
         def place_and_time(path):
             return path.name.rpartition("_")[0], path.stat().st_mtime_ns
 

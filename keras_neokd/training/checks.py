@@ -19,16 +19,7 @@ _EXAMPLES = {
 
 
 def checked_settings(model, **arguments):
-    """Return the arguments of `compile` as a namespace of objects.
-
-    Args:
-        model: a `MultiExitModel`, which is left as it is.
-        **arguments: all arguments of `compile`.
-
-    Raises:
-        TypeError, ValueError: if one is missing, of the wrong type, or does
-            not fit the model.
-    """
+    """Return all arguments of `compile` as a namespace of objects."""
     new = types.SimpleNamespace(**arguments)
     checks.boolean("run_eagerly", new.run_eagerly)
     checks.integer("steps_per_execution", new.steps_per_execution, minimum=1)
@@ -62,13 +53,7 @@ def _check_present(**arguments):
 
 
 def check_terms(terms, method, num_exits):
-    """Raise an error if a method returns other terms than it names.
-
-    Args:
-        terms: what the method returned.
-        method: a `methods.Method`.
-        num_exits: number of exits of the model.
-    """
+    """Raise an error if a method returns other terms than it names."""
     if not all(hasattr(each, "values") for each in terms):
         raise TypeError(
             f"{method!r} needs to return a list of methods.Term, received "
@@ -85,11 +70,7 @@ def check_terms(terms, method, num_exits):
 
 
 def check_term(term, num_exits):
-    """Return the weights of a `methods.Term` as a float32 tensor.
-
-    Raises:
-        ValueError: if its values or its weights do not fit its level.
-    """
+    """Return the weights of a checked `methods.Term` as a float32 tensor."""
     rank = {"example": 2, "batch": 1, "weights": 1}.get(term.level)
     shape = tuple(term.values.shape)
     if len(shape) != rank or shape[-1] != num_exits:
@@ -132,11 +113,7 @@ def _check_attack(attack, method, num_exits):
 
 
 def check_slices(crafting_batch_size, attack_training_mode):
-    """Raise an error if batches cannot be attacked in slices.
-
-    Args:
-        crafting_batch_size, attack_training_mode: arguments of `compile`.
-    """
+    """Raise an error if batches cannot be attacked in slices."""
     checks.boolean("attack_training_mode", attack_training_mode)
     if crafting_batch_size is None:
         return

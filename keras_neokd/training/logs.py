@@ -29,12 +29,8 @@ KINDS = ("clean", "adversarial")
 class NamedMeans(keras.metrics.Metric):
     """Means of many named per-example values, in two variables.
 
-    One vector instead of a metric object per name: a model with seven exits
-    logs more than fifty numbers in each step.
-
-    Args:
-        names: names of the values.
-        name: name of the metric itself.
+    A model with seven exits logs more than fifty numbers in each step: too
+    many for a metric object each.
     """
 
     def __init__(self, names, name):
@@ -103,15 +99,12 @@ class Recorder:
         return [self._means, *(metric for _, _, metric in self._metrics)]
 
     def update(self, batch, result, info):
-        """Add a batch.
+        """Add a batch, and return a dict of the means since the last reset.
 
         Args:
             batch: a `batch.Batch`.
             result: a `batch.Result`.
             info: dict from the attack.
-
-        Returns:
-            Dict of the means since the last reset.
         """
         logits = {"clean": result.clean, "adversarial": result.adversarial}
         quantities = [
@@ -139,7 +132,7 @@ class Recorder:
         return results
 
     def has_data(self):
-        """Tell whether there was a batch since the last reset."""
+        """Return whether there was a batch since the last reset."""
         return float(ops.convert_to_numpy(self._means.count)) > 0
 
 
@@ -149,9 +142,6 @@ class Logs:
     Args:
         exit_names: names of the exits in depth order.
         settings: namespace of the arguments of `compile`, as objects.
-
-    Raises:
-        TypeError: if `metrics` is not a list of metrics of logits.
     """
 
     def __init__(self, exit_names, settings):
@@ -188,10 +178,7 @@ class Logs:
         return list(self.training.results())
 
     def results_with_data(self):
-        """Return the results of what saw data since the reset.
-
-        What has seen none is all zeros, and its 0 is no result.
-        """
+        """Return the results of the recorders that saw data since the reset."""
         return {
             name: value
             for recorder in (self.training, self.testing)

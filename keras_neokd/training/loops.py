@@ -1,7 +1,7 @@
 """`fit`, `evaluate`, `predict` and their like: Keras' loops, data checked.
 
-Signatures are those of `keras.Model`. What it would return as a list sorted
-by name has the order of `metrics_names` here, `loss` first.
+Lists of results have the order of `metrics_names`, `loss` first; Keras sorts
+them by name.
 """
 
 import math
@@ -13,6 +13,7 @@ from keras_neokd.base import checks
 from keras_neokd.data.checks import checked
 from keras_neokd.data.sharing import share
 from keras_neokd.data.streams import own_errors
+from keras_neokd.training.callbacks import Checkpoints
 
 
 class CheckedLoops:
@@ -40,17 +41,39 @@ class CheckedLoops:
         batch on the host; `data.streams.with_check` lists their kinds. The
         model, and `x` where it has `set_epoch`, are told each epoch: a loop of
         calls with `epochs=1` has to pass `initial_epoch`. `class_weight` works
-        with every kind of data and labels.
+        with every kind of data and labels. With `training.Checkpoints` among
+        the callbacks, training begins at the newest checkpoint.
 
         Raises:
             TypeError: if `x` is neither an array nor a stream of such a kind.
             ValueError: if images are not in [0, 1] or of another shape,
                 labels do not name classes, or devices cannot share the data.
         """
+        arguments = dict(locals())
+        del arguments["self"], arguments["kwargs"]
+        arguments = {**arguments, **kwargs, "callbacks": _listed(callbacks)}
+        for each in arguments["callbacks"]:
+            if isinstance(each, Checkpoints):
+                return each.fit(self, self._fit_checked, arguments)
+        return self._fit_checked(**arguments)
+
+    def _fit_checked(
+        self,
+        x,
+        y,
+        batch_size,
+        callbacks,
+        validation_split,
+        validation_data,
+        shuffle,
+        class_weight,
+        sample_weight,
+        **kwargs,
+    ):
         # A stream that shuffles by itself, reproducibly, would have the order
         # of its batches shuffled once more by Keras.
         shuffle = shuffle and not hasattr(x, "set_epoch")
-        callbacks = _with_epoch(x, callbacks)
+        callbacks = [_TellEpoch(x), *callbacks]
         x = share(x, batch_size, shuffle)
         x, y, sample_weight = self._checked_training(
             x, y, sample_weight, class_weight
@@ -68,14 +91,11 @@ class CheckedLoops:
                 x,
                 y,
                 batch_size=batch_size,
-                epochs=epochs,
-                verbose=verbose,
                 callbacks=callbacks,
                 validation_split=validation_split,
                 validation_data=validation_data,
                 shuffle=shuffle,
                 sample_weight=sample_weight,
-                initial_epoch=initial_epoch,
                 **kwargs,
             )
 
@@ -93,9 +113,7 @@ class CheckedLoops:
     ):
         """Evaluate as `keras.Model.evaluate`, after checking the data.
 
-        Warns:
-            UserWarning: if logits were NaN or infinite, of which accuracies
-                are NaN.
+        NaN or infinite logits have accuracies of NaN, and give a warning.
         """
         x = share(x, batch_size)
         x, y, sample_weight = self._checked(x, y, sample_weight)
@@ -188,13 +206,10 @@ class CheckedLoops:
         return self._checked(share(data), None)[0]
 
 
-def _with_epoch(data, callbacks):
-    """Return a list of callbacks that begins with the one that tells epochs."""
+def _listed(callbacks):
     if callbacks is None:
-        callbacks = []
-    if not isinstance(callbacks, (list, tuple)):
-        callbacks = [callbacks]
-    return [_TellEpoch(data), *callbacks]
+        return []
+    return callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
 
 
 class _TellEpoch(keras.callbacks.Callback):

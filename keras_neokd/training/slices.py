@@ -1,8 +1,7 @@
 """Attack a batch in slices: less memory, the same adversarial images.
 
 An attack keeps the activations of all images that it moves together. Where
-examples do not see each other (inference mode), they can be attacked a few at
-a time.
+examples do not see each other (inference mode), a few at a time do as well.
 """
 
 from keras import ops
@@ -12,8 +11,7 @@ def attack_in_slices(attack, images, largest, logged):
     """Attack a batch slice by slice, in one compiled loop.
 
     The slices are as equal as they can be; where they do not divide the
-    batch, its last image fills the last one up, and what it becomes there is
-    thrown away.
+    batch, its last image fills the last one up, and the surplus is dropped.
 
     Args:
         attack: function of images `(size, height, width, channels)` and their
@@ -21,8 +19,7 @@ def attack_in_slices(attack, images, largest, logged):
             returns `(adversarial, info)` as `Attack.generate` does.
         images: the batch, `(batch, height, width, channels)`.
         largest: number of images in a slice, at most; `None` for all.
-        logged: dict from names to the exits they belong to, see
-            `Attack.logged`; other entries of `info` are dropped.
+        logged: see `Attack.logged`; other entries of `info` are dropped.
 
     Returns:
         Tuple `(adversarial, info)` of the whole batch.

@@ -28,7 +28,7 @@ _TRAIN_STREAM, _TEST_STREAM = 1, 2
 
 
 class Step:
-    """Hold what training and testing share.
+    """Base of training and testing steps.
 
     Args:
         model: a `MultiExitModel`.
@@ -75,13 +75,7 @@ class Step:
         return reduced(batch, terms, clean, attacked, penalties)
 
     def context(self, batch, predict=None, **seen):
-        """Return the `methods.Context` of a batch.
-
-        Args:
-            batch: a `Batch`.
-            predict: an `attacks.ExitLogits` of the model.
-            **seen: further fields, such as logits.
-        """
+        """Return the `methods.Context` of a batch, with fields in `seen`."""
         return methods.Context(
             labels=batch.labels,
             step=batch.step,
@@ -193,7 +187,7 @@ class TrainingStep(Step):
         return terms
 
     def prepare(self):
-        """See that training can begin; called before it does.
+        """See that training can begin.
 
         Returns:
             Whether a compiled step is out of date: JAX compiles the weights

@@ -1,8 +1,7 @@
 """`compile` of multi-exit models, and what it makes: two steps and their logs.
 
-`training.step` is what happens to a batch, `training.loops` are `fit` and its
-like. Settings and steps lie in plain objects: Keras would track dicts and
-lists, and store their variables in the weights file.
+Settings and steps lie in plain objects: Keras would track dicts and lists, and
+store their variables in the weights file.
 """
 
 import keras
@@ -125,12 +124,9 @@ class Trainer(CheckedLoops, backend.TrainStep):
         return self.settings.method if self.compiled else None
 
     def set_teacher(self, teacher):
-        """Give the method its teacher network, after reloading the model.
+        """Give the method its teacher, a `keras.Model`, after a reload.
 
         State and optimizer stay as they are.
-
-        Args:
-            teacher: a `keras.Model`.
 
         Raises:
             ValueError: if the model is not compiled, the method has no
@@ -142,11 +138,9 @@ class Trainer(CheckedLoops, backend.TrainStep):
         self.settings.method = method
 
     def set_epoch(self, epoch):
-        """Say which epoch it is; `fit` does so by itself.
+        """Say which epoch it is, 0-based; `fit` does so by itself.
 
-        Args:
-            epoch: 0-based integer. Only needed by custom loops over
-                `train_on_batch`: EOKD draws new classes with every epoch.
+        For loops over `train_on_batch`: EOKD draws new classes every epoch.
         """
         self._check_compiled("set_epoch")
         self.training_step.epoch.assign(
@@ -200,11 +194,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
             store[f"{_PREFIX}{name}"] = variable
 
     def load_own_variables(self, store):
-        """Load the state of the method where the file has it.
-
-        Raises:
-            ValueError: if it is of another shape.
-        """
+        """Load the state of the method where the file has it."""
         names = list(store.keys())
         of_layers = [name for name in names if not name.startswith(_PREFIX)]
         super().load_own_variables({name: store[name] for name in of_layers})

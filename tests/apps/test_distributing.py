@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from apps import distributing
-from apps import processes
 from apps import training
 from configs import digits
 from keras_neokd import MultiExitModel
 from keras_neokd import backend
+from keras_neokd.training import processes
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 from tests.distributed import STRATEGY
@@ -49,13 +49,6 @@ def test_a_strategy_of_another_backend_is_refused(strategy, needed):
     }[BACKEND]
     refused(
         config_of(strategy=strategy), f"needs KERAS_BACKEND={needed}.*{advice}"
-    )
-
-
-def test_multi_worker_is_refused_with_the_reason_and_the_way():
-    refused(
-        config_of(strategy="multi_worker"),
-        r"keras/issues/20585.*KERAS_BACKEND=jax.*data_parallel",
     )
 
 
@@ -219,18 +212,18 @@ def test_other_keys_are_a_disagreement(two_processes):
         processes.agree({"a": 1}, "")
 
 
-def test_wishes_of_other_processes_are_heard_one_call_later(two_processes):
+def test_flags_of_other_processes_are_heard_one_call_later(two_processes):
     two_processes(lambda values: np.array([0, 1], "int32"))
-    wishes = processes.Wishes()
-    assert wishes.any(False, False).tolist() == [False, False]
-    assert wishes.any(True, False).tolist() == [False, True]
-    assert wishes.any(False, False).tolist() == [True, True]
-    assert wishes.any_now(True, False).tolist() == [True, True]
+    asked = processes.AnyProcess()
+    assert asked.any(False, False).tolist() == [False, False]
+    assert asked.any(True, False).tolist() == [False, True]
+    assert asked.any(False, False).tolist() == [True, True]
+    assert asked.any_now(True, False).tolist() == [True, True]
 
 
-def test_wishes_of_one_process_are_heard_at_once():
-    assert processes.Wishes().any(True, None).tolist() == [True, False]
-    assert processes.Wishes.any_now(None).tolist() == [False]
+def test_flags_of_one_process_are_heard_at_once():
+    assert processes.AnyProcess().any(True, None).tolist() == [True, False]
+    assert processes.AnyProcess.any_now(None).tolist() == [False]
 
 
 needs_mirrored = pytest.mark.skipif(

@@ -8,8 +8,8 @@ torch = pytest.importorskip("torch")
 
 from apps import building  # noqa: E402
 from apps import callbacks  # noqa: E402
-from apps import importing  # noqa: E402
 from apps import training  # noqa: E402
+from apps.import_weights import import_weights  # noqa: E402
 from benchmarks import torch_baseline  # noqa: E402
 from configs import default  # noqa: E402
 from configs import imagenet  # noqa: E402
@@ -61,7 +61,7 @@ def test_the_file_holds_the_network_with_its_normalisation(
     state, tmp_path, capsys
 ):
     output = tmp_path / "new" / "msdnet.keras"
-    importing.import_weights(tiny_config(), str(state), str(output))
+    import_weights(tiny_config(), str(state), str(output))
     said = capsys.readouterr().out
     assert "with 2 exits" in said
     assert "normalised: mean (0.5, 0.4, 0.3), std (0.2, 0.25, 0.3)" in said
@@ -80,7 +80,7 @@ def test_the_file_holds_the_network_with_its_normalisation(
 def test_a_missing_normalisation_is_pointed_out(state, tmp_path, capsys):
     config = tiny_config()
     config.model.msdnet_cifar10.normalization = None
-    importing.import_weights(config, str(state), str(tmp_path / "x.keras"))
+    import_weights(config, str(state), str(tmp_path / "x.keras"))
     assert "are taken as they are" in capsys.readouterr().out
 
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_imported(state, tmp_path, changes, output, message):
     config = tiny_config()
     config.model.update(changes)
     with pytest.raises(ValueError, match=message):
-        importing.import_weights(config, str(state), str(tmp_path / output))
+        import_weights(config, str(state), str(tmp_path / output))
     assert not (tmp_path / "x.keras").exists()
 
 
@@ -133,7 +133,7 @@ def fine_tuning(state, tmp_path):
     config = tiny_config()
     config.data.dir = str(tmp_path / "data.npz")
     output = str(tmp_path / "msdnet.keras")
-    importing.import_weights(config, str(state), output)
+    import_weights(config, str(state), output)
     config.model.weights = output
     return config
 
@@ -167,7 +167,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_file_only(
     with pytest.raises(ValueError, match=r"model\.weights: .*now null\nBring"):
         training.train(fine_tuning, tmp_path / "run")
     write_state(state, seed=1)
-    importing.import_weights(tiny_config(), str(state), str(file))
+    import_weights(tiny_config(), str(state), str(file))
     with pytest.raises(ValueError, match="files of another content.*SHA-256"):
         training.train(fine_tuning, tmp_path / "run")
     file.unlink()

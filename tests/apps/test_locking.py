@@ -9,6 +9,7 @@ import pytest
 
 from apps import locking
 from apps import training
+from keras_neokd import MultiExitModel
 from tests.apps.tiny import tiny_config
 
 fcntl = pytest.importorskip("fcntl", reason="nothing is locked here")
@@ -55,14 +56,14 @@ def test_a_folder_is_locked_while_a_run_trains_and_finishes(
 ):
     refused = []
 
-    def check(*arguments):
+    def check(*arguments, **named):
         with pytest.raises(ValueError, match="Another process"):
             with locking.alone_in(tmp_path):
                 pass
         refused.append(True)
 
-    for module, name in ((training, "_fit_from"), (training, "_save")):
-        monkeypatch.setattr(module, name, check)
+    for owner, name in ((MultiExitModel, "fit"), (training, "_save")):
+        monkeypatch.setattr(owner, name, check)
     training.train(tiny_config(), tmp_path)
     assert len(refused) == 2
     with locking.alone_in(tmp_path):
@@ -108,7 +109,7 @@ def test_no_process_waits_for_one_that_cannot_lock(tmp_path, monkeypatch):
         asked.append([*map(bool, wishes)])
         return asked[-1]
 
-    monkeypatch.setattr(locking.processes.Wishes, "any_now", any_now)
+    monkeypatch.setattr(locking.processes.AnyProcess, "any_now", any_now)
     (tmp_path / ".lock").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="is a link"):
         with locking.alone_in(tmp_path):
@@ -121,7 +122,7 @@ def test_another_process_says_that_the_first_one_could_not_lock(
 ):
     monkeypatch.setattr(locking.processes, "is_first", lambda: False)
     monkeypatch.setattr(
-        locking.processes.Wishes, "any_now", lambda *_: [False, True]
+        locking.processes.AnyProcess, "any_now", lambda *_: [False, True]
     )
     with pytest.raises(OSError, match="first process could not lock"):
         with locking.alone_in(tmp_path):

@@ -85,23 +85,6 @@ def test_the_history_has_every_epoch_in_both_formats(finished):
     ] == rows
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(
-    finished, tmp_path, monkeypatch
-):
-    config, whole = finished
-    with monkeypatch.context() as patch:
-        kill_after(patch, epoch=0)
-        with pytest.raises(Killed):
-            training.train(config, tmp_path)
-    assert not workdir.Workdir(tmp_path).is_finished
-    run = training.train(config, tmp_path)
-    for ours, theirs in zip(weights(run), weights(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert [without_time(row) for row in run.read_history()] == [
-        without_time(row) for row in whole.read_history()
-    ]
-
-
 def test_averages_of_every_example_survive_an_interruption(
     tmp_path, monkeypatch
 ):
@@ -133,6 +116,7 @@ def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
         training.train(config, tmp_path)
     monkeypatch.undo()
     run = workdir.Workdir(tmp_path)
+    assert not run.is_finished
     # As if the process had ended within the checkpoint of epoch 2 and the row
     # of epoch 3: neither counts.
     (newest,) = run.checkpoints.glob("epoch_00002_*")
@@ -142,8 +126,9 @@ def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
         file.write('{"epoch": 2, "lo')
     training.train(config, tmp_path)
     assert not [*tmp_path.glob(".unfinished*")]
-    rows = run.read_history()
-    assert [row["epoch"] for row in rows] == [0, 1, 2]
+    assert [without_time(row) for row in run.read_history()] == [
+        without_time(row) for row in whole.read_history()
+    ]
     for ours, theirs in zip(weights(run), weights(whole), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -330,8 +315,6 @@ def test_a_folder_without_permission_is_refused(tmp_path, monkeypatch):
         ("checkpoint_seconds", -1.0, "needs a finite number >= 0"),
         ("checkpoint_seconds", float("nan"), "needs a finite number >= 0"),
         ("checkpoints_kept", 0, "needs an integer >= 1"),
-        ("max_rollbacks", -1, "needs an integer >= 0"),
-        ("on_divergence", "rollback", "expected one of .*'roll_back'"),
     ],
 )
 def test_settings_for_bad_days_are_checked_at_the_start(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from apps import building
-from apps import weights
 from configs import default
+from keras_neokd.serving import weights
 
 OPTIONS = {
     "stage_blocks": (1, 1),
@@ -161,4 +161,4 @@ def test_only_heads_may_start_fresh(saved):
     model, path = saved
     other = building.build_model(tiny_config(stage_filters=(4, 6)))
     with pytest.raises(ValueError, match="only heads may start fresh"):
-        weights.load_from(model, other, path, keep_heads=True)
+        weights.load_matching_weights(model, other, path, keep_heads=True)

@@ -83,13 +83,6 @@ def test_weights_stand_still_until_enough_batches_were_seen():
     )
 
 
-def test_every_batch_has_noise_of_its_own_while_gradients_add_up():
-    model = compiled(4, attack=tiny.NoiseImages())
-    logs = tiny.LogsOfBatches()
-    fit(model, 1, epochs=1, callbacks=[logs])
-    assert len({round(float(each), 5) for each in logs.noise()}) > 12
-
-
 def test_a_checkpoint_in_the_middle_of_an_accumulation_goes_on():
     batches = [(IMAGES[i : i + 2], LABELS[i : i + 2]) for i in range(0, 16, 2)]
     arguments = {"method": tiny.neo_kd(), "attack": tiny.pgd()}

@@ -1,4 +1,4 @@
-"""What cannot work is refused, in words, before anything is lost."""
+"""Impossible arguments and data are refused before anything is lost."""
 
 import keras
 import numpy as np

@@ -228,23 +228,6 @@ def test_where_all_are_damaged_there_is_none(folder):
         assert folder.newest() is None
 
 
-def test_nothing_in_a_file_is_executed(folder):
-    """A pickle in an array would be run by a careless reader."""
-
-    class Malicious:
-        def __reduce__(self):
-            return os.mkdir, (str(folder.path / "pwned"),)
-
-    folder.path.mkdir()
-    unfinished = folder.path / "made_elsewhere.npz"
-    np.savez(unfinished, bad=np.array([Malicious()], dtype=object))
-    digest = checkpoints._digest(unfinished)
-    unfinished.rename(folder.path / f"epoch_00001_batch_000000_{digest}.npz")
-    with pytest.warns(UserWarning, match="damaged.*allow_pickle"):
-        assert folder.newest() is None
-    assert not (folder.path / "pwned").exists()
-
-
 def test_what_does_not_fit_into_memory_is_not_taken_as_damaged(
     folder, monkeypatch
 ):

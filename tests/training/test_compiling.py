@@ -1,4 +1,4 @@
-"""How often a step is traced, and what `jit_compile` reaches."""
+"""Number of traces of a step, and the reach of `jit_compile`."""
 
 import keras
 import pytest

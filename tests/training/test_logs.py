@@ -1,4 +1,4 @@
-"""What training and testing log, against numbers from the predictions."""
+"""Logs of training and testing, against numbers from the predictions."""
 
 import contextlib
 import warnings
@@ -226,22 +226,16 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_all_forms_of_labels_give_the_same_step(terms, form):
-    attack = tiny.GivenImages(ADVERSARIAL)
-    model = tiny.compiled(tiny.dense_model(), attack=attack, seed=SEED)
-    by_class = np.linspace(0.2, 3.0, 8)
-    logs = step(
-        model, labels=FORMS[form], class_weight=dict(enumerate(by_class))
-    )
-    assert_terms(logs, terms, by_class[LABELS])
-
-
-def test_a_model_takes_one_form_of_labels_after_another(shared, terms):
+def test_all_forms_of_labels_give_the_same_step(shared, terms):
+    """Also one form after another with the same compiled step."""
     model, start = shared
-    for labels in (LABELS, FORMS["column"], FORMS["one_hot"]):
+    by_class = np.linspace(0.2, 3.0, 8)
+    for labels in (LABELS, *FORMS.values()):
         tiny.restore(model, start)
-        assert_terms(step(model, labels=labels), terms)
+        logs = step(
+            model, labels=labels, class_weight=dict(enumerate(by_class))
+        )
+        assert_terms(logs, terms, by_class[LABELS])
 
 
 # Testing.

@@ -1,8 +1,8 @@
-"""The one place where the apps load `.keras` files, which others may have made.
+"""Load `.keras` files that others may have made.
 
 A file is looked at before Keras gets it: what is in the archive, which layers
-it names, and where its arrays are. Keras refuses most of this, too, and tells
-a little of it; which part it refuses depends on its version.
+it names, and where its arrays are. Keras refuses most of this, too; which part
+it refuses depends on its version.
 """
 
 import io
@@ -12,7 +12,6 @@ import stat
 import zipfile
 import zlib
 
-import h5py
 import keras
 
 from keras_neokd.data import files
@@ -52,14 +51,23 @@ def load(path):
             project.
     """
     path = pathlib.Path(path).expanduser()
-    _check_is_file(path)
+    if path.suffix != ".keras":
+        raise ValueError(
+            f"A model is loaded from a .keras file, received {str(path)!r}. "
+            "Other formats can hold code of whoever wrote them."
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
     check_weights(path)
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (TypeError, ValueError) as error:
+        # Without the description of the whole model.
+        reason = str(error).split("Exception encountered: ")[-1]
+        reason = reason.partition("Full object config")[0].strip()
         raise ValueError(
-            f"Keras does not load {path}: {_without_config(error)} The apps "
-            "load models of Keras' own layers and of keras_neokd only."
+            f"Keras does not load {path}: {reason} Only models of Keras' own "
+            "layers and of keras_neokd are loaded."
         ) from error
 
 
@@ -70,7 +78,7 @@ def read_config(path):
         path: `pathlib.Path` of the file.
 
     Returns:
-        A dict with at least `class_name` and `config`.
+        A dict with at least `config`.
 
     Raises:
         ValueError: if it is no such file, would leave its folder, unpacks to
@@ -91,34 +99,23 @@ def read_config(path):
 
 
 def check_weights(path):
-    """Return the shapes of the arrays of a file of weights.
+    """Return the shape of every array in a file of weights, by its place.
 
     Args:
         path: `pathlib.Path` of a `.keras` or `.weights.h5` file.
-
-    Returns:
-        A dict from the place of an array in the file to its shape.
 
     Raises:
         ValueError: if it is no such file, is damaged, takes arrays from
             other files, claims larger ones than it holds, or, as a `.keras`
             file, is one that `read_config` refuses.
     """
+    import h5py
+
     try:
         with h5py.File(_hdf5_of(path), "r") as file:
             return dict(_arrays(path, file))
     except _DAMAGED as error:
         raise _damaged(path, error) from error
-
-
-def _check_is_file(path):
-    if path.suffix != ".keras":
-        raise ValueError(
-            f"A model is loaded from a .keras file, received {str(path)!r}. "
-            "Other formats can hold code of whoever wrote them."
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
 
 
 def _check_members(path, archive):
@@ -147,7 +144,7 @@ def _check_runs_nothing(path, config):
             f"{path} was not loaded: it holds {', '.join(found)}, and loading "
             "that could run code of whoever wrote the file. Build the model "
             "from Keras' own layers instead. If you trust the file, load it "
-            "in Python with keras.saving.load_model(..., safe_mode=False)."
+            "with keras.saving.load_model(..., safe_mode=False)."
         )
 
 
@@ -173,6 +170,8 @@ def _hdf5_of(path):
 
 def _arrays(path, group):
     """Yield place and shape of every array, and follow no link."""
+    import h5py
+
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise _reads_elsewhere(path, f"{group.name}/{name}")
@@ -192,12 +191,6 @@ def _arrays(path, group):
                     "Keras wrote it."
                 )
             yield item.name.removeprefix("/"), item.shape
-
-
-def _without_config(error):
-    """Return what went wrong, without the description of the whole model."""
-    innermost = str(error).split("Exception encountered: ")[-1]
-    return innermost.partition("Full object config")[0].strip()
 
 
 def _reads_elsewhere(path, name):

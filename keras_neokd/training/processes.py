@@ -27,15 +27,11 @@ def is_first():
 
 
 def first_alone(function):
-    """Call a function on the first process, and then on the others.
-
-    Args:
-        function: function without arguments; returns the same on all.
-    """
+    """Return what a function returns, called on the first process first."""
     try:
         result = function() if is_first() else None
     finally:
-        Wishes.any_now(False)  # The others wait, also if it failed.
+        AnyProcess.any_now(False)  # The others wait, also if it failed.
     return result if is_first() else function()
 
 
@@ -55,16 +51,13 @@ def alone():
 
 
 def agree(facts, remedy):
-    """Raise if processes were started differently, or do not see the same.
+    """Raise `ValueError` on all processes if their facts differ.
 
-    All processes have to call it at the same place.
+    All have to call it at the same place.
 
     Args:
-        facts: dict of plain values that have to be the same everywhere.
-        remedy: what to do, for the message.
-
-    Raises:
-        ValueError: if they differ; on all processes.
+        facts: dict of plain values.
+        remedy: end of the message.
     """
     if num_processes() == 1:
         return
@@ -94,8 +87,8 @@ def _compare(facts, remedy):
         )
 
 
-class Wishes:
-    """What any process wishes, known to all of them at the same step.
+class AnyProcess:
+    """Tell all processes at the same step which flags any of them has set.
 
     With several processes the answer comes one call later: the devices need
     not wait for it.
@@ -104,27 +97,23 @@ class Wishes:
     def __init__(self):
         self._asked = None
 
-    def any(self, *wishes):
-        """Return a bool per wish: does any process have it?
-
-        Args:
-            *wishes: those of this process, truth values.
-        """
-        asked, self._asked = self._asked, _asked(wishes)
+    def any(self, *flags):
+        """Return a bool for each flag of this process: is it set on any?"""
+        asked, self._asked = self._asked, _asked(flags)
         if num_processes() == 1:
             asked = self._asked
         if asked is None:
-            return np.zeros(len(wishes), "bool")
+            return np.zeros(len(flags), "bool")
         return _answer(asked)
 
     @staticmethod
-    def any_now(*wishes):
+    def any_now(*flags):
         """Return the same, and wait for it."""
-        return _answer(_asked(wishes))
+        return _answer(_asked(flags))
 
 
-def _asked(wishes):
-    return backend.gather_processes(np.array([*map(bool, wishes)], "int32"))
+def _asked(flags):
+    return backend.gather_processes(np.array([*map(bool, flags)], "int32"))
 
 
 def _answer(asked):

@@ -1,9 +1,9 @@
-"""Start from the weights of a file: a pre-trained student.
+"""Load the weights of a file that others may have made into a model.
 
-Keras finds a file's arrays by kind and order of the layers, and does not mind
-arrays that are left over: the first half of a deeper network would load
-without a word. So the shapes of all arrays are compared first, and, where the
-file says, what the models do without any arrays, such as a normalisation.
+Keras finds a file's arrays by kind and order of the layers and ignores arrays
+that are left over: the first half of a deeper network would load without a
+word. So the shapes of all arrays are compared first, and, where the file tells
+them, the arguments that no shape shows, such as a normalisation.
 """
 
 import collections
@@ -12,7 +12,7 @@ import pathlib
 
 import keras
 
-from . import model_files
+from keras_neokd.serving import model_files
 
 _ENDINGS = (".weights.h5", ".keras")
 # Names of all layers of an exit's head begin so, in every model.
@@ -29,7 +29,7 @@ _FREE = {
 }
 
 
-def load(model, path):
+def load_weights(model, path):
     """Load weights into a model of the same architecture.
 
     Args:
@@ -47,23 +47,22 @@ def load(model, path):
         raise ValueError(
             f"The weights in {path} are not those of {_described(model)}. "
             f"Shapes only in the file: {_listed(stored - wanted)}; only in "
-            f"the model: {_listed(wanted - stored)}. Set model.name and the "
-            "settings of that name as they were when the file was written, "
-            "and model.weights_of where only the number of classes or the "
-            "exits differ."
+            f"the model: {_listed(wanted - stored)}. Build the model as it was "
+            "when the file was written; `load_matching_weights` is for models "
+            "of which only the number of classes or the exits differ."
         )
     if path.suffix == ".keras":
         _check_arguments(model, path)
     model.load_weights(path)
 
 
-def load_from(source, model, path, keep_heads):
+def load_matching_weights(source, model, path, keep_heads):
     """Load the weights of another model, as far as the two are alike.
 
     Args:
         source: model of the file's architecture; the weights go through it.
         model: the model that gets them, with layers of the same names.
-        path: as in `load`.
+        path: as in `load_weights`.
         keep_heads: whether heads take the layers that fit; otherwise they
             all start fresh.
 
@@ -72,10 +71,10 @@ def load_from(source, model, path, keep_heads):
         belong to heads.
 
     Raises:
-        FileNotFoundError, ValueError: as `load`, or if the models differ in
-            more than their heads.
+        FileNotFoundError, ValueError: as `load_weights`, or if the models
+            differ in more than their heads.
     """
-    load(source, path)
+    load_weights(source, path)
     known = {layer.name: layer for layer in source.layers}
     fresh = []
     for layer in model.layers:
@@ -100,14 +99,11 @@ def _checked_path(path):
     path = pathlib.Path(path).expanduser()
     if not path.name.endswith(_ENDINGS):
         raise ValueError(
-            f"`model.weights` needs a file that ends in {_ENDINGS[0]} or "
+            f"Weights are loaded from a file that ends in {_ENDINGS[0]} or "
             f"{_ENDINGS[1]}, received {str(path)!r}."
         )
     if not path.is_file():
-        raise FileNotFoundError(
-            f"There is no file of weights {str(path)!r}: correct "
-            "`model.weights`, or leave it out to start from random weights."
-        )
+        raise FileNotFoundError(f"There is no file of weights {str(path)!r}.")
     return path
 
 
@@ -128,7 +124,7 @@ def _check_arguments(model, path):
         raise ValueError(
             f"The weights in {path} are of a model with other options: "
             f"{'; '.join(differences)}. With these they would mean something "
-            "else. Set them as they were when the file was written."
+            "else. Build the model as it was when the file was written."
         )
 
 
@@ -153,7 +149,8 @@ def _listed(shapes):
 
 
 def _described(model):
+    num_classes = model.outputs[0].shape[-1]
     return (
-        f"model {model.name!r} ({model.num_exits} exits, "
-        f"{model.num_classes} classes)"
+        f"model {model.name!r} ({len(model.outputs)} exits, {num_classes} "
+        "classes)"
     )
