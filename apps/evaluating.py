@@ -1,4 +1,4 @@
-"""What `apps.evaluate` does: measure accuracy under attack, and protocols."""
+"""Measure accuracy under attack, and protocols, for `apps.evaluate`."""
 
 import copy
 import functools
@@ -27,7 +27,7 @@ from . import strong_attacks
 from . import tables
 from . import workdir
 from .reporting import grouping
-from .reporting import overview
+from .reporting import layout
 from .reporting.records import SCHEMA_VERSION
 
 
@@ -101,24 +101,6 @@ def evaluate(
     file = recording.RecordFile(results_path, header, settings)
     results_path.parent.mkdir(parents=True, exist_ok=True)
     _look_for_findings(model, images, labels, file.record)
-    _attack(
-        config, attacks, settings, model, images, labels, results_path, file
-    )
-    for name in file.missing("diagnostics", measured):
-        entry, result = measured[name].measure(model, images, labels)
-        file.add("diagnostics", entry)
-        result.write_beside(results_path)
-    titled = {file.record["method"]: file.record}
-    plots.robustness(titled, plot_path)
-    for table in overview.of_record(titled):
-        tables.show(table)
-    return file.record
-
-
-def _attack(
-    config, attacks, settings, model, images, labels, results_path, file
-):
-    """Add an entry for every attack that has none, and write each down."""
     for name in file.missing("attacks", attacks):
         state_file = functools.partial(_state_file, results_path, name)
         found = _attacked(
@@ -127,6 +109,15 @@ def _attack(
         file.add("attacks", {"name": name, "settings": settings[name], **found})
         for number in range(config.evaluate.num_seeds):
             state_file(number).unlink(missing_ok=True)
+    for name in file.missing("diagnostics", measured):
+        entry, result = measured[name].measure(model, images, labels)
+        file.add("diagnostics", entry)
+        result.write_beside(results_path)
+    titled = {file.record["method"]: file.record}
+    plots.robustness(titled, plot_path)
+    for table in layout.of_record(titled):
+        tables.show(table)
+    return file.record
 
 
 def _load(config, model_path, results_path):
@@ -215,7 +206,11 @@ def _look_for_findings(model, images, labels, record):
     if record["findings"] is None:
         found = soundness.check_model(model, images, labels)
         record["findings"] = [each._asdict() for each in found]
-    for each in record["findings"]:
+    _warn(record["findings"])
+
+
+def _warn(findings):
+    for each in findings:
         print(f"WARNING ({each['code']}): {each['message']}", flush=True)
 
 
@@ -265,9 +260,6 @@ def _searched(attack, model, searches):
     findings = soundness.check_attack(attack, model.num_classes)
     for each in searches:
         findings += soundness.check_search(each)
-    for each in findings:
-        print(f"WARNING ({each.code}): {each.message}", flush=True)
-    return {
-        "search": resisting_rows(searches),
-        "findings": [each._asdict() for each in findings],
-    }
+    findings = [each._asdict() for each in findings]
+    _warn(findings)
+    return {"search": resisting_rows(searches), "findings": findings}

@@ -127,16 +127,14 @@ def _plan(protocol, config, model, count, validation):
     section = config.evaluate.get(protocol.section, {})
     key = f"evaluate.{protocol.section}"
     settings = {"num_examples": count, **dict(section)}
-    arguments = {}
+    arguments, supplies = {}, _supplies(validation)
     for name, parameter in protocol.parameters.items():
-        supply = _SUPPLIES.get(name)
+        supply = supplies.get(name)
         is_set = name in section and name != "attack"
         if is_set and (section[name] is not None or supply is None):
             arguments[name] = section[name]
         elif supply:
-            arguments[name], said = supply(
-                config, protocol, section, validation
-            )
+            arguments[name], said = supply(config, protocol, section)
             settings |= said
         elif parameter.default is not parameter.empty:
             arguments[name] = settings[name] = parameter.default
@@ -159,37 +157,23 @@ def _plan(protocol, config, model, count, validation):
     return Planned(protocol, arguments, options, settings)
 
 
-def _attack(config, protocol, section, validation):
+def _attack(config, protocol, section):
     """Supply the attack that a section names; clean where none is needed."""
-    del validation
     name = section.get("attack")
     if name is None:
-        found = attacking.attack(config, "average")
-        return found, {"attack_settings": attacking.described(found)}
-    default = protocol.parameters["attack"].default
-    names = ("clean",) if default is None else ()
-    key = f"evaluate.{protocol.section}.attack"
-    checks.choice(key, name, (*names, *building.ATTACKS))
+        name = "average"
+    else:
+        default = protocol.parameters["attack"].default
+        names = ("clean",) if default is None else ()
+        key = f"evaluate.{protocol.section}.attack"
+        checks.choice(key, name, (*names, *building.ATTACKS))
     found = attacking.attack(config, name)
     return found, {"attack_settings": attacking.described(found)}
 
 
-def _validation(config, protocol, section, validation):
-    del config, section
-    if validation is None or not len(validation):
-        raise Unavailable(
-            f"{protocol.name!r} sets thresholds on validation images, and "
-            "this run has none: train on data that bring some, or with "
-            "--config.data.validation_size, which holds images out of "
-            "training."
-        )
-    said = {"num_validation_examples": len(validation)}
-    return validation.arrays(), said
-
-
-def _epsilon(config, protocol, section, validation):
+def _epsilon(config, protocol, section):
     """Supply the radius of the attacks, of an L-infinity ball."""
-    del section, validation
+    del section
     if config.attack.norm != "linf":
         raise ValueError(
             f"{protocol.name} needs the radius of an L-infinity ball, and the "
@@ -200,8 +184,8 @@ def _epsilon(config, protocol, section, validation):
     return epsilon, {"epsilon": epsilon}
 
 
-def _teacher(config, protocol, section, validation):
-    del protocol, section, validation
+def _teacher(config, protocol, section):
+    del protocol, section
     file = config.evaluate.teacher_file
     teacher = teachers.load("evaluate.teacher_file", file)
     return teacher, {
@@ -211,13 +195,13 @@ def _teacher(config, protocol, section, validation):
     }
 
 
-def _teacher_exit(config, protocol, section, validation):
-    del protocol, section, validation
+def _teacher_exit(config, protocol, section):
+    del protocol, section
     return teachers.exit_of(config.evaluate.teacher_exit), {}
 
 
-def _models(config, protocol, section, validation):
-    del config, validation
+def _models(config, protocol, section):
+    del config
     key = f"evaluate.{protocol.section}.model_files"
     if not section.get("model_files"):
         raise Unavailable(
@@ -234,13 +218,30 @@ def _models(config, protocol, section, validation):
     return models, {"files_sha256": digests}
 
 
-# By the name of an argument: function of the config, the protocol, its section
-# and the validation images; returns the value and what to record of it.
-_SUPPLIES = {
-    "attack": _attack,
-    "validation": _validation,
-    "epsilon": _epsilon,
-    "teacher": _teacher,
-    "teacher_exit": _teacher_exit,
-    "models": _models,
-}
+def _supplies(validation):
+    """Return functions that supply arguments, by the name of the argument.
+
+    Each takes the config, the protocol and its section, and returns the value
+    and what to record of it.
+    """
+
+    def supply_validation(config, protocol, section):
+        del config, section
+        if validation is None or not len(validation):
+            raise Unavailable(
+                f"{protocol.name!r} sets thresholds on validation images, and "
+                "this run has none: train on data that bring some, or with "
+                "--config.data.validation_size, which holds images out of "
+                "training."
+            )
+        said = {"num_validation_examples": len(validation)}
+        return validation.arrays(), said
+
+    return {
+        "attack": _attack,
+        "validation": supply_validation,
+        "epsilon": _epsilon,
+        "teacher": _teacher,
+        "teacher_exit": _teacher_exit,
+        "models": _models,
+    }

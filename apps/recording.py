@@ -1,6 +1,6 @@
 """The record of an evaluation, in a file that several evaluations may write.
 
-    file = RecordFile(path, header, check)
+    file = RecordFile(path, header, settings)
     for name in file.missing("attacks", names):
         file.add("attacks", {"name": name, **measure(name)})
     file.record
@@ -10,6 +10,7 @@ the file is read, merged and written.
 """
 
 import contextlib
+import itertools
 import shutil
 import time
 import urllib.parse
@@ -26,7 +27,7 @@ class RecordFile:
     """A record that this evaluation goes on with.
 
     Attributes:
-        record: what the file held when it was last read or written.
+        record: content of the file when it was last read or written.
 
     Args:
         path: the JSON file, existing or not.
@@ -53,7 +54,7 @@ class RecordFile:
         doing so they are measured here.
 
         Args:
-            key: attacks or diagnostics.
+            key: "attacks" or "diagnostics".
             names: names of entries.
         """
         taken = []
@@ -141,14 +142,14 @@ class RecordFile:
                 )
 
     def _rescued(self):
-        number = 1
-        while (file := self._numbered(number)).exists():
-            number += 1
+        name = f"{self._path.stem}.rescued_"
+        files = (
+            self._path.with_name(f"{name}{number}.json")
+            for number in itertools.count(1)
+        )
+        file = next(each for each in files if not each.exists())
         workdir.write_json(file, self.record)
         return f"What this evaluation has measured is in {file}."
-
-    def _numbered(self, number):
-        return self._path.with_name(f"{self._path.stem}.rescued_{number}.json")
 
 
 def file_name(name):

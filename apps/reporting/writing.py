@@ -1,4 +1,4 @@
-"""Write the report of `apps.report`: records in, files out."""
+"""Write the report of `apps.report`: tables, figures and a page."""
 
 from keras_neokd.base import writing
 

@@ -1,4 +1,4 @@
-"""How far what a sample of images gives may be from that of all images.
+"""Confidence intervals for the choice of the images.
 
 low, high = wilson_interval(0.86, 1_000)        # 0.837, 0.880
 low, high = mean_cost_interval([0.5, 0.5], [1e6, 3e6], 200)

@@ -1,4 +1,4 @@
-"""Precision: does an attack on a 16-bit model do what it does in float32?
+"""Compare an attack on a 16-bit model with the same attack in float32.
 
     result = precision_agreement(model, images, labels, attack=pgd)
     result.mean_sign_agreement()        # share of pixels, one number per exit
@@ -19,7 +19,6 @@ from keras_neokd import backend
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import anytime
-from keras_neokd.evaluation.exit_gradient import exit_gradient
 from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
@@ -122,14 +121,7 @@ def precision_agreement(
 
 
 def in_float32(model):
-    """Return a model with the same weights that computes in float32.
-
-    Args:
-        model: a `MultiExitModel`.
-
-    Raises:
-        ValueError: if it computes in float32 already.
-    """
+    """Return a model with the same weights that computes in float32."""
     check_not_float32(model)
     config = _with_float32(model.get_config())
     # Models of the library name it once, others for each layer.
@@ -140,11 +132,7 @@ def in_float32(model):
 
 
 def check_not_float32(model):
-    """Raise `ValueError` if there is nothing to compare with float32.
-
-    Args:
-        model: a `MultiExitModel`.
-    """
+    """Raise `ValueError` if there is nothing to compare with float32."""
     batches.check_model(model)
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         raise ValueError(
@@ -172,10 +160,10 @@ def _compiled_step(model, twin):
         labels = ops.convert_to_tensor(labels)
         pairs = [
             [
-                exit_gradient(each.exit_logits(), exit_, images, labels)
+                batches.exit_gradient(each.exit_logits(), exit, images, labels)
                 for each in (model, twin)
             ]
-            for exit_ in range(model.num_exits)
+            for exit in range(model.num_exits)
         ]
         axes = tuple(range(1, len(images.shape)))
         agreement = [

@@ -52,10 +52,7 @@ class Protocol:
     function: Callable | None = None
 
     def __call__(self, function):
-        """Give a function the name, and return it.
-
-        Args:
-            function: the function that measures.
+        """Give a function the name, and return the function.
 
         Raises:
             ValueError: if another function has the name.
@@ -78,21 +75,20 @@ class Protocol:
         """Dict from the names of its arguments to `inspect.Parameter`s."""
         return {
             name: each
-            for name, each in inspect.signature(
-                self.function
-            ).parameters.items()
+            for name, each in self._signature.items()
             if name not in (*_GIVEN, *_OPTIONS)
         }
 
+    @property
+    def _signature(self):
+        return inspect.signature(self.function).parameters
+
     def check_ready(self, model, arguments):
-        """Raise where the measurement could not run.
+        """Return the arguments that were worked out, as a dict.
 
         Args:
             model: the model to measure.
             arguments: dict of what `parameters` names.
-
-        Returns:
-            Dict of the arguments that were worked out.
 
         Raises:
             Unavailable: if the model has too few exits.
@@ -117,18 +113,14 @@ class Protocol:
             **options: `batch_size`, `seed` and `verbose`; those that the
                 function does not take are left out.
         """
-        taken = inspect.signature(self.function).parameters
+        taken = self._signature
         options = {name: options[name] for name in options if name in taken}
         given = {"images": images, "labels": labels, **arguments, **options}
         return self.function(model, **given)
 
 
 def diagnostic(name, result, check=None):
-    """Return a `Protocol` that is a diagnostic.
-
-    Args:
-        name, result, check: as for `Protocol`.
-    """
+    """Return a `Protocol` that is a diagnostic."""
     return Protocol(name, result, check, is_diagnostic=True)
 
 

@@ -58,27 +58,15 @@ class SensitivityResult(Result):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class SensitivityCurves(Result):
-    """Several curves of one attack.
-
-    Attributes:
-        curves: list of `SensitivityResult`s.
-    """
+class _Curves(Result):
+    """The rows and findings of several `SensitivityResult`s."""
 
     columns = SensitivityResult.columns
     spread = SensitivityResult.spread
 
-    curves: list
-
-    @property
-    def findings(self):
-        """Findings of all curves."""
-        return [each for curve in self.curves for each in curve.findings]
-
-    def rows(self):
-        """Return the rows of all curves."""
-        return [row for curve in self.curves for row in curve.rows()]
+    def __init__(self, curves):
+        super().__init__([row for curve in curves for row in curve.rows()])
+        self.findings = [each for curve in curves for each in curve.findings]
 
 
 def sensitivity(
@@ -120,15 +108,11 @@ def sensitivity(
 
 
 def changed(attack, name, value):
-    """Return the attack with another strength.
+    """Return the attack with another strength, `None` for an epsilon of 0.
 
     Args:
-        attack: as for `sensitivity`.
-        name: `"epsilon"` or `"num_steps"`.
-        value: its new value.
-
-    Returns:
-        An `Attack`, or `None` for an epsilon of 0.
+        attack, name: as for `sensitivity`.
+        value: the new value of the argument.
 
     Raises:
         TypeError, ValueError: if the attack has no such argument, or the
@@ -146,7 +130,7 @@ def changed(attack, name, value):
     changes = {name: value}
     if name == "epsilon" and "step_size" in arguments and attack.epsilon:
         changes["step_size"] = attack.step_size * value / attack.epsilon
-    return type(attack)(**{**arguments, **changes})
+    return attack.replace(**changes)
 
 
 def _around(attack):
@@ -176,7 +160,7 @@ def _check(model, attack, epsilons, num_steps):
     return {"epsilons": epsilons}
 
 
-@Protocol("sensitivity", SensitivityCurves, _check)
+@Protocol("sensitivity", _Curves, _check)
 def _curves(
     model,
     images,
@@ -191,17 +175,16 @@ def _curves(
 
     By default epsilons are up to one and a half times that of the attack.
     """
-    if epsilons is None:
-        epsilons = _around(attack)
-    return SensitivityCurves(
+    varied = {
+        "epsilon": _around(attack) if epsilons is None else epsilons,
+        "num_steps": num_steps,
+    }
+    return _Curves(
         [
             sensitivity(
                 model, images, labels, attack, name, values, batch_size, seed
             )
-            for name, values in (
-                ("epsilon", epsilons),
-                ("num_steps", num_steps),
-            )
+            for name, values in varied.items()
             if values
         ]
     )

@@ -40,7 +40,7 @@ ABSTAIN = -1
 
 @dataclasses.dataclass(frozen=True)
 class SmoothingResult(Result):
-    """What the smoothed exits answer, and within which radius.
+    """Classes of the smoothed exits, and the radii that are certified.
 
     Each certificate, one image and one exit, holds with the probability
     `confidence`. The exits answer the same noisy images, so their
@@ -111,16 +111,15 @@ class SmoothingResult(Result):
 
     def rows(self):
         """Return a row per reported radius and exit."""
-        return [
-            row
-            for radius in self.reported_radii
-            for row in table(
-                exit=self.exit_names,
-                radius=[radius] * len(self.exit_names),
-                certified_accuracy=self.certified_accuracy(radius),
-                abstention_rate=self.abstention_rate(),
-            )
-        ]
+        radii, exits = self.reported_radii, len(self.exit_names)
+        return table(
+            exit=self.exit_names * len(radii),
+            radius=np.repeat(radii, exits),
+            certified_accuracy=np.ravel(
+                [self.certified_accuracy(each) for each in radii]
+            ),
+            abstention_rate=np.tile(self.abstention_rate(), len(radii)),
+        )
 
     def summary(self):
         """Return the confidence and the largest radius."""
@@ -138,13 +137,10 @@ class SmoothingResult(Result):
         return float(self.sigma * _special().ndtri(bound))
 
 
-def check_settings(
-    sigma, num_selection, num_estimation, failure_probability, radii=(0.0,)
+def _check(
+    model, sigma, num_selection, num_estimation, failure_probability, radii
 ):
-    """Raise if `certify` could not run with these arguments.
-
-    Args and errors: as `certify`.
-    """
+    del model
     _special()
     checks.pixel_change("sigma", sigma, above=0)
     checks.integer("num_selection", num_selection, minimum=1)
@@ -154,11 +150,6 @@ def check_settings(
         raise ValueError("`radii` needs one radius or more, received none.")
     for radius in radii:
         checks.number("radii", radius, minimum=0)
-
-
-def _check(model, **settings):
-    del model
-    check_settings(**settings)
 
 
 @diagnostic("smoothing", SmoothingResult, _check)
@@ -205,42 +196,21 @@ def certify(
         TypeError, ValueError: if an argument or the data is not as described,
             or the model returns NaN or infinite logits.
     """
-    check_settings(
-        sigma, num_selection, num_estimation, failure_probability, radii
+    _check(
+        model, sigma, num_selection, num_estimation, failure_probability, radii
     )
     images, labels = batches.check(model, images, labels, batch_size)
     step = _compiled_step(model, float(sigma), randomness.check_seed(seed))
-    counts = num_selection, num_estimation
-    votes = _votes(model, step, images, counts, batch_size, verbose)
-    return _result(
-        model, labels, votes, sigma, failure_probability, counts, radii
-    )
-
-
-def _votes(model, step, images, counts, batch_size, verbose):
-    """Return the selected classes and how often they came, by exit."""
-    num_selection, num_estimation = counts
     progress = keras.utils.Progbar(len(images), verbose=verbose)
     selected, hits = [], []
     for index in range(len(images)):
-        answers = _answers(
-            step, images, index, num_selection + num_estimation, batch_size
-        )
-        if (answers < 0).any():
-            raise ValueError(
-                f"Model {model.name!r} returned NaN or infinite logits for "
-                f"image {index} with noise, so it has no answer to certify."
-            )
+        draws = num_selection + num_estimation
+        answers = _answers(model, step, images, index, draws, batch_size)
         classes = _most_frequent(answers[:num_selection], model.num_classes)
         selected.append(classes)
         hits.append((answers[num_selection:] == classes).sum(axis=0))
         progress.add(1)
-    return np.stack(selected), np.stack(hits)
-
-
-def _result(model, labels, votes, sigma, failure_probability, counts, radii):
-    (selected, hits), (_, num_estimation) = votes, counts
-    bounds = lower_bound(hits, num_estimation, failure_probability)
+    bounds = lower_bound(np.stack(hits), num_estimation, failure_probability)
     abstains = bounds < 0.5
     return SmoothingResult(
         exit_names=model.exit_names,
@@ -248,7 +218,7 @@ def _result(model, labels, votes, sigma, failure_probability, counts, radii):
         failure_probability=float(failure_probability),
         num_estimation=num_estimation,
         labels=labels,
-        predictions=np.where(abstains, ABSTAIN, selected),
+        predictions=np.where(abstains, ABSTAIN, np.stack(selected)),
         lower_bounds=bounds,
         radii=sigma * _special().ndtri(np.where(abstains, 0.5, bounds)),
         reported_radii=tuple(radii),
@@ -300,13 +270,19 @@ def _compiled_step(model, sigma, seed):
     return backend.compile_function(step, model.variables)
 
 
-def _answers(step, images, index, draws, batch_size):
+def _answers(model, step, images, index, draws, batch_size):
     """Return the class of every draw and exit, `(draws, exits)`."""
     image = images[index : index + 1]
     place = np.array([index], "int32")
-    return batches.collect(
+    answers = batches.collect(
         lambda numbers: step(image, place, numbers), draws, batch_size
     )["classes"]
+    if (answers < 0).any():
+        raise ValueError(
+            f"Model {model.name!r} returned NaN or infinite logits for "
+            f"image {index} with noise, so it has no answer to certify."
+        )
+    return answers
 
 
 def _most_frequent(answers, num_classes):

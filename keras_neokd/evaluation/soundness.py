@@ -10,6 +10,7 @@ Croce et al. 2022). These checks look for the usual causes. None of them proves
 that an evaluation is right.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import anytime
-from keras_neokd.evaluation.exit_gradient import exit_gradient
 
 # Of the images looked at, the share without gradient that is tolerated.
 _LARGEST_SHARE = 0.1
@@ -75,7 +75,7 @@ def check_model(model, images, labels, num_examples=128):
 
 
 def check_attack(attack, num_classes):
-    """See whether an attack can do what it says on so many classes.
+    """Look for an attack that wants more targets than there are classes.
 
     Args:
         attack: an `Attack`.
@@ -99,7 +99,7 @@ def check_attack(attack, num_classes):
 
 
 def check_search(result):
-    """See whether random search beats attacks that follow gradients.
+    """Look for random search that beats attacks that follow gradients.
 
     Args:
         result: the `SearchResult` of several attacks, `Square` after one that
@@ -109,13 +109,11 @@ def check_search(result):
         List of `Finding`s with the code `square_beats_gradients`.
     """
     names = result.attack_names
-    followed = [
-        number for number, name in enumerate(names) if name not in _BLIND
-    ]
+    follows = [name not in _BLIND for name in names]
     squares = [
         number
         for number, name in enumerate(names)
-        if name == "Square" and followed and followed[0] < number
+        if name == "Square" and any(follows[:number])
     ]
     share = float(np.isin(result.fooled_by, squares).mean())
     if share <= _TOLERANCE:
@@ -131,7 +129,7 @@ def check_search(result):
 
 
 def check_curve(name, values, accuracies):
-    """See whether accuracy falls as the attack gets stronger.
+    """Look for accuracy that rises as the attack gets stronger.
 
     Args:
         name: what gets larger: `"epsilon"` or `"num_steps"`.
@@ -142,22 +140,17 @@ def check_curve(name, values, accuracies):
         List of `Finding`s with the code `rises_with_epsilon` or
         `rises_with_num_steps`.
     """
-    findings = []
-    for before, after in zip(
-        zip(values, accuracies, strict=True),
-        zip(values[1:], accuracies[1:], strict=True),
-        strict=False,
-    ):
-        if after[1] > before[1] + _TOLERANCE:
-            findings.append(
-                Finding(
-                    f"rises_with_{name}",
-                    f"Robust accuracy rises from {100 * before[1]:.1f} % at "
-                    f"{name} {before[0]:g} to {100 * after[1]:.1f} % at "
-                    f"{after[0]:g}: the attack does not find what is there.",
-                )
-            )
-    return findings
+    points = list(zip(values, accuracies, strict=True))
+    return [
+        Finding(
+            f"rises_with_{name}",
+            f"Robust accuracy rises from {100 * before:.1f} % at {name} "
+            f"{weaker:g} to {100 * after:.1f} % at {stronger:g}: the attack "
+            "does not find what is there.",
+        )
+        for (weaker, before), (stronger, after) in itertools.pairwise(points)
+        if after > before + _TOLERANCE
+    ]
 
 
 def _softmax_outputs(model, images):
@@ -191,9 +184,9 @@ def _randomised_model(model, images):
 
 def _gradients(model, images, labels):
     """Look for exits whose cross-entropy does not depend on the image."""
-    for exit_, name in enumerate(model.exit_names):
+    for exit, name in enumerate(model.exit_names):
         try:
-            largest = _largest_gradients(model, images, labels, exit_)
+            largest = _largest_gradients(model, images, labels, exit)
         except ValueError as error:
             return Finding("no_gradient", f"Exit {name!r}: {error}")
         share = float((largest < _SMALLEST_GRADIENT).mean())
@@ -209,12 +202,12 @@ def _gradients(model, images, labels):
     return None
 
 
-def _largest_gradients(model, images, labels, exit_):
+def _largest_gradients(model, images, labels, exit):
     predict = model.exit_logits()
 
     def largest(images, labels):
         images = ops.convert_to_tensor(images)
-        gradient = exit_gradient(predict, exit_, images, labels)
+        gradient = batches.exit_gradient(predict, exit, images, labels)
         return ops.max(ops.abs(gradient), axis=(1, 2, 3))
 
     compiled = backend.compile_per_example(largest, model.variables)
@@ -222,11 +215,11 @@ def _largest_gradients(model, images, labels, exit_):
 
 
 def _resists_any_change(model, images, labels):
-    for exit_, name in enumerate(model.exit_names):
-        objective = attacks.SingleExit(exit_, loss="margin")
+    for exit, name in enumerate(model.exit_names):
+        objective = attacks.SingleExit(exit, loss="margin")
         attack = attacks.PGD(**_ANYTHING, objective=objective)
         result = anytime(model, images, labels, attack, len(images))
-        rest = float(result.accuracy()[exit_])
+        rest = float(result.accuracy()[exit])
         if rest > _LARGEST_REST:
             return Finding(
                 "resists_any_change",

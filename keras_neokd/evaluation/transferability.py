@@ -1,4 +1,4 @@
-"""How far an attack on one exit, or one model, carries over to others.
+"""Measure how attacks on one exit, or one model, carry over to others.
 
     result = transferability(model, images, labels, pgd_50)     # exit to exit
     result.matrix, result.off_diagonal_mean(), result.ensemble
@@ -20,7 +20,6 @@ from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
-from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
@@ -115,12 +114,19 @@ def transferability(
     checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct([model], images, labels, subset, batch_size, seed)
     clean = Evaluator(model, None, batch_size)
-    judges = [_exits(clean), _ensemble(clean)]
     shares = []
     for exit in range(model.num_exits):
         aimed = _aimed(attack, attacks.SingleExit(exit))
         attacker = Evaluator(model, aimed, batch_size)
-        fooled = _fooled(attacker, judges, images, labels, num_starts, seed)
+        fooled = False
+        for start in range(num_starts):
+            adversarial = attacker.adversarial_images(
+                images, labels, seed + start
+            )
+            mean = clean.probabilities(adversarial, labels).mean(axis=1)
+            ensemble = mean.argmax(axis=1) != labels
+            wrong = _wrong(clean, adversarial, labels)
+            fooled = fooled | np.column_stack([wrong, ensemble])
         shares.append(fooled.mean(axis=0))
     shares = np.stack(shares)
     names = model.exit_names
@@ -189,13 +195,20 @@ def transfer_between(
     targets = list(models.values())
     checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct(targets, images, labels, subset, batch_size, seed)
-    judges = [_exits(Evaluator(each, None, batch_size)) for each in targets]
+    judges = [Evaluator(each, None, batch_size) for each in targets]
     rows = []
     for source in targets:
         attacker = Evaluator(source, attack, batch_size)
-        fooled = _fooled(attacker, judges, images, labels, num_starts, seed)
-        ends = np.cumsum([each.num_exits for each in targets])[:-1]
-        rows.append([each.mean() for each in np.split(fooled, ends, axis=1)])
+        fooled = [False] * len(targets)
+        for start in range(num_starts):
+            adversarial = attacker.adversarial_images(
+                images, labels, seed + start
+            )
+            fooled = [
+                before | _wrong(judge, adversarial, labels)
+                for before, judge in zip(fooled, judges, strict=True)
+            ]
+        rows.append([each.mean() for each in fooled])
     names = tuple(models)
     return TransferabilityResult(names, names, np.array(rows), len(images))
 
@@ -231,7 +244,7 @@ def _correct(models, images, labels, subset, batch_size, seed):
     images, labels = batches.check(models[0], images, labels, batch_size)
     seed = randomness.check_seed(seed)
     wrong = [
-        anytime(model, images, labels, batch_size=batch_size).ranks > 0
+        _wrong(Evaluator(model, None, batch_size), images, labels)
         for model in models
     ]
     kept = np.flatnonzero(~np.concatenate(wrong, axis=1).any(axis=1))
@@ -254,26 +267,6 @@ def _aimed(attack, objective):
     return attack.with_objective(objective.with_loss(attack.objective.loss))
 
 
-def _exits(evaluator):
-    """Return a function that says which exits are wrong."""
-    return lambda images, labels: evaluator.anytime(images, labels).ranks > 0
-
-
-def _ensemble(evaluator):
-    """Return a function that says whether the mean of the exits is wrong."""
-
-    def wrong(images, labels):
-        mean = evaluator.probabilities(images, labels).mean(axis=1)
-        return (mean.argmax(axis=1) != labels)[:, None]
-
-    return wrong
-
-
-def _fooled(attacker, judges, images, labels, num_starts, seed):
-    """Return whether any start fools each judge, `(examples, all of them)`."""
-    fooled = False
-    for start in range(num_starts):
-        adversarial = attacker.adversarial_images(images, labels, seed + start)
-        wrong = [judge(adversarial, labels) for judge in judges]
-        fooled = fooled | np.concatenate(wrong, axis=1)
-    return fooled
+def _wrong(evaluator, images, labels):
+    """Return which exits are wrong on images, `(examples, exits)`."""
+    return evaluator.anytime(images, labels).ranks > 0

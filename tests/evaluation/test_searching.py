@@ -183,11 +183,11 @@ def attacked(monkeypatch):
     seen = []
     original = searching.SearchRun._batched
 
-    def spied(self, function, rows, keys, given=None, **number):
+    def spied(self, function, rows, keys, *given, **number):
         if number:
             ((kind, value),) = number.items()
             seen.append((kind, value, set(rows.tolist())))
-        return original(self, function, rows, keys, given, **number)
+        return original(self, function, rows, keys, *given, **number)
 
     monkeypatch.setattr(searching.SearchRun, "_batched", spied)
     return seen

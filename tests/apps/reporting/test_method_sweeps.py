@@ -1,7 +1,6 @@
 """Runs along a setting of their method."""
 
 from apps.reporting import figures
-from apps.reporting import method_sweeps
 from tests.apps.reporting import made
 
 
@@ -15,7 +14,7 @@ def test_runs_are_joined_where_nothing_else_differs():
         "a": run(nkd_weight=1.0, eokd_weight=1.0),
         "b": run(nkd_weight=1.0, eokd_weight=2.0),
     }
-    assert dict(method_sweeps.lines(group)) == {
+    assert dict(figures.method_sweeps(group)) == {
         "nkd_weight": {"eokd weight 1.0": [(1.0, "a"), (3.0, "c")]},
         "eokd_weight": {"nkd weight 1.0": [(1.0, "a"), (2.0, "b")]},
     }
@@ -27,7 +26,7 @@ def test_methods_are_lines_of_their_own():
         for name in ("skd", "ard")
         for rate in (0.01, 0.03)
     }
-    (found,) = method_sweeps.lines(group)
+    (found,) = figures.method_sweeps(group)
     assert found == (
         "learning_rate",
         {
@@ -39,7 +38,7 @@ def test_methods_are_lines_of_their_own():
 
 def test_nothing_is_drawn_where_nothing_numeric_differs():
     group = {"a": run(), "b": run(name="skd"), "c": made.record()}
-    assert list(method_sweeps.lines(group)) == []
+    assert list(figures.method_sweeps(group)) == []
     assert not any("settings" in name for name in figures.figures(group))
 
 
