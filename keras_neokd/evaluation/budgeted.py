@@ -176,8 +176,7 @@ def budgeted(
         budgets: list of mean multiply-adds per image, from that of the first
             exit to that of the last; `None` (default) for the 100 of
             `exit_shares.geometric_shares`.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: of the attack. Defaults to 0.
+        batch_size, seed: as for `anytime`.
 
     Returns:
         A `BudgetedResult`.

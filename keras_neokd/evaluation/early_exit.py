@@ -79,9 +79,7 @@ def early_exit(
     """Run a policy stage by stage, and time it.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)`.
+        model, images, labels: as for `anytime`; labels are integers.
         validation, share_of_cost, ensemble: as for `policy_for_cost`.
         num_calls: single images timed at each exit. Defaults to 100.
         batch_size: images per compiled call, also of those that are timed.
@@ -201,8 +199,7 @@ def early_exit_attacked(
             `early_exit`.
         attack: an attack with an objective, such as `PGD`; its strength is
             that of all.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: integer. Defaults to 0.
+        batch_size, seed: as for `anytime`.
 
     Returns:
         An `AttackedPolicyResult`.

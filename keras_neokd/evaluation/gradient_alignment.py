@@ -105,17 +105,13 @@ def gradient_alignment(
     Both models run in inference mode, and neither is changed.
 
     Args:
-        student: a `MultiExitModel`.
+        student, images, labels, batch_size, verbose: as for `anytime`.
         teacher: a built `keras.Model` that takes the same images and returns
             logits `(batch, classes)`, or several of them in a list or dict,
             such as another `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
         teacher_exit: which output of a teacher with several: the name of an
             exit or its index in depth order. Defaults to -1, the last. A
             plain model with a dict of outputs needs a name.
-        batch_size: images per compiled call. Defaults to 256.
-        verbose: 1 shows a progress bar. Defaults to 0.
 
     Returns:
         A `GradientAlignmentResult`.

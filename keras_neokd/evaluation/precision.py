@@ -87,12 +87,8 @@ def precision_agreement(
 
     Args:
         model: a `MultiExitModel` of which some layers compute in 16 bits.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        images, labels, batch_size, seed, verbose: as for `anytime`.
         attack: a `keras_neokd.attacks.Attack`.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: integer from 0 to 2**31 - 1. Defaults to 0.
-        verbose: 1 shows a progress bar. Defaults to 0.
 
     Returns:
         A `PrecisionAgreementResult`.

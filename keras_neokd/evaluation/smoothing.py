@@ -98,8 +98,7 @@ class SmoothingResult(Result):
             class with a certified radius of at least `radius`.
 
         Raises:
-            TypeError: if `radius` is not a number.
-            ValueError: if it is negative or not finite.
+            TypeError, ValueError: if `radius` is not possible.
         """
         radius = checks.number("radius", radius, minimum=0)
         correct = self.predictions == self.labels[:, None]
@@ -128,9 +127,9 @@ class SmoothingResult(Result):
         )
 
     def largest_radius(self):
-        """Return the radius where all noisy images agree.
+        """Return the radius where all noisy images agree, the largest possible.
 
-        No certificate can be larger; more draws move it outwards slowly.
+        More draws move it outwards slowly.
         """
         total = self.num_estimation
         bound = lower_bound(total, total, self.failure_probability)
@@ -169,10 +168,7 @@ def certify(
     """Certify every exit on every image by randomised smoothing.
 
     Args:
-        model: a `MultiExitModel`. Its radii depend on how well it stands
-            Gaussian noise.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels, verbose: as for `anytime`.
         sigma: standard deviation of the noise, in pixel units, at least
             2**-24 (less changes nothing in float32).
         num_selection: noisy images that select the class, >= 1. Defaults to
@@ -185,7 +181,6 @@ def certify(
             Defaults to 256.
         seed: integer from 0 to 2**31 - 1. Draw `j` of image `i` has the
             noise of (seed, i, j), whatever the batch size. Defaults to 0.
-        verbose: 1 shows a progress bar. Defaults to 0.
         radii: those at which `rows` gives the accuracy. Defaults to 0 alone.
 
     Returns:
@@ -226,16 +221,13 @@ def certify(
 
 
 def lower_bound(hits, total, failure_probability):
-    """Return the one-sided Clopper-Pearson lower bound of a probability.
+    """Return one-sided Clopper-Pearson lower bounds of probabilities.
 
     Args:
-        hits: integers, how often it happened.
-        total: how often it could have happened.
-        failure_probability: probability that the bound is too high, above 0
-            and below 1.
-
-    Returns:
-        float64 array of the shape of `hits`; 0 where there were no hits.
+        hits: integers, how often each event happened; without any, the bound
+            is 0.
+        total: how often they could have happened.
+        failure_probability: probability that a bound is too high.
     """
     hits = np.asarray(hits)
     bounds = _special().betaincinv(

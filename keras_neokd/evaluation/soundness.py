@@ -63,26 +63,26 @@ def check_model(model, images, labels, num_examples=128):
     images, labels = batches.check(
         model, images[:num_examples], labels[:num_examples], num_examples
     )
-    findings = [
-        _softmax_outputs(model, images),
-        _randomised_model(model, images),
-        _gradients(model, images, labels),
-    ]
-    # PGD needs a gradient, and says so itself where there is none.
-    if findings[-1] is None or findings[-1].code != "no_gradient":
-        findings.append(_resists_any_change(model, images, labels))
-    return [finding for finding in findings if finding is not None]
+    findings = []
+    for look in (
+        _softmax_outputs,
+        _randomised_model,
+        _gradients,
+        _resists_any_change,
+    ):
+        findings += itertools.islice(look(model, images, labels), 1)
+        # PGD needs a gradient, and says so itself where there is none.
+        if findings and findings[-1].code == "no_gradient":
+            break
+    return findings
 
 
 def check_attack(attack, num_classes):
-    """Look for an attack that wants more targets than there are classes.
+    """Return a `Finding` `fewer_targets`, in a list, where that is so.
 
     Args:
-        attack: an `Attack`.
+        attack: an `Attack`, which may want more target classes than exist.
         num_classes: number of classes of the model.
-
-    Returns:
-        List of `Finding`s with the code `fewer_targets`.
     """
     wanted = [
         getattr(each, "num_targets", None) or 0 for each in attack.members
@@ -153,33 +153,33 @@ def check_curve(name, values, accuracies):
     ]
 
 
-def _softmax_outputs(model, images):
+def _softmax_outputs(model, images, labels):
+    del labels
     for name, logits in _logits(model, images).items():
         is_distribution = (logits >= 0).all() and np.allclose(
             logits.sum(axis=1), 1.0, atol=1e-4
         )
         if is_distribution:
-            return Finding(
+            yield Finding(
                 "softmax_outputs",
                 f"Exit {name!r} returns probabilities, and losses apply a "
                 "softmax to them again: gradients are small and attacks "
                 "weak. Build the exit without the softmax.",
             )
-    return None
 
 
-def _randomised_model(model, images):
+def _randomised_model(model, images, labels):
+    del labels
     first, second = (_logits(model, images) for _ in range(2))
     for name in first:
         scale = max(float(np.abs(first[name]).max()), 1e-30)
         if np.abs(first[name] - second[name]).max() > _SAME * scale:
-            return Finding(
+            yield Finding(
                 "randomised_model",
                 f"Exit {name!r} answers differently when asked twice: an "
                 "attack follows the gradient of one answer and is judged by "
                 "another. Evaluate without the noise, or average over it.",
             )
-    return None
 
 
 def _gradients(model, images, labels):
@@ -188,10 +188,11 @@ def _gradients(model, images, labels):
         try:
             largest = _largest_gradients(model, images, labels, exit)
         except ValueError as error:
-            return Finding("no_gradient", f"Exit {name!r}: {error}")
+            yield Finding("no_gradient", f"Exit {name!r}: {error}")
+            return
         share = float((largest < _SMALLEST_GRADIENT).mean())
         if share > _LARGEST_SHARE:
-            return Finding(
+            yield Finding(
                 "zero_gradient",
                 f"At exit {name!r} the cross-entropy has no gradient for "
                 f"{100 * share:.0f} % of the images, so attacks that follow "
@@ -199,7 +200,6 @@ def _gradients(model, images, labels):
                 "that the softmax is saturated. Use the losses margin or dlr, "
                 "and attacks without gradients.",
             )
-    return None
 
 
 def _largest_gradients(model, images, labels, exit):
@@ -221,13 +221,12 @@ def _resists_any_change(model, images, labels):
         result = anytime(model, images, labels, attack, len(images))
         rest = float(result.accuracy()[exit])
         if rest > _LARGEST_REST:
-            return Finding(
+            yield Finding(
                 "resists_any_change",
                 f"Exit {name!r} is right on {100 * rest:.0f} % of the images "
                 "after an attack that may turn them into anything (epsilon "
                 "1): the attack fails for another reason than robustness.",
             )
-    return None
 
 
 def _logits(model, images):

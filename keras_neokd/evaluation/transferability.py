@@ -68,7 +68,7 @@ class TransferabilityResult(Result):
         """Return the mean share over different source and target.
 
         Raises:
-            ValueError: if there is a single source and target.
+            ValueError: if there is a single one.
         """
         different = ~np.eye(*self.matrix.shape, dtype=bool)
         if not different.any():
