@@ -127,14 +127,15 @@ def _plan(protocol, config, model, count, validation):
     section = config.evaluate.get(protocol.section, {})
     key = f"evaluate.{protocol.section}"
     settings = {"num_examples": count, **dict(section)}
-    arguments, supplies = {}, _supplies(validation)
+    arguments = {}
+    supplies = _Supplies(config, protocol, section, validation)
     for name, parameter in protocol.parameters.items():
-        supply = supplies.get(name)
+        supply = getattr(supplies, name, None)
         is_set = name in section and name != "attack"
         if is_set and (section[name] is not None or supply is None):
             arguments[name] = section[name]
         elif supply:
-            arguments[name], said = supply(config, protocol, section)
+            arguments[name], said = supply()
             settings |= said
         elif parameter.default is not parameter.empty:
             arguments[name] = settings[name] = parameter.default
@@ -157,91 +158,83 @@ def _plan(protocol, config, model, count, validation):
     return Planned(protocol, arguments, options, settings)
 
 
-def _attack(config, protocol, section):
-    """Supply the attack that a section names; clean where none is needed."""
-    name = section.get("attack")
-    if name is None:
-        name = "average"
-    else:
-        default = protocol.parameters["attack"].default
-        names = ("clean",) if default is None else ()
-        key = f"evaluate.{protocol.section}.attack"
-        checks.choice(key, name, (*names, *building.ATTACKS))
-    found = attacking.attack(config, name)
-    return found, {"attack_settings": attacking.described(found)}
+class _Supplies:
+    """Arguments that no section sets, by their names.
 
-
-def _epsilon(config, protocol, section):
-    """Supply the radius of the attacks, of an L-infinity ball."""
-    del section
-    if config.attack.norm != "linf":
-        raise ValueError(
-            f"{protocol.name} needs the radius of an L-infinity ball, and the "
-            f"epsilon of this config is for {config.attack.norm!r}: set "
-            f"--config.evaluate.{protocol.section}.epsilon."
-        )
-    epsilon = attacking.pgd_settings(config)["epsilon"]
-    return epsilon, {"epsilon": epsilon}
-
-
-def _teacher(config, protocol, section):
-    del protocol, section
-    file = config.evaluate.teacher_file
-    teacher = teachers.load("evaluate.teacher_file", file)
-    return teacher, {
-        "teacher": teacher.name,
-        "teacher_exit": config.evaluate.teacher_exit,
-        "teacher_sha256": workdir.digest(pathlib.Path(file).expanduser()),
-    }
-
-
-def _teacher_exit(config, protocol, section):
-    del protocol, section
-    return teachers.exit_of(config.evaluate.teacher_exit), {}
-
-
-def _models(config, protocol, section):
-    del config
-    key = f"evaluate.{protocol.section}.model_files"
-    if not section.get("model_files"):
-        raise Unavailable(
-            f"{protocol.name!r} attacks several models: name the .keras files "
-            f"of the others in {key}."
-        )
-    models, digests = {}, {}
-    for file in section.model_files:
-        path = pathlib.Path(file).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"{key}: there is no file {path}.")
-        models[file] = model_files.load(path)
-        digests[file] = workdir.digest(path)
-    return models, {"files_sha256": digests}
-
-
-def _supplies(validation):
-    """Return functions that supply arguments, by the name of the argument.
-
-    Each takes the config, the protocol and its section, and returns the value
-    and what to record of it.
+    Each function returns the value and what to record of it.
     """
 
-    def supply_validation(config, protocol, section):
-        del config, section
-        if validation is None or not len(validation):
+    def __init__(self, config, protocol, section, validation):
+        self._config, self._section = config, section
+        self._validation = validation
+        self._name, self._key = protocol.name, f"evaluate.{protocol.section}"
+        self._parameters = protocol.parameters
+
+    def attack(self):
+        """Supply the attack of the section; clean where none is needed."""
+        name = self._section.get("attack")
+        if name is None:
+            name = "average"
+        else:
+            default = self._parameters["attack"].default
+            names = ("clean",) if default is None else ()
+            known_names = (*names, *building.ATTACKS)
+            checks.choice(f"{self._key}.attack", name, known_names)
+        found = attacking.attack(self._config, name)
+        return found, {"attack_settings": attacking.described(found)}
+
+    def validation(self):
+        """Supply images and labels that set thresholds."""
+        images = self._validation
+        if images is None or not len(images):
             raise Unavailable(
-                f"{protocol.name!r} sets thresholds on validation images, and "
+                f"{self._name!r} sets thresholds on validation images, and "
                 "this run has none: train on data that bring some, or with "
                 "--config.data.validation_size, which holds images out of "
                 "training."
             )
-        said = {"num_validation_examples": len(validation)}
-        return validation.arrays(), said
+        return images.arrays(), {"num_validation_examples": len(images)}
 
-    return {
-        "attack": _attack,
-        "validation": supply_validation,
-        "epsilon": _epsilon,
-        "teacher": _teacher,
-        "teacher_exit": _teacher_exit,
-        "models": _models,
-    }
+    def epsilon(self):
+        """Supply the radius of the attacks, of an L-infinity ball."""
+        norm = self._config.attack.norm
+        if norm != "linf":
+            raise ValueError(
+                f"{self._name} needs the radius of an L-infinity ball, and the "
+                f"epsilon of this config is for {norm!r}: set "
+                f"--config.{self._key}.epsilon."
+            )
+        epsilon = attacking.pgd_settings(self._config)["epsilon"]
+        return epsilon, {"epsilon": epsilon}
+
+    def teacher(self):
+        """Supply the model in `evaluate.teacher_file`."""
+        section = self._config.evaluate
+        teacher = teachers.load("evaluate.teacher_file", section.teacher_file)
+        path = pathlib.Path(section.teacher_file).expanduser()
+        return teacher, {
+            "teacher": teacher.name,
+            "teacher_exit": section.teacher_exit,
+            "teacher_sha256": workdir.digest(path),
+        }
+
+    def teacher_exit(self):
+        """Supply the name or index of the teacher's exit."""
+        return teachers.exit_of(self._config.evaluate.teacher_exit), {}
+
+    def models(self):
+        """Supply models by their files."""
+        key = f"{self._key}.model_files"
+        if not self._section.get("model_files"):
+            raise Unavailable(
+                f"{self._name!r} attacks several models: name the .keras files "
+                f"of the others in {key}."
+            )
+        models, digests = {}, {}
+        for file in self._section.model_files:
+            path = pathlib.Path(file).expanduser()
+            if not path.exists():
+                raise FileNotFoundError(f"{key}: there is no file {path}.")
+            models[file] = model_files.load(path)
+            digests[file] = workdir.digest(path)
+        return models, {"files_sha256": digests}

@@ -149,6 +149,22 @@ class BudgetedResult(Result):
         return enough[self.costs[enough].argmin()] if len(enough) else None
 
 
+def _check_settings(threshold_data, ensemble):
+    checks.choice("threshold_data", threshold_data, _SOURCES)
+    checks.boolean("ensemble", ensemble)
+
+
+def _check(model, validation, attack, budgets, **settings):
+    del validation, attack
+    _check_settings(**settings)
+    try:
+        costs = exit_shares.exit_costs(model)
+        exit_shares.shares_of_budgets(costs, budgets or None)
+    except ValueError as error:
+        raise ValueError(f"`budgets`: {error}") from error
+
+
+@Protocol("budgeted", BudgetedResult, _check, num_exits=2)
 def budgeted(
     model,
     validation,
@@ -218,49 +234,6 @@ def budgeted(
         exit_costs=costs,
         num_examples=len(answers),
         exit_names=model.exit_names,
-    )
-
-
-def _check_settings(threshold_data, ensemble):
-    checks.choice("threshold_data", threshold_data, _SOURCES)
-    checks.boolean("ensemble", ensemble)
-
-
-def _check(model, validation, attack, budgets, **settings):
-    del validation, attack
-    _check_settings(**settings)
-    try:
-        exit_shares.shares_of_budgets(
-            exit_shares.exit_costs(model), list(budgets) or None
-        )
-    except ValueError as error:
-        raise ValueError(f"`budgets`: {error}") from error
-
-
-@Protocol("budgeted", BudgetedResult, _check, num_exits=2)
-def _of_test_images(
-    model,
-    images,
-    labels,
-    validation,
-    attack=None,
-    threshold_data="attacked",
-    ensemble=True,
-    budgets=(),
-    batch_size=256,
-    seed=0,
-):
-    """Measure `budgeted` on test images; no `budgets` stand for the sweep."""
-    return budgeted(
-        model,
-        validation,
-        (images, labels),
-        attack,
-        threshold_data,
-        ensemble,
-        list(budgets) or None,
-        batch_size,
-        seed,
     )
 
 

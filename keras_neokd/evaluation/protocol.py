@@ -6,17 +6,18 @@
         return MyResult(...)
 
 The signature is the description: a caller gives the model, `images` and
-`labels`, and as far as the function takes them `batch_size`, `seed` and
-`verbose`. The other arguments are settings with their defaults, and what a
-measurement needs: `attack`, `validation` (tuple of images and labels),
-`teacher` and `teacher_exit`, `models` (dict from names to models), `epsilon`.
+`labels` (or `test`, a tuple of both), and as far as the function takes them
+`batch_size`, `seed` and `verbose`. The other arguments are settings with their
+defaults, and what a measurement needs: `attack`, `validation` (tuple of images
+and labels), `teacher` and `teacher_exit`, `models` (dict from names to models),
+`epsilon`. Where a default is None, 0 and () stand for it, as in a config.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Callable
 
-_GIVEN = ("model", "student", "images", "labels")
+_GIVEN = ("model", "student", "images", "labels", "test")
 _OPTIONS = ("batch_size", "seed", "verbose")
 _KNOWN = {}
 
@@ -113,9 +114,13 @@ class Protocol:
             **options: `batch_size`, `seed` and `verbose`; those that the
                 function does not take are left out.
         """
-        taken = self._signature
-        options = {name: options[name] for name in options if name in taken}
-        given = {"images": images, "labels": labels, **arguments, **options}
+        taken, test = self._signature, (images, labels)
+        given = {"images": images, "labels": labels, "test": test, **options}
+        given = {name: given[name] for name in given if name in taken}
+        for name, value in arguments.items():
+            is_empty = isinstance(value, (int, tuple)) and not value
+            use_none = is_empty and taken[name].default is None
+            given[name] = None if use_none else value
         return self.function(model, **given)
 
 

@@ -148,6 +148,7 @@ def _check(model, attack, epsilons, num_steps):
     for value in num_steps:
         checks.integer("num_steps", value, minimum=0)
     if epsilons is None:
+        # Up to one and a half times that of the attack.
         epsilons = _around(attack)
     if not epsilons and not num_steps:
         raise ValueError(
@@ -166,19 +167,13 @@ def _curves(
     images,
     labels,
     attack,
-    epsilons=None,
+    epsilons=(),
     num_steps=(1, 5, 10, 20, 50),
     batch_size=256,
     seed=0,
 ):
-    """Measure `sensitivity` to epsilon and to the number of steps.
-
-    By default epsilons are up to one and a half times that of the attack.
-    """
-    varied = {
-        "epsilon": _around(attack) if epsilons is None else epsilons,
-        "num_steps": num_steps,
-    }
+    """Measure `sensitivity` to epsilon and to the number of steps."""
+    varied = {"epsilon": epsilons, "num_steps": num_steps}
     return _Curves(
         [
             sensitivity(

@@ -79,6 +79,14 @@ class TransferabilityResult(Result):
         return float(self.matrix[different].mean())
 
 
+def _check(model, attack, num_starts, subset):
+    del model
+    _aimed(attack, attacks.SingleExit(0))
+    checks.integer("num_starts", num_starts, minimum=1)
+    checks.integer("subset", subset, minimum=0)
+
+
+@Protocol("transferability", TransferabilityResult, _check, num_exits=2)
 def transferability(
     model,
     images,
@@ -132,31 +140,6 @@ def transferability(
     names = model.exit_names
     return TransferabilityResult(
         names, names, shares[:, :-1], len(images), shares[:, -1]
-    )
-
-
-def _check(model, attack, num_starts, subset):
-    del model
-    _aimed(attack, attacks.SingleExit(0))
-    checks.integer("num_starts", num_starts, minimum=1)
-    checks.integer("subset", subset, minimum=0)
-
-
-@Protocol("transferability", TransferabilityResult, _check, num_exits=2)
-def _between_exits(
-    model,
-    images,
-    labels,
-    attack,
-    num_starts=1,
-    subset=0,
-    batch_size=256,
-    seed=0,
-):
-    """Measure `transferability`; a subset of 0 stands for all images."""
-    subset = subset or None
-    return transferability(
-        model, images, labels, attack, num_starts, subset, batch_size, seed
     )
 
 
