@@ -155,8 +155,8 @@ class RecordFile:
 def file_name(name):
     """Return a name as a part of a file's name.
 
-    The names of attacks hold those of exits, which may be any text of
-    whoever made the model: also one that leads out of the folder.
+    The names of attacks hold those of exits, which may be any text of the
+    model's maker: also one that leads out of the folder.
     """
     return urllib.parse.quote(name, safe="")
 

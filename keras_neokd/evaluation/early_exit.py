@@ -1,4 +1,4 @@
-"""An exit policy run for real, and attacked by those who know its thresholds.
+"""Run an exit policy stage by stage, and attack it with its thresholds known.
 
 Thresholds are set on clean validation images, as those of a deployed model
 would be, for a mean cost that is a share of the last exit's.

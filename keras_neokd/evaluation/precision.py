@@ -61,7 +61,7 @@ class PrecisionAgreementResult(Result):
         return self.attacked.accuracy()
 
     def accuracy_in_float32(self):
-        """Return the same of the model in float32."""
+        """Return the accuracy under attack in float32, `(exits,)`."""
         return self.attacked_in_float32.accuracy()
 
     def rows(self):

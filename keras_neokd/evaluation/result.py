@@ -147,6 +147,7 @@ def check_values(place, values, columns):
                 f"{place}: {name!r} needs {kind or 'text or a number'}, "
                 f"received {checks.shown(value)}."
             )
+    for name in values:
         numbers = [values.get(f"{name}{end}") for end in (" low", "", " high")]
         if not _are_sorted(numbers):
             raise ValueError(

@@ -19,7 +19,7 @@ _UNFINISHED = "unfinished/"
 
 
 class SearchState:
-    """What a search has found, and where it stands.
+    """Results and position of a search.
 
     Attributes:
         arrays: dict of `adversarial` (images), `fooled_by` `(examples,)` and

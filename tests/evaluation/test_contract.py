@@ -1,4 +1,4 @@
-"""What every measurement keeps: the model as it is, data as described."""
+"""Rules for every measurement: the model stays, bad data are refused."""
 
 import keras
 import numpy as np

@@ -37,7 +37,7 @@ def searched(model, labels):
 
 
 def all_wrong(model, images, labels, exits=NAMES):
-    """Say, by Keras' own `predict`, which images fool all of some exits."""
+    """Return which images fool all of some exits, by Keras' own `predict`."""
     logits = model.predict(images, verbose=0)
     wrong = [logits[name].argmax(axis=1) != labels for name in exits]
     return np.all(wrong, axis=0)
