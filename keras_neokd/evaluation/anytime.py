@@ -128,7 +128,7 @@ def anytime(
     verbose=0,
     state_file=None,
 ):
-    """Score every exit on clean or attacked images.
+    """Return an `AnytimeResult` of every exit on clean or attacked images.
 
     The result does not depend on `batch_size`: image `i` is attacked with
     the random numbers of (seed, i).
@@ -143,9 +143,6 @@ def anytime(
         seed: integer from 0 to 2**31 - 1. Defaults to 0.
         verbose: 1 shows a progress bar. Defaults to 0.
         state_file: for an attack that searches, see `searching.search`.
-
-    Returns:
-        An `AnytimeResult`.
 
     Raises:
         ValueError: if the data is not as described, or the model returns

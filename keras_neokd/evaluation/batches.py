@@ -115,14 +115,13 @@ def check_finite(model, values, what):
 def exit_gradient(predict, exit, images, labels):
     """Return the gradient of each image's cross-entropy at one exit.
 
+    It is a tensor like `images`, in nats per pixel unit.
+
     Args:
         predict: what `MultiExitModel.exit_logits` returns.
         exit: index of the exit in depth order.
         images: tensor `(batch, height, width, channels)`.
         labels: tensor of integers `(batch,)`.
-
-    Returns:
-        Tensor like `images`, in nats per pixel unit.
     """
     return backend.value_and_input_gradient(
         lambda x: losses.cross_entropy(predict(x, (exit,))[0], labels), images

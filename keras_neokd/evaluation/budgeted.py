@@ -107,16 +107,15 @@ class BudgetedResult(Result):
         return math.nan if cheapest is None else float(self.costs[cheapest])
 
     def saving_against(self, other, accuracy=None):
-        """Return the share of multiply-adds saved at equal accuracy.
+        """Return the share of another's cost saved at equal accuracy.
+
+        Negative where this model costs more; NaN where one of them does not
+        reach the accuracy.
 
         Args:
             other: the `BudgetedResult` of another model.
             accuracy: from 0 to 1; `None` (default) for the highest that both
                 reach.
-
-        Returns:
-            Share of the other's cost, negative where this model costs more;
-            NaN where one of them does not reach the accuracy.
         """
         accuracy = self._common_accuracy(other, accuracy)
         return 1.0 - self.cost_of(accuracy) / other.cost_of(accuracy)
@@ -176,7 +175,7 @@ def budgeted(
     batch_size=256,
     seed=0,
 ):
-    """Measure accuracy at budgets, clean or under attack.
+    """Return a `BudgetedResult` of clean or attacked images.
 
     Args:
         model: a `MultiExitModel`.
@@ -193,9 +192,6 @@ def budgeted(
             exit to that of the last; `None` (default) for the 100 of
             `exit_shares.geometric_shares`.
         batch_size, seed: as for `anytime`.
-
-    Returns:
-        A `BudgetedResult`.
 
     Raises:
         ValueError: if the data is not as described, test images are among

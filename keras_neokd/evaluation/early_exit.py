@@ -76,7 +76,7 @@ def early_exit(
     num_calls=100,
     batch_size=64,
 ):
-    """Run a policy stage by stage, and time it.
+    """Return an `EarlyExitResult` of a policy run stage by stage, and timed.
 
     Args:
         model, images, labels: as for `anytime`; labels are integers.
@@ -84,9 +84,6 @@ def early_exit(
         num_calls: single images timed at each exit. Defaults to 100.
         batch_size: images per compiled call, also of those that are timed.
             Defaults to 64.
-
-    Returns:
-        An `EarlyExitResult`.
     """
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
@@ -188,7 +185,7 @@ def early_exit_attacked(
     batch_size=256,
     seed=0,
 ):
-    """Attack a policy with its thresholds known.
+    """Return an `AttackedPolicyResult` of attacks that know the thresholds.
 
     The attacks are the given one, the worst of several for a wrong answer of
     the policy (the policy itself, the average and each exit attacked), and
@@ -200,9 +197,6 @@ def early_exit_attacked(
         attack: an attack with an objective, such as `PGD`; its strength is
             that of all.
         batch_size, seed: as for `anytime`.
-
-    Returns:
-        An `AttackedPolicyResult`.
     """
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size

@@ -25,17 +25,15 @@ def exit_costs(model):
 
 
 def geometric_shares(num_exits, num_budgets=100):
-    """Return the shares of the sweep: exit `i` gets a share like `p**i`.
+    """Return the shares of the sweep, `(num_budgets, num_exits)`.
 
-    `p = k / 20` for `k = 1, 2, ..., num_budgets`: the sweep of the code that
-    accompanies MSDNet, continued to the 100 budgets of NEO-KD.
+    Exit `i` gets a share like `p**i`, `p = k / 20` for `k = 1, 2, ...,
+    num_budgets`: the sweep of the code that accompanies MSDNet, continued to
+    the 100 budgets of NEO-KD.
 
     Args:
         num_exits: integer >= 1.
         num_budgets: integer >= 1. Defaults to 100.
-
-    Returns:
-        Array `(num_budgets, num_exits)`; each row adds up to 1.
     """
     return np.stack(
         [_powers(k / 20, num_exits) for k in range(1, num_budgets + 1)]
@@ -102,19 +100,16 @@ def shares_of_budgets(costs, budgets=None):
 
 
 def thresholds(confidences, shares):
-    """Return the thresholds at which images leave in given shares.
+    """Return a list of thresholds, one per exit but the last.
 
     Exit by exit, of the images that are left, those with the largest
-    confidence leave; the threshold is the smallest of theirs.
+    confidence leave; the threshold is the smallest of theirs. It is infinite,
+    so that no image leaves, where the share is less than one image or fewer
+    images are left than are to leave.
 
     Args:
         confidences: of validation images, `(examples, exits)`.
         shares: share of the images to leave at each exit, `(exits,)`.
-
-    Returns:
-        List of one threshold per exit but the last; infinity, so that no
-        image leaves, where the share is less than one image or fewer images
-        are left than are to leave.
     """
     count, num_exits = confidences.shape
     left = np.ones(count, bool)
@@ -143,16 +138,7 @@ def shares_at_exits(decision, model):
 
 
 def share_of_full_cost(shares, costs, num_examples):
-    """Return the mean cost as a share of the last exit's, with its interval.
-
-    Args:
-        shares: share of the images at each exit, `(exits,)`.
-        costs: multiply-adds up to each exit, `(exits,)`.
-        num_examples: number of images.
-
-    Returns:
-        Dict with the columns of `FULL_COST`.
-    """
+    """Return the columns of `FULL_COST` of shares and costs, `(exits,)`."""
     low, high = mean_cost_interval(shares, costs, num_examples)
     values = np.array([shares @ costs, low, high]) / costs[-1]
     return dict(zip(FULL_COST, values, strict=True))

@@ -100,7 +100,7 @@ def gradient_alignment(
     batch_size=256,
     verbose=0,
 ):
-    """Compare input gradients of every exit with those of a teacher.
+    """Return a `GradientAlignmentResult` of a student and its teacher.
 
     Both models run in inference mode, and neither is changed.
 
@@ -112,9 +112,6 @@ def gradient_alignment(
         teacher_exit: which output of a teacher with several: the name of an
             exit or its index in depth order. Defaults to -1, the last. A
             plain model with a dict of outputs needs a name.
-
-    Returns:
-        A `GradientAlignmentResult`.
 
     Raises:
         TypeError: if `student` or `teacher` is no such model.

@@ -23,7 +23,9 @@ _BATCH_SIZE = 64
 
 
 def exit_latency(model, images, num_calls=100):
-    """Return the seconds of single images that leave at each exit.
+    """Return seconds of single images that leave at each exit.
+
+    The array is `(exits, num_calls)`.
 
     The exits take their calls in turns, so that other work of the computer
     slows down all of them.
@@ -32,9 +34,6 @@ def exit_latency(model, images, num_calls=100):
         model: a `MultiExitModel`.
         images: array `(examples, height, width, channels)` in [0, 1].
         num_calls: calls per exit. Defaults to 100.
-
-    Returns:
-        Array `(exits, num_calls)`.
 
     Raises:
         TypeError: if the model is something else.
@@ -59,7 +58,7 @@ def exit_latency(model, images, num_calls=100):
 
 
 def throughput(model, policy, images, batch_size=None, num_rounds=5):
-    """Compare a policy with the whole network, in images per second.
+    """Return images per second with a policy, and with the last exit alone.
 
     Args:
         model: a `MultiExitModel`.
@@ -69,10 +68,6 @@ def throughput(model, policy, images, batch_size=None, num_rounds=5):
             (default) for 64, or for all where there are fewer.
         num_rounds: times that both go through all images, in turns; the
             medians are returned. Defaults to 5.
-
-    Returns:
-        Tuple of images per second with the policy, and with the last exit
-        alone for every image.
 
     Raises:
         ValueError: if there are no images, or fewer than a batch.

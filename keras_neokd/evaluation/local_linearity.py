@@ -72,11 +72,11 @@ def local_linearity(
     seed=0,
     verbose=0,
 ):
-    """Measure, for every image and exit, how far the loss is from linear.
+    """Return a `LocalLinearityResult`: how far each loss is from linear.
 
-    The largest value found of `l(x + d) - l(x) - d . grad l(x)` over all `d`
-    with `|d| <= epsilon` in every pixel and `x + d` in [0, 1], where `l` is
-    the cross-entropy of one exit. The search is the one of KDIGA's authors:
+    That is the largest value found of `l(x + d) - l(x) - d . grad l(x)` over
+    all `d` with `|d| <= epsilon` in every pixel and `x + d` in [0, 1], where
+    `l` is the cross-entropy of one exit. The search is the one of KDIGA's authors:
     steps of fixed length along the sign of the gradient, each followed by a
     projection. Three details are a choice of this library. At `d = 0` the
     gradient of the measure is 0 and a search would stand still, so it starts
@@ -99,9 +99,6 @@ def local_linearity(
         num_steps: number of steps, >= 1. Defaults to 50.
         seed: integer from 0 to 2**31 - 1; image `i` starts at the random
             point of (seed, i), whatever the batch size. Defaults to 0.
-
-    Returns:
-        A `LocalLinearityResult`.
 
     Raises:
         TypeError: if an argument has the wrong type.

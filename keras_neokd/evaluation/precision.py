@@ -83,15 +83,12 @@ def _check(model, attack):
 def precision_agreement(
     model, images, labels, attack, batch_size=256, seed=0, verbose=0
 ):
-    """Compare signs of gradients, and an attack, with float32.
+    """Return a `PrecisionAgreementResult` of gradients and an attack.
 
     Args:
         model: a `MultiExitModel` of which some layers compute in 16 bits.
         images, labels, batch_size, seed, verbose: as for `anytime`.
         attack: a `keras_neokd.attacks.Attack`.
-
-    Returns:
-        A `PrecisionAgreementResult`.
 
     Raises:
         TypeError: if `model` is no `MultiExitModel`.

@@ -97,7 +97,7 @@ def search(
     verbose=0,
     state_file=None,
 ):
-    """Attack images until they are fooled.
+    """Return the `SearchResult` of attacks on images until they are fooled.
 
     Args:
         model, images, labels, batch_size, seed: as for `anytime`.
@@ -105,9 +105,6 @@ def search(
         verbose: 1 prints a line per attack. Defaults to 0.
         state_file: `.npz` file to go on from and to save the state in, about
             every half minute; `None` (default) for none.
-
-    Returns:
-        A `SearchResult`.
 
     Raises:
         TypeError: if the attack is something else.

@@ -72,7 +72,7 @@ class _Curves(Result):
 def sensitivity(
     model, images, labels, attack, name, values, batch_size=256, seed=0
 ):
-    """Attack with one argument of the attack changed.
+    """Return a `SensitivityResult` of an attack with one argument changed.
 
     Args:
         model, images, labels, batch_size, seed: as for `anytime`.
@@ -80,9 +80,6 @@ def sensitivity(
             stays in proportion to epsilon.
         name: `"epsilon"` or `"num_steps"`.
         values: the values to try; an epsilon of 0 is a clean image.
-
-    Returns:
-        A `SensitivityResult`.
 
     Raises:
         TypeError, ValueError: if the attack has no such argument, or a value

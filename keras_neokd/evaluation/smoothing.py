@@ -165,7 +165,7 @@ def certify(
     verbose=0,
     radii=(0.0,),
 ):
-    """Certify every exit on every image by randomised smoothing.
+    """Return a `SmoothingResult`, a certificate of every exit and image.
 
     Args:
         model, images, labels, verbose: as for `anytime`.
@@ -182,9 +182,6 @@ def certify(
         seed: integer from 0 to 2**31 - 1. Draw `j` of image `i` has the
             noise of (seed, i, j), whatever the batch size. Defaults to 0.
         radii: those at which `rows` gives the accuracy. Defaults to 0 alone.
-
-    Returns:
-        A `SmoothingResult`.
 
     Raises:
         ImportError: if SciPy is not installed.

@@ -49,16 +49,14 @@ class Finding(NamedTuple):
 
 
 def check_model(model, images, labels, num_examples=128):
-    """Look at a model before it is attacked.
+    """Return `Finding`s about a model, before it is attacked.
+
+    Their codes are `softmax_outputs`, `randomised_model`, `no_gradient`,
+    `zero_gradient` and `resists_any_change`.
 
     Args:
         model, images, labels: as for `anytime`.
         num_examples: how many of the images to look at. Defaults to 128.
-
-    Returns:
-        List of `Finding`s with the codes `softmax_outputs`,
-        `randomised_model`, `no_gradient`, `zero_gradient` and
-        `resists_any_change`.
     """
     images, labels = batches.check(
         model, images[:num_examples], labels[:num_examples], num_examples
@@ -99,14 +97,11 @@ def check_attack(attack, num_classes):
 
 
 def check_search(result):
-    """Look for random search that beats attacks that follow gradients.
+    """Return a `Finding` `square_beats_gradients`, in a list, where it does.
 
     Args:
         result: the `SearchResult` of several attacks, `Square` after one that
             follows gradients.
-
-    Returns:
-        List of `Finding`s with the code `square_beats_gradients`.
     """
     names = result.attack_names
     follows = [name not in _BLIND for name in names]
@@ -129,16 +124,14 @@ def check_search(result):
 
 
 def check_curve(name, values, accuracies):
-    """Look for accuracy that rises as the attack gets stronger.
+    """Return `Finding`s where accuracy rises as the attack gets stronger.
+
+    Their code is `rises_with_epsilon` or `rises_with_num_steps`.
 
     Args:
         name: what gets larger: `"epsilon"` or `"num_steps"`.
         values: increasing numbers.
         accuracies: from 0 to 1, one per value.
-
-    Returns:
-        List of `Finding`s with the code `rises_with_epsilon` or
-        `rises_with_num_steps`.
     """
     points = list(zip(values, accuracies, strict=True))
     return [

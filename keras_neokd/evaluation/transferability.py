@@ -97,7 +97,7 @@ def transferability(
     batch_size=256,
     seed=0,
 ):
-    """Attack every exit alone and see which exits are fooled.
+    """Return a `TransferabilityResult` of attacks on every exit alone.
 
     Args:
         model, images, labels, batch_size: as for `anytime`.
@@ -110,9 +110,6 @@ def transferability(
             attack, drawn at random from `seed`; `None` (default) for all.
             DVERGE has 1,000.
         seed: integer; start `k` has `seed + k`. Defaults to 0.
-
-    Returns:
-        A `TransferabilityResult` of exits.
 
     Raises:
         TypeError: if the attack cannot be aimed.
@@ -153,7 +150,9 @@ def transfer_between(
     batch_size=256,
     seed=0,
 ):
-    """Attack every model and see what its adversarial images do to others.
+    """Return a `TransferabilityResult` of models: images of each on all.
+
+    A share is the mean over the exits of the target.
 
     Args:
         models: dict from names to `MultiExitModel`s of the same images and
@@ -161,10 +160,6 @@ def transfer_between(
         attack: an attack on all exits of the source.
         images, labels, num_starts, subset, batch_size, seed: as in
             `transferability`.
-
-    Returns:
-        A `TransferabilityResult` of models; a share is the mean over the
-        exits of the target.
 
     Raises:
         ValueError: if the data is not as described, or no image is correct
