@@ -32,15 +32,10 @@ from .reporting.records import SCHEMA_VERSION
 
 
 def with_everything(config, model, validation):
-    """Return a config with every attack and protocol that is possible.
+    """Return a config with every possible attack and protocol.
 
-    Args:
-        config: a whole config.
-        model: the model to evaluate.
-        validation: `data.Split` of validation images.
-
-    Returns:
-        Tuple of the config and a list of sentences about what is left out.
+    Beside it a list of sentences about what is left out. Arguments as those of
+    `protocols.plan`.
     """
     searches, too_strong = strong_attacks.possible(config, model)
     names, left_out = protocols.possible(config, model, validation)
@@ -61,7 +56,7 @@ def evaluate(
     is_full=False,
     check_data=None,
 ):
-    """Measure every exit, clean and under every attack of the config.
+    """Return the record of every exit, clean and under every attack.
 
     Checks for a weak evaluation come first, protocols and diagnostics last.
     The record is written after each; the same call goes on with what is still
@@ -77,9 +72,6 @@ def evaluate(
         check_data: function that is given what `data_facts.data_facts` says
             of the data, and raises if that is wrong; `None` (default) for
             no such check.
-
-    Returns:
-        The record, a dict of plain values.
 
     Raises:
         ValueError, TypeError: if the config is not possible, or the file at

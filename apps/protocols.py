@@ -48,8 +48,7 @@ class Planned:
 
         Args:
             model: the model to measure.
-            images: `(examples, height, width, channels)`.
-            labels: integers `(examples,)`.
+            images, labels: all test images; it takes as many as it needs.
         """
         name, count = self.protocol.name, self.settings["num_examples"]
         print(f"Measuring {name} on {count} images ...", flush=True)
@@ -73,16 +72,13 @@ class Planned:
 
 
 def plan(config, model, num_images, validation):
-    """Return the protocols and diagnostics of a config, checked.
+    """Return `Planned` protocols and diagnostics of a config, by name.
 
     Args:
         config: a whole config.
         model: the model to measure.
         num_images: number of test images.
         validation: `data.Split` of validation images, or `None`.
-
-    Returns:
-        Dict from a name to a `Planned`.
 
     Raises:
         ValueError, TypeError: if a setting is not possible, or something that
@@ -105,13 +101,9 @@ def plan(config, model, num_images, validation):
 
 
 def possible(config, model, validation):
-    """Return the protocols that there is everything for, and the others.
+    """Return the names of protocols that there is everything for, and others.
 
-    Args:
-        config, model, validation: as for `plan`.
-
-    Returns:
-        Tuple of names, and dict from the other names to what is missing.
+    The others are a dict from names to what is missing. Arguments as `plan`.
     """
     names, left_out = [], {}
     for name, each in known(is_diagnostic=False).items():

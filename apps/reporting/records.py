@@ -49,15 +49,14 @@ _FINDINGS = {"code": "text", "message": "text"}
 
 
 def read(paths):
-    """Read records, each with a title of its own.
+    """Return a dict from titles to records.
+
+    A title is the method, with the folder's name where several records have
+    the same.
 
     Args:
         paths: list of `pathlib.Path`s of files, or of folders that hold
             files `results*.json`, at any depth.
-
-    Returns:
-        Dict from titles to records; a title is the method, with the folder's
-        name where several records have the same.
 
     Raises:
         FileNotFoundError: if there is no record.

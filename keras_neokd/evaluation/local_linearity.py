@@ -76,9 +76,9 @@ def local_linearity(
 
     That is the largest value found of `l(x + d) - l(x) - d . grad l(x)` over
     all `d` with `|d| <= epsilon` in every pixel and `x + d` in [0, 1], where
-    `l` is the cross-entropy of one exit. The search is the one of KDIGA's authors:
-    steps of fixed length along the sign of the gradient, each followed by a
-    projection. Three details are a choice of this library. At `d = 0` the
+    `l` is the cross-entropy of one exit. The search is the one of KDIGA's
+    authors: steps of fixed length along the sign of the gradient, each followed
+    by a projection. Three details are a choice of this library. At `d = 0` the
     gradient of the measure is 0 and a search would stand still, so it starts
     at a random point, uniform among the allowed ones (PGD's start is clipped
     instead, which leaves half of the black pixels at `d = 0`). The largest
