@@ -58,23 +58,25 @@ class RecordFile:
             names: names of entries.
         """
         taken = []
-        for name in names:
-            with contextlib.ExitStack() as stack:
+        for waits, pending in ((False, names), (True, taken)):
+            for name in pending:
                 folder = self._locks / file_name(f"{key}.{name}")
-                if not _enter(stack, folder):
-                    taken.append((name, folder))
-                elif self._lacks(key, name):
-                    yield name
-                    self._forget(key, name, folder)
-        for name, folder in taken:
-            said = (
-                f"Another evaluation is measuring {name} for {self._path}: "
-                "waiting until it ends."
-            )
-            with _alone_in(folder, said):
-                if self._lacks(key, name):
-                    yield name
-                self._forget(key, name, folder)
+                said = self._said(name) if waits else None
+                with contextlib.ExitStack() as stack:
+                    if not _enter(stack, folder, said):
+                        taken.append(name)
+                        continue
+                    if self._lacks(key, name):
+                        yield name
+                    # Nobody measures it any more.
+                    if name in _names(self.record, key):
+                        shutil.rmtree(folder, ignore_errors=True)
+
+    def _said(self, name):
+        return (
+            f"Another evaluation is measuring {name} for {self._path}: "
+            "waiting until it ends."
+        )
 
     def add(self, key, entry):
         """Add an entry to what the file holds by now, and write it.
@@ -88,7 +90,8 @@ class RecordFile:
                 this record is then written to another file.
         """
         self.record[key].append(entry)
-        with _alone_in(self._locks):
+        with contextlib.ExitStack() as stack:
+            _enter(stack, self._locks, said="")
             try:
                 self.record = _merged(self._read(), self.record)
             except ValueError as error:
@@ -99,11 +102,6 @@ class RecordFile:
         if name not in _names(self.record, key):
             self.record = _merged(self._read(), self.record)
         return name not in _names(self.record, key)
-
-    def _forget(self, key, name, folder):
-        """Remove the lock of an entry, which nobody measures any more."""
-        if name in _names(self.record, key):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self):
         if not self._path.exists():
@@ -177,22 +175,20 @@ def _names(record, key):
     return {each["name"] for each in record[key]}
 
 
-@contextlib.contextmanager
-def _alone_in(folder, said=None):
-    """Wait until nobody else is in a folder, and keep others out."""
-    with contextlib.ExitStack() as stack:
-        while not _enter(stack, folder):
-            if said is not None:
-                print(said, flush=True)
-            said = None
-            time.sleep(_SECONDS_BETWEEN_TRIES)
-        yield
+def _enter(stack, folder, said=None):
+    """Enter a folder that keeps others out; return whether that worked.
 
-
-def _enter(stack, folder):
-    """Enter a folder, if nobody else is in it; return whether that worked."""
-    try:
-        stack.enter_context(locking.alone_in(folder))
-    except (FileNotFoundError, ValueError):  # Removed, or taken.
-        return False
-    return True
+    With a text, which is printed if there is one, wait for those in it.
+    """
+    while True:
+        try:
+            stack.enter_context(locking.alone_in(folder))
+        except (FileNotFoundError, ValueError):  # Removed, or taken.
+            if said is None:
+                return False
+        else:
+            return True
+        if said:
+            print(said, flush=True)
+        said = ""
+        time.sleep(_SECONDS_BETWEEN_TRIES)
