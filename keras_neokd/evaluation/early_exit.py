@@ -88,37 +88,23 @@ def early_exit(
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
     )
-    predictor = EarlyExitPredictor(model, policy)
-    decisions = [
-        predictor(images[first : first + batch_size])
-        for first in range(0, len(images), batch_size)
-    ]
-    decision = Decision(*map(np.concatenate, zip(*decisions, strict=True)))
+    decision = _decide(model, policy, images, batch_size)
     simulated = policy.decide(
         exit_probabilities(model, images, labels, batch_size)
     )
     unlike = (decision.exit_index != simulated.exit_index) | (
         decision.label != simulated.label
     )
-    costs, shares = (
-        exit_shares.exit_costs(model),
-        exit_shares.shares_at_exits(decision, model),
-    )
+    costs = exit_shares.exit_costs(model)
+    shares = exit_shares.shares_at_exits(decision, model)
     seconds = latency.exit_latency(model, images, num_calls)
     times = np.percentile(1e3 * seconds, _PERCENTILES, axis=1).round(3)
     early, full = latency.throughput(
         model, policy, images, min(batch_size, len(images))
     )
-    rows = table(
-        exit=model.exit_names,
-        share=shares,
-        **{"multiply-adds": costs},
-        **{
-            f"p{each} ms": found
-            for each, found in zip(_PERCENTILES, times, strict=True)
-        },
-        threshold=(*policy.thresholds, None),
-    )
+    bounds = (*policy.thresholds, None)
+    columns = (model.exit_names, shares, costs, *times, bounds)
+    rows = table(**dict(zip(EarlyExitResult.columns, columns, strict=True)))
     summary = flat(
         ensemble=ensemble,
         accuracy=(decision.label == labels).mean(),
@@ -128,6 +114,16 @@ def early_exit(
         images_per_second_of_last_exit=round(full, 1),
     )
     return EarlyExitResult(rows, summary, policy)
+
+
+def _decide(model, policy, images, batch_size):
+    """Return the decision on all images, run stage by stage."""
+    predictor = EarlyExitPredictor(model, policy)
+    decisions = [
+        predictor(images[first : first + batch_size])
+        for first in range(0, len(images), batch_size)
+    ]
+    return Decision(*map(np.concatenate, zip(*decisions, strict=True)))
 
 
 class AttackedPolicyResult(Result):
@@ -212,19 +208,21 @@ def early_exit_attacked(
             exit_probabilities(model, attacked, labels, batch_size)
         )
         shares = exit_shares.shares_at_exits(decision, model)
-        rows += table(
-            attack=[name],
-            accuracy=[(decision.label == labels).mean()],
-            **{"multiply-adds": [shares @ costs]},
-            **{
-                column: [value]
-                for column, value in exit_shares.share_of_full_cost(
-                    shares, costs, len(images)
-                ).items()
-            },
-            **{"share at": (model.exit_names, [shares])},
+        rows.append(
+            flat(
+                attack=name,
+                accuracy=(decision.label == labels).mean(),
+                **{"multiply-adds": shares @ costs},
+                **exit_shares.share_of_full_cost(shares, costs, len(images)),
+                **_at_exits("share", model, shares),
+            )
         )
-    bounds = zip(model.exit_names, policy.thresholds, strict=False)
     return AttackedPolicyResult(
-        rows, flat(**{f"threshold at {name}": each for name, each in bounds})
+        rows, flat(**_at_exits("threshold", model, policy.thresholds))
     )
+
+
+def _at_exits(what, model, values):
+    """Return values by exit as columns; thresholds are one fewer."""
+    pairs = zip(model.exit_names, values, strict=False)
+    return {f"{what} at {name}": value for name, value in pairs}
