@@ -217,12 +217,6 @@ def test_new_weights_are_seen_without_a_new_model(model):
     np.testing.assert_array_equal(anytime(model).accuracy(), first)
 
 
-def test_models_need_not_be_compiled():
-    model = tiny.dense_model()
-    result = evaluation.anytime(model, IMAGES, LABELS, attack=tiny.pgd())
-    assert result.accuracy().shape == (3,)
-
-
 @pytest.mark.parametrize(
     "labels",
     [LABELS.tolist(), LABELS[:, None], np.eye(8)[LABELS]],
