@@ -32,7 +32,7 @@ def demonstrate(configs, folder):
     from . import plots
     from . import tables
     from . import training
-    from .reporting import overview
+    from .reporting import layout
 
     start = time.monotonic()
     runs, records = {}, {}
@@ -54,7 +54,7 @@ def demonstrate(configs, folder):
     plots.robustness(records, comparison)
     saved_model = _export(next(iter(runs.values())))
     print()
-    tables.show(overview.overview(records))
+    tables.show(layout.overview(records))
     print(f"Learning curves:  {curves}")
     print(f"Robustness:       {comparison}")
     print(f"SavedModel:       {saved_model}")

@@ -66,10 +66,8 @@ def main():
         model = pathlib.Path(_MODEL.value or run.model)
         results = pathlib.Path(_RESULTS.value or run.results)
     elif _MODEL.value and _CONFIG.is_given and _RESULTS.value:
-        model, results = (
-            pathlib.Path(_MODEL.value),
-            pathlib.Path(_RESULTS.value),
-        )
+        model = pathlib.Path(_MODEL.value)
+        results = pathlib.Path(_RESULTS.value)
     else:
         raise ValueError(
             "Give --workdir of a run, or --model, --config and --results."

@@ -1,4 +1,4 @@
-"""What `apps.evaluate` does: measure accuracy under attack, and protocols."""
+"""Measure accuracy under attack, and protocols, for `apps.evaluate`."""
 
 import copy
 import functools
@@ -27,20 +27,15 @@ from . import run_config
 from . import tables
 from . import workdir
 from .reporting import grouping
-from .reporting import overview
+from .reporting import layout
 from .reporting.records import SCHEMA_VERSION
 
 
 def with_everything(config, model, validation):
-    """Return a config with every attack and protocol that is possible.
+    """Return a config with every possible attack and protocol.
 
-    Args:
-        config: a whole config.
-        model: the model to evaluate.
-        validation: `data.Split` of validation images.
-
-    Returns:
-        Tuple of the config and a list of sentences about what is left out.
+    Beside it a list of sentences about what is left out. Arguments as those of
+    `protocols.plan`.
     """
     searches, too_strong = attacking.possible(config, model)
     names, left_out = protocols.possible(config, model, validation)
@@ -61,7 +56,7 @@ def evaluate(
     is_full=False,
     check_data=None,
 ):
-    """Measure every exit, clean and under every attack of the config.
+    """Return the record of every exit, clean and under every attack.
 
     Checks for a weak evaluation come first, protocols and diagnostics last.
     The record is written after each; the same call goes on with what is still
@@ -77,9 +72,6 @@ def evaluate(
         check_data: function that is given what `data_facts.data_facts` says
             of the data, and raises if that is wrong; `None` (default) for
             no such check.
-
-    Returns:
-        The record, a dict of plain values.
 
     Raises:
         ValueError, TypeError: if the config is not possible, or the file at
@@ -101,24 +93,6 @@ def evaluate(
     file = recording.RecordFile(results_path, header, settings)
     results_path.parent.mkdir(parents=True, exist_ok=True)
     _look_for_findings(model, images, labels, file.record)
-    _attack(
-        config, attacks, settings, model, images, labels, results_path, file
-    )
-    for name in file.missing("diagnostics", measured):
-        entry, result = measured[name].measure(model, images, labels)
-        file.add("diagnostics", entry)
-        result.write_beside(results_path)
-    titled = {file.record["method"]: file.record}
-    plots.robustness(titled, plot_path)
-    for table in overview.of_record(titled):
-        tables.show(table)
-    return file.record
-
-
-def _attack(
-    config, attacks, settings, model, images, labels, results_path, file
-):
-    """Add an entry for every attack that has none, and write each down."""
     for name in file.missing("attacks", attacks):
         state_file = functools.partial(_state_file, results_path, name)
         found = _attacked(
@@ -127,6 +101,15 @@ def _attack(
         file.add("attacks", {"name": name, "settings": settings[name], **found})
         for number in range(config.evaluate.num_seeds):
             state_file(number).unlink(missing_ok=True)
+    for name in file.missing("diagnostics", measured):
+        entry, result = measured[name].measure(model, images, labels)
+        file.add("diagnostics", entry)
+        result.write_beside(results_path)
+    titled = {file.record["method"]: file.record}
+    plots.robustness(titled, plot_path)
+    for table in layout.of_record(titled):
+        tables.show(table)
+    return file.record
 
 
 def _load(config, model_path, results_path):
@@ -218,7 +201,11 @@ def _look_for_findings(model, images, labels, record):
     if record["findings"] is None:
         found = soundness.check_model(model, images, labels)
         record["findings"] = [each._asdict() for each in found]
-    for each in record["findings"]:
+    _warn(record["findings"])
+
+
+def _warn(findings):
+    for each in findings:
         print(f"WARNING ({each['code']}): {each['message']}", flush=True)
 
 
@@ -268,9 +255,6 @@ def _searched(attack, model, searches):
     findings = soundness.check_attack(attack, model.num_classes)
     for each in searches:
         findings += soundness.check_search(each)
-    for each in findings:
-        print(f"WARNING ({each.code}): {each.message}", flush=True)
-    return {
-        "search": resisting_rows(searches),
-        "findings": [each._asdict() for each in findings],
-    }
+    findings = [each._asdict() for each in findings]
+    _warn(findings)
+    return {"search": resisting_rows(searches), "findings": findings}

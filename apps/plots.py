@@ -84,11 +84,7 @@ def robustness(titled, path):
 
 
 def png(figure):
-    """Return a figure as the bytes of a PNG file.
-
-    Args:
-        figure: a matplotlib `Figure`.
-    """
+    """Return a matplotlib `Figure` as the bytes of a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=_DOTS_PER_INCH, format="png")
     return buffer.getvalue()
@@ -185,11 +181,7 @@ def literally(text):
 
 
 def new_panels(count):
-    """Return a figure and a list of its panels, three in a row.
-
-    Args:
-        count: number of panels.
-    """
+    """Return a figure and a list of `count` panels, three in a row."""
     columns = min(count, 3)
     rows = -(-count // columns)
     figure = Figure((5 * columns, 4 * rows), layout="constrained")

@@ -48,8 +48,7 @@ class Planned:
 
         Args:
             model: the model to measure.
-            images: `(examples, height, width, channels)`.
-            labels: integers `(examples,)`.
+            images, labels: all test images; it takes as many as it needs.
         """
         name, count = self.protocol.name, self.settings["num_examples"]
         print(f"Measuring {name} on {count} images ...", flush=True)
@@ -73,16 +72,13 @@ class Planned:
 
 
 def plan(config, model, num_images, validation):
-    """Return the protocols and diagnostics of a config, checked.
+    """Return `Planned` protocols and diagnostics of a config, by name.
 
     Args:
         config: a whole config.
         model: the model to measure.
         num_images: number of test images.
         validation: `data.Split` of validation images, or `None`.
-
-    Returns:
-        Dict from a name to a `Planned`.
 
     Raises:
         ValueError, TypeError: if a setting is not possible, or something that
@@ -105,13 +101,9 @@ def plan(config, model, num_images, validation):
 
 
 def possible(config, model, validation):
-    """Return the protocols that there is everything for, and the others.
+    """Return the names of protocols that there is everything for, and others.
 
-    Args:
-        config, model, validation: as for `plan`.
-
-    Returns:
-        Tuple of names, and dict from the other names to what is missing.
+    The others are a dict from names to what is missing. Arguments as `plan`.
     """
     names, left_out = [], {}
     for name, each in known(is_diagnostic=False).items():
@@ -128,15 +120,14 @@ def _plan(protocol, config, model, count, validation):
     key = f"evaluate.{protocol.section}"
     settings = {"num_examples": count, **dict(section)}
     arguments = {}
+    supplies = _Supplies(config, protocol, section, validation)
     for name, parameter in protocol.parameters.items():
-        supply = _SUPPLIES.get(name)
+        supply = getattr(supplies, name, None)
         is_set = name in section and name != "attack"
         if is_set and (section[name] is not None or supply is None):
             arguments[name] = section[name]
         elif supply:
-            arguments[name], said = supply(
-                config, protocol, section, validation
-            )
+            arguments[name], said = supply()
             settings |= said
         elif parameter.default is not parameter.empty:
             arguments[name] = settings[name] = parameter.default
@@ -159,88 +150,83 @@ def _plan(protocol, config, model, count, validation):
     return Planned(protocol, arguments, options, settings)
 
 
-def _attack(config, protocol, section, validation):
-    """Supply the attack that a section names; clean where none is needed."""
-    del validation
-    name = section.get("attack")
-    if name is None:
-        found = attacking.attack(config, "average")
+class _Supplies:
+    """Arguments that no section sets, by their names.
+
+    Each function returns the value and what to record of it.
+    """
+
+    def __init__(self, config, protocol, section, validation):
+        self._config, self._section = config, section
+        self._validation = validation
+        self._name, self._key = protocol.name, f"evaluate.{protocol.section}"
+        self._parameters = protocol.parameters
+
+    def attack(self):
+        """Supply the attack of the section; clean where none is needed."""
+        name = self._section.get("attack")
+        if name is None:
+            name = "average"
+        else:
+            default = self._parameters["attack"].default
+            names = ("clean",) if default is None else ()
+            known_names = (*names, *building.ATTACKS)
+            checks.choice(f"{self._key}.attack", name, known_names)
+        found = attacking.attack(self._config, name)
         return found, {"attack_settings": attacking.described(found)}
-    default = protocol.parameters["attack"].default
-    names = ("clean",) if default is None else ()
-    key = f"evaluate.{protocol.section}.attack"
-    checks.choice(key, name, (*names, *building.ATTACKS))
-    found = attacking.attack(config, name)
-    return found, {"attack_settings": attacking.described(found)}
 
+    def validation(self):
+        """Supply images and labels that set thresholds."""
+        images = self._validation
+        if images is None or not len(images):
+            raise Unavailable(
+                f"{self._name!r} sets thresholds on validation images, and "
+                "this run has none: train on data that bring some, or with "
+                "--config.data.validation_size, which holds images out of "
+                "training."
+            )
+        return images.arrays(), {"num_validation_examples": len(images)}
 
-def _validation(config, protocol, section, validation):
-    del config, section
-    if validation is None or not len(validation):
-        raise Unavailable(
-            f"{protocol.name!r} sets thresholds on validation images, and "
-            "this run has none: train on data that bring some, or with "
-            "--config.data.validation_size, which holds images out of "
-            "training."
-        )
-    said = {"num_validation_examples": len(validation)}
-    return validation.arrays(), said
+    def epsilon(self):
+        """Supply the radius of the attacks, of an L-infinity ball."""
+        norm = self._config.attack.norm
+        if norm != "linf":
+            raise ValueError(
+                f"{self._name} needs the radius of an L-infinity ball, and the "
+                f"epsilon of this config is for {norm!r}: set "
+                f"--config.{self._key}.epsilon."
+            )
+        epsilon = attacking.pgd_settings(self._config)["epsilon"]
+        return epsilon, {"epsilon": epsilon}
 
+    def teacher(self):
+        """Supply the model in `evaluate.teacher_file`."""
+        section = self._config.evaluate
+        teacher = teachers.load("evaluate.teacher_file", section.teacher_file)
+        path = pathlib.Path(section.teacher_file).expanduser()
+        return teacher, {
+            "teacher": teacher.name,
+            "teacher_exit": section.teacher_exit,
+            "teacher_sha256": workdir.digest(path),
+        }
 
-def _epsilon(config, protocol, section, validation):
-    """Supply the radius of the attacks, of an L-infinity ball."""
-    del section, validation
-    if config.attack.norm != "linf":
-        raise ValueError(
-            f"{protocol.name} needs the radius of an L-infinity ball, and the "
-            f"epsilon of this config is for {config.attack.norm!r}: set "
-            f"--config.evaluate.{protocol.section}.epsilon."
-        )
-    epsilon = attacking.pgd_settings(config)["epsilon"]
-    return epsilon, {"epsilon": epsilon}
+    def teacher_exit(self):
+        """Supply the name or index of the teacher's exit."""
+        return teachers.exit_of(self._config.evaluate.teacher_exit), {}
 
-
-def _teacher(config, protocol, section, validation):
-    del protocol, section, validation
-    file = config.evaluate.teacher_file
-    teacher = teachers.load("evaluate.teacher_file", file)
-    return teacher, {
-        "teacher": teacher.name,
-        "teacher_exit": config.evaluate.teacher_exit,
-        "teacher_sha256": workdir.digest(pathlib.Path(file).expanduser()),
-    }
-
-
-def _teacher_exit(config, protocol, section, validation):
-    del protocol, section, validation
-    return teachers.exit_of(config.evaluate.teacher_exit), {}
-
-
-def _models(config, protocol, section, validation):
-    del config, validation
-    key = f"evaluate.{protocol.section}.model_files"
-    if not section.get("model_files"):
-        raise Unavailable(
-            f"{protocol.name!r} attacks several models: name the .keras files "
-            f"of the others in {key}."
-        )
-    models, digests = {}, {}
-    for file in section.model_files:
-        path = pathlib.Path(file).expanduser()
-        if not path.exists():
-            raise FileNotFoundError(f"{key}: there is no file {path}.")
-        models[file] = model_files.load(path)
-        digests[file] = workdir.digest(path)
-    return models, {"files_sha256": digests}
-
-
-# By the name of an argument: function of the config, the protocol, its section
-# and the validation images; returns the value and what to record of it.
-_SUPPLIES = {
-    "attack": _attack,
-    "validation": _validation,
-    "epsilon": _epsilon,
-    "teacher": _teacher,
-    "teacher_exit": _teacher_exit,
-    "models": _models,
-}
+    def models(self):
+        """Supply models by their files."""
+        key = f"{self._key}.model_files"
+        if not self._section.get("model_files"):
+            raise Unavailable(
+                f"{self._name!r} attacks several models: name the .keras files "
+                f"of the others in {key}."
+            )
+        models, digests = {}, {}
+        for file in self._section.model_files:
+            path = pathlib.Path(file).expanduser()
+            if not path.exists():
+                raise FileNotFoundError(f"{key}: there is no file {path}.")
+            models[file] = model_files.load(path)
+            digests[file] = workdir.digest(path)
+        return models, {"files_sha256": digests}

@@ -1,6 +1,6 @@
 """The record of an evaluation, in a file that several evaluations may write.
 
-    file = RecordFile(path, header, check)
+    file = RecordFile(path, header, settings)
     for name in file.missing("attacks", names):
         file.add("attacks", {"name": name, **measure(name)})
     file.record
@@ -10,6 +10,7 @@ the file is read, merged and written.
 """
 
 import contextlib
+import itertools
 import shutil
 import time
 import urllib.parse
@@ -28,7 +29,7 @@ class RecordFile:
     """A record that this evaluation goes on with.
 
     Attributes:
-        record: what the file held when it was last read or written.
+        record: content of the file when it was last read or written.
 
     Args:
         path: the JSON file, existing or not.
@@ -55,27 +56,29 @@ class RecordFile:
         doing so they are measured here.
 
         Args:
-            key: attacks or diagnostics.
+            key: "attacks" or "diagnostics".
             names: names of entries.
         """
         taken = []
-        for name in names:
-            with contextlib.ExitStack() as stack:
+        for waits, pending in ((False, names), (True, taken)):
+            for name in pending:
                 folder = self._locks / file_name(f"{key}.{name}")
-                if not _enter(stack, folder):
-                    taken.append((name, folder))
-                elif self._lacks(key, name):
-                    yield name
-                    self._forget(key, name, folder)
-        for name, folder in taken:
-            said = (
-                f"Another evaluation is measuring {name} for {self._path}: "
-                "waiting until it ends."
-            )
-            with _alone_in(folder, said):
-                if self._lacks(key, name):
-                    yield name
-                self._forget(key, name, folder)
+                said = self._said(name) if waits else None
+                with contextlib.ExitStack() as stack:
+                    if not _enter(stack, folder, said):
+                        taken.append(name)
+                        continue
+                    if self._lacks(key, name):
+                        yield name
+                    # Nobody measures it any more.
+                    if name in _names(self.record, key):
+                        shutil.rmtree(folder, ignore_errors=True)
+
+    def _said(self, name):
+        return (
+            f"Another evaluation is measuring {name} for {self._path}: "
+            "waiting until it ends."
+        )
 
     def add(self, key, entry):
         """Add an entry to what the file holds by now, and write it.
@@ -89,7 +92,8 @@ class RecordFile:
                 this record is then written to another file.
         """
         self.record[key].append(entry)
-        with _alone_in(self._locks):
+        with contextlib.ExitStack() as stack:
+            _enter(stack, self._locks, said="")
             try:
                 self.record = _merged(self._read(), self.record)
             except ValueError as error:
@@ -100,11 +104,6 @@ class RecordFile:
         if name not in _names(self.record, key):
             self.record = _merged(self._read(), self.record)
         return name not in _names(self.record, key)
-
-    def _forget(self, key, name, folder):
-        """Remove the lock of an entry, which nobody measures any more."""
-        if name in _names(self.record, key):
-            shutil.rmtree(folder, ignore_errors=True)
 
     def _read(self):
         if not self._path.exists():
@@ -143,21 +142,21 @@ class RecordFile:
                 )
 
     def _rescued(self):
-        number = 1
-        while (file := self._numbered(number)).exists():
-            number += 1
+        name = f"{self._path.stem}.rescued_"
+        files = (
+            self._path.with_name(f"{name}{number}.json")
+            for number in itertools.count(1)
+        )
+        file = next(each for each in files if not each.exists())
         workdir.write_json(file, self.record)
         return f"What this evaluation has measured is in {file}."
-
-    def _numbered(self, number):
-        return self._path.with_name(f"{self._path.stem}.rescued_{number}.json")
 
 
 def file_name(name):
     """Return a name as a part of a file's name.
 
-    The names of attacks hold those of exits, which may be any text of
-    whoever made the model: also one that leads out of the folder.
+    The names of attacks hold those of exits, which may be any text of the
+    model's maker: also one that leads out of the folder.
     """
     return urllib.parse.quote(name, safe="")
 
@@ -178,22 +177,20 @@ def _names(record, key):
     return {each["name"] for each in record[key]}
 
 
-@contextlib.contextmanager
-def _alone_in(folder, said=None):
-    """Wait until nobody else is in a folder, and keep others out."""
-    with contextlib.ExitStack() as stack:
-        while not _enter(stack, folder):
-            if said is not None:
-                print(said, flush=True)
-            said = None
-            time.sleep(_SECONDS_BETWEEN_TRIES)
-        yield
+def _enter(stack, folder, said=None):
+    """Enter a folder that keeps others out; return whether that worked.
 
-
-def _enter(stack, folder):
-    """Enter a folder, if nobody else is in it; return whether that worked."""
-    try:
-        stack.enter_context(locking.alone_in(folder))
-    except (FileNotFoundError, ValueError):  # Removed, or taken.
-        return False
-    return True
+    With a text, which is printed if there is one, wait for those in it.
+    """
+    while True:
+        try:
+            stack.enter_context(locking.alone_in(folder))
+        except (FileNotFoundError, ValueError):  # Removed, or taken.
+            if said is None:
+                return False
+        else:
+            return True
+        if said:
+            print(said, flush=True)
+        said = ""
+        time.sleep(_SECONDS_BETWEEN_TRIES)

@@ -7,21 +7,17 @@ import rich.console
 import rich.markup
 import rich.table
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-}
+_LATEX = str.maketrans(
+    {
+        **{each: f"\\{each}" for each in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+    }
+)
 # Longer tables do not fit on a page.
 _MOST_ROWS = 40
 # Of longer tables, the terminal gets rows at equal distances.
@@ -76,12 +72,7 @@ class Table:
 
 
 def cell(value, digits):
-    """Return a cell as text.
-
-    Args:
-        value: text or a number.
-        digits: decimals of a number; large ones are whole.
-    """
+    """Return text or a number as text; large numbers have no decimals."""
     if isinstance(value, str):
         return value
     if isinstance(value, int) or abs(value) >= 1e5:
@@ -90,11 +81,7 @@ def cell(value, digits):
 
 
 def show(table):
-    """Print a table.
-
-    Args:
-        table: a `Table`; of a long one rows at equal distances are printed.
-    """
+    """Print a `Table`; of a long one rows at equal distances."""
     every = -(-len(table.rows) // _MOST_PRINTED) if not table.sections else 1
     title = table.title
     if every > 1:
@@ -137,20 +124,12 @@ def markdown(rows, note=""):
 
 
 def as_markdown(tables):
-    """Return tables as Markdown.
-
-    Args:
-        tables: list of `Table`s.
-    """
+    """Return a list of `Table`s as Markdown."""
     return "\n".join(_markdown(table) for table in tables)
 
 
 def as_latex(tables):
-    """Return tables as LaTeX, for the packages booktabs and longtable.
-
-    Args:
-        tables: list of `Table`s.
-    """
+    """Return a list of `Table`s as LaTeX, for booktabs and longtable."""
     return "\n".join(_latex(table) for table in tables)
 
 
@@ -197,5 +176,4 @@ def _markdown_text(text):
 
 def _latex_text(text):
     # An empty line would end a caption.
-    text = " ".join(text.split())
-    return "".join(_LATEX.get(character, character) for character in text)
+    return " ".join(text.split()).translate(_LATEX)

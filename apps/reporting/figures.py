@@ -4,11 +4,12 @@ Budget curves, maps of transferability; besides sensitivity, accuracy against
 cost under every attack, and along the settings of methods that runs vary.
 """
 
+import json
+
 import numpy as np
 
 from .. import plots
 from . import grouping
-from . import method_sweeps
 from .measurements import readable
 
 _MEAN = "accuracy, mean of the exits (%)"
@@ -16,13 +17,9 @@ _RULE = "fooled: all exits wrong at once"
 
 
 def figures(titled):
-    """Return all figures of a report.
+    """Return all figures, a dict from captions to PNG files as bytes.
 
-    Args:
-        titled: what `records.read` returned.
-
-    Returns:
-        Dict from captions to PNG files as bytes.
+    `titled` is a dict from titles to records.
     """
     found = {}
     for data, group in grouping.by_data(titled):
@@ -45,26 +42,29 @@ def figures(titled):
 
 
 def _against_cost(group):
-    return plots.draw_lines(
-        [
+    panels = []
+    for name, entries in _attacks(group):
+        same = grouping.common([strength for _, strength, _ in entries])
+        lines = [
             (
-                f"{_with_rule(name, group, entries)}\n{same}".strip(),
-                "million multiply-adds",
-                [
-                    (
-                        title if same == strength else f"{title}, {strength}",
-                        _millions(group[title]["exits"], "multiply_adds"),
-                        grouping.accuracies(attack, 1),
-                    )
-                    for title, strength, attack in entries
-                ],
+                title if same == strength else f"{title}, {strength}",
+                _millions(group[title]["exits"], "multiply_adds"),
+                grouping.accuracies(attack, 1),
             )
-            for name, entries in grouping.by_attack(group)
-            if not name.startswith("single ")
-            for same in [grouping.common([each for _, each, _ in entries])]
-        ],
-        "top-1 accuracy (%)",
-    )
+            for title, strength, attack in entries
+        ]
+        panels.append(
+            (f"{name}\n{same}".strip(), "million multiply-adds", lines)
+        )
+    return plots.draw_lines(panels, "top-1 accuracy (%)")
+
+
+def _attacks(group):
+    """Yield attacks on all exits; a rule that tables note is in the name."""
+    for name, entries in grouping.by_attack(group):
+        if not name.startswith("single "):
+            noted = grouping.note(group, [attack for *_, attack in entries])
+            yield f"{name} ({_RULE})" if noted else name, entries
 
 
 def _budgets(entries):
@@ -106,16 +106,11 @@ def _sensitivity(entries):
     for title, entry in _told_apart(entries):
         by_value = {}
         for row in entry["rows"]:
-            key = row["changed"], row["value"]
-            by_value.setdefault(key, []).append(row["accuracy"])
-        for changed in dict.fromkeys(name for name, _ in by_value):
-            points = [
-                (value, np.mean(each))
-                for (name, value), each in by_value.items()
-                if name == changed
-            ]
-            line = (title, *zip(*points, strict=True))
-            lines.setdefault(changed, []).append(line)
+            values = by_value.setdefault(row["changed"], {})
+            values.setdefault(row["value"], []).append(row["accuracy"])
+        for changed, values in by_value.items():
+            means = [np.mean(each) for each in values.values()]
+            lines.setdefault(changed, []).append((title, list(values), means))
     panels = [("", readable(name), found) for name, found in lines.items()]
     return plots.draw_lines(panels, _MEAN)
 
@@ -123,12 +118,12 @@ def _sensitivity(entries):
 def _sweeps(group):
     """Return panels along settings, one per setting and attack."""
     averages = {
-        _with_rule(name, group, entries): {
+        name: {
             title: np.mean(grouping.accuracies(attack, 1))
             for title, _, attack in entries
         }
-        for name, entries in grouping.by_attack(group)
-        if len(entries) == len(group) and not name.startswith("single ")
+        for name, entries in _attacks(group)
+        if len(entries) == len(group)
     }
     return [
         (
@@ -139,15 +134,46 @@ def _sweeps(group):
                 for text, points in found.items()
             ],
         )
-        for key, found in method_sweeps.lines(group)
+        for key, found in method_sweeps(group)
         for name, by_title in averages.items()
     ]
 
 
-def _with_rule(name, group, entries):
-    """Return the name of an attack, with the rule that tables have as note."""
-    is_noted = grouping.note(group, [attack for _, _, attack in entries])
-    return f"{name} ({_RULE})" if is_noted else name
+def method_sweeps(group):
+    """Yield numeric settings of methods that were varied, and runs along each.
+
+    Args:
+        group: dict from titles to records; those without `method_settings`
+            are left out.
+
+    Yields:
+        Tuples of a setting and a dict from what else differs, as text, to
+        lists of at least two pairs of a value and a title, sorted.
+    """
+    settings = {
+        title: record["method_settings"]
+        for title, record in group.items()
+        if record.get("method_settings")
+    }
+    flat, varied = grouping.varied(settings.values())
+    for key in varied:
+        found = {}
+        for title, each in zip(settings, flat, strict=True):
+            value = each.get(key)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                others = ", ".join(
+                    f"{readable(other)} {json.dumps(each.get(other))}"
+                    for other in varied
+                    if other != key
+                )
+                found.setdefault(others, []).append((value, title))
+        found = {
+            text: sorted(points)
+            for text, points in found.items()
+            if len({value for value, _ in points}) > 1
+        }
+        if found:
+            yield key, found
 
 
 def _told_apart(entries):

@@ -1,4 +1,8 @@
-"""Entries of records, grouped as tables and figures compare them."""
+"""Entries of records, grouped as tables and figures compare them.
+
+`titled` and `group` are dicts from titles to records; those of a group are of
+the same images and exits. `attack` is the entry of an attack, `k` is 1 or 5.
+"""
 
 import json
 
@@ -11,48 +15,26 @@ from .measurements import text
 _SAID_ANYWAY = ("epsilon", "norm", "num_steps", "num_queries")
 
 
-def accuracies(attack, k):
-    """Return the accuracy of every exit; an empty list where there is none.
+def rows_of(attack, k):
+    """Return the rows of top-`k` accuracies, one per exit."""
+    return [row for row in attack["rows"] if row["top"] == k]
 
-    Args:
-        attack: entry of an attack.
-        k: 1 or 5.
-    """
+
+def accuracies(attack, k):
+    """Return the accuracy of every exit; an empty list where there is none."""
     return [row["accuracy"] for row in rows_of(attack, k)]
 
 
 def percent(attack, k):
-    """Return accuracies of all exits and their mean in %, [] for none.
-
-    Args:
-        attack: entry of an attack.
-        k: 1 or 5.
-    """
+    """Return accuracies of all exits and their mean in %, [] for none."""
     values = accuracies(attack, k)
     if not values:
         return []
     return [100 * each for each in (*values, sum(values) / len(values))]
 
 
-def rows_of(attack, k):
-    """Return the rows of top-`k` accuracies, a row per exit.
-
-    Args:
-        attack: entry of an attack.
-        k: 1 or 5.
-    """
-    return [row for row in attack["rows"] if row["top"] == k]
-
-
 def by_data(titled):
-    """Yield groups that can share a table: same images and exits.
-
-    Args:
-        titled: dict from titles to records.
-
-    Yields:
-        Tuples of what they share, as text, and a dict like `titled`.
-    """
+    """Yield groups, as pairs of what they share, as text, and the group."""
     groups = {}
     for title, record in titled.items():
         exits = tuple(each["name"] for each in record["exits"])
@@ -72,10 +54,7 @@ def by_data(titled):
 
 
 def by_attack(group):
-    """Yield what each attack found, names in the order they first appear.
-
-    Args:
-        group: dict from titles to records.
+    """Yield results of each attack, names in the order they first appear.
 
     Yields:
         Tuples of the readable name, and a list of tuples of a title, the
@@ -98,47 +77,42 @@ def by_attack(group):
         )
 
 
-def differences(settings, told=()):
-    """Say of each of several dicts how it differs from the others.
-
-    Args:
-        settings: list of nested dicts.
-        told: ends of keys to leave out.
-
-    Returns:
-        List of texts such as ", step size 0.1", all "" where they are equal.
-    """
+def varied(settings):
+    """Return flat forms of nested dicts, and the keys in which they differ."""
     flat = [workdir.flatten(each) for each in settings]
-    keys = [
+    return flat, [
         key
         for key in dict.fromkeys(key for each in flat for key in each)
         if len({json.dumps(each.get(key)) for each in flat}) > 1
-        and not key.endswith(tuple(told))
     ]
+
+
+def differences(settings, told=()):
+    """Return texts that say how each of several dicts differs from the others.
+
+    Such as ", step size 0.1"; all "" where they are equal. Keys that end in
+    one of `told` are left out.
+    """
+    flat, keys = varied(settings)
     return [
         "".join(
             f", {readable(key.split('.')[-1])} {text(each.get(key))}"
             for key in keys
+            if not key.endswith(tuple(told))
         )
         for each in flat
     ]
 
 
 def common(strengths):
-    """Return the strength that all attacks have, or "" if they differ.
-
-    Args:
-        strengths: list of texts.
-    """
+    """Return the strength that all attacks have, or "" if they differ."""
     return strengths[0] if len(set(strengths)) == 1 else ""
 
 
 def note(group, attacks=None):
     """Return what has to be said beside accuracies under attacks, or "".
 
-    Args:
-        group: dict from titles to records of the same exits.
-        attacks: entries of attacks; `None` (default) for all of the group.
+    `attacks` are entries; by default all of the group.
     """
     if attacks is None:
         attacks = [
@@ -149,16 +123,12 @@ def note(group, attacks=None):
 
 
 def exits_of(group):
-    """Return the names of the exits that records share.
-
-    Args:
-        group: dict from titles to records.
-    """
+    """Return the names of the exits that the records share."""
     return [each["name"] for each in next(iter(group.values()))["exits"]]
 
 
 def _strength(settings):
-    """Say how strong an attack was; "" for clean images."""
+    """Return the strength of an attack; "" for clean images."""
     if not settings:
         return ""
     numbers = [
@@ -170,11 +140,7 @@ def _strength(settings):
 
 
 def ball(settings):
-    """Say how far an attack may go.
-
-    Args:
-        settings: of its entry.
-    """
+    """Return how far an attack of some settings may go."""
     epsilon = settings.get("epsilon")
     bound = "any size" if epsilon is None else f"epsilon {epsilon:.4g}"
     return f"{bound} ({settings['norm']})"

@@ -1,7 +1,8 @@
-"""Records to tables, whatever they are written as.
+"""Records to tables: those of a report, and those that an evaluation prints.
 
 The layout is that of Tables 1 to 8 of NEO-KD: a table per data set and
-attack, a row per model, a column per exit and their average.
+attack, a row per model, a column per exit and their average. `titled` is a dict
+from titles to records.
 """
 
 import json
@@ -17,74 +18,130 @@ from .measurements import readable
 
 
 def tables(titled):
-    """Return all tables of a report.
+    """Return all `Table`s of a report.
 
-    Args:
-        titled: what `records.read` returned.
-
-    Returns:
-        List of `Table`s: accuracy under each attack, what is left after each
-        attack of a search, worst cases, protocols, costs, findings.
+    Accuracy under each attack, worst cases, what is left after each attack of
+    a search, protocols, costs, findings.
     """
+    groups = list(grouping.by_data(titled))
+
+    def of_groups(make):
+        return [table for each in groups for table in make(*each)]
+
     return [
-        *_accuracies(titled),
-        *_uncertainties(titled),
-        *_worst_cases(titled),
+        *of_groups(_accuracies),
+        *of_groups(_uncertainties),
+        *of_groups(_worst_cases),
         *_searches(titled),
         *measurements.tables(titled),
-        *_savings(titled),
-        *_costs(titled),
+        *of_groups(_savings),
+        *of_groups(_costs),
         _runs(titled),
         *_findings(titled),
     ]
 
 
-def _sentences(*sentences):
-    return " ".join(filter(None, sentences))
+def of_record(titled):
+    """Return the tables that an evaluation prints, of a single record."""
+    (record,) = titled.values()
+    return [overview(titled), *measurements.with_settings(record)]
 
 
-def _accuracies(titled):
-    for data, group in grouping.by_data(titled):
-        for name, entries in grouping.by_attack(group):
-            for k in (1, 5):
-                found = [
-                    (title, strength, grouping.percent(attack, k))
-                    for title, strength, attack in entries
-                    if grouping.accuracies(attack, k)
-                ]
-                if found:
-                    what = f"Top-{k} accuracy (%): {name}"
-                    said = grouping.note(group, [entries[0][2]])
-                    yield _comparison(what, data, group, found, said)
+def overview(titled):
+    """Return all accuracies of records in one table.
+
+    The records are of the same exits and attacks.
+    """
+    first = next(iter(titled.values()))
+    rows, sections = [], []
+    for k in (1, 5):
+        for index, attack in enumerate(first["attacks"]):
+            for title, record in titled.items():
+                numbers = grouping.percent(record["attacks"][index], k)
+                name = f"top-{k}, {attack['name']}"
+                if len(titled) > 1:
+                    name += f", {title}"
+                if numbers:
+                    rows.append([name, *numbers])
+            if len(titled) > 1:
+                sections.append(len(rows))
+        sections.append(len(rows))
+    if len(titled) == 1:
+        rows += _selected(first) + _costs_of_exits(first)
+    settings, data = first["settings"]["attack"], first["data"]
+    return Table(
+        f"Accuracy in % on {data['num_examples']} test images of "
+        f"{data['name']}; PGD-{settings['num_steps']}, epsilon "
+        f"{settings['epsilon']:.4g} ({settings['norm']}); chance "
+        f"{100 / data['num_classes']:.3g}",
+        ["", *grouping.exits_of(titled), "average"],
+        rows,
+        note=grouping.note(titled),
+        sections=tuple(sections),
+    )
 
 
-def _uncertainties(titled):
-    """Yield intervals of top-1 accuracies, and their deviation over seeds."""
-    for data, group in grouping.by_data(titled):
-        rows = [
-            [
-                title,
-                readable(attack["name"]),
-                *map(_range, grouping.rows_of(attack, 1)),
+def _selected(record):
+    found = []
+    for attack in record["attacks"]:
+        rows = grouping.rows_of(attack, 1)
+        shares = [row.get("selected_share") for row in rows]
+        if None not in shares:
+            name = f"images from each exit, {attack['name']}"
+            found.append([name, *(100 * share for share in shares), ""])
+    return found
+
+
+def _costs_of_exits(record):
+    return [
+        [f"{name} up to the exit", *(f"{each:.3f}" for each in values), ""]
+        for name, values in _millions(record)
+    ]
+
+
+def _millions(record):
+    return [
+        (
+            f"million {key.replace('_', '-')}",
+            [each[key] / 1e6 for each in record["exits"]],
+        )
+        for key in ("multiply_adds", "parameters")
+    ]
+
+
+def _accuracies(data, group):
+    for name, entries in grouping.by_attack(group):
+        for k in (1, 5):
+            found = [
+                (title, strength, grouping.percent(attack, k))
+                for title, strength, attack in entries
+                if grouping.accuracies(attack, k)
             ]
-            for title, record in group.items()
-            for attack in record["attacks"]
-            if all(
-                row.get("low") is not None
-                for row in grouping.rows_of(attack, 1)
-            )
-        ]
-        if rows:
-            yield Table(
-                f"Uncertainty of top-1 accuracy (%); {data}",
-                ["model", "attack", *grouping.exits_of(group)],
-                rows,
-                note=_sentences(
-                    "95 % interval (Wilson); after ± the standard deviation "
-                    "over the seeds of the attack, where there are several.",
-                    grouping.note(group),
-                ),
-            )
+            if found:
+                what = f"Top-{k} accuracy (%): {name}"
+                note = grouping.note(group, [entries[0][2]])
+                yield _comparison(what, data, group, found, note)
+
+
+def _uncertainties(data, group):
+    """Yield intervals of top-1 accuracies, and their deviation over seeds."""
+    rows = []
+    for title, record in group.items():
+        for attack in record["attacks"]:
+            found = grouping.rows_of(attack, 1)
+            if all(row.get("low") is not None for row in found):
+                rows.append(
+                    [title, readable(attack["name"]), *map(_range, found)]
+                )
+    if rows:
+        yield Table(
+            f"Uncertainty of top-1 accuracy (%); {data}",
+            ["model", "attack", *grouping.exits_of(group)],
+            rows,
+            note="95 % interval (Wilson); after ± the standard deviation "
+            "over the seeds of the attack, where there are several. "
+            f"{grouping.note(group)}".strip(),
+        )
 
 
 def _range(row):
@@ -93,46 +150,35 @@ def _range(row):
     return said if spread is None else f"{said} ± {100 * spread:.2f}"
 
 
-def _worst_cases(titled):
+def _worst_cases(data, group):
     """Yield accuracies on images that withstand all attacks of one ball."""
-    for data, group in grouping.by_data(titled):
-        found = []
-        for title, record in group.items():
-            by_ball = {}
-            for attack in record["attacks"]:
-                settings = attack["settings"]
-                # What may go as far as it likes says nothing about a ball.
-                if settings.get("epsilon") is not None:
-                    by_ball.setdefault(grouping.ball(settings), []).append(
-                        attack
-                    )
-            found += [
-                (title, ball, _worst_case(record, attacked))
-                for ball, attacked in by_ball.items()
-            ]
-        if found:
-            yield _comparison(
-                "Top-1 accuracy (%) on images that withstand all attacks",
-                data,
-                group,
-                found,
-                note=_sentences(
-                    "Image by image. Records that do not say which images "
-                    "are right give the lowest accuracy of each exit.",
-                    grouping.note(group),
-                ),
-            )
+    found = []
+    for title, record in group.items():
+        by_ball = {}
+        for attack in record["attacks"]:
+            settings = attack["settings"]
+            # What may go as far as it likes says nothing about a ball.
+            if settings.get("epsilon") is not None:
+                by_ball.setdefault(grouping.ball(settings), []).append(attack)
+        found += [
+            (title, ball, _worst_case(record, attacked))
+            for ball, attacked in by_ball.items()
+        ]
+    if found:
+        yield _comparison(
+            "Top-1 accuracy (%) on images that withstand all attacks",
+            data,
+            group,
+            found,
+            "Image by image. Records that do not say which images are right "
+            f"give the lowest accuracy of each exit. {grouping.note(group)}",
+        )
 
 
-def _comparison(what, data, group, found, note=""):
+def _comparison(what, data, group, found, note):
     """Return a table of accuracies; it says where attacks were not equal.
 
-    Args:
-        what: how the title begins.
-        data: how it ends.
-        group: dict from titles to records.
-        found: list of tuples of a title, the strength, and numbers.
-        note: see `Table`.
+    `found` is a list of tuples of a title, the strength, and numbers.
     """
     same = grouping.common([strength for _, strength, _ in found])
     differ = len({strength for _, strength, _ in found}) > 1
@@ -143,7 +189,7 @@ def _comparison(what, data, group, found, note=""):
             [title, *[strength] * differ, *numbers]
             for title, strength, numbers in found
         ],
-        note=note,
+        note=note.strip(),
     )
 
 
@@ -164,13 +210,8 @@ def _worst_case(record, attacked):
 
 def _bits(texts, count):
     """Return the share of images that are right in all of some texts."""
-    right = np.all(
-        [
-            np.unpackbits(np.frombuffer(bytes.fromhex(each), "uint8"))[:count]
-            for each in texts
-        ],
-        axis=0,
-    )
+    rows = [np.frombuffer(bytes.fromhex(each), "uint8") for each in texts]
+    right = np.unpackbits(np.bitwise_and.reduce(rows))[:count]
     return float(right.mean())
 
 
@@ -187,39 +228,38 @@ def _searches(titled):
                 )
 
 
-def _savings(titled):
+def _savings(data, group):
     """Yield what one model saves against another at equal accuracy."""
-    for data, group in grouping.by_data(titled):
-        curves = {}
-        for title, record in group.items():
-            for entry in record["diagnostics"]:
-                if entry["name"] == "budgeted":
-                    settings = entry["settings"]
-                    key = settings["attack"], _same_policies(settings)
-                    curves.setdefault(key, {})[title] = entry["rows"]
-        for (attack, _), by_title in curves.items():
-            rows = [
-                [first, second, *_saving(by_title[first], by_title[second])]
-                for first in by_title
-                for second in by_title
-                if first != second
-            ]
-            rows = [row for row in rows if row[3] > 0]
-            if rows:
-                yield Table(
-                    "Multiply-adds saved (%) at the highest accuracy that "
-                    f"both reach; {readable(attack)}, {data}",
-                    [
-                        *("model", "against", "accuracy (%)", "saved (%)"),
-                        "saved, 95 % interval",
-                    ],
-                    rows,
-                    note="The interval covers the choice of the test images "
-                    "for the costs of both models, at the budgets found here. "
-                    "The accuracy is uncertain, too: see the table of "
-                    "uncertainty. A dash: the record has no intervals of "
-                    "costs.",
-                )
+    curves = {}
+    for title, record in group.items():
+        for entry in record["diagnostics"]:
+            if entry["name"] == "budgeted":
+                settings = entry["settings"]
+                key = settings["attack"], _same_policies(settings)
+                curves.setdefault(key, {})[title] = entry["rows"]
+    for (attack, _), by_title in curves.items():
+        rows = [
+            [first, second, *_saving(by_title[first], by_title[second])]
+            for first in by_title
+            for second in by_title
+            if first != second
+        ]
+        rows = [row for row in rows if row[3] > 0]
+        if rows:
+            yield Table(
+                "Multiply-adds saved (%) at the highest accuracy that "
+                f"both reach; {readable(attack)}, {data}",
+                [
+                    *("model", "against", "accuracy (%)", "saved (%)"),
+                    "saved, 95 % interval",
+                ],
+                rows,
+                note="The interval covers the choice of the test images "
+                "for the costs of both models, at the budgets found here. "
+                "The accuracy is uncertain, too: see the table of "
+                "uncertainty. A dash: the record has no intervals of "
+                "costs.",
+            )
 
 
 def _same_policies(settings):
@@ -252,19 +292,17 @@ def _saving(rows, others):
     return [100 * accuracy, saved, f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
-def _costs(titled):
-    for data, group in grouping.by_data(titled):
-        yield Table(
-            f"Cost up to each exit; {data}",
-            ["model", "of", *grouping.exits_of(group)],
-            [
-                [title, f"million {key.replace('_', '-')}"]
-                + [each[key] / 1e6 for each in record["exits"]]
-                for title, record in group.items()
-                for key in ("multiply_adds", "parameters")
-            ],
-            digits=3,
-        )
+def _costs(data, group):
+    yield Table(
+        f"Cost up to each exit; {data}",
+        ["model", "of", *grouping.exits_of(group)],
+        [
+            [title, name, *values]
+            for title, record in group.items()
+            for name, values in _millions(record)
+        ],
+        digits=3,
+    )
 
 
 def _runs(titled):

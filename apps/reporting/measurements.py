@@ -13,11 +13,7 @@ _NO_UNIT = ("", 1, 4)
 
 
 def tables(titled):
-    """Return a table for every protocol and diagnostic of some records.
-
-    Args:
-        titled: what `records.read` returned.
-    """
+    """Return a table for every protocol and diagnostic of titled records."""
     return [
         _table(
             entry,
@@ -30,11 +26,7 @@ def tables(titled):
 
 
 def with_settings(record):
-    """Return the tables of a record, with the settings in their titles.
-
-    Args:
-        record: the record.
-    """
+    """Return the tables of a record, with the settings in their titles."""
     return [
         _table(entry, _said({**_settings(entry), **entry["summary"]}))
         for entry in record["diagnostics"]
@@ -52,19 +44,14 @@ def _settings(entry):
 def readable(name):
     """Return the name of an attack, a column or a setting, to be read.
 
-    Args:
-        name: text; the name of an exit after " at " stays as it is.
+    The name of an exit after " at " stays as it is.
     """
     what, at, exit = name.partition(" at ")
     return what.replace("_", " ") + at + exit
 
 
 def text(value):
-    """Return a value of settings or of a summary as text.
-
-    Args:
-        value: a plain value, or a list of them.
-    """
+    """Return a plain value, or a list of them, as text."""
     if isinstance(value, (list, tuple)):
         return " ".join(map(text, value))
     if value is None:
@@ -76,9 +63,14 @@ def _said(values):
     return ", ".join(f"{readable(k)} {text(v)}" for k, v in values.items())
 
 
+def result_of(name):
+    """Return the class whose columns an entry has, `Result` if unknown."""
+    there = known().get(str(name))
+    return there.result if there else Result
+
+
 def _table(entry, what, note=""):
-    there = known().get(entry["name"])
-    result = there.result if there else Result
+    result = result_of(entry["name"])
     lay = _spread if result.spread else _as_they_are
     columns, cells, digits = lay(entry["rows"], result)
     title = f"{readable(entry['name'])}; {what}"
@@ -104,21 +96,20 @@ def _spread(rows, result):
         for name in result.spread:
             line = lines.setdefault((name, *(row.get(k) for k in keys)), {})
             line[row["exit"]] = row.get(name)
+    kinds = {name: kind_of(name, result.columns) for name in result.spread}
     cells = []
     for (name, *values), by_exit in lines.items():
-        kind = kind_of(name, result.columns)
         numbers = [by_exit.get(exit) for exit in exits]
         is_known = None not in numbers
         numbers.append(sum(numbers) / len(numbers) if is_known else None)
         cells.append(
             [
-                _head(name, kind),
+                _head(name, kinds[name]),
                 *(_cell(value, None) for value in values),
-                *(_cell(number, kind) for number in numbers),
+                *(_cell(number, kinds[name]) for number in numbers),
             ]
         )
-    is_share = {kind_of(name, result.columns) for name in result.spread}
-    digits = 2 if is_share == {"share"} else 4
+    digits = 2 if set(kinds.values()) == {"share"} else 4
     digits = [*[4] * (1 + len(keys)), *[digits] * (len(exits) + 1)]
     return ["", *map(readable, keys), *exits, "average"], cells, digits
 

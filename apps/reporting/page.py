@@ -62,13 +62,7 @@ document.querySelectorAll("th button").forEach(function (button) {
 
 
 def page(title, tables, figures):
-    """Return the page as text.
-
-    Args:
-        title: its title.
-        tables: list of `tables.Table`s.
-        figures: dict from captions to PNG files as bytes.
-    """
+    """Return the page of a title, `Table`s, and PNG files by caption."""
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',

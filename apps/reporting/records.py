@@ -5,20 +5,19 @@
 docs/records.md describes the schema.
 """
 
+import itertools
 import pathlib
 import string
 
-from keras_neokd import evaluation as evaluation  # Which registers protocols.
 from keras_neokd.base import checks
-from keras_neokd.evaluation.anytime import AnytimeResult
-from keras_neokd.evaluation.protocol import known
-from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation import AnytimeResult
+from keras_neokd.evaluation import SearchResult
 from keras_neokd.evaluation.result import check_rows
 from keras_neokd.evaluation.result import check_values
-from keras_neokd.evaluation.searching import SearchResult
 
 from .. import workdir
 from . import version_1
+from .measurements import result_of
 
 SCHEMA_VERSION = 2
 # Every value that a report reads, by its dotted key.
@@ -50,15 +49,14 @@ _FINDINGS = {"code": "text", "message": "text"}
 
 
 def read(paths):
-    """Read records, each with a title of its own.
+    """Return a dict from titles to records.
+
+    A title is the method, with the folder's name where several records have
+    the same.
 
     Args:
         paths: list of `pathlib.Path`s of files, or of folders that hold
             files `results*.json`, at any depth.
-
-    Returns:
-        Dict from titles to records; a title is the method, with the folder's
-        name where several records have the same.
 
     Raises:
         FileNotFoundError: if there is no record.
@@ -78,33 +76,23 @@ def read(paths):
         if methods.count(title) > 1:
             title = f"{title} ({_place(file)})"
         # The same folder name may come twice.
-        number = 2
-        unique = title
-        while unique in titled:
-            unique = f"{title} {number}"
-            number += 1
-        titled[unique] = record
+        names = itertools.chain(
+            [title], (f"{title} {number}" for number in itertools.count(2))
+        )
+        titled[next(name for name in names if name not in titled)] = record
     return titled
 
 
 def read_file(file):
-    """Return the record in a file.
-
-    Args:
-        file: `pathlib.Path`.
-
-    Raises:
-        ValueError: if it is not a record of a known version.
-        OSError: if it cannot be read.
-    """
+    """Return the record in a file; errors as those of `check`, and OSError."""
     return check(workdir.read_json(file), file)
 
 
 def check(record, file):
-    """Return a record of this version if it has all that a report reads.
+    """Return a record as one of this version, with all that a report reads.
 
     Args:
-        record: what the JSON file holds, of this version or of version 1.
+        record: content of the JSON file, of this version or of version 1.
         file: its path, for the message.
 
     Raises:
@@ -131,25 +119,10 @@ def _check(record):
     for index, entry in enumerate(record["attacks"]):
         place = f"attacks[{index}]"
         _check_entry(place, entry, AnytimeResult.columns)
-        for top in {row["top"] for row in entry["rows"]} | {1}:
-            found = [r["exit"] for r in entry["rows"] if r["top"] == top]
-            if found != names:
-                raise ValueError(
-                    f"{place}.rows of top {top} are for the exits {found}, "
-                    f"expected {names}."
-                )
-        if entry["settings"]:
-            check_values(f"{place}.settings", _strength(entry), _STRENGTH)
-            if "norm" not in entry["settings"]:
-                raise ValueError(f"{place}.settings has no norm.")
-        if entry.get("search") is not None:
-            check_rows(f"{place}.search", entry["search"], SearchResult.columns)
-        if entry.get("correct") is not None:
-            count = record["data"]["num_examples"]
-            _check_correct(f"{place}.correct", entry["correct"], names, count)
+        _check_attack(place, entry, names, record["data"]["num_examples"])
     for index, entry in enumerate(record["diagnostics"]):
         place = f"diagnostics[{index}]"
-        result = _result_of(entry)
+        result = result_of(_at(entry, "name"))
         _check_entry(place, entry, result.columns)
         columns = result.summary_columns
         check_values(f"{place}.summary", entry.get("summary"), columns)
@@ -158,10 +131,24 @@ def _check(record):
             check_values(f"{place}.settings", attack, {"attack": "text"})
 
 
-def _result_of(entry):
-    """Return the class whose columns an entry has, if it is known here."""
-    there = known().get(str(_at(entry, "name")))
-    return there.result if there else Result
+def _check_attack(place, entry, names, count):
+    for top in {row["top"] for row in entry["rows"]} | {1}:
+        found = [r["exit"] for r in entry["rows"] if r["top"] == top]
+        if found != names:
+            raise ValueError(
+                f"{place}.rows of top {top} are for the exits {found}, "
+                f"expected {names}."
+            )
+    settings = entry["settings"]
+    if settings:
+        strength = {key: settings[key] for key in _STRENGTH if key in settings}
+        check_values(f"{place}.settings", strength, _STRENGTH)
+        if "norm" not in settings:
+            raise ValueError(f"{place}.settings has no norm.")
+    if entry.get("search") is not None:
+        check_rows(f"{place}.search", entry["search"], SearchResult.columns)
+    if entry.get("correct") is not None:
+        _check_correct(f"{place}.correct", entry["correct"], names, count)
 
 
 def _check_header(record):
@@ -189,11 +176,6 @@ def _check_entry(place, entry, columns):
     _need(f"{place}.settings", entry.get("settings"), dict)
     check_rows(f"{place}.rows", entry.get("rows"), columns)
     _check_findings(f"{place}.findings", entry.get("findings"))
-
-
-def _strength(entry):
-    settings = entry["settings"]
-    return {name: settings[name] for name in _STRENGTH if name in settings}
 
 
 def _check_findings(place, findings):

@@ -1,4 +1,4 @@
-"""Write the report of `apps.report`: records in, files out."""
+"""Write the report of `apps.report`: tables, figures and a page."""
 
 from keras_neokd.base import writing
 
@@ -11,15 +11,12 @@ from . import records
 
 
 def write(paths, folder, title):
-    """Write the report on some records.
+    """Write the report on some records; return the files written.
 
     Args:
         paths: list of `pathlib.Path`s, see `records.read`.
         folder: `pathlib.Path` to write to.
         title: title of the page.
-
-    Returns:
-        List of the files written.
 
     Raises:
         ValueError, OSError: if a record is broken or missing, or nothing can

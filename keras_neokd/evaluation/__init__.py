@@ -8,10 +8,10 @@ from keras_neokd.evaluation.anytime import craft
 from keras_neokd.evaluation.anytime import exit_probabilities
 from keras_neokd.evaluation.budgeted import BudgetedResult
 from keras_neokd.evaluation.budgeted import budgeted
+from keras_neokd.evaluation.early_exit import AttackedPolicyResult
 from keras_neokd.evaluation.early_exit import EarlyExitResult
 from keras_neokd.evaluation.early_exit import early_exit
-from keras_neokd.evaluation.early_exit_attacked import AttackedPolicyResult
-from keras_neokd.evaluation.early_exit_attacked import early_exit_attacked
+from keras_neokd.evaluation.early_exit import early_exit_attacked
 from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
 from keras_neokd.evaluation.intervals import mean_cost_interval

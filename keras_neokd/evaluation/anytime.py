@@ -3,17 +3,14 @@
     result = anytime(model, images, labels)                    # clean
     result = anytime(model, images, labels, attack=pgd_50)
     result.accuracy()          # top-1 of every exit, in depth order
-    result.accuracy(k=5).mean()
 
     evaluator = Evaluator(model, attack=pgd_50)                # compiled once
     results = [evaluator.anytime(images, labels, seed) for seed in range(5)]
 
-The protocol of Tables 1 to 5 of NEO-KD (arXiv 2311.00428): one set of
-adversarial images, on which all exits answer.
+The protocol of Tables 1 to 5 of NEO-KD (arXiv 2311.00428).
 """
 
 import dataclasses
-import functools
 
 import numpy as np
 from keras import ops
@@ -33,7 +30,7 @@ _TOPS = (1, 5)
 
 @dataclasses.dataclass(frozen=True)
 class AnytimeResult(Result):
-    """What each exit answered on each image.
+    """Answers of each exit on each image.
 
     Attributes:
         exit_names: names of the exits in depth order.
@@ -102,7 +99,9 @@ def accuracy_rows(results):
             continue
         by_seed = np.array([each.accuracy(k) for each in results])
         mean, count = by_seed.mean(axis=0), len(first.ranks)
-        ends = [wilson_interval(float(each), count) for each in mean]
+        low, high = zip(
+            *(wilson_interval(float(each), count) for each in mean), strict=True
+        )
         more = {}
         if len(results) > 1:
             more["deviation"] = by_seed.std(axis=0, ddof=1)
@@ -112,8 +111,8 @@ def accuracy_rows(results):
             top=[k] * len(mean),
             exit=first.exit_names,
             accuracy=mean,
-            low=[low for low, _ in ends],
-            high=[high for _, high in ends],
+            low=low,
+            high=high,
             **more,
         )
     return rows
@@ -129,7 +128,7 @@ def anytime(
     verbose=0,
     state_file=None,
 ):
-    """Score every exit on clean or attacked images.
+    """Return an `AnytimeResult` of every exit on clean or attacked images.
 
     The result does not depend on `batch_size`: image `i` is attacked with
     the random numbers of (seed, i).
@@ -145,9 +144,6 @@ def anytime(
         verbose: 1 shows a progress bar. Defaults to 0.
         state_file: for an attack that searches, see `searching.search`.
 
-    Returns:
-        An `AnytimeResult`.
-
     Raises:
         ValueError: if the data is not as described, or the model returns
             NaN or infinite logits.
@@ -159,12 +155,9 @@ def anytime(
 def adversarial_images(
     model, images, labels, attack, batch_size=256, seed=0, verbose=0
 ):
-    """Return adversarial images for a whole array.
+    """Return adversarial images: float32, of the shape of `images`.
 
     Arguments and errors as in `anytime`.
-
-    Returns:
-        float32 array of the shape of `images`.
     """
     attack = attacks.get(attack)  # Here None is no attack.
     evaluator = Evaluator(model, attack, batch_size)
@@ -175,23 +168,11 @@ craft = adversarial_images  # Its name until 0.1.
 
 
 def exit_probabilities(model, images, labels, batch_size=256):
-    """Return the softmax of every exit.
+    """Return the softmax of every exit, float32 `(examples, exits, classes)`.
 
-    Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot; only checked.
-        batch_size: images per compiled call. Defaults to 256.
-
-    Returns:
-        float32 array `(examples, exits, classes)`.
-
-    Raises:
-        ValueError: if the data is not as described, or the model returns
-            NaN or infinite logits.
+    Arguments and errors as in `anytime`; labels are only checked.
     """
-    evaluator = Evaluator(model, batch_size=batch_size)
-    return evaluator.probabilities(images, labels)
+    return Evaluator(model, None, batch_size).probabilities(images, labels)
 
 
 class Evaluator:
@@ -211,7 +192,7 @@ class Evaluator:
         batches.check_model(model)
         self.model = model
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
-        self._search = None
+        self._search, self._compiled = None, {}
         if searching.is_search(attack):
             self._search = searching.CompiledSearch(model, attack, batch_size)
             attack = None
@@ -225,7 +206,7 @@ class Evaluator:
         if self._search is not None:
             found = self._search(images, labels, seed, verbose, state_file)
             images = found.adversarial
-        outputs = self._run(self._scoring, images, labels, seed, verbose)
+        outputs = self._run(_ranks, self.attack, images, labels, seed, verbose)
         ranks = outputs.pop("result")
         if (ranks < 0).any():
             raise ValueError(
@@ -247,53 +228,27 @@ class Evaluator:
         """Return adversarial images; arguments as those of `anytime`."""
         if self._search is not None:
             return self._search(images, labels, seed, verbose).adversarial
-        return self._run(self._attacking, images, labels, seed, verbose)[
-            "result"
-        ]
+        outputs = self._run(
+            _adversarial, self.attack, images, labels, seed, verbose
+        )
+        return outputs["result"]
 
     craft = adversarial_images  # Its name until 0.1.
 
     def probabilities(self, images, labels):
-        """Return the softmax of every exit on the images as they are.
-
-        Args and errors: as those of `exit_probabilities`.
-
-        Returns:
-            float32 array `(examples, exits, classes)`.
-        """
-        images, labels = batches.check(
-            self.model, images, labels, self.batch_size
-        )
-        found = batches.over_examples(
-            self._predicting, images, labels, self.batch_size
-        )["probabilities"]
+        """Return `exit_probabilities` of images that are not attacked."""
+        found = self._run(_softmax, None, images, labels)["result"]
         batches.check_finite(self.model, found, "probabilities")
         return found
 
-    @functools.cached_property
-    def _predicting(self):
-        predict = self.model.exit_logits()
-
-        def step(images, labels, index):
-            del labels, index
-            logits = ops.stack(predict(ops.convert_to_tensor(images)), axis=1)
-            return {"probabilities": ops.softmax(logits, axis=-1)}
-
-        return backend.compile_per_example(step, self.model.variables)
-
-    @functools.cached_property
-    def _scoring(self):
-        return self._compile(_ranks)
-
-    @functools.cached_property
-    def _attacking(self):
-        return self._compile(lambda adversarial, logits, labels: adversarial)
-
-    def _run(self, step, images, labels, seed, verbose):
+    def _run(self, summarise, attack, images, labels, seed=0, verbose=0):
         images, labels = batches.check(
             self.model, images, labels, self.batch_size
         )
         seed = np.array(randomness.check_seed(seed), "int32")
+        if summarise not in self._compiled:
+            self._compiled[summarise] = self._compile(summarise, attack)
+        step = self._compiled[summarise]
         return batches.over_examples(
             lambda *batch: step(*batch, seed),
             images,
@@ -302,8 +257,8 @@ class Evaluator:
             verbose,
         )
 
-    def _compile(self, summarise):
-        predict, attack = self.model.exit_logits(), self.attack
+    def _compile(self, summarise, attack):
+        predict = self.model.exit_logits()
 
         def step(images, labels, index, seed):
             images = ops.convert_to_tensor(images)
@@ -316,6 +271,16 @@ class Evaluator:
             return {"result": summarise(images, logits, labels), **info}
 
         return backend.compile_per_example(step, self.model.variables)
+
+
+def _adversarial(images, logits, labels):
+    del logits, labels
+    return images
+
+
+def _softmax(images, logits, labels):
+    del images, labels
+    return ops.softmax(logits, axis=-1)
 
 
 def _ranks(_, logits, labels):

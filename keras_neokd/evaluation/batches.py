@@ -1,31 +1,26 @@
-"""What all evaluations share: checked examples, in batches of one shape.
+"""Check examples and run compiled steps on them, in batches of one shape.
 
     images, labels = batches.check(model, images, labels, batch_size)
     outputs = batches.over_examples(step, images, labels, batch_size)
 
-A step is compiled once: the last, shorter batch is padded, and what it
-returns for the padding is thrown away.
+The last, shorter batch is padded, and the results for the padding are dropped.
 """
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_neokd import backend
+from keras_neokd import losses
 from keras_neokd.base import checks
 from keras_neokd.network.multi_exit import MultiExitModel
 
 
 def check(model, images, labels, batch_size):
-    """Return images and labels as arrays, or say what is wrong with them.
+    """Return float32 images and int32 labels `(examples,)`, in NumPy.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
-        batch_size: integer >= 1.
-
-    Returns:
-        Tuple of float32 images and int32 labels `(examples,)`, in NumPy.
+        model, images, labels, batch_size: as for `anytime`.
 
     Raises:
         TypeError: if `model` is something else, or the data are not real
@@ -57,18 +52,14 @@ def check_model(model):
 
 
 def over_examples(step, images, labels, batch_size, verbose=0):
-    """Call a step on all examples, batch by batch.
+    """Call a step on all examples; return a dict of arrays by example.
 
     Args:
         step: function of images, labels and the int32 index of each example;
             returns a dict of tensors with one row per example.
-        images: what `check` returned.
-        labels: what `check` returned.
+        images, labels: as `check` returned them.
         batch_size: integer >= 1.
         verbose: 1 shows a progress bar. Defaults to 0.
-
-    Returns:
-        Dict of arrays with one row per example.
     """
 
     def gathered(index):
@@ -79,7 +70,7 @@ def over_examples(step, images, labels, batch_size, verbose=0):
 
 
 def collect(step, count, batch_size, verbose=0):
-    """Call a step on the numbers 0 to `count - 1`, batch by batch.
+    """Call a step on the numbers 0 to `count - 1`; return a dict of arrays.
 
     Args:
         step: function of an int32 array of numbers, always of the same
@@ -88,9 +79,6 @@ def collect(step, count, batch_size, verbose=0):
         count: integer >= 1.
         batch_size: integer >= 1.
         verbose: 1 shows a progress bar. Defaults to 0.
-
-    Returns:
-        Dict of arrays with `count` rows.
     """
     batch_size = min(batch_size, count)
     progress = keras.utils.Progbar(-(-count // batch_size), verbose=verbose)
@@ -98,10 +86,7 @@ def collect(step, count, batch_size, verbose=0):
     for start in range(0, count, batch_size):
         outputs = step(np.arange(start, start + batch_size, dtype="int32"))
         collected.append(
-            {
-                name: ops.convert_to_numpy(value)
-                for name, value in outputs.items()
-            }
+            keras.tree.map_structure(ops.convert_to_numpy, outputs)
         )
         progress.add(1)
     return {
@@ -116,7 +101,7 @@ def check_finite(model, values, what):
     Args:
         model: the model that gave them.
         values: array with one row per example.
-        what: what the values are, for the message.
+        what: name of the values, for the message.
     """
     broken = ~np.isfinite(values).reshape(len(values), -1).all(axis=1)
     if broken.any():
@@ -125,3 +110,19 @@ def check_finite(model, values, what):
             f"{int(broken.sum())} of {len(values)} images, so nothing can be "
             "said about them. Look for exploding weights or a division by 0."
         )
+
+
+def exit_gradient(predict, exit, images, labels):
+    """Return the gradient of each image's cross-entropy at one exit.
+
+    It is a tensor like `images`, in nats per pixel unit.
+
+    Args:
+        predict: what `MultiExitModel.exit_logits` returns.
+        exit: index of the exit in depth order.
+        images: tensor `(batch, height, width, channels)`.
+        labels: tensor of integers `(batch,)`.
+    """
+    return backend.value_and_input_gradient(
+        lambda x: losses.cross_entropy(predict(x, (exit,))[0], labels), images
+    )[1]

@@ -3,9 +3,7 @@
     result = budgeted(model, validation=(images, labels),
                       test=(test_images, test_labels), attack=pgd_50)
     result.accuracy, result.nominal_costs, result.costs
-    result.cost_intervals()             # 95 %, of the choice of test images
     result.saving_against(other)        # multiply-adds at equal accuracy
-    result.saving_interval_against(other)
 
 A budget is the mean number of multiply-adds per image. It fixes the share of
 images that leave at each exit; the thresholds that give these shares come from
@@ -21,11 +19,8 @@ import numpy as np
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation import exit_shares
 from keras_neokd.evaluation.anytime import Evaluator
-from keras_neokd.evaluation.exit_shares import exit_costs
-from keras_neokd.evaluation.exit_shares import shares_at_exits
-from keras_neokd.evaluation.exit_shares import shares_of_budgets
-from keras_neokd.evaluation.exit_shares import thresholds
 from keras_neokd.evaluation.intervals import mean_cost_interval
 from keras_neokd.evaluation.intervals import saving_interval
 from keras_neokd.evaluation.protocol import Protocol
@@ -80,19 +75,16 @@ class BudgetedResult(Result):
         the ends of its 95 % interval, `accuracy`, and for each exit the share
         of the images and the threshold.
         """
-        low, high = self.cost_intervals().T
         bounds = [each.thresholds for each in self.policies]
-        return table(
-            **{
-                "budget": self.nominal_costs,
-                "multiply-adds": self.costs,
-                "multiply-adds low": low,
-                "multiply-adds high": high,
-                "accuracy": self.accuracy,
-                "share at": (self.exit_names, self.exit_shares),
-                "threshold at": (self.exit_names[:-1], bounds),
-            }
+        values = (
+            self.nominal_costs,
+            self.costs,
+            *self.cost_intervals().T,
+            self.accuracy,
+            (self.exit_names, self.exit_shares),
+            (self.exit_names[:-1], bounds),
         )
+        return table(**dict(zip(self.columns, values, strict=True)))
 
     def cost_intervals(self):
         """Return the ends of the 95 % interval of each cost, `(budgets, 2)`.
@@ -107,47 +99,34 @@ class BudgetedResult(Result):
         )
 
     def cost_of(self, accuracy):
-        """Return the smallest real cost that reaches an accuracy.
+        """Return the smallest real cost, in multiply-adds, of an accuracy.
 
-        Args:
-            accuracy: from 0 to 1.
-
-        Returns:
-            Mean multiply-adds, or NaN if no budget reaches it.
+        NaN if no budget reaches the accuracy, a number from 0 to 1.
         """
         cheapest = self._cheapest(accuracy)
         return math.nan if cheapest is None else float(self.costs[cheapest])
 
     def saving_against(self, other, accuracy=None):
-        """Return the share of multiply-adds saved at equal accuracy.
+        """Return the share of another's cost saved at equal accuracy.
+
+        Negative where this model costs more; NaN where one of them does not
+        reach the accuracy.
 
         Args:
             other: the `BudgetedResult` of another model.
             accuracy: from 0 to 1; `None` (default) for the highest that both
                 reach.
-
-        Returns:
-            Share of the other's cost, negative where this model costs more;
-            NaN where one of them does not reach the accuracy.
         """
         accuracy = self._common_accuracy(other, accuracy)
         return 1.0 - self.cost_of(accuracy) / other.cost_of(accuracy)
 
     def saving_interval_against(self, other, accuracy=None):
-        """Return the 95 % confidence interval of `saving_against`.
+        """Return both ends of the 95 % interval of `saving_against`.
 
         It covers the choice of the test images for both costs, at the budgets
         that were found; not that they reach the accuracy on these images,
         which `evaluation.wilson_interval` says. See
-        `evaluation.saving_interval`.
-
-        Args:
-            other: the `BudgetedResult` of another model.
-            accuracy: as for `saving_against`.
-
-        Returns:
-            Tuple of the lower and the upper end; NaN where one of them does
-            not reach the accuracy.
+        `evaluation.saving_interval`; arguments and NaN as `saving_against`.
         """
         accuracy = self._common_accuracy(other, accuracy)
         costs = []
@@ -169,6 +148,22 @@ class BudgetedResult(Result):
         return enough[self.costs[enough].argmin()] if len(enough) else None
 
 
+def _check_settings(threshold_data, ensemble):
+    checks.choice("threshold_data", threshold_data, _SOURCES)
+    checks.boolean("ensemble", ensemble)
+
+
+def _check(model, validation, attack, budgets, **settings):
+    del validation, attack
+    _check_settings(**settings)
+    try:
+        costs = exit_shares.exit_costs(model)
+        exit_shares.shares_of_budgets(costs, budgets or None)
+    except ValueError as error:
+        raise ValueError(f"`budgets`: {error}") from error
+
+
+@Protocol("budgeted", BudgetedResult, _check, num_exits=2)
 def budgeted(
     model,
     validation,
@@ -180,7 +175,7 @@ def budgeted(
     batch_size=256,
     seed=0,
 ):
-    """Measure accuracy at budgets, clean or under attack.
+    """Return a `BudgetedResult` of clean or attacked images.
 
     Args:
         model: a `MultiExitModel`.
@@ -196,11 +191,7 @@ def budgeted(
         budgets: list of mean multiply-adds per image, from that of the first
             exit to that of the last; `None` (default) for the 100 of
             `exit_shares.geometric_shares`.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: of the attack. Defaults to 0.
-
-    Returns:
-        A `BudgetedResult`.
+        batch_size, seed: as for `anytime`.
 
     Raises:
         ValueError: if the data is not as described, test images are among
@@ -208,13 +199,12 @@ def budgeted(
             cost the same.
     """
     batches.check_model(model)
-    checks.choice("threshold_data", threshold_data, _SOURCES)
-    checks.boolean("ensemble", ensemble)
+    _check_settings(threshold_data, ensemble)
     validation = _pair("validation", validation, model, batch_size)
     test = _pair("test", test, model, batch_size)
     _refuse_overlap(validation[0], test[0])
-    costs = exit_costs(model)
-    shares = shares_of_budgets(costs, budgets)
+    costs = exit_shares.exit_costs(model)
+    wanted = exit_shares.shares_of_budgets(costs, budgets)
     # One without an attack gives the images back as they are.
     attacker = Evaluator(model, attack, batch_size)
     if threshold_data == "attacked":
@@ -222,66 +212,24 @@ def budgeted(
     confidences = attacker.probabilities(*validation).max(axis=2)
     answers = attacker.probabilities(*attacker.attacked(*test, seed))
     policies = [
-        ExitPolicy(thresholds(confidences, each), ensemble) for each in shares
+        ExitPolicy(exit_shares.thresholds(confidences, each), ensemble)
+        for each in wanted
     ]
-    return _at_budgets(model, policies, answers, test[1], shares @ costs)
-
-
-def _at_budgets(model, policies, answers, labels, nominal_costs):
-    """Return what policies decide on the answers to test images."""
     decisions = [policy.decide(answers) for policy in policies]
-    exit_shares = np.stack(
-        [shares_at_exits(each, model.num_exits) for each in decisions]
+    shares = np.stack(
+        [exit_shares.shares_at_exits(each, model) for each in decisions]
     )
-    costs = exit_costs(model)
     return BudgetedResult(
         policies=tuple(policies),
-        nominal_costs=nominal_costs,
-        costs=exit_shares @ costs,
+        nominal_costs=wanted @ costs,
+        costs=shares @ costs,
         accuracy=np.array(
-            [(each.label == labels).mean() for each in decisions]
+            [(each.label == test[1]).mean() for each in decisions]
         ),
-        exit_shares=exit_shares,
+        exit_shares=shares,
         exit_costs=costs,
         num_examples=len(answers),
         exit_names=model.exit_names,
-    )
-
-
-def _check(model, validation, attack, threshold_data, ensemble, budgets):
-    del validation, attack
-    checks.choice("threshold_data", threshold_data, _SOURCES)
-    checks.boolean("ensemble", ensemble)
-    try:
-        shares_of_budgets(exit_costs(model), list(budgets) or None)
-    except ValueError as error:
-        raise ValueError(f"`budgets`: {error}") from error
-
-
-@Protocol("budgeted", BudgetedResult, _check, num_exits=2)
-def _of_test_images(
-    model,
-    images,
-    labels,
-    validation,
-    attack=None,
-    threshold_data="attacked",
-    ensemble=True,
-    budgets=(),
-    batch_size=256,
-    seed=0,
-):
-    """Measure `budgeted` on test images; no `budgets` stand for the sweep."""
-    return budgeted(
-        model,
-        validation,
-        (images, labels),
-        attack,
-        threshold_data,
-        ensemble,
-        list(budgets) or None,
-        batch_size,
-        seed,
     )
 
 
@@ -296,10 +244,8 @@ def _pair(name, pair, model, batch_size):
 
 
 def _refuse_overlap(validation, test):
-    known = {np.asarray(image, "float32").tobytes() for image in validation}
-    twins = sum(
-        np.asarray(image, "float32").tobytes() in known for image in test
-    )
+    known = {image.tobytes() for image in validation}
+    twins = sum(image.tobytes() in known for image in test)
     if twins > _LARGEST_OVERLAP * min(len(validation), len(test)):
         raise ValueError(
             f"{twins} of {len(test)} test images are among the "

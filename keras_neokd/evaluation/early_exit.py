@@ -1,25 +1,18 @@
-"""An exit policy run for real: stages of the network for undecided images.
+"""Run an exit policy stage by stage, and attack it with its thresholds known.
 
-Thresholds are set on clean validation images, as those of a model that is put
-to use would be, for a mean cost that is a share of the last exit's.
+Thresholds are set on clean validation images, as those of a deployed model
+would be, for a mean cost that is a share of the last exit's.
 """
-
-import dataclasses
 
 import numpy as np
 
+from keras_neokd import attacks
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import Decision
-from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.evaluation import exit_shares
+from keras_neokd.evaluation import latency
+from keras_neokd.evaluation.anytime import adversarial_images
 from keras_neokd.evaluation.anytime import exit_probabilities
-from keras_neokd.evaluation.exit_shares import FULL_COST
-from keras_neokd.evaluation.exit_shares import check_policy
-from keras_neokd.evaluation.exit_shares import exit_costs
-from keras_neokd.evaluation.exit_shares import policy_for_cost
-from keras_neokd.evaluation.exit_shares import share_of_full_cost
-from keras_neokd.evaluation.exit_shares import shares_at_exits
-from keras_neokd.evaluation.latency import exit_latency
-from keras_neokd.evaluation.latency import throughput
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
@@ -29,21 +22,17 @@ from keras_neokd.serving.predictor import EarlyExitPredictor
 _PERCENTILES = (50, 90, 99)
 
 
-@dataclasses.dataclass(frozen=True)
 class EarlyExitResult(Result):
-    """A policy run stage by stage, with its times.
+    """A policy run stage by stage, with its times: a row per exit.
+
+    `share` is that of the images that leave at the exit, `multiply-adds` the
+    cost up to it, `p50 ms` a percentile of the time of a single image that
+    leaves there. No image leaves where a threshold is None.
+    `decisions_unlike_simulation` counts images on which the policy decides
+    otherwise than on the outputs of all exits.
 
     Attributes:
-        exit_names: names of the exits in depth order.
         policy: the `ExitPolicy`.
-        exit_costs: multiply-adds up to each exit, `(exits,)`.
-        exit_shares: share of the images at each exit, `(exits,)`.
-        seconds: of single images that leave at each exit, `(exits, calls)`.
-        accuracy: of the policy.
-        num_examples: number of images.
-        num_unlike_simulation: images on which it decides otherwise than the
-            policy does on the outputs of all exits.
-        images_per_second: tuple of the policy's and the last exit's.
     """
 
     columns = {
@@ -56,47 +45,15 @@ class EarlyExitResult(Result):
     summary_columns = {
         "ensemble": "flag",
         "accuracy": "share",
-        **FULL_COST,
+        **exit_shares.FULL_COST,
         "decisions_unlike_simulation": "number",
         "images_per_second": "number",
         "images_per_second_of_last_exit": "number",
     }
 
-    exit_names: tuple
-    policy: ExitPolicy
-    exit_costs: np.ndarray
-    exit_shares: np.ndarray
-    seconds: np.ndarray
-    accuracy: float
-    num_examples: int
-    num_unlike_simulation: int
-    images_per_second: tuple
-
-    def rows(self):
-        """Return a row per exit; no image leaves where a threshold is None."""
-        percentiles = np.percentile(1e3 * self.seconds, _PERCENTILES, axis=1)
-        names = [f"p{each} ms" for each in _PERCENTILES]
-        return table(
-            exit=self.exit_names,
-            share=self.exit_shares,
-            **{"multiply-adds": self.exit_costs},
-            **dict(zip(names, percentiles.round(3), strict=True)),
-            threshold=(*self.policy.thresholds, None),
-        )
-
-    def summary(self):
-        """Return accuracy, cost and speed of the policy."""
-        early, full = self.images_per_second
-        return flat(
-            ensemble=self.policy.ensemble,
-            accuracy=self.accuracy,
-            **share_of_full_cost(
-                self.exit_shares, self.exit_costs, self.num_examples
-            ),
-            decisions_unlike_simulation=self.num_unlike_simulation,
-            images_per_second=round(early, 1),
-            images_per_second_of_last_exit=round(full, 1),
-        )
+    def __init__(self, rows, summary, policy):
+        super().__init__(rows, summary)
+        self.policy = policy
 
     def write_beside(self, path):
         """Write the thresholds as `EarlyExitPredictor` reads them."""
@@ -104,7 +61,7 @@ class EarlyExitResult(Result):
 
 
 def _check(model, validation, share_of_cost, ensemble, num_calls):
-    check_policy(model, validation, share_of_cost, ensemble)
+    exit_shares.check_policy(model, validation, share_of_cost, ensemble)
     checks.integer("num_calls", num_calls, minimum=1)
 
 
@@ -119,45 +76,153 @@ def early_exit(
     num_calls=100,
     batch_size=64,
 ):
-    """Run a policy stage by stage, and time it.
+    """Return an `EarlyExitResult` of a policy run stage by stage, and timed.
 
     Args:
-        model: a `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)`.
+        model, images, labels: as for `anytime`; labels are integers.
         validation, share_of_cost, ensemble: as for `policy_for_cost`.
         num_calls: single images timed at each exit. Defaults to 100.
         batch_size: images per compiled call, also of those that are timed.
             Defaults to 64.
-
-    Returns:
-        An `EarlyExitResult`.
     """
-    policy = policy_for_cost(
+    policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
     )
-    predictor = EarlyExitPredictor(model, policy)
-    decisions = [
-        predictor(images[first : first + batch_size])
-        for first in range(0, len(images), batch_size)
-    ]
-    decision = Decision(*map(np.concatenate, zip(*decisions, strict=True)))
+    decision = _decide(model, policy, images, batch_size)
     simulated = policy.decide(
         exit_probabilities(model, images, labels, batch_size)
     )
     unlike = (decision.exit_index != simulated.exit_index) | (
         decision.label != simulated.label
     )
-    return EarlyExitResult(
-        exit_names=model.exit_names,
-        policy=policy,
-        exit_costs=exit_costs(model),
-        exit_shares=shares_at_exits(decision, model.num_exits),
-        seconds=exit_latency(model, images, num_calls),
-        accuracy=float((decision.label == labels).mean()),
-        num_examples=len(images),
-        num_unlike_simulation=int(unlike.sum()),
-        images_per_second=throughput(
-            model, policy, images, min(batch_size, len(images))
-        ),
+    costs = exit_shares.exit_costs(model)
+    shares = exit_shares.shares_at_exits(decision, model)
+    seconds = latency.exit_latency(model, images, num_calls)
+    times = np.percentile(1e3 * seconds, _PERCENTILES, axis=1).round(3)
+    early, full = latency.throughput(
+        model, policy, images, min(batch_size, len(images))
     )
+    bounds = (*policy.thresholds, None)
+    columns = (model.exit_names, shares, costs, *times, bounds)
+    rows = table(**dict(zip(EarlyExitResult.columns, columns, strict=True)))
+    summary = flat(
+        ensemble=ensemble,
+        accuracy=(decision.label == labels).mean(),
+        **exit_shares.share_of_full_cost(shares, costs, len(images)),
+        decisions_unlike_simulation=int(unlike.sum()),
+        images_per_second=round(early, 1),
+        images_per_second_of_last_exit=round(full, 1),
+    )
+    return EarlyExitResult(rows, summary, policy)
+
+
+def _decide(model, policy, images, batch_size):
+    """Return the decision on all images, run stage by stage."""
+    predictor = EarlyExitPredictor(model, policy)
+    decisions = [
+        predictor(images[first : first + batch_size])
+        for first in range(0, len(images), batch_size)
+    ]
+    return Decision(*map(np.concatenate, zip(*decisions, strict=True)))
+
+
+class AttackedPolicyResult(Result):
+    """Accuracy and cost of a policy: a row per attack, `"none"` first."""
+
+    columns = {
+        "attack": "text",
+        "accuracy": "share",
+        "multiply-adds": "cost",
+        **exit_shares.FULL_COST,
+        "share at": "share",
+    }
+    summary_columns = {"threshold at": "number?"}
+
+
+def _attacks_on(policy, attack):
+    """Return attacks on a policy by name, all as strong as `attack`."""
+    wrong = attacks.EarlyExit(policy, loss="margin")
+    objectives = (
+        wrong,
+        attacks.EarlyExit(policy),
+        attacks.AverageExits(),
+        *(attacks.SingleExit(exit) for exit in range(policy.num_exits)),
+    )
+    return {
+        "none": None,
+        "average attack": attack,
+        "wrong answer": attacks.WorstCase(
+            [attack.with_objective(each) for each in objectives], wrong
+        ),
+        "slow down": attack.with_objective(attacks.SlowDown(policy)),
+    }
+
+
+def _check_attacked(model, attack, **settings):
+    del attack
+    exit_shares.check_policy(model, **settings)
+
+
+@Protocol(
+    "early_exit_attacked",
+    AttackedPolicyResult,
+    _check_attacked,
+    num_exits=2,
+    section="early_exit",
+)
+def early_exit_attacked(
+    model,
+    images,
+    labels,
+    validation,
+    attack,
+    share_of_cost=0.5,
+    ensemble=False,
+    batch_size=256,
+    seed=0,
+):
+    """Return an `AttackedPolicyResult` of attacks that know the thresholds.
+
+    The attacks are the given one, the worst of several for a wrong answer of
+    the policy (the policy itself, the average and each exit attacked), and
+    one for later exits.
+
+    Args:
+        model, images, labels, validation, share_of_cost, ensemble: as for
+            `early_exit`.
+        attack: an attack with an objective, such as `PGD`; its strength is
+            that of all.
+        batch_size, seed: as for `anytime`.
+    """
+    policy = exit_shares.policy_for_cost(
+        model, validation, share_of_cost, ensemble, batch_size
+    )
+    costs, rows = exit_shares.exit_costs(model), []
+    for name, each in _attacks_on(policy, attack).items():
+        attacked = images
+        if each is not None:
+            attacked = adversarial_images(
+                model, images, labels, each, batch_size, seed
+            )
+        decision = policy.decide(
+            exit_probabilities(model, attacked, labels, batch_size)
+        )
+        shares = exit_shares.shares_at_exits(decision, model)
+        rows.append(
+            flat(
+                attack=name,
+                accuracy=(decision.label == labels).mean(),
+                **{"multiply-adds": shares @ costs},
+                **exit_shares.share_of_full_cost(shares, costs, len(images)),
+                **_at_exits("share", model, shares),
+            )
+        )
+    return AttackedPolicyResult(
+        rows, flat(**_at_exits("threshold", model, policy.thresholds))
+    )
+
+
+def _at_exits(what, model, values):
+    """Return values by exit as columns; thresholds are one fewer."""
+    pairs = zip(model.exit_names, values, strict=False)
+    return {f"{what} at {name}": value for name, value in pairs}

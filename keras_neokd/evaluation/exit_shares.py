@@ -18,28 +18,22 @@ FULL_COST = {
 
 
 def exit_costs(model):
-    """Return the multiply-adds up to each exit, `(exits,)`.
-
-    Args:
-        model: a `MultiExitModel`.
-    """
+    """Return the multiply-adds up to each exit, `(exits,)`."""
     return np.array(
         [each.cumulative.multiply_adds for each in model.exit_costs()], float
     )
 
 
 def geometric_shares(num_exits, num_budgets=100):
-    """Return the shares of the sweep: exit `i` gets a share like `p**i`.
+    """Return the shares of the sweep, `(num_budgets, num_exits)`.
 
-    `p = k / 20` for `k = 1, 2, ..., num_budgets`: the sweep of the code that
-    accompanies MSDNet, continued to the 100 budgets of NEO-KD.
+    Exit `i` gets a share like `p**i`, `p = k / 20` for `k = 1, 2, ...,
+    num_budgets`: the sweep of the code that accompanies MSDNet, continued to
+    the 100 budgets of NEO-KD.
 
     Args:
         num_exits: integer >= 1.
         num_budgets: integer >= 1. Defaults to 100.
-
-    Returns:
-        Array `(num_budgets, num_exits)`; each row adds up to 1.
     """
     return np.stack(
         [_powers(k / 20, num_exits) for k in range(1, num_budgets + 1)]
@@ -47,14 +41,11 @@ def geometric_shares(num_exits, num_budgets=100):
 
 
 def shares_for_budget(budget, exit_costs):
-    """Return geometric shares whose mean cost is a budget.
+    """Return geometric shares whose mean cost is a budget, `(exits,)`.
 
     Args:
         budget: mean multiply-adds per image.
         exit_costs: multiply-adds up to each exit, `(exits,)`, increasing.
-
-    Returns:
-        Array `(exits,)`.
 
     Raises:
         ValueError: if no shares cost that much.
@@ -65,8 +56,7 @@ def shares_for_budget(budget, exit_costs):
             f"A budget of {budget:,.0f} multiply-adds is out of reach: the "
             f"first exit costs {first:,.0f}, the last {last:,.0f}."
         )
-    ends = (np.eye(len(exit_costs))[0], np.eye(len(exit_costs))[-1])
-    for end in ends:
+    for end in np.eye(len(exit_costs))[[0, -1]]:
         if budget == end @ exit_costs:
             return end
     # The cost rises with p; p is searched on a logarithmic scale.
@@ -82,15 +72,12 @@ def shares_for_budget(budget, exit_costs):
 
 
 def shares_of_budgets(costs, budgets=None):
-    """Return the shares of images at each exit for each of several budgets.
+    """Return the shares of images at each exit, `(budgets, exits)`.
 
     Args:
         costs: multiply-adds up to each exit, `(exits,)`.
-        budgets: list of mean multiply-adds per image; `None` (default) for
-            the sweep of `geometric_shares`.
-
-    Returns:
-        Array `(budgets, exits)`, cheapest budget first.
+        budgets: list of mean multiply-adds per image, sorted here; `None`
+            (default) for the sweep of `geometric_shares`.
 
     Raises:
         ValueError: if a budget is out of reach, or a later exit costs no more
@@ -113,71 +100,52 @@ def shares_of_budgets(costs, budgets=None):
 
 
 def thresholds(confidences, shares):
-    """Return the thresholds at which images leave in given shares.
+    """Return a list of thresholds, one per exit but the last.
 
     Exit by exit, of the images that are left, those with the largest
-    confidence leave; the threshold is the smallest of theirs.
+    confidence leave; the threshold is the smallest of theirs. It is infinite,
+    so that no image leaves, where the share is less than one image or fewer
+    images are left than are to leave.
 
     Args:
         confidences: of validation images, `(examples, exits)`.
         shares: share of the images to leave at each exit, `(exits,)`.
-
-    Returns:
-        List of one threshold per exit but the last; infinity, so that no
-        image leaves, where the share is less than one image or fewer images
-        are left than are to leave.
     """
     count, num_exits = confidences.shape
     left = np.ones(count, bool)
     found = []
-    for exit_ in range(num_exits - 1):
+    for exit in range(num_exits - 1):
         # Shares such as 0.29 * 100 are a little less than a whole number.
-        wanted = math.floor(count * shares[exit_] + 1e-9)
-        pool = np.sort(confidences[left, exit_])[::-1]
+        wanted = math.floor(count * shares[exit] + 1e-9)
+        pool = np.sort(confidences[left, exit])[::-1]
         if not 0 < wanted <= len(pool):
             found.append(math.inf)
             continue
-        threshold = float(pool[wanted - 1])
-        found.append(threshold)
-        left &= confidences[:, exit_] < threshold
+        found.append(float(pool[wanted - 1]))
+        left &= confidences[:, exit] < found[-1]
     return found
 
 
-def shares_at_exits(decision, num_exits):
+def shares_at_exits(decision, model):
     """Return the share of images that leave at each exit, `(exits,)`.
 
     Args:
         decision: an `exit_policy.Decision` on all images.
-        num_exits: integer.
+        model: the `MultiExitModel`.
     """
-    counts = np.bincount(decision.exit_index, minlength=num_exits)
+    counts = np.bincount(decision.exit_index, minlength=model.num_exits)
     return counts / len(decision.exit_index)
 
 
 def share_of_full_cost(shares, costs, num_examples):
-    """Return the mean cost as a share of the last exit's, with its interval.
-
-    Args:
-        shares: share of the images at each exit, `(exits,)`.
-        costs: multiply-adds up to each exit, `(exits,)`.
-        num_examples: number of images.
-
-    Returns:
-        Dict of `share of full cost`, and its ends with ` low` and ` high`.
-    """
+    """Return the columns of `FULL_COST` of shares and costs, `(exits,)`."""
     low, high = mean_cost_interval(shares, costs, num_examples)
-    return {
-        "share of full cost": shares @ costs / costs[-1],
-        "share of full cost low": low / costs[-1],
-        "share of full cost high": high / costs[-1],
-    }
+    values = np.array([shares @ costs, low, high]) / costs[-1]
+    return dict(zip(FULL_COST, values, strict=True))
 
 
 def check_policy(model, validation, share_of_cost, ensemble):
-    """Raise if `policy_for_cost` could not run with these arguments.
-
-    Args and errors: as `policy_for_cost`; `validation` is not looked at.
-    """
+    """Raise if `policy_for_cost` could not run with these arguments."""
     del validation
     checks.boolean("ensemble", ensemble)
     _shares(exit_costs(model), share_of_cost)
@@ -197,7 +165,7 @@ def _shares(costs, share_of_cost):
 def policy_for_cost(
     model, validation, share_of_cost=0.5, ensemble=False, batch_size=256
 ):
-    """Return the policy whose mean cost is a share of the last exit's.
+    """Return the `ExitPolicy` whose mean cost is a share of the last exit's.
 
     Args:
         model: a `MultiExitModel`.
@@ -206,9 +174,6 @@ def policy_for_cost(
             Defaults to 0.5.
         ensemble: see `ExitPolicy`. Defaults to False.
         batch_size: images per compiled call. Defaults to 256.
-
-    Returns:
-        An `ExitPolicy`.
 
     Raises:
         TypeError, ValueError: if a setting is not possible, or no policy

@@ -1,4 +1,4 @@
-"""Gradient alignment: does a student look where its teacher looks?
+"""Compare the input gradients of a student with those of its teacher.
 
     result = gradient_alignment(student, teacher, images, labels)
     result.mean_distance()     # L2, one number per exit of the student
@@ -17,7 +17,6 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.evaluation import batches
-from keras_neokd.evaluation.exit_gradient import exit_gradient
 from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
@@ -29,9 +28,9 @@ from keras_neokd.methods.teacher import Teacher
 class GradientAlignmentResult(Result):
     """Input gradients of each exit of a student beside those of a teacher.
 
-    Gradients are those of the cross-entropy of one image, in nats per pixel
-    unit. The loss term in the code of KDIGA's authors is, for a batch of
-    B images, `sqrt(sum(distances**2)) / B`: each gradient is divided by B.
+    Gradients of the cross-entropy of one image, in nats per pixel unit. The
+    loss term in the code of KDIGA's authors is, for a batch of B images,
+    `sqrt(sum(distances**2)) / B`: each gradient is divided by B.
 
     Attributes:
         exit_names: names of the student's exits in depth order.
@@ -101,25 +100,18 @@ def gradient_alignment(
     batch_size=256,
     verbose=0,
 ):
-    """Compare input gradients of every exit with those of a teacher.
+    """Return a `GradientAlignmentResult` of a student and its teacher.
 
     Both models run in inference mode, and neither is changed.
 
     Args:
-        student: a `MultiExitModel`.
+        student, images, labels, batch_size, verbose: as for `anytime`.
         teacher: a built `keras.Model` that takes the same images and returns
             logits `(batch, classes)`, or several of them in a list or dict,
             such as another `MultiExitModel`.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
         teacher_exit: which output of a teacher with several: the name of an
             exit or its index in depth order. Defaults to -1, the last. A
             plain model with a dict of outputs needs a name.
-        batch_size: images per compiled call. Defaults to 256.
-        verbose: 1 shows a progress bar. Defaults to 0.
-
-    Returns:
-        A `GradientAlignmentResult`.
 
     Raises:
         TypeError: if `student` or `teacher` is no such model.
@@ -146,8 +138,10 @@ def _compiled_step(student, teacher):
         labels = ops.convert_to_tensor(labels)
         wanted = teacher.input_gradient(images, labels)
         columns = [
-            _compare(exit_gradient(predict, exit_, images, labels), wanted)
-            for exit_ in range(student.num_exits)
+            _compare(
+                batches.exit_gradient(predict, exit, images, labels), wanted
+            )
+            for exit in range(student.num_exits)
         ]
         stacked = {
             name: ops.stack([column[name] for column in columns], axis=1)
@@ -155,17 +149,15 @@ def _compiled_step(student, teacher):
         }
         return {**stacked, "teacher_norms": _direction_and_norm(wanted)[1]}
 
-    network = teacher.network
-    models = [student] if network is student else [student, network]
-    variables = [
-        variable
-        for model in models
+    variables = {
+        id(variable): variable
+        for model in (student, teacher.network)
         for variable in (
             *model.trainable_variables,
             *model.non_trainable_variables,
         )
-    ]
-    return backend.compile_per_example(step, variables)
+    }
+    return backend.compile_per_example(step, list(variables.values()))
 
 
 def _compare(student, teacher):

@@ -1,4 +1,4 @@
-"""How far what a sample of images gives may be from that of all images.
+"""Confidence intervals for the choice of the images.
 
 low, high = wilson_interval(0.86, 1_000)        # 0.837, 0.880
 low, high = mean_cost_interval([0.5, 0.5], [1e6, 3e6], 200)
@@ -18,7 +18,7 @@ _ROUNDING = 1e-6
 
 
 def wilson_interval(accuracy, num_examples):
-    """Return the 95 % confidence interval of an accuracy (Wilson 1927).
+    """Return both ends of the 95 % interval of an accuracy (Wilson 1927).
 
     Unlike the accuracy plus and minus two standard errors it stays inside [0,
     1] and says something at 0 and 1. It covers the choice of the images, not
@@ -27,9 +27,6 @@ def wilson_interval(accuracy, num_examples):
     Args:
         accuracy: share of correct images, from 0 to 1.
         num_examples: number of images, >= 1.
-
-    Returns:
-        Tuple of the lower and the upper end.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -45,23 +42,20 @@ def wilson_interval(accuracy, num_examples):
 
 
 def mean_cost_interval(exit_shares, exit_costs, num_examples):
-    """Return the 95 % confidence interval of the mean cost of an image.
+    """Return both ends of the 95 % interval of the mean cost of an image.
 
     The interval of Agresti and Coull (1998), for costs in place of 0 and 1:
     that of a normal distribution after `1.96**2` images were added, half of
-    them at the cheapest and half at the dearest exit. Two exits give their
-    interval exactly. It holds the mean cost always, and is never empty, also
-    where all images leave at one exit. It covers the choice of the images,
-    with the thresholds as they are.
+    them at the cheapest and half at the dearest exit, cut off at the costs of
+    these. Two exits give their interval exactly. It holds the mean cost always,
+    and is never empty, also where all images leave at one exit. It covers the
+    choice of the images, with the thresholds as they are.
 
     Args:
         exit_shares: share of the images that leave at each exit, `(exits,)`;
             adds up to 1.
         exit_costs: cost up to each exit, `(exits,)`, increasing.
         num_examples: number of images, >= 1.
-
-    Returns:
-        Tuple of the lower and the upper end, within the costs of the exits.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.
@@ -91,21 +85,18 @@ def mean_cost_interval(exit_shares, exit_costs, num_examples):
 
 
 def saving_interval(cost, interval, other, other_interval):
-    """Return the 95 % confidence interval of a saving, `1 - cost / other`.
+    """Return both ends of the 95 % interval of a saving, `1 - cost / other`.
 
-    It combines the intervals of the two costs on a logarithmic scale (MOVER,
-    Zou and Donner 2008), as if they were measured on different images. On the
-    same images costs mostly rise together, and the interval is too wide
-    rather than too narrow.
+    They are negative where more is spent. The intervals of the two costs are
+    combined on a logarithmic scale (MOVER, Zou and Donner 2008), as if they
+    were measured on different images. On the same images costs mostly rise
+    together, and the interval is too wide rather than too narrow.
 
     Args:
         cost: mean cost, > 0.
         interval: tuple of its lower and upper end.
         other: mean cost that is saved against, > 0.
         other_interval: tuple of its lower and upper end.
-
-    Returns:
-        Tuple of the lower and the upper end; negative where more is spent.
 
     Raises:
         TypeError, ValueError: if an argument is out of range.

@@ -1,4 +1,4 @@
-"""What early exits save in time, measured.
+"""Measure the time that early exits save.
 
 seconds = exit_latency(model, images)        # (exits, calls), one image each
 np.percentile(seconds, (50, 90, 99), axis=1)
@@ -23,18 +23,17 @@ _BATCH_SIZE = 64
 
 
 def exit_latency(model, images, num_calls=100):
-    """Time single images that leave at each exit.
+    """Return seconds of single images that leave at each exit.
 
-    The exits take their calls in turns, so that what else the computer does
-    falls on all of them.
+    The array is `(exits, num_calls)`.
+
+    The exits take their calls in turns, so that other work of the computer
+    slows down all of them.
 
     Args:
         model: a `MultiExitModel`.
         images: array `(examples, height, width, channels)` in [0, 1].
         num_calls: calls per exit. Defaults to 100.
-
-    Returns:
-        Seconds `(exits, num_calls)`.
 
     Raises:
         TypeError: if the model is something else.
@@ -42,22 +41,24 @@ def exit_latency(model, images, num_calls=100):
     """
     _check(model, images)
     num_calls = checks.integer("num_calls", num_calls, minimum=1)
-    predictors = [
-        EarlyExitPredictor(model, _leave_at(exit_, model.num_exits))
-        for exit_ in range(model.num_exits)
+    count = model.num_exits
+    policies = [
+        ExitPolicy([math.inf] * exit + [0.0] * (count - 1 - exit))
+        for exit in range(count)
     ]
-    seconds = np.zeros((model.num_exits, num_calls + _WARM_UP))
+    predictors = [EarlyExitPredictor(model, each) for each in policies]
+    seconds = np.zeros((count, num_calls + _WARM_UP))
     for call in range(num_calls + _WARM_UP):
         image = images[call % len(images)][None]
-        for exit_, predictor in enumerate(predictors):
+        for exit, predictor in enumerate(predictors):
             start = time.perf_counter()
             predictor(image)
-            seconds[exit_, call] = time.perf_counter() - start
+            seconds[exit, call] = time.perf_counter() - start
     return seconds[:, _WARM_UP:]
 
 
 def throughput(model, policy, images, batch_size=None, num_rounds=5):
-    """Compare a policy with the whole network, in images per second.
+    """Return images per second with a policy, and with the last exit alone.
 
     Args:
         model: a `MultiExitModel`.
@@ -68,33 +69,28 @@ def throughput(model, policy, images, batch_size=None, num_rounds=5):
         num_rounds: times that both go through all images, in turns; the
             medians are returned. Defaults to 5.
 
-    Returns:
-        Tuple of images per second with the policy, and with the last exit
-        alone for every image.
-
     Raises:
         ValueError: if there are no images, or fewer than a batch.
     """
     _check(model, images)
-    if batch_size is not None:
-        checks.integer("batch_size", batch_size, minimum=1)
-    checks.integer("num_rounds", num_rounds, minimum=1)
     if batch_size is None:
         batch_size = min(_BATCH_SIZE, len(images))
+    checks.integer("batch_size", batch_size, minimum=1)
+    checks.integer("num_rounds", num_rounds, minimum=1)
     if batch_size > len(images):
         raise ValueError(
             f"`batch_size` needs at most the {len(images)} "
             f"images that there are, received {batch_size}."
         )
-    contestants = (EarlyExitPredictor(model, policy), _last_exit(model))
+    variants = (EarlyExitPredictor(model, policy), _last_exit(model))
     # Whole batches only: another size would be compiled within a round.
     count = len(images) // batch_size * batch_size
     seconds = np.zeros((2, num_rounds + 1))
     for round_ in range(num_rounds + 1):
-        for number, contestant in enumerate(contestants):
+        for number, variant in enumerate(variants):
             start = time.perf_counter()
             for first in range(0, count, batch_size):
-                contestant(images[first : first + batch_size])
+                variant(images[first : first + batch_size])
             seconds[number, round_] = time.perf_counter() - start
     # The first round compiles.
     return tuple(count / np.median(seconds[:, 1:], axis=1))
@@ -106,7 +102,7 @@ def _last_exit(model):
 
     def compute(images):
         logits = predict(ops.convert_to_tensor(images), (last,))[0]
-        return ops.softmax(logits, axis=-1)
+        return ops.softmax(logits, axis=-1)  # As the policy computes it.
 
     compiled = backend.compile_function(compute, model.variables)
     return lambda images: ops.convert_to_numpy(compiled(images)).argmax(axis=1)
@@ -117,10 +113,3 @@ def _check(model, images):
     checks.images_and_labels(images, image_shape=model.input_shape[1:])
     if not len(images):
         raise ValueError("There are no images to time: received 0.")
-
-
-def _leave_at(exit_, num_exits):
-    """Return the policy by which every image leaves at one exit."""
-    return ExitPolicy(
-        [math.inf if each < exit_ else 0.0 for each in range(num_exits - 1)]
-    )

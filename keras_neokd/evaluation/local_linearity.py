@@ -1,4 +1,4 @@
-"""Local linearity: how far the loss bends away from its tangent plane.
+"""Measure local linearity: how far the loss is from its tangent plane.
 
     result = local_linearity(model, images, labels, epsilon=8 / 255)
     result.mean()              # nats, one number per exit
@@ -10,7 +10,6 @@ A diagnostic in the code of KDIGA's authors (Shao et al. 2021), after Qin et al.
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 from keras import ops
@@ -29,7 +28,7 @@ from keras_neokd.evaluation.result import table
 
 @dataclasses.dataclass(frozen=True)
 class LocalLinearityResult(Result):
-    """How far the loss of each exit bends on each image.
+    """Deviations of the loss of each exit from linear, on each image.
 
     Attributes:
         exit_names: names of the exits in depth order.
@@ -54,35 +53,11 @@ class LocalLinearityResult(Result):
         return table(exit=self.exit_names, deviation_from_linear=self.mean())
 
 
-class _Search(NamedTuple):
-    """Search for a large deviation; as the arguments of the same name.
-
-    Steps may be far longer than the ball, of which `attacks.PGD` warns.
-    """
-
-    epsilon: float
-    step_size: float
-    num_steps: int
-
-
-def check_settings(epsilon, step_size, num_steps):
-    """Raise if `local_linearity` could not run with these arguments.
-
-    Args and errors: as `local_linearity`.
-
-    Returns:
-        The arguments as a named tuple.
-    """
-    return _Search(
-        attacks.Attack(epsilon).epsilon,  # Which checks it.
-        checks.pixel_change("step_size", step_size, above=0),
-        checks.integer("num_steps", num_steps, minimum=1),
-    )
-
-
-def _check(model, **settings):
+def _check(model, epsilon, step_size, num_steps):
     del model
-    check_settings(**settings)
+    attacks.Attack(epsilon)  # Which checks it.
+    checks.pixel_change("step_size", step_size, above=0)
+    checks.integer("num_steps", num_steps, minimum=1)
 
 
 @diagnostic("local_linearity", LocalLinearityResult, _check)
@@ -97,13 +72,13 @@ def local_linearity(
     seed=0,
     verbose=0,
 ):
-    """Measure, for every image and exit, how far the loss is from linear.
+    """Return a `LocalLinearityResult`: how far each loss is from linear.
 
-    The largest value found of `l(x + d) - l(x) - d . grad l(x)` over all `d`
-    with `|d| <= epsilon` in every pixel and `x + d` in [0, 1], where `l` is
-    the cross-entropy of one exit. The search is the one of KDIGA's authors:
-    steps of fixed length along the sign of the gradient, each followed by a
-    projection. Three details are a choice of this library. At `d = 0` the
+    That is the largest value found of `l(x + d) - l(x) - d . grad l(x)` over
+    all `d` with `|d| <= epsilon` in every pixel and `x + d` in [0, 1], where
+    `l` is the cross-entropy of one exit. The search is the one of KDIGA's
+    authors: steps of fixed length along the sign of the gradient, each followed
+    by a projection. Three details are a choice of this library. At `d = 0` the
     gradient of the measure is 0 and a search would stand still, so it starts
     at a random point, uniform among the allowed ones (PGD's start is clipped
     instead, which leaves half of the black pixels at `d = 0`). The largest
@@ -125,22 +100,20 @@ def local_linearity(
         seed: integer from 0 to 2**31 - 1; image `i` starts at the random
             point of (seed, i), whatever the batch size. Defaults to 0.
 
-    Returns:
-        A `LocalLinearityResult`.
-
     Raises:
         TypeError: if an argument has the wrong type.
         ValueError: if an argument or the data is not as described, or the
             model returns NaN or infinite logits.
     """
-    search = check_settings(epsilon, step_size, num_steps)
+    _check(model, epsilon, step_size, num_steps)
     images, labels = batches.check(model, images, labels, batch_size)
+    search = float(epsilon), float(step_size), num_steps
     step = _compiled_step(model, search, randomness.check_seed(seed))
     outputs = batches.over_examples(step, images, labels, batch_size, verbose)
     batches.check_finite(model, outputs["losses"], "losses")
     batches.check_finite(model, outputs["deviations"], "losses nearby")
     return LocalLinearityResult(
-        model.exit_names, search.epsilon, outputs["deviations"]
+        model.exit_names, float(epsilon), outputs["deviations"]
     )
 
 
@@ -152,8 +125,8 @@ def _compiled_step(model, search, seed):
         labels = ops.convert_to_tensor(labels)
         keys = randomness.bits(seed, index)
         found = [
-            _search_exit(predict, exit_, images, labels, search, keys)
-            for exit_ in range(model.num_exits)
+            _search_exit(predict, exit, images, labels, search, keys)
+            for exit in range(model.num_exits)
         ]
         return {
             "losses": ops.stack([each[0] for each in found], axis=1),
@@ -163,15 +136,19 @@ def _compiled_step(model, search, seed):
     return backend.compile_per_example(step, model.variables)
 
 
-def _search_exit(predict, exit_, images, labels, search, keys):
-    """Return loss and largest deviation of one exit, `(batch,)` each."""
+def _search_exit(predict, exit, images, labels, search, keys):
+    """Return loss and largest deviation of one exit, `(batch,)` each.
+
+    Steps may be far longer than the ball, of which `attacks.PGD` warns.
+    """
+    epsilon, step_size, num_steps = search
 
     def loss(points):
-        return losses.cross_entropy(predict(points, (exit_,))[0], labels)
+        return losses.cross_entropy(predict(points, (exit,))[0], labels)
 
     value, slope = backend.value_and_input_gradient(loss, images)
     lowest = ops.zeros_like(value)
-    if search.epsilon == 0:  # Rounding could make it a little more than 0.
+    if epsilon == 0:  # Rounding could make it a little more than 0.
         return value, lowest
 
     def deviation(points):
@@ -182,15 +159,15 @@ def _search_exit(predict, exit_, images, labels, search, keys):
     def step(_, state):
         points, largest = state
         found, gradient = backend.value_and_input_gradient(deviation, points)
-        points = points + search.step_size * ops.sign(gradient)
-        points = project(points, images, search.epsilon, "linf")
+        points = points + step_size * ops.sign(gradient)
+        points = project(points, images, epsilon, "linf")
         return points, ops.maximum(largest, found)
 
     unit = randomness.example_uniform(
-        randomness.bits(keys, exit_), tuple(images.shape[1:])
+        randomness.bits(keys, exit), tuple(images.shape[1:])
     )
-    low = ops.maximum(images - search.epsilon, 0.0)
-    high = ops.minimum(images + search.epsilon, 1.0)
+    low = ops.maximum(images - epsilon, 0.0)
+    high = ops.minimum(images + epsilon, 1.0)
     start = low + unit * (high - low)
-    points, largest = ops.fori_loop(0, search.num_steps, step, (start, lowest))
+    points, largest = ops.fori_loop(0, num_steps, step, (start, lowest))
     return value, ops.maximum(largest, deviation(points))

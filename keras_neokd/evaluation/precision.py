@@ -1,4 +1,4 @@
-"""Precision: does an attack on a 16-bit model do what it does in float32?
+"""Compare an attack on a 16-bit model with the same attack in float32.
 
     result = precision_agreement(model, images, labels, attack=pgd)
     result.mean_sign_agreement()        # share of pixels, one number per exit
@@ -19,7 +19,6 @@ from keras_neokd import backend
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import anytime
-from keras_neokd.evaluation.exit_gradient import exit_gradient
 from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
@@ -62,7 +61,7 @@ class PrecisionAgreementResult(Result):
         return self.attacked.accuracy()
 
     def accuracy_in_float32(self):
-        """Return the same of the model in float32."""
+        """Return the accuracy under attack in float32, `(exits,)`."""
         return self.attacked_in_float32.accuracy()
 
     def rows(self):
@@ -84,19 +83,12 @@ def _check(model, attack):
 def precision_agreement(
     model, images, labels, attack, batch_size=256, seed=0, verbose=0
 ):
-    """Compare signs of gradients, and an attack, with float32.
+    """Return a `PrecisionAgreementResult` of gradients and an attack.
 
     Args:
         model: a `MultiExitModel` of which some layers compute in 16 bits.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        images, labels, batch_size, seed, verbose: as for `anytime`.
         attack: a `keras_neokd.attacks.Attack`.
-        batch_size: images per compiled call. Defaults to 256.
-        seed: integer from 0 to 2**31 - 1. Defaults to 0.
-        verbose: 1 shows a progress bar. Defaults to 0.
-
-    Returns:
-        A `PrecisionAgreementResult`.
 
     Raises:
         TypeError: if `model` is no `MultiExitModel`.
@@ -122,14 +114,7 @@ def precision_agreement(
 
 
 def in_float32(model):
-    """Return a model with the same weights that computes in float32.
-
-    Args:
-        model: a `MultiExitModel`.
-
-    Raises:
-        ValueError: if it computes in float32 already.
-    """
+    """Return a model with the same weights that computes in float32."""
     check_not_float32(model)
     config = _with_float32(model.get_config())
     # Models of the library name it once, others for each layer.
@@ -140,11 +125,7 @@ def in_float32(model):
 
 
 def check_not_float32(model):
-    """Raise `ValueError` if there is nothing to compare with float32.
-
-    Args:
-        model: a `MultiExitModel`.
-    """
+    """Raise `ValueError` if there is nothing to compare with float32."""
     batches.check_model(model)
     if all(layer.compute_dtype == "float32" for layer in model.layers):
         raise ValueError(
@@ -172,10 +153,10 @@ def _compiled_step(model, twin):
         labels = ops.convert_to_tensor(labels)
         pairs = [
             [
-                exit_gradient(each.exit_logits(), exit_, images, labels)
+                batches.exit_gradient(each.exit_logits(), exit, images, labels)
                 for each in (model, twin)
             ]
-            for exit_ in range(model.num_exits)
+            for exit in range(model.num_exits)
         ]
         axes = tuple(range(1, len(images.shape)))
         agreement = [

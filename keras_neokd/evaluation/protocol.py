@@ -6,17 +6,18 @@
         return MyResult(...)
 
 The signature is the description: a caller gives the model, `images` and
-`labels`, and as far as the function takes them `batch_size`, `seed` and
-`verbose`. The other arguments are settings with their defaults, and what a
-measurement needs: `attack`, `validation` (tuple of images and labels),
-`teacher` and `teacher_exit`, `models` (dict from names to models), `epsilon`.
+`labels` (or `test`, a tuple of both), and as far as the function takes them
+`batch_size`, `seed` and `verbose`. The other arguments are settings with their
+defaults, and what a measurement needs: `attack`, `validation` (tuple of images
+and labels), `teacher` and `teacher_exit`, `models` (dict from names to models),
+`epsilon`. Where a default is None, 0 and () stand for it, as in a config.
 """
 
 import dataclasses
 import inspect
 from collections.abc import Callable
 
-_GIVEN = ("model", "student", "images", "labels")
+_GIVEN = ("model", "student", "images", "labels", "test")
 _OPTIONS = ("batch_size", "seed", "verbose")
 _KNOWN = {}
 
@@ -52,10 +53,7 @@ class Protocol:
     function: Callable | None = None
 
     def __call__(self, function):
-        """Give a function the name, and return it.
-
-        Args:
-            function: the function that measures.
+        """Give a function the name, and return the function.
 
         Raises:
             ValueError: if another function has the name.
@@ -78,21 +76,20 @@ class Protocol:
         """Dict from the names of its arguments to `inspect.Parameter`s."""
         return {
             name: each
-            for name, each in inspect.signature(
-                self.function
-            ).parameters.items()
+            for name, each in self._signature.items()
             if name not in (*_GIVEN, *_OPTIONS)
         }
 
+    @property
+    def _signature(self):
+        return inspect.signature(self.function).parameters
+
     def check_ready(self, model, arguments):
-        """Raise where the measurement could not run.
+        """Return the arguments that were worked out, as a dict.
 
         Args:
             model: the model to measure.
             arguments: dict of what `parameters` names.
-
-        Returns:
-            Dict of the arguments that were worked out.
 
         Raises:
             Unavailable: if the model has too few exits.
@@ -117,18 +114,18 @@ class Protocol:
             **options: `batch_size`, `seed` and `verbose`; those that the
                 function does not take are left out.
         """
-        taken = inspect.signature(self.function).parameters
-        options = {name: options[name] for name in options if name in taken}
-        given = {"images": images, "labels": labels, **arguments, **options}
+        taken, test = self._signature, (images, labels)
+        given = {"images": images, "labels": labels, "test": test, **options}
+        given = {name: given[name] for name in given if name in taken}
+        for name, value in arguments.items():
+            is_empty = isinstance(value, (int, tuple)) and not value
+            use_none = is_empty and taken[name].default is None
+            given[name] = None if use_none else value
         return self.function(model, **given)
 
 
 def diagnostic(name, result, check=None):
-    """Return a `Protocol` that is a diagnostic.
-
-    Args:
-        name, result, check: as for `Protocol`.
-    """
+    """Return a `Protocol` that is a diagnostic."""
     return Protocol(name, result, check, is_diagnostic=True)
 
 

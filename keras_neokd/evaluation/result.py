@@ -6,11 +6,12 @@
         def rows(self):
             return table(exit=self.names, accuracy=self.accuracy, ...)
 
-Records, tables and figures are made from rows and their columns alone. A
-column is "text", a "flag", a "number", a "count" (an integer >= 0), a "share"
-(from 0 to 1) or a "cost" (multiply-adds, > 0); with a question mark a row may
-lack the value, or hold None. A column that ends in " at" stands for one of each
-exit, such as "share at exit_1".
+A result that is nothing but rows is given them: `MyResult(table(...))`.
+Records, tables and figures are made from rows and their columns alone. A column
+is "text", a "flag", a "number", a "count" (an integer >= 0), a "share" (from 0
+to 1) or a "cost" (multiply-adds, > 0); with a question mark a row may lack the
+value, or hold None. A column that ends in " at" stands for one of each exit,
+such as "share at exit_1".
 """
 
 import math
@@ -33,6 +34,10 @@ _RANGES = {
 class Result:
     """Base class of results.
 
+    Args:
+        rows: what `rows` returns, unless a subclass works it out.
+        summary: what `summary` returns. Defaults to nothing.
+
     Attributes:
         columns: dict from the names of the columns of `rows` to their kinds.
         summary_columns: the same for the values of `summary`.
@@ -45,14 +50,18 @@ class Result:
     summary_columns = {}
     spread = ()
     findings = ()
+    _rows, _summary = (), {}
+
+    def __init__(self, rows, summary=None):
+        self._rows, self._summary = rows, summary or {}
 
     def rows(self):
         """Return the numbers as a list of flat dicts of plain values."""
-        raise NotImplementedError
+        return self._rows
 
     def summary(self):
         """Return what belongs to no single row, as one flat dict."""
-        return {}
+        return self._summary
 
     def write_beside(self, path):
         """Write files that others read, beside the record of the result.
@@ -85,23 +94,15 @@ def table(**columns):
 
 
 def flat(**values):
-    """Return values as plain ones, and None where one is not finite.
+    """Return text, numbers, booleans and None as plain values.
 
-    JSON has neither NaN nor infinity.
-
-    Args:
-        **values: text, numbers, booleans or None.
+    NaN and infinity become None: JSON has neither.
     """
     return {name: _plain(value) for name, value in values.items()}
 
 
 def kind_of(name, columns):
-    """Return the kind of a column without "?"; None for an unknown one.
-
-    Args:
-        name: as in a row.
-        columns: as in `Result`.
-    """
+    """Return the kind of a column without "?"; None for an unknown one."""
     kind = _declared(name, columns)
     return kind and kind.rstrip("?")
 
@@ -132,9 +133,8 @@ def check_values(place, values, columns):
     """Raise `ValueError` where a dict is not flat, or not as declared.
 
     Args:
-        place: where it stands, for the message.
+        place, columns: as for `check_rows`.
         values: any value.
-        columns: as in `Result`.
     """
     if not isinstance(values, dict):
         raise ValueError(

@@ -1,5 +1,6 @@
 """One search over many images: groups, runs, stages, packed batches."""
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -14,14 +15,7 @@ RESISTED, WRONG_WHEN_CLEAN = -1, -2
 
 
 class SearchRun:
-    """One search.
-
-    Args:
-        compiled: the `CompiledSearch`.
-        images: checked images.
-        labels: checked labels.
-        state: the `SearchState`.
-    """
+    """One search, from a `CompiledSearch`, checked data and a `SearchState`."""
 
     def __init__(self, compiled, images, labels, state):
         self.compiled = compiled
@@ -39,9 +33,7 @@ class SearchRun:
         if self.state.begun:
             return
         rows = np.arange(len(self.images))
-        found = self._batched(
-            self.compiled.judge, rows, np.zeros(len(rows), "int32"), self.images
-        )
+        found = self._judged(rows, self.images)
         # No attack fools NaN.
         logits = np.where(found["finite"], 0.0, np.nan)
         batches.check_finite(self.compiled.model, logits, "logits")
@@ -49,11 +41,9 @@ class SearchRun:
         self.state.begun = True
 
     def attack(self, number, keys):
-        """Run one attack of several on all images that resist.
+        """Run the attack of a number on all images that resist.
 
-        Args:
-            number: of the attack.
-            keys: one key per example of the whole data.
+        `keys` has one key per example of the whole data.
         """
         if self.state.is_behind(number):
             return
@@ -107,33 +97,27 @@ class SearchRun:
         if not len(hit):
             return
         rows, candidates = state["rows"][hit], state["adversarial"][hit]
-        fooled = self._batched(
-            self.compiled.judge,
-            rows,
-            np.zeros(len(self.images), "int32"),
-            candidates,
-        )["fooled"]
+        fooled = self._judged(rows, candidates)["fooled"]
         self.state.arrays["adversarial"][rows[fooled]] = candidates[fooled]
         self.state.arrays["fooled_by"][rows[fooled]] = number
 
-    def _batched(self, function, rows, keys, given=None, **number):
-        """Call a compiled function on some examples.
+    def _judged(self, rows, candidates):
+        unused_keys = np.zeros(len(self.images), "int32")
+        return self._batched(self.compiled.judge, rows, unused_keys, candidates)
 
-        Args:
-            function: what `_compile` returned.
-            rows: indices of the examples.
-            keys: one key per example of the whole data.
-            given: arrays with one row per index in `rows`, or `None`.
-            number: at most one integer, the number of the run or stage.
+    def _batched(self, function, rows, keys, *given, **number):
+        """Call a compiled function on the examples of some indices.
 
-        Returns:
-            Dict of arrays with one row per index in `rows`.
+        `given` are arrays with a row per index, and so are those returned;
+        `number` is the number of the run or stage, if any.
         """
         number = [np.array(each, "int32") for each in number.values()]
         collected = []
         for places in self._batches(len(rows)):
             chosen = rows[places]
-            more = [] if given is None else [_take(given, places)]
+            more = keras.tree.map_structure(
+                lambda values, places=places: values[places], given
+            )
             outputs = function(
                 self.images[chosen],
                 self.labels[chosen],
@@ -162,9 +146,3 @@ class SearchRun:
             size = smaller if left <= smaller else self.batch_size
             yield np.minimum(np.arange(first, first + size), count - 1)
             first += size
-
-
-def _take(arrays, places):
-    if isinstance(arrays, dict):
-        return {name: values[places] for name, values in arrays.items()}
-    return arrays[places]

@@ -15,10 +15,11 @@ from keras_neokd.data.arrays import read_arrays
 _SECONDS_BETWEEN_SAVES = 30
 # What reading a file that is no state, or only part of one, raises.
 _BROKEN = (AttributeError, KeyError, OSError, TypeError, ValueError)
+_UNFINISHED = "unfinished/"
 
 
 class SearchState:
-    """What a search has found, and where it stands.
+    """Results and position of a search.
 
     Attributes:
         arrays: dict of `adversarial` (images), `fooled_by` `(examples,)` and
@@ -46,12 +47,7 @@ class SearchState:
 
         Args:
             path: the file, or `None`.
-            model: the attacked model.
-            attack: the attack.
-            images: the clean images.
-            labels: the labels.
-            batch_size: images per compiled call.
-            seed: the seed.
+            model, attack, images, labels, batch_size, seed: of the search.
 
         Raises:
             ValueError: if the file holds another search, or no state.
@@ -75,22 +71,15 @@ class SearchState:
         return state
 
     def is_behind(self, number):
-        """Whether an attack had ended when the state was saved.
-
-        Args:
-            number: number of the attack, from 0.
-        """
+        """Return whether the attack of a number had ended."""
         return number < self._at[0]
 
     def enter(self, number, rows):
-        """Begin an attack, or go on with it.
+        """Begin an attack, or go on; return the examples that it began with.
 
         Args:
             number: number of the attack.
             rows: the examples to attack, if it begins now.
-
-        Returns:
-            The examples that it began with.
         """
         if number > self._at[0]:
             self._at = (number, 0, 0, 0)
@@ -100,38 +89,22 @@ class SearchState:
         return self.arrays["rows"]
 
     def is_done(self, first):
-        """Whether a group had ended.
-
-        Args:
-            first: its first place among the rows of the attack.
-        """
+        """Return whether the group that begins at place `first` had ended."""
         return first < self._at[1]
 
     def first_run(self, first):
-        """Return the run with which to begin or to go on.
-
-        Args:
-            first: first place of the group.
-        """
+        """Return the run to begin or go on with in the group at `first`."""
         return self._at[2] if first == self._at[1] else 0
 
     def unfinished(self, first, run):
-        """Return the state within a run and the stage to go on with.
-
-        Args:
-            first: first place of the group.
-            run: number of the run.
-
-        Returns:
-            Tuple of a dict of arrays, or `None`, and the stage.
-        """
+        """Return the arrays within a run, `None` before it, and its stage."""
         here = (first, run) == self._at[1:3]
         if not here or self._unfinished is None:
             return None, 0
         return self._unfinished, self._at[3]
 
     def save(self, first, run=0, stage=0, unfinished=None):
-        """Say where the search stands; written now and then.
+        """Note where the search stands; the file is written now and then.
 
         Args:
             first: first place of the group.
@@ -152,20 +125,14 @@ class SearchState:
         if self._path is None:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = {
-            f"unfinished/{name}": values
-            for name, values in (self._unfinished or {}).items()
-        }
-        with (
-            writing.replacing(self._path) as new,
-            open(new, "wb") as file,
-        ):
+        unfinished = self._unfinished or {}
+        with writing.replacing(self._path) as new, open(new, "wb") as file:
             np.savez(
                 file,
                 fingerprint=np.array(self._fingerprint),
                 at=np.array(self._at),
                 **self.arrays,
-                **unfinished,
+                **{_UNFINISHED + name: unfinished[name] for name in unfinished},
             )
         self._saved = time.monotonic()
 
@@ -189,13 +156,12 @@ class SearchState:
                 f"{self._path} holds the state of another search: it differs "
                 f"in {', '.join(differing)}. Remove it, or name another file."
             )
-        self._at = tuple(int(each) for each in saved.pop("at"))
+        self._at = tuple(int(each) for each in saved["at"])
         self.begun = True
-        prefix = "unfinished/"
         self._unfinished = {
-            name.removeprefix(prefix): saved.pop(name)
-            for name in list(saved)
-            if name.startswith(prefix)
+            name.removeprefix(_UNFINISHED): saved[name]
+            for name in saved
+            if name.startswith(_UNFINISHED)
         } or None
         self.arrays = {name: saved[name] for name in self.arrays}
 

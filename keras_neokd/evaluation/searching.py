@@ -5,13 +5,13 @@
     result.adversarial, result.fooled_by
 
 The examples still worth attacking are packed into full batches, and the rest
-into a batch of one of a few sizes, so that nothing is compiled again. What an
-example comes to does not depend on the others: its random numbers are those of
-(seed, index).
+into a batch of one of a few sizes, so that nothing is compiled again. The
+result of an example does not depend on the others: its random numbers are those
+of (seed, index).
 
 With a state file the search can be stopped anywhere: the same call goes on
-where it was and ends with the same result, because what was saved tells which
-examples share a batch.
+and ends with the same result, because the state tells which examples share a
+batch.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from keras_neokd.evaluation.search_state import SearchState
 
 @dataclasses.dataclass(frozen=True)
 class SearchResult(Result):
-    """What a search found.
+    """Adversarial images, and the attack that fooled each.
 
     Attributes:
         adversarial: float32 images; the clean one where nothing was found.
@@ -83,11 +83,7 @@ def resisting_rows(results):
 
 
 def is_search(attack):
-    """Whether `search` can run an attack.
-
-    Args:
-        attack: an `Attack`, or `None`.
-    """
+    """Return whether `search` can run an attack, or `None`."""
     return isinstance(attack, (attacks.SearchAttack, attacks.WorstCase))
 
 
@@ -101,7 +97,7 @@ def search(
     verbose=0,
     state_file=None,
 ):
-    """Attack images until they are fooled.
+    """Return the `SearchResult` of attacks on images until they are fooled.
 
     Args:
         model, images, labels, batch_size, seed: as for `anytime`.
@@ -109,9 +105,6 @@ def search(
         verbose: 1 prints a line per attack. Defaults to 0.
         state_file: `.npz` file to go on from and to save the state in, about
             every half minute; `None` (default) for none.
-
-    Returns:
-        A `SearchResult`.
 
     Raises:
         TypeError: if the attack is something else.
@@ -132,7 +125,7 @@ class CompiledSearch:
         batch_size: images per compiled call. Defaults to 256.
 
     Raises:
-        TypeError: if the attack is something else.
+        TypeError: if the model or the attack is something else.
         ValueError: if the attack does not fit the model.
     """
 
@@ -157,15 +150,8 @@ class CompiledSearch:
             self.model, images, labels, self.batch_size
         )
         seed = randomness.check_seed(seed)
-        state = SearchState.open(
-            state_file,
-            self.model,
-            self.attack,
-            images,
-            labels,
-            self.batch_size,
-            seed,
-        )
+        searched = (self.attack, images, labels, self.batch_size, seed)
+        state = SearchState.open(state_file, self.model, *searched)
         run = SearchRun(self, images, labels, state)
         run.drop_the_wrong()
         keys = randomness.host_bits(seed, np.arange(len(images))).view("int32")
@@ -186,11 +172,7 @@ class CompiledSearch:
         )
 
     def steps(self, number):
-        """Return number of runs and of stages of a member, and both compiled.
-
-        Args:
-            number: of the member.
-        """
+        """Return a member's numbers of runs and stages, and both compiled."""
         if number not in self._steps:
             self._steps[number] = self._compile_steps(self.members[number])
         return self._steps[number]
@@ -200,16 +182,13 @@ class CompiledSearch:
             start = self._compile(_once(member), self.attack.objective)
             return 1, 0, start, None
 
-        def start(problem, run):
-            return member.start(problem, run)
-
         def advance(problem, given, stage):
             return member.advance(problem, stage, given)
 
         return (
             member.num_runs(self.model.num_classes),
             member.num_stages(),
-            self._compile(start, member.objective),
+            self._compile(member.start, member.objective),
             self._compile(advance, member.objective),
         )
 
@@ -217,10 +196,9 @@ class CompiledSearch:
         predict = self.model.exit_logits()
 
         def compiled(images, labels, keys, *more):
-            arrays = keras.tree.map_structure(
-                ops.convert_to_tensor, (images, labels, keys)
+            arrays, more = keras.tree.map_structure(
+                ops.convert_to_tensor, ((images, labels, keys), more)
             )
-            more = keras.tree.map_structure(ops.convert_to_tensor, more)
             problem = Problem(predict.frozen(), objective, *arrays)
             return function(problem, *more)
 

@@ -58,33 +58,21 @@ class SensitivityResult(Result):
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class SensitivityCurves(Result):
-    """Several curves of one attack.
-
-    Attributes:
-        curves: list of `SensitivityResult`s.
-    """
+class _Curves(Result):
+    """The rows and findings of several `SensitivityResult`s."""
 
     columns = SensitivityResult.columns
     spread = SensitivityResult.spread
 
-    curves: list
-
-    @property
-    def findings(self):
-        """Findings of all curves."""
-        return [each for curve in self.curves for each in curve.findings]
-
-    def rows(self):
-        """Return the rows of all curves."""
-        return [row for curve in self.curves for row in curve.rows()]
+    def __init__(self, curves):
+        super().__init__([row for curve in curves for row in curve.rows()])
+        self.findings = [each for curve in curves for each in curve.findings]
 
 
 def sensitivity(
     model, images, labels, attack, name, values, batch_size=256, seed=0
 ):
-    """Attack with one argument of the attack changed.
+    """Return a `SensitivityResult` of an attack with one argument changed.
 
     Args:
         model, images, labels, batch_size, seed: as for `anytime`.
@@ -92,9 +80,6 @@ def sensitivity(
             stays in proportion to epsilon.
         name: `"epsilon"` or `"num_steps"`.
         values: the values to try; an epsilon of 0 is a clean image.
-
-    Returns:
-        A `SensitivityResult`.
 
     Raises:
         TypeError, ValueError: if the attack has no such argument, or a value
@@ -120,15 +105,11 @@ def sensitivity(
 
 
 def changed(attack, name, value):
-    """Return the attack with another strength.
+    """Return the attack with another strength, `None` for an epsilon of 0.
 
     Args:
-        attack: as for `sensitivity`.
-        name: `"epsilon"` or `"num_steps"`.
-        value: its new value.
-
-    Returns:
-        An `Attack`, or `None` for an epsilon of 0.
+        attack, name: as for `sensitivity`.
+        value: the new value of the argument.
 
     Raises:
         TypeError, ValueError: if the attack has no such argument, or the
@@ -146,7 +127,7 @@ def changed(attack, name, value):
     changes = {name: value}
     if name == "epsilon" and "step_size" in arguments and attack.epsilon:
         changes["step_size"] = attack.step_size * value / attack.epsilon
-    return type(attack)(**{**arguments, **changes})
+    return attack.replace(**changes)
 
 
 def _around(attack):
@@ -164,6 +145,7 @@ def _check(model, attack, epsilons, num_steps):
     for value in num_steps:
         checks.integer("num_steps", value, minimum=0)
     if epsilons is None:
+        # Up to one and a half times that of the attack.
         epsilons = _around(attack)
     if not epsilons and not num_steps:
         raise ValueError(
@@ -176,32 +158,25 @@ def _check(model, attack, epsilons, num_steps):
     return {"epsilons": epsilons}
 
 
-@Protocol("sensitivity", SensitivityCurves, _check)
+@Protocol("sensitivity", _Curves, _check)
 def _curves(
     model,
     images,
     labels,
     attack,
-    epsilons=None,
+    epsilons=(),
     num_steps=(1, 5, 10, 20, 50),
     batch_size=256,
     seed=0,
 ):
-    """Measure `sensitivity` to epsilon and to the number of steps.
-
-    By default epsilons are up to one and a half times that of the attack.
-    """
-    if epsilons is None:
-        epsilons = _around(attack)
-    return SensitivityCurves(
+    """Measure `sensitivity` to epsilon and to the number of steps."""
+    varied = {"epsilon": epsilons, "num_steps": num_steps}
+    return _Curves(
         [
             sensitivity(
                 model, images, labels, attack, name, values, batch_size, seed
             )
-            for name, values in (
-                ("epsilon", epsilons),
-                ("num_steps", num_steps),
-            )
+            for name, values in varied.items()
             if values
         ]
     )

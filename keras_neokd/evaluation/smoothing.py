@@ -40,7 +40,7 @@ ABSTAIN = -1
 
 @dataclasses.dataclass(frozen=True)
 class SmoothingResult(Result):
-    """What the smoothed exits answer, and within which radius.
+    """Classes of the smoothed exits, and the radii that are certified.
 
     Each certificate, one image and one exit, holds with the probability
     `confidence`. The exits answer the same noisy images, so their
@@ -98,8 +98,7 @@ class SmoothingResult(Result):
             class with a certified radius of at least `radius`.
 
         Raises:
-            TypeError: if `radius` is not a number.
-            ValueError: if it is negative or not finite.
+            TypeError, ValueError: if `radius` is not possible.
         """
         radius = checks.number("radius", radius, minimum=0)
         correct = self.predictions == self.labels[:, None]
@@ -111,16 +110,15 @@ class SmoothingResult(Result):
 
     def rows(self):
         """Return a row per reported radius and exit."""
-        return [
-            row
-            for radius in self.reported_radii
-            for row in table(
-                exit=self.exit_names,
-                radius=[radius] * len(self.exit_names),
-                certified_accuracy=self.certified_accuracy(radius),
-                abstention_rate=self.abstention_rate(),
-            )
-        ]
+        radii, exits = self.reported_radii, len(self.exit_names)
+        return table(
+            exit=self.exit_names * len(radii),
+            radius=np.repeat(radii, exits),
+            certified_accuracy=np.ravel(
+                [self.certified_accuracy(each) for each in radii]
+            ),
+            abstention_rate=np.tile(self.abstention_rate(), len(radii)),
+        )
 
     def summary(self):
         """Return the confidence and the largest radius."""
@@ -129,22 +127,19 @@ class SmoothingResult(Result):
         )
 
     def largest_radius(self):
-        """Return the radius where all noisy images agree.
+        """Return the radius where all noisy images agree, the largest possible.
 
-        No certificate can be larger; more draws move it outwards slowly.
+        More draws move it outwards slowly.
         """
         total = self.num_estimation
         bound = lower_bound(total, total, self.failure_probability)
         return float(self.sigma * _special().ndtri(bound))
 
 
-def check_settings(
-    sigma, num_selection, num_estimation, failure_probability, radii=(0.0,)
+def _check(
+    model, sigma, num_selection, num_estimation, failure_probability, radii
 ):
-    """Raise if `certify` could not run with these arguments.
-
-    Args and errors: as `certify`.
-    """
+    del model
     _special()
     checks.pixel_change("sigma", sigma, above=0)
     checks.integer("num_selection", num_selection, minimum=1)
@@ -154,11 +149,6 @@ def check_settings(
         raise ValueError("`radii` needs one radius or more, received none.")
     for radius in radii:
         checks.number("radii", radius, minimum=0)
-
-
-def _check(model, **settings):
-    del model
-    check_settings(**settings)
 
 
 @diagnostic("smoothing", SmoothingResult, _check)
@@ -175,13 +165,10 @@ def certify(
     verbose=0,
     radii=(0.0,),
 ):
-    """Certify every exit on every image by randomised smoothing.
+    """Return a `SmoothingResult`, a certificate of every exit and image.
 
     Args:
-        model: a `MultiExitModel`. Its radii depend on how well it stands
-            Gaussian noise.
-        images: array `(examples, height, width, channels)` in [0, 1].
-        labels: integers `(examples,)` or one-hot.
+        model, images, labels, verbose: as for `anytime`.
         sigma: standard deviation of the noise, in pixel units, at least
             2**-24 (less changes nothing in float32).
         num_selection: noisy images that select the class, >= 1. Defaults to
@@ -194,53 +181,28 @@ def certify(
             Defaults to 256.
         seed: integer from 0 to 2**31 - 1. Draw `j` of image `i` has the
             noise of (seed, i, j), whatever the batch size. Defaults to 0.
-        verbose: 1 shows a progress bar. Defaults to 0.
         radii: those at which `rows` gives the accuracy. Defaults to 0 alone.
-
-    Returns:
-        A `SmoothingResult`.
 
     Raises:
         ImportError: if SciPy is not installed.
         TypeError, ValueError: if an argument or the data is not as described,
             or the model returns NaN or infinite logits.
     """
-    check_settings(
-        sigma, num_selection, num_estimation, failure_probability, radii
+    _check(
+        model, sigma, num_selection, num_estimation, failure_probability, radii
     )
     images, labels = batches.check(model, images, labels, batch_size)
     step = _compiled_step(model, float(sigma), randomness.check_seed(seed))
-    counts = num_selection, num_estimation
-    votes = _votes(model, step, images, counts, batch_size, verbose)
-    return _result(
-        model, labels, votes, sigma, failure_probability, counts, radii
-    )
-
-
-def _votes(model, step, images, counts, batch_size, verbose):
-    """Return the selected classes and how often they came, by exit."""
-    num_selection, num_estimation = counts
     progress = keras.utils.Progbar(len(images), verbose=verbose)
     selected, hits = [], []
     for index in range(len(images)):
-        answers = _answers(
-            step, images, index, num_selection + num_estimation, batch_size
-        )
-        if (answers < 0).any():
-            raise ValueError(
-                f"Model {model.name!r} returned NaN or infinite logits for "
-                f"image {index} with noise, so it has no answer to certify."
-            )
+        draws = num_selection + num_estimation
+        answers = _answers(model, step, images, index, draws, batch_size)
         classes = _most_frequent(answers[:num_selection], model.num_classes)
         selected.append(classes)
         hits.append((answers[num_selection:] == classes).sum(axis=0))
         progress.add(1)
-    return np.stack(selected), np.stack(hits)
-
-
-def _result(model, labels, votes, sigma, failure_probability, counts, radii):
-    (selected, hits), (_, num_estimation) = votes, counts
-    bounds = lower_bound(hits, num_estimation, failure_probability)
+    bounds = lower_bound(np.stack(hits), num_estimation, failure_probability)
     abstains = bounds < 0.5
     return SmoothingResult(
         exit_names=model.exit_names,
@@ -248,7 +210,7 @@ def _result(model, labels, votes, sigma, failure_probability, counts, radii):
         failure_probability=float(failure_probability),
         num_estimation=num_estimation,
         labels=labels,
-        predictions=np.where(abstains, ABSTAIN, selected),
+        predictions=np.where(abstains, ABSTAIN, np.stack(selected)),
         lower_bounds=bounds,
         radii=sigma * _special().ndtri(np.where(abstains, 0.5, bounds)),
         reported_radii=tuple(radii),
@@ -256,16 +218,13 @@ def _result(model, labels, votes, sigma, failure_probability, counts, radii):
 
 
 def lower_bound(hits, total, failure_probability):
-    """Return the one-sided Clopper-Pearson lower bound of a probability.
+    """Return one-sided Clopper-Pearson lower bounds of probabilities.
 
     Args:
-        hits: integers, how often it happened.
-        total: how often it could have happened.
-        failure_probability: probability that the bound is too high, above 0
-            and below 1.
-
-    Returns:
-        float64 array of the shape of `hits`; 0 where there were no hits.
+        hits: integers, how often each event happened; without any, the bound
+            is 0.
+        total: how often they could have happened.
+        failure_probability: probability that a bound is too high.
     """
     hits = np.asarray(hits)
     bounds = _special().betaincinv(
@@ -300,13 +259,19 @@ def _compiled_step(model, sigma, seed):
     return backend.compile_function(step, model.variables)
 
 
-def _answers(step, images, index, draws, batch_size):
+def _answers(model, step, images, index, draws, batch_size):
     """Return the class of every draw and exit, `(draws, exits)`."""
     image = images[index : index + 1]
     place = np.array([index], "int32")
-    return batches.collect(
+    answers = batches.collect(
         lambda numbers: step(image, place, numbers), draws, batch_size
     )["classes"]
+    if (answers < 0).any():
+        raise ValueError(
+            f"Model {model.name!r} returned NaN or infinite logits for "
+            f"image {index} with noise, so it has no answer to certify."
+        )
+    return answers
 
 
 def _most_frequent(answers, num_classes):

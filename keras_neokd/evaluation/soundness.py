@@ -10,6 +10,7 @@ Croce et al. 2022). These checks look for the usual causes. None of them proves
 that an evaluation is right.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import anytime
-from keras_neokd.evaluation.exit_gradient import exit_gradient
 
 # Of the images looked at, the share without gradient that is tolerated.
 _LARGEST_SHARE = 0.1
@@ -49,40 +49,38 @@ class Finding(NamedTuple):
 
 
 def check_model(model, images, labels, num_examples=128):
-    """Look at a model before it is attacked.
+    """Return `Finding`s about a model, before it is attacked.
+
+    Their codes are `softmax_outputs`, `randomised_model`, `no_gradient`,
+    `zero_gradient` and `resists_any_change`.
 
     Args:
         model, images, labels: as for `anytime`.
         num_examples: how many of the images to look at. Defaults to 128.
-
-    Returns:
-        List of `Finding`s with the codes `softmax_outputs`,
-        `randomised_model`, `no_gradient`, `zero_gradient` and
-        `resists_any_change`.
     """
     images, labels = batches.check(
         model, images[:num_examples], labels[:num_examples], num_examples
     )
-    findings = [
-        _softmax_outputs(model, images),
-        _randomised_model(model, images),
-        _gradients(model, images, labels),
-    ]
-    # PGD needs a gradient, and says so itself where there is none.
-    if findings[-1] is None or findings[-1].code != "no_gradient":
-        findings.append(_resists_any_change(model, images, labels))
-    return [finding for finding in findings if finding is not None]
+    findings = []
+    for look in (
+        _softmax_outputs,
+        _randomised_model,
+        _gradients,
+        _resists_any_change,
+    ):
+        findings += itertools.islice(look(model, images, labels), 1)
+        # PGD needs a gradient, and says so itself where there is none.
+        if findings and findings[-1].code == "no_gradient":
+            break
+    return findings
 
 
 def check_attack(attack, num_classes):
-    """See whether an attack can do what it says on so many classes.
+    """Return a `Finding` `fewer_targets`, in a list, where that is so.
 
     Args:
-        attack: an `Attack`.
+        attack: an `Attack`, which may want more target classes than exist.
         num_classes: number of classes of the model.
-
-    Returns:
-        List of `Finding`s with the code `fewer_targets`.
     """
     wanted = [
         getattr(each, "num_targets", None) or 0 for each in attack.members
@@ -99,23 +97,18 @@ def check_attack(attack, num_classes):
 
 
 def check_search(result):
-    """See whether random search beats attacks that follow gradients.
+    """Return a `Finding` `square_beats_gradients`, in a list, where it does.
 
     Args:
         result: the `SearchResult` of several attacks, `Square` after one that
             follows gradients.
-
-    Returns:
-        List of `Finding`s with the code `square_beats_gradients`.
     """
     names = result.attack_names
-    followed = [
-        number for number, name in enumerate(names) if name not in _BLIND
-    ]
+    follows = [name not in _BLIND for name in names]
     squares = [
         number
         for number, name in enumerate(names)
-        if name == "Square" and followed and followed[0] < number
+        if name == "Square" and any(follows[:number])
     ]
     share = float(np.isin(result.fooled_by, squares).mean())
     if share <= _TOLERANCE:
@@ -131,74 +124,68 @@ def check_search(result):
 
 
 def check_curve(name, values, accuracies):
-    """See whether accuracy falls as the attack gets stronger.
+    """Return `Finding`s where accuracy rises as the attack gets stronger.
+
+    Their code is `rises_with_epsilon` or `rises_with_num_steps`.
 
     Args:
         name: what gets larger: `"epsilon"` or `"num_steps"`.
         values: increasing numbers.
         accuracies: from 0 to 1, one per value.
-
-    Returns:
-        List of `Finding`s with the code `rises_with_epsilon` or
-        `rises_with_num_steps`.
     """
-    findings = []
-    for before, after in zip(
-        zip(values, accuracies, strict=True),
-        zip(values[1:], accuracies[1:], strict=True),
-        strict=False,
-    ):
-        if after[1] > before[1] + _TOLERANCE:
-            findings.append(
-                Finding(
-                    f"rises_with_{name}",
-                    f"Robust accuracy rises from {100 * before[1]:.1f} % at "
-                    f"{name} {before[0]:g} to {100 * after[1]:.1f} % at "
-                    f"{after[0]:g}: the attack does not find what is there.",
-                )
-            )
-    return findings
+    points = list(zip(values, accuracies, strict=True))
+    return [
+        Finding(
+            f"rises_with_{name}",
+            f"Robust accuracy rises from {100 * before:.1f} % at {name} "
+            f"{weaker:g} to {100 * after:.1f} % at {stronger:g}: the attack "
+            "does not find what is there.",
+        )
+        for (weaker, before), (stronger, after) in itertools.pairwise(points)
+        if after > before + _TOLERANCE
+    ]
 
 
-def _softmax_outputs(model, images):
+def _softmax_outputs(model, images, labels):
+    del labels
     for name, logits in _logits(model, images).items():
         is_distribution = (logits >= 0).all() and np.allclose(
             logits.sum(axis=1), 1.0, atol=1e-4
         )
         if is_distribution:
-            return Finding(
+            yield Finding(
                 "softmax_outputs",
                 f"Exit {name!r} returns probabilities, and losses apply a "
                 "softmax to them again: gradients are small and attacks "
                 "weak. Build the exit without the softmax.",
             )
-    return None
 
 
-def _randomised_model(model, images):
+def _randomised_model(model, images, labels):
+    del labels
     first, second = (_logits(model, images) for _ in range(2))
     for name in first:
         scale = max(float(np.abs(first[name]).max()), 1e-30)
         if np.abs(first[name] - second[name]).max() > _SAME * scale:
-            return Finding(
+            yield Finding(
                 "randomised_model",
                 f"Exit {name!r} answers differently when asked twice: an "
                 "attack follows the gradient of one answer and is judged by "
                 "another. Evaluate without the noise, or average over it.",
             )
-    return None
 
 
 def _gradients(model, images, labels):
     """Look for exits whose cross-entropy does not depend on the image."""
-    for exit_, name in enumerate(model.exit_names):
+    for exit, name in enumerate(model.exit_names):
         try:
-            largest = _largest_gradients(model, images, labels, exit_)
+            largest = _largest_gradients(model, images, labels, exit)
         except ValueError as error:
-            return Finding("no_gradient", f"Exit {name!r}: {error}")
+            yield Finding("no_gradient", f"Exit {name!r}: {error}")
+            return
         share = float((largest < _SMALLEST_GRADIENT).mean())
         if share > _LARGEST_SHARE:
-            return Finding(
+            yield Finding(
                 "zero_gradient",
                 f"At exit {name!r} the cross-entropy has no gradient for "
                 f"{100 * share:.0f} % of the images, so attacks that follow "
@@ -206,15 +193,14 @@ def _gradients(model, images, labels):
                 "that the softmax is saturated. Use the losses margin or dlr, "
                 "and attacks without gradients.",
             )
-    return None
 
 
-def _largest_gradients(model, images, labels, exit_):
+def _largest_gradients(model, images, labels, exit):
     predict = model.exit_logits()
 
     def largest(images, labels):
         images = ops.convert_to_tensor(images)
-        gradient = exit_gradient(predict, exit_, images, labels)
+        gradient = batches.exit_gradient(predict, exit, images, labels)
         return ops.max(ops.abs(gradient), axis=(1, 2, 3))
 
     compiled = backend.compile_per_example(largest, model.variables)
@@ -222,19 +208,18 @@ def _largest_gradients(model, images, labels, exit_):
 
 
 def _resists_any_change(model, images, labels):
-    for exit_, name in enumerate(model.exit_names):
-        objective = attacks.SingleExit(exit_, loss="margin")
+    for exit, name in enumerate(model.exit_names):
+        objective = attacks.SingleExit(exit, loss="margin")
         attack = attacks.PGD(**_ANYTHING, objective=objective)
         result = anytime(model, images, labels, attack, len(images))
-        rest = float(result.accuracy()[exit_])
+        rest = float(result.accuracy()[exit])
         if rest > _LARGEST_REST:
-            return Finding(
+            yield Finding(
                 "resists_any_change",
                 f"Exit {name!r} is right on {100 * rest:.0f} % of the images "
                 "after an attack that may turn them into anything (epsilon "
                 "1): the attack fails for another reason than robustness.",
             )
-    return None
 
 
 def _logits(model, images):

@@ -1,4 +1,4 @@
-"""How far an attack on one exit, or one model, carries over to others.
+"""Measure how attacks on one exit, or one model, carry over to others.
 
     result = transferability(model, images, labels, pgd_50)     # exit to exit
     result.matrix, result.off_diagonal_mean(), result.ensemble
@@ -20,7 +20,6 @@ from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
-from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
@@ -69,7 +68,7 @@ class TransferabilityResult(Result):
         """Return the mean share over different source and target.
 
         Raises:
-            ValueError: if there is a single source and target.
+            ValueError: if there is a single one.
         """
         different = ~np.eye(*self.matrix.shape, dtype=bool)
         if not different.any():
@@ -80,6 +79,14 @@ class TransferabilityResult(Result):
         return float(self.matrix[different].mean())
 
 
+def _check(model, attack, num_starts, subset):
+    del model
+    _aimed(attack, attacks.SingleExit(0))
+    checks.integer("num_starts", num_starts, minimum=1)
+    checks.integer("subset", subset, minimum=0)
+
+
+@Protocol("transferability", TransferabilityResult, _check, num_exits=2)
 def transferability(
     model,
     images,
@@ -90,7 +97,7 @@ def transferability(
     batch_size=256,
     seed=0,
 ):
-    """Attack every exit alone and see which exits are fooled.
+    """Return a `TransferabilityResult` of attacks on every exit alone.
 
     Args:
         model, images, labels, batch_size: as for `anytime`.
@@ -104,9 +111,6 @@ def transferability(
             DVERGE has 1,000.
         seed: integer; start `k` has `seed + k`. Defaults to 0.
 
-    Returns:
-        A `TransferabilityResult` of exits.
-
     Raises:
         TypeError: if the attack cannot be aimed.
         ValueError: if the data is not as described, or no image is correct
@@ -115,42 +119,24 @@ def transferability(
     checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct([model], images, labels, subset, batch_size, seed)
     clean = Evaluator(model, None, batch_size)
-    judges = [_exits(clean), _ensemble(clean)]
     shares = []
     for exit in range(model.num_exits):
         aimed = _aimed(attack, attacks.SingleExit(exit))
         attacker = Evaluator(model, aimed, batch_size)
-        fooled = _fooled(attacker, judges, images, labels, num_starts, seed)
+        fooled = False
+        for start in range(num_starts):
+            adversarial = attacker.adversarial_images(
+                images, labels, seed + start
+            )
+            mean = clean.probabilities(adversarial, labels).mean(axis=1)
+            ensemble = mean.argmax(axis=1) != labels
+            wrong = _wrong(clean, adversarial, labels)
+            fooled = fooled | np.column_stack([wrong, ensemble])
         shares.append(fooled.mean(axis=0))
     shares = np.stack(shares)
     names = model.exit_names
     return TransferabilityResult(
         names, names, shares[:, :-1], len(images), shares[:, -1]
-    )
-
-
-def _check(model, attack, num_starts, subset):
-    del model
-    _aimed(attack, attacks.SingleExit(0))
-    checks.integer("num_starts", num_starts, minimum=1)
-    checks.integer("subset", subset, minimum=0)
-
-
-@Protocol("transferability", TransferabilityResult, _check, num_exits=2)
-def _between_exits(
-    model,
-    images,
-    labels,
-    attack,
-    num_starts=1,
-    subset=0,
-    batch_size=256,
-    seed=0,
-):
-    """Measure `transferability`; a subset of 0 stands for all images."""
-    subset = subset or None
-    return transferability(
-        model, images, labels, attack, num_starts, subset, batch_size, seed
     )
 
 
@@ -164,7 +150,9 @@ def transfer_between(
     batch_size=256,
     seed=0,
 ):
-    """Attack every model and see what its adversarial images do to others.
+    """Return a `TransferabilityResult` of models: images of each on all.
+
+    A share is the mean over the exits of the target.
 
     Args:
         models: dict from names to `MultiExitModel`s of the same images and
@@ -172,10 +160,6 @@ def transfer_between(
         attack: an attack on all exits of the source.
         images, labels, num_starts, subset, batch_size, seed: as in
             `transferability`.
-
-    Returns:
-        A `TransferabilityResult` of models; a share is the mean over the
-        exits of the target.
 
     Raises:
         ValueError: if the data is not as described, or no image is correct
@@ -189,13 +173,20 @@ def transfer_between(
     targets = list(models.values())
     checks.integer("num_starts", num_starts, minimum=1)
     images, labels = _correct(targets, images, labels, subset, batch_size, seed)
-    judges = [_exits(Evaluator(each, None, batch_size)) for each in targets]
+    judges = [Evaluator(each, None, batch_size) for each in targets]
     rows = []
     for source in targets:
         attacker = Evaluator(source, attack, batch_size)
-        fooled = _fooled(attacker, judges, images, labels, num_starts, seed)
-        ends = np.cumsum([each.num_exits for each in targets])[:-1]
-        rows.append([each.mean() for each in np.split(fooled, ends, axis=1)])
+        fooled = [False] * len(targets)
+        for start in range(num_starts):
+            adversarial = attacker.adversarial_images(
+                images, labels, seed + start
+            )
+            fooled = [
+                before | _wrong(judge, adversarial, labels)
+                for before, judge in zip(fooled, judges, strict=True)
+            ]
+        rows.append([each.mean() for each in fooled])
     names = tuple(models)
     return TransferabilityResult(names, names, np.array(rows), len(images))
 
@@ -231,7 +222,7 @@ def _correct(models, images, labels, subset, batch_size, seed):
     images, labels = batches.check(models[0], images, labels, batch_size)
     seed = randomness.check_seed(seed)
     wrong = [
-        anytime(model, images, labels, batch_size=batch_size).ranks > 0
+        _wrong(Evaluator(model, None, batch_size), images, labels)
         for model in models
     ]
     kept = np.flatnonzero(~np.concatenate(wrong, axis=1).any(axis=1))
@@ -254,26 +245,6 @@ def _aimed(attack, objective):
     return attack.with_objective(objective.with_loss(attack.objective.loss))
 
 
-def _exits(evaluator):
-    """Return a function that says which exits are wrong."""
-    return lambda images, labels: evaluator.anytime(images, labels).ranks > 0
-
-
-def _ensemble(evaluator):
-    """Return a function that says whether the mean of the exits is wrong."""
-
-    def wrong(images, labels):
-        mean = evaluator.probabilities(images, labels).mean(axis=1)
-        return (mean.argmax(axis=1) != labels)[:, None]
-
-    return wrong
-
-
-def _fooled(attacker, judges, images, labels, num_starts, seed):
-    """Return whether any start fools each judge, `(examples, all of them)`."""
-    fooled = False
-    for start in range(num_starts):
-        adversarial = attacker.adversarial_images(images, labels, seed + start)
-        wrong = [judge(adversarial, labels) for judge in judges]
-        fooled = fooled | np.concatenate(wrong, axis=1)
-    return fooled
+def _wrong(evaluator, images, labels):
+    """Return which exits are wrong on images, `(examples, exits)`."""
+    return evaluator.anytime(images, labels).ranks > 0

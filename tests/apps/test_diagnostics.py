@@ -149,19 +149,6 @@ def test_an_interrupted_evaluation_goes_on(
         "failure probability 0.001",
     ):
         assert said in printed
-
-
-def test_diagnostics_may_be_asked_for_later(config, files, tmp_path):
-    results = tmp_path / "results.json"
-    config.evaluate.diagnostics = ()
-    record = evaluate(config, files, results)
-    assert record["diagnostics"] == []
-    config.evaluate.diagnostics = ("local_linearity",)
-    later = evaluate(config, files, results)
-    assert later["attacks"] == record["attacks"]
-    assert [each["name"] for each in later["diagnostics"]] == [
-        "local_linearity"
-    ]
     config.evaluate.local_linearity.epsilon = 0.1
     with pytest.raises(
         ValueError,

@@ -49,7 +49,7 @@ def config():
 
 
 @pytest.fixture(autouse=True)
-def doubts(monkeypatch):
+def planted(monkeypatch):
     """Findings that every model gives; the checks have tests of their own."""
     findings = []
     monkeypatch.setattr(soundness, "check_model", lambda *_: list(findings))
@@ -305,9 +305,9 @@ def test_each_exit_may_be_attacked_alone(config, model_file, tmp_path):
 
 
 def test_findings_are_recorded_and_printed(
-    config, model_file, tmp_path, capsys, doubts
+    config, model_file, tmp_path, capsys, planted
 ):
-    doubts.append(soundness.Finding("zero_gradient", "No pull."))
+    planted.append(soundness.Finding("zero_gradient", "No pull."))
     config.evaluate.attacks = ("apgd_t",)
     config.evaluate.search.update({"num_steps": 1, "num_targets": 10})
     record = evaluate(config, model_file, tmp_path)

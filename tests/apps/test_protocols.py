@@ -320,12 +320,6 @@ def test_impossible_settings_are_refused_before_anything_is_measured(
 class Mine(evaluation.Result):
     columns = {"exit": "text", "right": "share"}
 
-    def __init__(self, names, right):
-        self.names, self.right = names, right
-
-    def rows(self):
-        return table(exit=self.names, right=self.right)
-
 
 def test_a_new_protocol_needs_no_more_than_its_file(
     config, model, images_and_labels
@@ -334,7 +328,7 @@ def test_a_new_protocol_needs_no_more_than_its_file(
     def mine(model, images, labels, attack, k=1, batch_size=256, seed=0):
         assert (batch_size, seed) == (16, 0)  # Of the config.
         found = evaluation.anytime(model, images, labels, attack, batch_size)
-        return Mine(model.exit_names, found.accuracy(k))
+        return Mine(table(exit=model.exit_names, right=found.accuracy(k)))
 
     try:
         entry, _ = measured(config, model, "mine", images_and_labels)

@@ -6,7 +6,7 @@ import pytest
 
 from apps import sweeping
 from apps import tables
-from apps.reporting import overview
+from apps.reporting import layout
 from apps.tables import Table
 from tests.apps.reporting import made
 
@@ -64,7 +64,7 @@ def test_a_latex_table_longer_than_a_page_is_broken():
 
 
 def test_long_text_is_broken_into_lines_in_latex():
-    table = Table("Doubts", ["model", "found"], [["a", "word " * 20]])
+    table = Table("Findings", ["model", "found"], [["a", "word " * 20]])
     assert r"{tabular}{lp{0.5\linewidth}}" in tables.as_latex([table])
 
 
@@ -144,9 +144,9 @@ def searched(name="auto_attack_all"):
 @pytest.mark.parametrize("titles", [["a"], ["a", "b"]])
 def test_a_search_under_the_rule_all_has_its_note(titles, capsys):
     titled = dict.fromkeys(titles, searched())
-    assert RULE in printed(capsys, overview.overview(titled))
+    assert RULE in printed(capsys, layout.overview(titled))
     titled = dict.fromkeys(titles, searched("auto_attack_exit_1"))
-    assert "all exits" not in printed(capsys, overview.overview(titled))
+    assert "all exits" not in printed(capsys, layout.overview(titled))
 
 
 def test_a_summary_of_a_sweep_has_it_too():
@@ -182,7 +182,7 @@ def test_an_evaluation_prints_everything_that_it_recorded(capsys):
         made.entry("smoothing", certificates(), confidence=0.999),
     ]
     record = made.record(attacks=attacks, diagnostics=entries)
-    said = printed(capsys, *overview.of_record({"a": record}))
+    said = printed(capsys, *layout.of_record({"a": record}))
     for each in (
         "top-5, clean \u2502 100.00 \u2502 75.00 \u2502 87.50",
         "images from each exit, max_average \u2502 62.50 \u2502 37.50",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_neokd.evaluation.exit_gradient import exit_gradient
+from keras_neokd.evaluation.batches import exit_gradient
 from tests import numpy_reference as reference
 from tests.evaluation import linear
 

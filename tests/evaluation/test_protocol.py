@@ -18,22 +18,21 @@ class Shares(Result):
     columns = {"exit": "text", "right": "share", "why": "text?"}
     spread = ("right",)
 
-    def __init__(self, names):
-        self.names = names
 
-    def rows(self):
-        return table(exit=self.names, right=[0.5] * len(self.names))
+def shares(*names):
+    return Shares(table(exit=names, right=[0.5] * len(names)))
 
 
-def mine(model, images, labels, attack, strength=2, batch_size=256):
+def mine(model, images, labels, attack, strength=2, limit=None, batch_size=256):
     del images, labels, attack, strength, batch_size
-    return Shares(model.exit_names)
+    assert limit is None  # Whatever empty value stands for it.
+    return shares(*model.exit_names)
 
 
 @pytest.fixture
 def registered():
-    def check(model, attack, strength):
-        del model, attack
+    def check(model, attack, strength, limit):
+        del model, attack, limit
         return {"strength": 2 * strength}
 
     evaluation.Protocol("mine", Shares, check, num_exits=2)(mine)
@@ -42,19 +41,20 @@ def registered():
 
 
 def test_the_signature_is_the_description(registered):
-    assert list(registered.parameters) == ["attack", "strength"]
+    assert list(registered.parameters) == ["attack", "strength", "limit"]
     assert registered.parameters["strength"].default == 2
     assert registered.section == "mine"
     model = models.SmallCNN()
-    arguments = {"attack": None, "strength": 3}
-    assert registered.check_ready(model, arguments) == {"strength": 6}
     options = {"batch_size": 8, "seed": 0, "verbose": 0}
-    found = registered.run(model, [], [], arguments, **options)
-    check_rows("rows", found.rows(), Shares.columns)
+    for limit in (None, 0, ()):
+        arguments = {"attack": None, "strength": 3, "limit": limit}
+        assert registered.check_ready(model, arguments) == {"strength": 6}
+        found = registered.run(model, [], [], arguments, **options)
+        check_rows("rows", found.rows(), Shares.columns)
 
 
 def test_a_table_needs_no_more_than_rows_and_columns(registered):
-    rows = Shares(("exit_1", "exit_2")).rows()
+    rows = shares("exit_1", "exit_2").rows()
     entry = {"name": "mine", "rows": rows, "seconds": 1.0, "summary": {}}
     record = {"diagnostics": [entry], "data": {"name": "digits"}}
     (found,) = measurements.tables({"a": record})
@@ -83,7 +83,9 @@ def test_protocols_and_diagnostics_are_told_apart():
 
 
 def test_rows_of_a_model_with_one_exit():
-    assert Shares(("exit_1",)).rows() == [{"exit": "exit_1", "right": 0.5}]
+    result = shares("exit_1")
+    assert result.rows() == [{"exit": "exit_1", "right": 0.5}]
+    assert result.summary() == {}
 
 
 def test_what_is_not_finite_is_none():

@@ -113,6 +113,14 @@ def test_a_search_can_be_stopped_after_every_save(
     assert stops > 10
 
 
+def stop_and_go_on(calls, number, expected, model, labels, attack, folder):
+    calls.at(number)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, labels, attack, folder / "state.npz")
+    found = run(model, labels, attack, folder / "state.npz")
+    assert_equal_results(found, expected)
+
+
 @pytest.mark.parametrize("number", [1, 4])
 def test_a_search_can_be_stopped_within_a_stage(
     model, labels, advances, tmp_path, number
@@ -120,12 +128,7 @@ def test_a_search_can_be_stopped_within_a_stage(
     attack = attack_to_stop()
     expected = run(model, labels, attack)
     assert advances.calls > 5
-    advances.at(number)
-    with pytest.raises(KeyboardInterrupt):
-        run(model, labels, attack, tmp_path / "state.npz")
-    assert_equal_results(
-        run(model, labels, attack, tmp_path / "state.npz"), expected
-    )
+    stop_and_go_on(advances, number, expected, model, labels, attack, tmp_path)
 
 
 @pytest.mark.slow
@@ -133,12 +136,7 @@ def test_attacks_with_more_state_go_on_as_well(model, labels, saves, tmp_path):
     attack = attacks.APGD(0.1, 15, num_restarts=2)
     expected = run(model, labels, attack)
     assert saves.calls >= 8
-    saves.at(5)
-    with pytest.raises(KeyboardInterrupt):
-        run(model, labels, attack, tmp_path / "state.npz")
-    assert_equal_results(
-        run(model, labels, attack, tmp_path / "state.npz"), expected
-    )
+    stop_and_go_on(saves, 5, expected, model, labels, attack, tmp_path)
 
 
 def test_what_was_done_is_not_done_again(model, labels, advances, tmp_path):
@@ -279,48 +277,51 @@ def test_of_another_search_only_the_settings_are_read(
         run(model, labels, Walk(0.1), path)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", '"text"', "{}"])
-def test_settings_that_are_none_are_refused(model, labels, tmp_path, text):
-    np.savez(tmp_path / "state.npz", fingerprint=np.array(text))
-    with pytest.raises(ValueError, match="the state of a|of another search"):
-        run(model, labels, Walk(0.1), tmp_path / "state.npz")
+def archive(**arrays):
+    """Return the bytes of a file of some arrays."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
 
 
-def broken_files(saved):
-    """Yield the name of what is wrong, and the file."""
-    whole = saved.read_bytes()
-    yield "empty", b""
-    yield "text", b"not a state"
-    yield "cut short", whole[: len(whole) // 2]
-    yield "cut at the end", whole[:-30]
-
-
-def test_a_broken_file_is_refused(model, labels, saved, tmp_path):
-    path = tmp_path / "state.npz"
-    for kind, content in broken_files(saved):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match="is not the state of a search"):
-            run(model, labels, Walk(0.1), path)
-            pytest.fail(f"accepted a file that is {kind}")
+def single_array():
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    return file.getvalue()
 
 
 @pytest.mark.parametrize(
-    "arrays",
+    "content",
     [
-        {"images": np.zeros(3)},
-        {"fingerprint": np.array("no JSON")},
-        {"fingerprint": np.array({"a": 1}, dtype=object)},
+        pytest.param(lambda whole: b"", id="empty"),
+        pytest.param(lambda whole: b"not a state", id="text"),
+        pytest.param(lambda whole: whole[: len(whole) // 2], id="cut short"),
+        pytest.param(lambda whole: whole[:-30], id="cut at the end"),
+        pytest.param(lambda whole: single_array(), id="a single array"),
+        *(
+            pytest.param(lambda whole, given=given: archive(**given), id=name)
+            for name, given in {
+                "other arrays": {"images": np.zeros(3)},
+                "no JSON": {"fingerprint": np.array("no JSON")},
+                "no text": {"fingerprint": np.array({"a": 1}, dtype=object)},
+                "a list": {"fingerprint": np.array("[]")},
+                "a number": {"fingerprint": np.array("3")},
+                "quoted": {"fingerprint": np.array('"text"')},
+            }.items()
+        ),
     ],
 )
-def test_other_arrays_are_refused(model, labels, tmp_path, arrays):
+def test_a_file_that_is_no_state_is_refused(
+    model, labels, saved, tmp_path, content
+):
     path = tmp_path / "state.npz"
-    np.savez(path, **arrays)
+    path.write_bytes(content(saved.read_bytes()))
     with pytest.raises(ValueError, match="is not the state of a search"):
         run(model, labels, Walk(0.1), path)
 
 
-def test_a_single_array_is_refused(model, labels, tmp_path):
-    with open(tmp_path / "state.npz", "wb") as file:
-        np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match="is not the state of a search"):
-        run(model, labels, Walk(0.1), tmp_path / "state.npz")
+def test_a_state_without_settings_is_another_one(model, labels, tmp_path):
+    path = tmp_path / "state.npz"
+    path.write_bytes(archive(fingerprint=np.array("{}")))
+    with pytest.raises(ValueError, match="state of another search"):
+        run(model, labels, Walk(0.1), path)

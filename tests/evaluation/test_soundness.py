@@ -52,20 +52,20 @@ def nearest_prototype(scale=20.0, before=None, after=None):
 
 
 def codes(model):
-    signs = soundness.check_model(model, *data())
-    for sign in signs:
-        assert sign.message
-    return [sign.code for sign in signs]
+    findings = soundness.check_model(model, *data())
+    for finding in findings:
+        assert finding.message
+    return [finding.code for finding in findings]
 
 
 # Honest models.
 
 
-def test_an_honest_model_gives_no_sign():
+def test_an_honest_model_gives_no_finding():
     assert codes(nearest_prototype()) == []
 
 
-def test_an_adversarially_trained_model_gives_no_sign():
+def test_an_adversarially_trained_model_gives_no_finding():
     inputs = keras.Input(SHAPE)
     x = keras.layers.Flatten()(inputs)
     x = keras.layers.Dense(16, "relu")(x)
@@ -132,10 +132,10 @@ def test_softmax_heads():
 def test_logits_so_large_that_the_softmax_is_saturated():
     model = nearest_prototype(scale=1e5)
     # The margin has a gradient all the same, so the model is not robust.
-    (sign,) = soundness.check_model(model, *data())
-    assert sign.code == "zero_gradient"
-    assert "'exit_1'" in sign.message
-    assert "100 % of the images" in sign.message
+    (finding,) = soundness.check_model(model, *data())
+    assert finding.code == "zero_gradient"
+    assert "'exit_1'" in finding.message
+    assert "100 % of the images" in finding.message
 
 
 def test_noise_at_inference():
@@ -155,7 +155,7 @@ def test_an_exit_that_nothing_can_fool():
     model = nearest_prototype(after=Blind())
     images, labels = data()
     found = soundness.check_model(model, images, 0 * labels)
-    assert "resists_any_change" in [sign.code for sign in found]
+    assert "resists_any_change" in [finding.code for finding in found]
 
 
 # Which images are looked at.
@@ -176,7 +176,7 @@ def test_a_tenth_without_a_gradient_is_tolerated():
     for right, expected in ((2, []), (3, ["zero_gradient"])):
         given = (labels + (np.arange(24) >= right)) % NUM_CLASSES
         found = soundness.check_model(model, images, given)
-        assert [sign.code for sign in found] == expected
+        assert [finding.code for finding in found] == expected
 
 
 # Searches.
@@ -191,15 +191,15 @@ def result(fooled_by, names):
 def test_square_that_beats_gradients():
     names = ("APGD", "TargetedFAB", "Square")
     fooled_by = [0] * 150 + [-1] * 46 + [2] * 4
-    (sign,) = soundness.check_search(result(fooled_by, names))
-    assert sign.code == "square_beats_gradients"
-    assert "2.0 % of the images" in sign.message
+    (finding,) = soundness.check_search(result(fooled_by, names))
+    assert finding.code == "square_beats_gradients"
+    assert "2.0 % of the images" in finding.message
 
 
 def test_only_a_square_after_gradients_counts():
     names = ("Square", "APGD", "Square")
-    (sign,) = soundness.check_search(result([0] * 5 + [2] * 5, names))
-    assert "50.0 % of the images" in sign.message
+    (finding,) = soundness.check_search(result([0] * 5 + [2] * 5, names))
+    assert "50.0 % of the images" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_square_that_does_not(fooled_by, names):
 # Curves.
 
 
-def test_a_curve_that_falls_gives_no_sign():
+def test_a_curve_that_falls_gives_no_finding():
     falling = [0.9, 0.5, 0.5, 0.503, 0.0]
     assert soundness.check_curve("epsilon", [0, 1, 2, 3, 4], falling) == []
     assert soundness.check_curve("epsilon", [0.1], [0.9]) == []
@@ -230,10 +230,10 @@ def test_a_curve_that_falls_gives_no_sign():
 
 @pytest.mark.parametrize("name", ["epsilon", "num_steps"])
 def test_every_rise_of_a_curve_is_told(name):
-    signs = soundness.check_curve(name, [1, 2, 4, 8], [0.5, 0.52, 0.2, 0.4])
-    assert [sign.code for sign in signs] == [f"rises_with_{name}"] * 2
-    assert f"from 50.0 % at {name} 1 to 52.0 % at 2" in signs[0].message
-    assert f"from 20.0 % at {name} 4 to 40.0 % at 8" in signs[1].message
+    findings = soundness.check_curve(name, [1, 2, 4, 8], [0.5, 0.52, 0.2, 0.4])
+    assert [finding.code for finding in findings] == [f"rises_with_{name}"] * 2
+    assert f"from 50.0 % at {name} 1 to 52.0 % at 2" in findings[0].message
+    assert f"from 20.0 % at {name} 4 to 40.0 % at 8" in findings[1].message
 
 
 def test_a_curve_needs_as_many_accuracies_as_values():
@@ -257,7 +257,7 @@ def test_a_curve_needs_as_many_accuracies_as_values():
     ],
 )
 def test_more_target_classes_than_there_are(attack, num_classes, told):
-    signs = soundness.check_attack(attack, num_classes)
-    assert [sign.code for sign in signs] == ["fewer_targets"] * told
-    for sign in signs:
-        assert f"only {num_classes - 1} wrong ones" in sign.message
+    findings = soundness.check_attack(attack, num_classes)
+    assert [finding.code for finding in findings] == ["fewer_targets"] * told
+    for finding in findings:
+        assert f"only {num_classes - 1} wrong ones" in finding.message

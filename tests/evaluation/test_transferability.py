@@ -102,15 +102,12 @@ def test_a_subset_larger_than_there_are_images_is_all_of_them():
 
 
 @pytest.mark.parametrize(
-    "labels", [LABELS[:, None], np.eye(2)[LABELS]], ids=["column", "one_hot"]
+    "labels",
+    [LABELS, LABELS[:, None], np.eye(2)[LABELS]],
+    ids=["indices", "column", "one_hot"],
 )
-def test_all_forms_of_labels_are_the_same(labels):
+def test_a_single_exit_transfers_nowhere_whatever_the_labels(labels):
     result = evaluation.transferability(seeing(A), IMAGES, labels, PGD)
-    np.testing.assert_allclose(result.matrix, [[3 / 5]])
-
-
-def test_a_single_exit_transfers_nowhere():
-    result = evaluation.transferability(seeing(A), IMAGES, LABELS, PGD)
     np.testing.assert_allclose(result.matrix, [[3 / 5]])
     with pytest.raises(ValueError, match="expected two exits or models"):
         result.off_diagonal_mean()

@@ -61,3 +61,50 @@ def test_panels_of_a_search_under_the_rule_all_say_so():
     average, search = (panel.get_title() for panel in drawn.axes[:2])
     assert average.startswith("average\n")
     assert search.startswith("auto attack all (fooled: all exits wrong at on")
+
+
+# Runs along a setting of their method.
+
+
+def run(**settings):
+    return made.record(method_settings={"name": "neo_kd", **settings})
+
+
+def test_runs_are_joined_where_nothing_else_differs():
+    group = {
+        "c": run(nkd_weight=3.0, eokd_weight=1.0),
+        "a": run(nkd_weight=1.0, eokd_weight=1.0),
+        "b": run(nkd_weight=1.0, eokd_weight=2.0),
+    }
+    assert dict(figures.method_sweeps(group)) == {
+        "nkd_weight": {"eokd weight 1.0": [(1.0, "a"), (3.0, "c")]},
+        "eokd_weight": {"nkd weight 1.0": [(1.0, "a"), (2.0, "b")]},
+    }
+
+
+def test_methods_are_lines_of_their_own():
+    group = {
+        f"{name}_{rate}": run(name=name, learning_rate=rate)
+        for name in ("skd", "ard")
+        for rate in (0.01, 0.03)
+    }
+    (found,) = figures.method_sweeps(group)
+    assert found == (
+        "learning_rate",
+        {
+            'name "skd"': [(0.01, "skd_0.01"), (0.03, "skd_0.03")],
+            'name "ard"': [(0.01, "ard_0.01"), (0.03, "ard_0.03")],
+        },
+    )
+
+
+def test_nothing_is_drawn_where_nothing_numeric_differs():
+    group = {"a": run(), "b": run(name="skd"), "c": made.record()}
+    assert list(figures.method_sweeps(group)) == []
+    assert not any("settings" in name for name in figures.figures(group))
+
+
+def test_a_figure_is_drawn_where_a_weight_was_varied():
+    group = {str(weight): run(nkd_weight=weight) for weight in (1.0, 2.0)}
+    (caption,) = [name for name in figures.figures(group) if "settings" in name]
+    assert caption.startswith("Accuracy against settings of the method; ")

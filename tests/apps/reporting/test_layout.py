@@ -7,9 +7,18 @@ from apps.reporting import layout
 from apps.reporting.measurements import readable
 from tests.apps.reporting import made
 
+IMAGES = "mnist, 1,000 test images"
+CLEAN = f"Top-1 accuracy (%): clean; {IMAGES}"
+
 
 def tables(**titled):
     return {each.title: each for each in layout.tables(titled)}
+
+
+def only(part, **titled):
+    """Return the one table with a text in its title."""
+    (table,) = (each for each in layout.tables(titled) if part in each.title)
+    return table
 
 
 def test_titles_are_unique():
@@ -33,9 +42,8 @@ def test_titles_are_unique():
     }
     titles = [each.title for each in layout.tables(titled)]
     assert len(set(titles)) == len(titles)
-    clean = "Top-1 accuracy (%): clean; mnist, 1,000 test images"
-    assert f"{clean}, exits exit_1, exit_2" in titles
-    assert f"{clean}, exits exit_1, exit_2, exit_3" in titles
+    assert f"{CLEAN}, exits exit_1, exit_2" in titles
+    assert f"{CLEAN}, exits exit_1, exit_2, exit_3" in titles
 
 
 def test_every_row_has_a_cell_per_column():
@@ -56,15 +64,11 @@ def test_every_row_has_a_cell_per_column():
 
 def test_a_table_per_attack_has_a_row_per_model():
     found = tables(plain=made.record("plain"), neo_kd=made.record())
-    title = (
-        "Top-1 accuracy (%): average, epsilon 0.1 (linf), 50 steps; "
-        "mnist, 1,000 test images"
-    )
-    table = found[title]
+    attack = "average, epsilon 0.1 (linf), 50 steps"
+    table = found[f"Top-1 accuracy (%): {attack}; {IMAGES}"]
     assert table.columns == ["model", "exit_1", "exit_2", "average"]
     assert table.rows == [["plain", 50, 25, 37.5], ["neo_kd", 50, 25, 37.5]]
-    clean = "Top-1 accuracy (%): clean; mnist, 1,000 test images"
-    assert found[clean].rows[0] == pytest.approx(["plain", 90, 95, 92.5])
+    assert found[CLEAN].rows[0] == pytest.approx(["plain", 90, 95, 92.5])
     assert not any(title.startswith("Top-5") for title in found)
 
 
@@ -72,7 +76,7 @@ def test_top_5_has_a_table_where_it_was_measured():
     top5 = made.accuracy_rows(0.75, 1.0, top=5)
     attack = made.attack("clean", 0.5, 0.5, rows=top5)
     found = tables(neo_kd=made.record(attacks=[attack]))
-    table = found["Top-5 accuracy (%): clean; mnist, 1,000 test images"]
+    table = found[f"Top-5 accuracy (%): clean; {IMAGES}"]
     assert table.rows == [["neo_kd", 75, 100, 87.5]]
 
 
@@ -80,9 +84,8 @@ def test_other_data_is_another_table():
     other = made.record()
     other["data"]["num_examples"] = 10
     found = tables(a=made.record(), b=other)
-    start = "Top-1 accuracy (%): clean; mnist"
-    assert len(found[f"{start}, 1,000 test images"].rows) == 1
-    assert len(found[f"{start}, 10 test images"].rows) == 1
+    assert len(found[CLEAN].rows) == 1
+    assert len(found[CLEAN.replace("1,000", "10")].rows) == 1
 
 
 def test_other_images_of_the_same_number_are_another_table():
@@ -90,15 +93,14 @@ def test_other_images_of_the_same_number_are_another_table():
     titled["a"]["data"]["checksum"] = 1
     titled["b"]["data"]["checksum"] = 2
     found = tables(**titled)
-    start = "Top-1 accuracy (%): clean; mnist, 1,000 test images with checksum"
     for title, checksum in {"a": "1", "b": "2", "old": "unknown"}.items():
-        ((name, *_),) = found[f"{start} {checksum}"].rows
+        ((name, *_),) = found[f"{CLEAN} with checksum {checksum}"].rows
         assert name == title
 
 
 def test_attacks_of_different_strengths_say_so_in_their_rows():
     found = tables(weak=made.record(epsilon=0.1), strong=made.record(epsilon=1))
-    table = found["Top-1 accuracy (%): average; mnist, 1,000 test images"]
+    table = found[f"Top-1 accuracy (%): average; {IMAGES}"]
     assert table.columns == ["model", "attack", "exit_1", "exit_2", "average"]
     assert [row[:2] for row in table.rows] == [
         ["weak", "epsilon 0.1 (linf), 50 steps"],
@@ -132,8 +134,7 @@ def test_attacks_of_different_strengths_say_so_in_their_rows():
 def test_attacks_that_search_have_a_strength_of_their_own(attack, strength):
     found = tables(a=made.record(epsilon=0.3, attacks=[attack]))
     name = readable(attack["name"])
-    title = f"Top-1 accuracy (%): {name}, {strength}; mnist, 1,000 test images"
-    assert title in found
+    assert f"Top-1 accuracy (%): {name}, {strength}; {IMAGES}" in found
 
 
 # Worst cases.
@@ -159,12 +160,7 @@ def test_an_image_has_to_withstand_all_attacks():
     ]
     record = made.record(attacks=attacks)
     record["data"]["num_examples"] = 10
-    (table,) = (
-        table
-        for title, table in tables(a=record).items()
-        if title.startswith(LOWEST)
-    )
-    assert table.rows == [["a", 30, 0, 15]]
+    assert only(LOWEST, a=record).rows == [["a", 30, 0, 15]]
 
 
 def test_the_lowest_accuracy_of_each_exit():
@@ -176,7 +172,7 @@ def test_the_lowest_accuracy_of_each_exit():
         made.searched("cw_all", 0.0, 0.0, kind="CW", epsilon=None),
     ]
     found = tables(a=made.record(attacks=attacks))
-    table = found[f"{LOWEST}, epsilon 0.1 (linf); mnist, 1,000 test images"]
+    table = found[f"{LOWEST}, epsilon 0.1 (linf); {IMAGES}"]
     assert table.rows == [["a", 25, 25, 25]]
 
 
@@ -186,7 +182,7 @@ def test_the_lowest_accuracy_is_told_for_each_ball():
         made.searched("apgd_ce_all", 0.75, 0.25, norm="l2"),
     ]
     found = tables(a=made.record(attacks=attacks))
-    table = found[f"{LOWEST}; mnist, 1,000 test images"]
+    table = found[f"{LOWEST}; {IMAGES}"]
     assert table.rows == [
         ["a", "epsilon 0.1 (linf)", 50, 50, 50],
         ["a", "epsilon 0.1 (l2)", 75, 25, 50],
@@ -256,30 +252,27 @@ def curve(*points, spread=None):
     return made.entry("budgeted", rows, {"attack": "average"})
 
 
+def saved(ours, theirs):
+    return only(
+        "saved",
+        ours=made.record("a", diagnostics=[ours]),
+        theirs=made.record("b", diagnostics=[theirs]),
+    )
+
+
 def test_a_model_saves_what_another_costs_more_at_equal_accuracy():
     # The paper's figure: 41.21 % at 10.59 against 20.46.
     ours = curve((10.59e6, 0.4121), (21e6, 0.45))
     theirs = curve((12e6, 0.40), (20.46e6, 0.4121))
-    found = tables(
-        ours=made.record("a", diagnostics=[ours]),
-        theirs=made.record("b", diagnostics=[theirs]),
-    )
-    (table,) = (table for title, table in found.items() if "saved" in title)
-    assert table.rows == [
-        [
-            *("ours", "theirs", pytest.approx(41.21)),
-            *(pytest.approx(48.24, abs=0.01), "-"),
-        ]
-    ]
+    (row,) = saved(ours, theirs).rows
+    assert row[:2] == ["ours", "theirs"]
+    assert row[2:4] == [pytest.approx(41.21), pytest.approx(48.24, abs=0.01)]
+    assert row[4] == "-"
 
 
 def test_a_saving_has_an_interval_where_costs_have_one():
     ours, theirs = curve((2e6, 0.5), spread=1.2), curve((4e6, 0.5), spread=1.1)
-    found = tables(
-        ours=made.record("a", diagnostics=[ours]),
-        theirs=made.record("b", diagnostics=[theirs]),
-    )
-    (table,) = (table for title, table in found.items() if "saved" in title)
+    table = saved(ours, theirs)
     # hypot(ln 1.2, ln 1.1) = 0.20573; 0.5 * exp(0.20573) = 0.6142, and
     # 0.5 * exp(-0.20573) = 0.4070.
     assert table.columns[-1] == "saved, 95 % interval"
@@ -358,7 +351,7 @@ def cheaper(entries):
 
 SAVED = (
     "Multiply-adds saved (%) at the highest accuracy that both reach; "
-    "average, mnist, 1,000 test images"
+    f"average, {IMAGES}"
 )
 
 
@@ -393,8 +386,8 @@ def test_settings_that_differ_are_said():
         return made.record(attacks=[attack])
 
     found = tables(many=record(5), few=record(1))
-    title = "Top-1 accuracy (%): average; mnist, 1,000 test images"
-    strengths = [row[1] for row in found[title].rows]
+    table = found[f"Top-1 accuracy (%): average; {IMAGES}"]
+    strengths = [row[1] for row in table.rows]
     assert strengths == [
         "epsilon 0.1 (linf), 50 steps, num restarts 5",
         "epsilon 0.1 (linf), 50 steps, num restarts 1",
@@ -409,9 +402,7 @@ def test_intervals_and_deviations_are_a_table():
         attack["rows"][1].update(low=0.5, high=0.75)
     for row, deviation in zip(average["rows"], (0.0125, 0.0), strict=True):
         row["deviation"] = deviation
-    table = tables(a=record)[
-        "Uncertainty of top-1 accuracy (%); mnist, 1,000 test images"
-    ]
+    table = tables(a=record)[f"Uncertainty of top-1 accuracy (%); {IMAGES}"]
     assert table.columns == ["model", "attack", "exit_1", "exit_2"]
     assert table.rows == [
         ["a", "clean", "25.0 to 50.0", "50.0 to 75.0"],
@@ -421,7 +412,7 @@ def test_intervals_and_deviations_are_a_table():
 
 def test_costs_in_millions():
     found = tables(a=made.record())
-    table = found["Cost up to each exit; mnist, 1,000 test images"]
+    table = found[f"Cost up to each exit; {IMAGES}"]
     assert table.rows == [
         ["a", "million multiply-adds", 1, 4],
         ["a", "million parameters", 0.002, 0.002],

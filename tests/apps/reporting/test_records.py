@@ -9,7 +9,6 @@ import pytest
 
 from apps import tables
 from apps.reporting import layout
-from apps.reporting import overview
 from apps.reporting import records
 from tests.apps.reporting import made
 
@@ -234,7 +233,7 @@ def test_what_passes_the_check_can_be_shown(monkeypatch, version):
                 refused += 1
                 continue
             layout.tables({"a": record, "b": other})
-            for table in overview.of_record({"a": record}):
+            for table in layout.of_record({"a": record}):
                 tables.show(table)
             shown += 1
     assert refused > 100
