@@ -49,7 +49,7 @@ def import_weights(config, file, output):
     if models.BY_NAME.made_by(name) is not models.MSDNet or weights:
         raise ValueError(
             "State files are of an MSDNet that they give all its weights: "
-            "config.model.name needs to be one of msdnet and "
+            "config.model.name needs to name one, such as msdnet_cifar10, and "
             f"config.model.weights None, received {name!r} and {weights!r}."
         )
     model = building.build_model(config)
