@@ -1,4 +1,4 @@
-"""The layers of a vision transformer that Keras does not have as needed."""
+"""Self-attention and token embedding of vision transformers."""
 
 import math
 
@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_neokd.base import checks
 from keras_neokd.models.initializers import EmbeddingNormal
-from keras_neokd.models.initializers import TorchDefault
+from keras_neokd.models.parts import dense_layer
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -34,19 +34,20 @@ class SelfAttention(layers.Layer):
         self.num_heads = checks.integer("num_heads", num_heads, minimum=1)
 
     def build(self, input_shape):
-        """Create the two projections.
-
-        Args:
-            input_shape: `(batch, tokens, width)`.
-        """
+        """Create the two projections."""
         width = input_shape[-1]
         if width % self.num_heads:
             raise ValueError(
                 "`num_heads` needs to divide the width of the tokens: "
                 f"received {self.num_heads} heads for width {width}."
             )
-        self.projection = _dense(3 * width, width, "projection", self)
-        self.output_projection = _dense(width, width, "output", self)
+        policy = self.dtype_policy
+        self.projection = dense_layer(
+            3 * width, width, "projection", dtype=policy
+        )
+        self.output_projection = dense_layer(
+            width, width, "output", dtype=policy
+        )
         self.projection.build(input_shape)
         self.output_projection.build(input_shape)
 
@@ -88,11 +89,7 @@ class TokenEmbedding(layers.Layer):
         self.class_token = checks.boolean("class_token", class_token)
 
     def build(self, input_shape):
-        """Create the token and the positions.
-
-        Args:
-            input_shape: `(batch, tokens, width)`.
-        """
+        """Create the token and the positions."""
         _, count, width = self.compute_output_shape(input_shape)
         self.token = None
         if self.class_token:
@@ -123,13 +120,3 @@ class TokenEmbedding(layers.Layer):
     def get_config(self):
         """Return the constructor arguments."""
         return {**super().get_config(), "class_token": self.class_token}
-
-
-def _dense(units, fan_in, name, owner):
-    return layers.Dense(
-        units,
-        kernel_initializer=TorchDefault(fan_in),
-        bias_initializer=TorchDefault(fan_in),
-        dtype=owner.dtype_policy,
-        name=name,
-    )

@@ -16,12 +16,7 @@ import numpy as np
 
 
 class _HostInitializer(keras.initializers.Initializer):
-    """Draws with NumPy; subclasses say from which distribution.
-
-    Args:
-        fan: Number of connections that sets the scale, at least 1.
-        seed: Integer, or `None` to draw one. Defaults to `None`.
-    """
+    """Base of those below: `_draw` gives the distribution."""
 
     def __init__(self, fan, seed=None):
         self.fan = fan
@@ -62,8 +57,7 @@ class TorchDefault(_HostInitializer):
     that nobody initialises.
 
     Args:
-        fan: Kernel positions times input channels (fan-in), for the bias
-            too.
+        fan: Kernel positions times input channels, for the bias too.
         seed: Integer, or `None` to draw one. Defaults to `None`.
     """
 

@@ -86,7 +86,7 @@ def exit_costs(model):
     Args:
         model: A functional model with `exit_names` and `exit_model(name)`,
             such as a `MultiExitModel`. Where it defines a method
-            `_stage_layers(exit_index)`, exit number `exit_index` (from 0) is
+            `stage_layers(exit_index)`, exit number `exit_index` (from 0) is
             charged for the layers which that returns even if its logits do
             not depend on them.
 
@@ -96,7 +96,7 @@ def exit_costs(model):
     Raises:
         ValueError: If a layer's input size is unknown.
     """
-    stage_layers = getattr(model, "_stage_layers", lambda exit_index: ())
+    stage_layers = getattr(model, "stage_layers", lambda exit_index: ())
     graph = getattr(model, "call_graph", None) or Graph(
         model.inputs,
         {name: model.exit_model(name).outputs[0] for name in model.exit_names},
