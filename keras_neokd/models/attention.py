@@ -70,6 +70,17 @@ class SelfAttention(layers.Layer):
         """Return the shape of the input."""
         return input_shape
 
+    def arithmetic(self, shape):
+        """Return operations and multiply-adds of one image.
+
+        Args:
+            shape: `(batch, tokens, width)`.
+        """
+        _, tokens, width = shape
+        multiply_adds = tokens * 4 * width**2 + 2 * tokens**2 * width
+        biases, softmax = tokens * 4 * width, self.num_heads * tokens**2
+        return multiply_adds + biases + softmax, multiply_adds
+
     def get_config(self):
         """Return the constructor arguments."""
         return {**super().get_config(), "num_heads": self.num_heads}
@@ -116,6 +127,10 @@ class TokenEmbedding(layers.Layer):
         """Return the shape of the input, with one token more."""
         batch, count, width = input_shape
         return batch, count + self.class_token, width
+
+    def arithmetic(self, shape):
+        """Return no operations: the embedding is free, as additions are."""
+        return 0, 0
 
     def get_config(self):
         """Return the constructor arguments."""

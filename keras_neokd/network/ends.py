@@ -1,4 +1,4 @@
-"""Checks of the two ends of a multi-exit model: its images and its logits."""
+"""Check the two ends of a multi-exit model: its images and its logits."""
 
 # Operations that may move the channels of images.
 _TURNS = ("Moveaxis", "Permute", "Swapaxes", "Transpose")

@@ -87,18 +87,11 @@ class FrozenNetwork:
 
 
 class _Stage(NamedTuple):
-    """What an exit computes beyond the exits before it.
+    """Steps of an exit beyond the exits before it."""
 
-    Attributes:
-        trunk: steps that later exits need, too.
-        head: the other steps.
-        needed_by_head: names of tensors.
-        needed_later: names of tensors.
-    """
-
-    trunk: list
+    trunk: list  # Steps that later exits need, too.
     head: list
-    needed_by_head: set
+    needed_by_head: set  # Names of tensors.
     needed_later: set
 
 

@@ -1,4 +1,4 @@
-"""The calls of a functional model, in an order in which they can be made.
+"""Order the calls of a functional model, and make them.
 
 graph = Graph(model.inputs, {"exit_1": early, "exit_2": late})
 first, second = graph.plan(["exit_1", "exit_2"])   # what each exit adds
@@ -102,9 +102,7 @@ class Graph:
         return tuple((None, *shape[1:]) if shape else () for shape in shapes)
 
     def check_rows(self, tensors=None):
-        """See that rows of tensors belong to images, and nothing else does.
-
-        Then a batch can be divided between two calls.
+        """Check that a batch can be divided: each row belongs to one image.
 
         Args:
             tensors: iterable of `Tensor`. Defaults to all.

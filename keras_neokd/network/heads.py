@@ -1,4 +1,4 @@
-"""What an exit ends in: logits, or a softmax that must not be there."""
+"""Find the operation that an exit ends in, and refuse a softmax."""
 
 import keras
 
@@ -10,7 +10,7 @@ _TRANSPARENT = ("identity", "flatten", "reshape", "cast", "squeeze")
 
 
 def check_logits(name, graph):
-    """See that an exit does not end in a softmax or the like.
+    """Check that an exit does not end in a softmax or the like.
 
     Args:
         name: name of the exit.
@@ -20,12 +20,12 @@ def check_logits(name, graph):
         ValueError: if it does.
     """
     head = _head(graph, name)
-    if _squashes(head):
+    if _squashing(head):
         raise ValueError(
-            f"Exit {name!r} ends in {_activation(head) or _kind(head)}, and "
-            "exits need logits: losses and attacks apply the softmax "
-            "themselves, and through a second one gradients vanish. Build "
-            f"{head.name!r} without the activation."
+            f"Exit {name!r} ends in {_squashing(head)}, and exits need logits: "
+            "losses and attacks apply the softmax themselves, and through a "
+            f"second one gradients vanish. Build {head.name!r} without the "
+            "activation."
         )
 
 
@@ -35,10 +35,7 @@ def squashing(model):
     Args:
         model: functional model of one output.
     """
-    head = _head(Graph(model.inputs, {"": model.outputs[0]}), "")
-    if not _squashes(head):
-        return ""
-    return _activation(head) or _kind(head)
+    return _squashing(_head(Graph(model.inputs, {"": model.outputs[0]}), ""))
 
 
 def last_dense(name, graph):
@@ -93,8 +90,10 @@ def _follow(graph, tensor):
     return tensor
 
 
-def _squashes(operation):
-    return bool({_activation(operation), _kind(operation)} & {*_SQUASHING})
+def _squashing(operation):
+    name = _activation(operation) or _kind(operation)
+    squashes = {name, _kind(operation)} & {*_SQUASHING}
+    return name if squashes else ""
 
 
 def _is_transparent(operation):

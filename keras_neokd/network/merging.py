@@ -1,4 +1,4 @@
-"""The steps of a frozen network: one call, or several merged into one."""
+"""Merge the calls of a frozen network into fewer steps."""
 
 from collections import Counter
 
@@ -41,7 +41,7 @@ def _step(graph, call):
 
 
 class _Uses:
-    """Who takes which tensor."""
+    """Takers and givers of the tensors between calls."""
 
     def __init__(self, graph, calls):
         self._graph = graph

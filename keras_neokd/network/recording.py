@@ -1,4 +1,4 @@
-"""The calls of a functional model, seen while Keras makes them.
+"""Record the calls of a functional model while Keras makes them.
 
 When Keras clones a model, it makes the calls of the model one after the other
 and lets a function of ours stand in for each (`keras.models.clone_model`). The

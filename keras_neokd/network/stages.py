@@ -1,4 +1,4 @@
-"""A multi-exit model cut into stages: one from each exit to the next.
+"""Cut a multi-exit model into stages: one from each exit to the next.
 
     first, second, third = build_stages(model)
     logits, *carried = first([images])
