@@ -1,4 +1,4 @@
-"""Checks of single arguments, where objects are built."""
+"""Check single arguments, where objects are built."""
 
 import math
 import numbers
@@ -42,7 +42,7 @@ def number(name, value, minimum=None, above=None, maximum=None, below=None):
         raise TypeError(f"`{name}` needs a number, received {typed(value)}.")
     bounds = [(">=", minimum), (">", above), ("<=", maximum), ("<", below)]
     bounds = [f"{sign} {bound}" for sign, bound in bounds if bound is not None]
-    wanted = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
+    wanted = f"a finite number {' and '.join(bounds)}".rstrip()
     if (
         not -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
         or (minimum is not None and value < minimum)

@@ -1,4 +1,4 @@
-"""Checks of images, labels and what belongs to them, where they come in."""
+"""Check images, labels and what belongs to them, where they come in."""
 
 import numpy as np
 from keras import ops
@@ -98,13 +98,10 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
 
 
 def confidences(values):
-    """Raise if values are no largest softmax probabilities.
+    """Raise `ValueError` unless values are softmax probabilities.
 
     Args:
         values: array `(examples, exits)`.
-
-    Raises:
-        ValueError: if one is NaN, or not from 0 to 1.
     """
     # NaN passes no comparison.
     if values.size and not (
@@ -213,18 +210,17 @@ def _summary(values):
 
 
 def _check_image_shape(shape, image_shape):
-    expected = image_shape or (None,) * 3
-    fits = len(shape) == len(expected) + 1 and all(
-        want is None or want == have
-        for want, have in zip(expected, shape[1:], strict=False)
+    names = ("height", "width", "channels")
+    expected = [
+        name if size is None else size
+        for name, size in zip(names, image_shape or (None,) * 3, strict=True)
+    ]
+    fits = len(shape) == 4 and all(
+        want in (name, have)
+        for name, want, have in zip(names, expected, shape[1:], strict=True)
     )
     if not fits:
-        wanted = ", ".join(
-            name if size is None else str(size)
-            for name, size in zip(
-                ("height", "width", "channels"), expected, strict=False
-            )
-        )
+        wanted = ", ".join(map(str, expected))
         raise ValueError(
             f"Images need shape (batch, {wanted}), received {tuple(shape)}."
         )
@@ -252,12 +248,7 @@ def _check_pixels(images):
 
 
 def remedy_of_pixels(low, high):
-    """Return the sentence on what to do about pixels outside of [0, 1].
-
-    Args:
-        low: the smallest value.
-        high: the largest value.
-    """
+    """Return advice on pixels outside of [0, 1], from `low` to `high`."""
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return (
             "So little outside comes from rounding or resizing: clip the "
