@@ -25,9 +25,9 @@ def uses_float16(model):
 
 
 def loss_scaled(model, optimizer):
-    """Return the optimizer, in a built `LossScaleOptimizer` if a model needs it.
+    """Return the optimizer, in a built `LossScaleOptimizer` if necessary.
 
-    It needs none if no layer computes in float16, or if the optimizer scales
+    It is not if no layer computes in float16, or if the optimizer scales
     the loss already.
 
     Args:

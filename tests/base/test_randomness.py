@@ -281,8 +281,8 @@ def test_integers_in_range_are_seeds(seed):
 @pytest.mark.parametrize(
     ("seed", "error", "message"),
     [
-        (-1, ValueError, r"`seed` needs .* 0 to 2\*\*31 - 1, received -1"),
-        (2**31, ValueError, r"0 to 2\*\*31 - 1, received 2147483648"),
+        (-1, ValueError, r"`seed` needs an integer >= 0, received -1"),
+        (2**31, ValueError, r"integer <= 2147483647, received 2147483648"),
         (1.0, TypeError, r"`seed` needs an integer, received 1.0 of type"),
         (True, TypeError, r"received True of type bool"),
         (None, TypeError, r"received None of type NoneType"),

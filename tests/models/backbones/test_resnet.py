@@ -202,7 +202,7 @@ def test_batch_norm_is_pytorchs_in_both(tiny):
     ("arguments", "error", "message"),
     [
         ({"stage_blocks": (1, 1, 1)}, ValueError, "one value per stage"),
-        ({"stage_blocks": ()}, ValueError, "`stage_blocks` needs at least"),
+        ({"stage_blocks": ()}, ValueError, r"per stage each; received \(\) a"),
         ({"stage_filters": (4, 0)}, ValueError, "`stage_filters`.*>= 1"),
         ({"block": "wide"}, ValueError, "`block` 'wide'.*bottleneck"),
         ({"stem": "mnist"}, ValueError, "`stem` 'mnist'.*imagenet"),
