@@ -67,9 +67,10 @@ def layer_costs(operation):
         ValueError: If the layer's input size is unknown.
 
     Warns:
-        UserWarning: If the layer holds weights and is of a kind whose
-            arithmetic is not known; its parameters are counted, its
-            operations are not.
+        UserWarning: If the layer holds weights and its arithmetic is not
+            known; its parameters are counted, its operations are not. A layer
+            of your own may have a method `arithmetic(shape)` that returns its
+            operations and multiply-adds for one image.
     """
     inputs = keras.tree.flatten(operation.input)
     return _call_costs(operation, tuple(tuple(x.shape) for x in inputs))

@@ -10,9 +10,6 @@ def named_outputs(outputs, exit_names):
     Args:
         outputs: logits, a sequence or a dict of them.
         exit_names: names in depth order, or `None`.
-
-    Raises:
-        ValueError: if names and outputs do not belong together.
     """
     if not isinstance(outputs, (dict, list, tuple)):
         outputs = [outputs]

@@ -1,4 +1,4 @@
-"""A network with fixed weights, arranged for many passes over images.
+"""Freeze the weights of a network, for many passes over images.
 
     network = FrozenNetwork(model)                # once per model
     forward = network.freeze()                    # once per attack
@@ -41,16 +41,9 @@ class FrozenNetwork:
         self.outputs = [self._graph.outputs[name] for name in model.exit_names]
 
     def steps(self, exits):
-        """Return the steps that some exits need, in the order they are made.
-
-        Args:
-            exits: tuple of 0-based indices.
-        """
-        return [
-            step
-            for stage in self.stages(exits)
-            for step in (*stage.trunk, *stage.head)
-        ]
+        """Return the steps of a tuple of exits, in the order they are made."""
+        stages = self.stages(exits)
+        return [step for each in stages for step in (*each.trunk, *each.head)]
 
     def freeze(self):
         """Return a `FrozenForward` for the weights as they are now."""

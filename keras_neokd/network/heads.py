@@ -10,14 +10,11 @@ _TRANSPARENT = ("identity", "flatten", "reshape", "cast", "squeeze")
 
 
 def check_logits(name, graph):
-    """Check that an exit does not end in a softmax or the like.
+    """Raise `ValueError` if an exit ends in a softmax or the like.
 
     Args:
         name: name of the exit.
         graph: `Graph` of the model, with the exit among its outputs.
-
-    Raises:
-        ValueError: if it does.
     """
     head = _head(graph, name)
     if _squashing(head):
@@ -30,23 +27,15 @@ def check_logits(name, graph):
 
 
 def squashing(model):
-    """Return what squashes a model's output: a name such as softmax, or "".
-
-    Args:
-        model: functional model of one output.
-    """
+    """Return the name, or "", of what squashes the output of a model."""
     return _squashing(_head(Graph(model.inputs, {"": model.outputs[0]}), ""))
 
 
 def last_dense(name, graph):
-    """Return the dense layer that makes the logits of an exit.
+    """Return the dense layer that an exit ends in, or raise `ValueError`.
 
     Args:
-        name: name of the exit.
-        graph: `Graph` of the model, with the exit among its outputs.
-
-    Raises:
-        ValueError: if the exit does not end in one.
+        name, graph: as in `check_logits`.
     """
     head = _head(graph, name)
     if not isinstance(head, keras.layers.Dense):
@@ -65,12 +54,7 @@ def _head(graph, name):
 
 
 def _follow(graph, tensor):
-    """Go back from a tensor: to such an operation, or to an input's `Tensor`.
-
-    Args:
-        graph: a `Graph`.
-        tensor: a `Tensor` of the graph.
-    """
+    """Go back from a tensor to such an operation, or to an input."""
     while tensor not in graph.inputs:
         operation = graph.operation(tensor.call)
         sources = graph.tensors_into(tensor.call)

@@ -171,11 +171,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         ]
 
     def submodel(self, exits):
-        """Return a function of images and the mode: some exits' logits.
-
-        Args:
-            exits: tuple of 0-based indices.
-        """
+        """Return a function of images and the mode: the logits of `exits`."""
         if exits not in self._exits.models:
             outputs = [self._exits.outputs[index] for index in exits]
             self._exits.models[exits] = keras.Model(self.input, outputs)

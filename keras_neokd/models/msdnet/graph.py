@@ -21,13 +21,7 @@ _MINIMUM_HEAD_SIZE = 5
 
 
 def connect(settings):
-    """Build the graph of an MSDNet.
-
-    Args:
-        settings: A `Settings`.
-
-    Returns:
-        The input tensor and a dictionary from exit name to logits.
+    """Return the input and the logits by exit of an MSDNet of `Settings`.
 
     Raises:
         ValueError: If the coarsest map is too small for the heads.
@@ -53,7 +47,7 @@ def connect(settings):
 
 
 class _Parts:
-    """Makes the parts of a network from its settings."""
+    """Parts of a network of given settings."""
 
     def __init__(self, settings):
         self._settings = settings
