@@ -227,7 +227,11 @@ def test_round_trip_keeps_every_argument():
     ("arguments", "error", "message"),
     [
         ({"momentum": -0.1}, ValueError, "`momentum` needs .* >= 0"),
-        ({"momentum": 1.0}, ValueError, "`momentum` .* < 1, received 1.0"),
+        (
+            {"momentum": 1.0},
+            ValueError,
+            "`momentum` needs .* < 1, received 1.0",
+        ),
         ({"nesterov": True}, ValueError, "`nesterov=True` needs a `momentum`"),
         ({"momentum": "0.9"}, TypeError, "`momentum` needs a number"),
         ({"nesterov": "no"}, TypeError, "`nesterov` needs True or False"),
@@ -245,7 +249,8 @@ def test_round_trip_keeps_every_argument():
         (
             {"weight_decay": 5e-4},
             ValueError,
-            "takes `coupled_weight_decay`. Received weight_decay=0.0005",
+            "TorchSGD takes `coupled_weight_decay`. Received "
+            "weight_decay=0.0005",
         ),
     ],
 )
