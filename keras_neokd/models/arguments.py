@@ -71,15 +71,11 @@ def checked(settings, num_parts, kind, minimum_size=1):
 
 
 def image_shape(input_shape, minimum_size=1):
-    """Return `input_shape` as a tuple (height, width, channels).
+    """Return (height, width, channels) as a tuple, or raise.
 
     Args:
         input_shape: three integers.
         minimum_size: smallest height and width that the model can take.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If there are not three sizes, or one is too small.
     """
     sizes = checks.sequence("input_shape", input_shape, "three integers")
     if len(sizes) != 3:
@@ -101,12 +97,9 @@ def normalization(value, channels):
     """Return `(mean, standard_deviation)` as tuples, or `None`.
 
     Args:
-        value: `None`, or two sequences with one number per channel.
+        value: `None`, or two sequences with one number per channel; standard
+            deviations are positive.
         channels: Number of channels of the images.
-
-    Raises:
-        ValueError: If there is not one mean and one positive standard
-            deviation per channel.
     """
     if value is None:
         return None
@@ -135,12 +128,8 @@ def one_per(kind, **sequences):
     """Return tuples of positive integers that are equally long.
 
     Args:
-        kind: Name of a part of the network, for the messages.
+        kind: Name of a part of the network, for the message.
         **sequences: Two arguments with one integer per part.
-
-    Raises:
-        TypeError: If a value is not an integer.
-        ValueError: If one is not positive, or the lengths are 0 or differ.
     """
     checked = [
         tuple(

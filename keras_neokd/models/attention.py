@@ -21,12 +21,8 @@ class SelfAttention(layers.Layer):
     alignment, would fail. Here all operations are plain ones.
 
     Args:
-        num_heads: Number of heads; divides the width of the tokens.
+        num_heads: Positive integer that divides the width of the tokens.
         **kwargs: Other arguments of `keras.layers.Layer`.
-
-    Raises:
-        TypeError: If `num_heads` is not an integer.
-        ValueError: If it is not positive, or does not divide the width.
     """
 
     def __init__(self, num_heads, **kwargs):

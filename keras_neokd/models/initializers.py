@@ -1,4 +1,4 @@
-"""Weight initialisers that follow PyTorch's definitions.
+"""Initialise weights by PyTorch's definitions.
 
 They draw with NumPy on the host: JAX would compile a random generator for
 every shape, which takes a minute for MSDNet, and a seed given through
@@ -58,7 +58,7 @@ class TorchDefault(_HostInitializer):
 
     Args:
         fan: Kernel positions times input channels, for the bias too.
-        seed: Integer, or `None` to draw one. Defaults to `None`.
+        seed: As in `KaimingNormal`.
     """
 
     def _draw(self, generator, shape):
@@ -73,7 +73,7 @@ class EmbeddingNormal(_HostInitializer):
     Vision transformers start their class token and positions from it.
 
     Args:
-        seed: Integer, or `None` to draw one. Defaults to `None`.
+        seed: As in `KaimingNormal`.
     """
 
     def __init__(self, seed=None):

@@ -21,14 +21,10 @@ from keras_neokd.network.merging import merged_steps
 
 
 class FrozenNetwork:
-    """The calls of a model, merged where inference allows it.
-
-    Args:
-        model: a `MultiExitModel`.
+    """The calls of a `MultiExitModel`, merged where inference allows it.
 
     Raises:
-        NotImplementedError: if a batch cannot be divided between exits, see
-            `Graph.check_rows`.
+        NotImplementedError: as `Graph.check_rows`.
     """
 
     def __init__(self, model):

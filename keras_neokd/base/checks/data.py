@@ -15,10 +15,7 @@ def class_indices(labels):
 
     Args:
         labels: tensor `(batch,)` or `(batch, 1)` of class indices, or
-            one-hot `(batch, classes)`.
-
-    Raises:
-        ValueError: for other ranks.
+            one-hot `(batch, classes)`; other ranks raise `ValueError`.
     """
     if len(labels.shape) == 2:
         if labels.shape[1] == 1:
@@ -115,15 +112,11 @@ def confidences(values):
 
 
 def sample_weights(weights, num_examples):
-    """Check sample weights before they are used.
-
-    Args:
-        weights: array `(batch,)`, finite.
-        num_examples: number of examples in the batch.
+    """Raise unless weights are one finite real number per example.
 
     Raises:
         TypeError: if they are not real numbers.
-        ValueError: if there is not one finite number per example.
+        ValueError: if their number or a value is wrong.
     """
     real_numbers("Sample weights", weights)
     weights = np.asarray(weights)
@@ -170,15 +163,12 @@ def class_weights(weights, num_classes):
 
 
 def example_indices(indices, batch_size, num_examples):
-    """Check positions in a data set before they are used.
+    """Raise `ValueError` unless each example has a position in the data set.
 
     Args:
         indices: integers `(batch,)`, or `None`.
         batch_size: number of examples of the batch.
         num_examples: size of the data set.
-
-    Raises:
-        ValueError: if there is not one position in the data set per example.
     """
     if indices is None:
         raise ValueError(

@@ -9,7 +9,7 @@ _EXPANSION = 4
 
 
 def connect_stages(x, stage_blocks, stage_filters, block, activation):
-    """Connect a 3 x 3 stem and all residual stages.
+    """Connect a 3 x 3 stem and all residual stages; return a map of each.
 
     The first stage keeps the size of the image, every other halves it. A
     shortcut is the identity wherever the shapes allow.
@@ -20,9 +20,6 @@ def connect_stages(x, stage_blocks, stage_filters, block, activation):
         stage_filters: Filters of each stage's 3 x 3 convolutions.
         block: `"basic"` or `"bottleneck"`.
         activation: Name of the activation function.
-
-    Returns:
-        A list with the feature map of every stage.
     """
     residual = {"basic": _basic, "bottleneck": _bottleneck}[block]
     x = _unit(x, stage_filters[0], 3, "stem", activation)

@@ -16,10 +16,6 @@ def connect_stages(x, stage_blocks, stage_filters, block, activation):
 
     Takes and returns the same as `cifar_stages.connect_stages`; the maps are
     the levels P2, P3, ... of the backbone's feature pyramid.
-
-    Raises:
-        ImportError: If keras-cv cannot be imported.
-        ValueError: If Keras is set to channels first.
     """
     keras_cv = _import_keras_cv()
     if keras.config.image_data_format() != "channels_last":
