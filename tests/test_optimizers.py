@@ -53,51 +53,44 @@ def torch_weights(rates, **arguments):
     return np.array(weights)
 
 
-def test_two_steps_by_hand():
-    # g = 0.5 + 0.1 * 1 = 0.6, v = 0.6, w = 1 - 0.1 * 0.6 = 0.94
-    # g = 0.5 + 0.1 * 0.94 = 0.594, v = 0.9 * 0.6 + 0.594 = 1.134, w = 0.8266
+@pytest.mark.parametrize(
+    ("arguments", "weights"),
+    [
+        # g = 0.5 + 0.1 * 1 = 0.6, v = 0.6, w = 1 - 0.1 * 0.6 = 0.94
+        # g = 0.5 + 0.1 * 0.94 = 0.594, v = 0.9 * 0.6 + 0.594 = 1.134
+        ({"coupled_weight_decay": 0.1}, (0.94, 0.8266)),
+        # v = 0.5, w = 1 - 0.1 * (0.5 + 0.9 * 0.5) = 0.905
+        # v = 0.9 * 0.5 + 0.5 = 0.95, w = 0.905 - 0.1 * (0.5 + 0.855)
+        ({"nesterov": True}, (0.905, 0.7695)),
+    ],
+)
+def test_two_steps_by_hand(arguments, weights):
     variable = keras.Variable([1.0])
-    optimizer = optimizers.TorchSGD(0.1, momentum=0.9, coupled_weight_decay=0.1)
-    for expected in (0.94, 0.8266):
+    optimizer = optimizers.TorchSGD(0.1, momentum=0.9, **arguments)
+    for expected in weights:
         optimizer.apply([ops.convert_to_tensor([0.5])], [variable])
         assert value_of(variable) == pytest.approx(expected, abs=1e-6)
 
 
-def test_two_nesterov_steps_by_hand():
-    # v = 0.5, w = 1 - 0.1 * (0.5 + 0.9 * 0.5) = 0.905
-    # v = 0.9 * 0.5 + 0.5 = 0.95, w = 0.905 - 0.1 * (0.5 + 0.855) = 0.7695
-    variable = keras.Variable([1.0])
-    optimizer = optimizers.TorchSGD(0.1, momentum=0.9, nesterov=True)
-    for expected in (0.905, 0.7695):
-        optimizer.apply([ops.convert_to_tensor([0.5])], [variable])
-        assert value_of(variable) == pytest.approx(expected, abs=1e-6)
-
-
-@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"momentum": 0.9, "nesterov": False},
+        {"momentum": 0.9, "nesterov": True},
+    ],
+)
 @pytest.mark.parametrize("rates", [RATES, DROPPED_RATES])
-@pytest.mark.parametrize("weight_decay", [0.0, 5e-4, 0.1])
+@pytest.mark.parametrize("decay", [0.0, 5e-4, 0.1])
 def test_steps_equal_pytorch_also_after_a_drop_of_the_rate(
-    nesterov, rates, weight_decay
+    arguments, rates, decay
 ):
-    expected = torch_weights(
-        rates, momentum=0.9, weight_decay=weight_decay, nesterov=nesterov
-    )
+    expected = torch_weights(rates, weight_decay=decay, **arguments)
     optimizer = optimizers.TorchSGD(
-        rates[0],
-        momentum=0.9,
-        nesterov=nesterov,
-        coupled_weight_decay=weight_decay,
+        rates[0], coupled_weight_decay=decay, **arguments
     )
     np.testing.assert_allclose(
         keras_weights(optimizer, rates), expected, rtol=0, atol=1e-6
-    )
-
-
-def test_without_momentum_it_is_plain_gradient_descent():
-    expected = torch_weights(RATES, weight_decay=5e-4)
-    optimizer = optimizers.TorchSGD(0.1, coupled_weight_decay=5e-4)
-    np.testing.assert_allclose(
-        keras_weights(optimizer, RATES), expected, rtol=0, atol=1e-6
     )
 
 

@@ -1,7 +1,7 @@
-"""The only framework code of the library: one module per Keras backend.
+"""Hold the only framework code of the library: one module per Keras backend.
 
-Each module offers the functions below and `TrainStep`; what they do is said
-here, once. `plain` holds what Keras does well enough, `kernels` replaces forms
+Each module offers the functions below and `TrainStep`; this file is their one
+description. `plain` holds what Keras does well enough, `kernels` replaces forms
 that a framework is slow at, `precision` is for layers that compute in 16 bits.
 """
 
@@ -27,34 +27,26 @@ class TrainStep(_own.TrainStep):
 
 
 def update_weights(model, loss):
-    """Differentiate a loss, and move the weights of a model.
-
-    It is called within Keras' `train_step`.
+    """Differentiate a loss, update the weights, and return the loss' result.
 
     Args:
-        model: a compiled `keras.Model`.
+        model: a compiled `keras.Model`, within its `train_step`.
         loss: function without arguments; the attribute `loss` of its result
             is the scalar to differentiate.
-
-    Returns:
-        The result.
     """
     return _own.update_weights(model, loss)
 
 
-# Gradients with respect to images. Except on JAX, which calls it zero, they
-# raise a ValueError if no gradient reaches the images.
+# Gradients of images. If none reaches them, JAX calls it zero, and the others
+# raise a ValueError.
 
 
 def value_and_input_gradient(function, x):
-    """Return per-example values and the gradient of their sum.
+    """Return per-example values `(batch,)`, and the gradient of their sum.
 
     Args:
         function: maps images `(batch, ...)` to values `(batch,)`.
         x: images.
-
-    Returns:
-        Tuple of values `(batch,)` and gradient of the shape of `x`.
     """
     return value_gradient_and_outputs(lambda x: (function(x), ()), x)[:2]
 
@@ -62,27 +54,21 @@ def value_and_input_gradient(function, x):
 def value_gradient_and_outputs(function, x):
     """Return values, the gradient of their sum, and other outputs.
 
+    None of them carries a gradient under PyTorch.
+
     Args:
         function: maps images `(batch, ...)` to a tuple: values `(batch,)`,
             and a structure of tensors to hand on.
         x: images.
-
-    Returns:
-        Tuple of values `(batch,)`, gradient of the shape of `x`, and the
-        structure; none of them carries a gradient under PyTorch.
     """
     return _own.value_gradient_and_outputs(function, x)
 
 
 def differentiable_input_gradient(function, x):
-    """Return a gradient whose own gradient can reach the weights.
+    """Return the same gradient, whose own gradient can reach the weights.
 
     Args:
-        function: maps images `(batch, ...)` to values `(batch,)`.
-        x: images.
-
-    Returns:
-        Gradient of the sum of the values, of the shape of `x`.
+        function, x: as in `value_and_input_gradient`.
     """
     return _own.differentiable_input_gradient(function, x)
 
@@ -96,9 +82,6 @@ def call_with_factors(function, x, factors):
         factors: function of the gradients of the outputs, a tuple; returns
             `(batch,)`, what to multiply them with on the way back. The
             gradient of `x` is divided by it again.
-
-    Returns:
-        The tuple.
     """
     return _own.call_with_factors(function, x, factors)
 
@@ -118,48 +101,42 @@ def frozen_state(variables, noise=None):
 
 
 def global_batch(local_size):
-    """Return the place of this replica's examples in the global batch.
+    """Return the place `(offset, global_size)` of a replica's examples.
 
     JAX compiles a step for the global batch, and PyTorch trains on one
     device: both are the only replica.
 
     Args:
         local_size: number of examples on this replica.
-
-    Returns:
-        Tuple of integers or scalar tensors `(offset, global_size)`.
     """
     return _own.global_batch(local_size)
 
 
 def gather_replicas(x):
-    """Return the rows of all replicas; gradients flow back to each.
+    """Return the rows of all replicas, in the place of those of one.
+
+    Gradients flow back to each replica.
 
     Args:
         x: tensor `(batch, ...)` of this replica.
-
-    Returns:
-        `(global batch, ...)`.
     """
     return _own.gather_replicas(x)
 
 
 def gather_processes(values):
-    """Return what every process gives; all have to call it at the same place.
+    """Return the values of every process, a tensor `(processes, n)`.
 
-    Only JAX trains in several processes.
+    All processes call it at the same place; only JAX trains in several. The
+    device may still be at work on the tensor.
 
     Args:
         values: int32 array `(n,)` of this process.
-
-    Returns:
-        Tensor `(processes, n)`. The device may still be at work on it.
     """
     return _own.gather_processes(values)
 
 
 def has_accelerator():
-    """Tell whether computation runs on something else than processors."""
+    """Return whether computation runs on something else than processors."""
     return _own.has_accelerator()
 
 
@@ -197,9 +174,6 @@ def convolution(images, kernel, strides, padding, dilation):
         strides: pair of integers.
         padding: `"valid"` or `"same"`.
         dilation: pair of integers.
-
-    Returns:
-        `(batch, new height, new width, filters)`.
     """
     return _own.convolution(images, kernel, strides, padding, dilation)
 
@@ -213,9 +187,6 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
         padding: `"valid"`, `"same"`, or zeros to add as
             `((top, bottom), (left, right))`.
         relu: whether negative results become 0. Defaults to False.
-
-    Returns:
-        `(batch, new height, new width, filters)`.
     """
     return _own.convolve(images, kernel, bias, strides, padding, dilation, relu)
 
@@ -223,14 +194,12 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
 def pool(images, size, strides, mode):
     """Pool images over windows, without padding.
 
+    Of equal maxima the first one of a window gets the gradient.
+
     Args:
         images: `(batch, height, width, channels)`.
         size: rows and columns of a window.
         strides: pair of integers.
         mode: `"max"` or `"average"`.
-
-    Returns:
-        `(batch, new height, new width, channels)`. Of equal maxima the first
-        one of a window gets the gradient.
     """
     return _own.pool(images, size, strides, mode)

@@ -1,4 +1,4 @@
-"""What several backends share: Keras' own operations, and one device."""
+"""Functions that several backends share: Keras' operations, one device."""
 
 import keras
 from keras import ops

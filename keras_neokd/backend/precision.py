@@ -1,9 +1,9 @@
-"""Mixed precision: what float16 needs and bfloat16 does not.
+"""Scale gradients of layers that compute in float16.
 
 Layers may compute in 16 bits; weights, losses, logits and images stay in
-float32. bfloat16 has the range of float32. In float16 numbers below 6e-8 are
-0, so gradients have to be scaled: those of the weights by Keras'
-`LossScaleOptimizer`, those of images by `rescaled`.
+float32. bfloat16 has the range of float32 and needs no scaling. In float16
+numbers below 6e-8 are 0, so gradients have to be scaled: those of the weights
+by Keras' `LossScaleOptimizer`, those of images by `rescaled`.
 """
 
 import keras
@@ -17,11 +17,7 @@ _LARGEST_GRADIENT = 64.0
 
 
 def uses_float16(model):
-    """Tell whether a layer of a model computes in float16.
-
-    Args:
-        model: a `keras.Model`.
-    """
+    """Return whether a layer of a model computes in float16."""
     return any(
         layer.compute_dtype == "float16" or uses_float16(layer)
         for layer in getattr(model, "layers", ())
@@ -29,16 +25,14 @@ def uses_float16(model):
 
 
 def loss_scaled(model, optimizer):
-    """Return the optimizer that a model needs.
+    """Return the optimizer, in a built `LossScaleOptimizer` if necessary.
+
+    It is not if no layer computes in float16, or if the optimizer scales
+    the loss already.
 
     Args:
         model: a built `keras.Model`.
         optimizer: a Keras optimizer.
-
-    Returns:
-        A `LossScaleOptimizer` around it, built, where layers compute in
-        float16; the optimizer itself where none does, or where it scales
-        the loss already.
     """
     scales = isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     if not uses_float16(model):
@@ -68,12 +62,8 @@ def rescaled(function, together):
     """
 
     def factors(gradients):
-        largest = ops.max(
-            ops.stack(
-                [ops.max(ops.abs(each), axis=1) for each in gradients], axis=1
-            ),
-            axis=1,
-        )
+        largest = [ops.max(ops.abs(each), axis=1) for each in gradients]
+        largest = ops.max(ops.stack(largest, axis=1), axis=1)
         if together:
             largest = ops.zeros_like(largest) + ops.max(largest)
         return _LARGEST_GRADIENT / ops.maximum(largest, 1e-30)

@@ -1,7 +1,4 @@
-"""TensorFlow: GradientTape, compiled as a graph by Keras.
-
-The contract is in `backend`.
-"""
+"""TensorFlow: GradientTape, compiled as a graph by Keras."""
 
 import tensorflow as tf
 
@@ -94,13 +91,8 @@ def call_with_factors(function, x, factors):
 
         def backward(*gradients, variables=()):
             factor = factors(gradients)
-            gradient = present(
-                tape.gradient(
-                    outputs,
-                    x,
-                    [each * as_column(factor, each) for each in gradients],
-                )
-            )
+            gradients = [each * as_column(factor, each) for each in gradients]
+            gradient = present(tape.gradient(outputs, x, gradients))
             gradient = gradient / as_column(factor, gradient)
             return gradient, [None] * len(variables)
 
@@ -153,12 +145,9 @@ def compile_per_example(function, variables):
         return compile_function(function, variables)
 
     def shared(*arguments):
+        leaves = tf.nest.flatten(arguments)
         count = tf.reduce_max(
-            [
-                tf.shape(each)[0]
-                for each in tf.nest.flatten(arguments)
-                if each.shape.rank
-            ]
+            [tf.shape(each)[0] for each in leaves if each.shape.rank]
         )
         size = -(-count // replicas)
 

@@ -1,4 +1,4 @@
-"""PyTorch: autograd, eager execution. The contract is in `backend`."""
+"""PyTorch: autograd, eager execution."""
 
 import keras
 import torch
@@ -105,11 +105,8 @@ class _Rescaled(torch.autograd.Function):
     def backward(context, *gradients):
         x, outputs, factors = context.inside
         factor = factors(gradients)
-        (gradient,) = torch.autograd.grad(
-            outputs,
-            x,
-            [each * as_column(factor, each) for each in gradients],
-        )
+        gradients = [each * as_column(factor, each) for each in gradients]
+        (gradient,) = torch.autograd.grad(outputs, x, gradients)
         return gradient / as_column(factor, gradient), None, None
 
 
@@ -152,16 +149,8 @@ def _convolved(images, kernel, bias, strides, padding, dilation):
     images = images.permute(0, 3, 1, 2)
     groups = images.shape[1] // kernel.shape[2]
     if padding == "same":
-        padding = tuple(
-            _same_padding(*sizes)
-            for sizes in zip(
-                images.shape[2:],
-                kernel.shape[:2],
-                strides,
-                dilation,
-                strict=True,
-            )
-        )
+        sizes, taps = images.shape[2:], kernel.shape[:2]
+        padding = tuple(map(_same_padding, sizes, taps, strides, dilation))
     elif padding == "valid":
         padding = ((0, 0), (0, 0))
     if any(before != after for before, after in padding):

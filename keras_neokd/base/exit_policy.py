@@ -1,4 +1,4 @@
-"""When to stop: at the first exit that is confident enough.
+"""Decide at which exit an image leaves: the first that is confident enough.
 
     policy = ExitPolicy(thresholds=(0.9, 0.8))         # a model of 3 exits
     decision = policy.decide(probabilities)
@@ -63,14 +63,7 @@ class ExitPolicy(Configurable):
         return len(self.thresholds) + 1
 
     def check(self, num_exits):
-        """See that the policy is for a model.
-
-        Args:
-            num_exits: number of exits of the model.
-
-        Raises:
-            ValueError: if it has another number of exits.
-        """
+        """Raise `ValueError` unless the policy is for models of `num_exits`."""
         if num_exits != self.num_exits:
             raise ValueError(
                 f"{len(self.thresholds)} thresholds are for a model of "
@@ -79,18 +72,15 @@ class ExitPolicy(Configurable):
             )
 
     def decide(self, probabilities):
-        """Decide from what all exits say.
+        """Decide from the probabilities of all exits.
 
         Args:
             probabilities: softmax of every exit, `(examples, exits,
                 classes)`.
 
-        Returns:
-            A `Decision`.
-
         Raises:
-            ValueError: if there are other exits than the policy is for, or
-                one is sure of a class with NaN, or not from 0 to 1.
+            ValueError: if there are other exits than the policy is for, or a
+                confidence is NaN, or not from 0 to 1.
         """
         probabilities = np.asarray(probabilities)
         if probabilities.ndim != 3:
@@ -144,23 +134,12 @@ class ExitPolicy(Configurable):
         return {"thresholds": values, "ensemble": self.ensemble}
 
     def save(self, path):
-        """Write the policy to a JSON file; `null` is a threshold of infinity.
-
-        Args:
-            path: the file.
-        """
+        """Write a JSON file; `null` is a threshold of infinity."""
         writing.write_text(path, json.dumps(self.get_config(), indent=2) + "\n")
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote.
-
-        Args:
-            path: the file.
-
-        Raises:
-            ValueError: if it is not such a file.
-        """
+        """Read what `save` wrote; raise `ValueError` for other files."""
         try:
             plain = json.loads(pathlib.Path(path).read_text())
             return cls(plain["thresholds"], plain["ensemble"])

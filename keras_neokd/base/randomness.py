@@ -1,4 +1,4 @@
-"""Random numbers that are a pure function of integer words.
+"""Compute random numbers as a pure function of integer words.
 
 Every random decision of the library (the start of an attack, the classes an
 exit learns in EOKD, the crop of an image) is computed from the words that
@@ -18,7 +18,6 @@ for simulation, not for cryptography.
 
 import math
 
-import keras
 import numpy as np
 from keras import ops
 
@@ -31,25 +30,8 @@ _STATE_MULTIPLIER = 0x85EBCA6B
 
 
 def check_seed(seed):
-    """Return `seed`, or explain which seeds are possible.
-
-    Args:
-        seed: integer, 0 <= seed < 2**31.
-
-    Raises:
-        TypeError: if `seed` is not an integer.
-        ValueError: if it is out of range.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise TypeError(
-            f"`seed` needs an integer, received {checks.typed(seed)}."
-        )
-    if not 0 <= seed < 2**31:
-        raise ValueError(
-            "`seed` needs an integer from 0 to 2**31 - 1, received "
-            f"{checks.shown(seed)}."
-        )
-    return int(seed)
+    """Return an integer from 0 to 2**31 - 1; raise as `checks.integer`."""
+    return checks.integer("seed", seed, minimum=0)
 
 
 def bits(*words):
@@ -99,12 +81,7 @@ def example_uniform(keys, shape):
 def example_normal(keys, shape):
     """Draw one array of standard normal numbers per example (Box-Muller).
 
-    Args:
-        keys: int32 tensor `(batch,)`, one key per example, from `bits`.
-        shape: shape of one example.
-
-    Returns:
-        float32 tensor `(batch, *shape)`.
+    Takes and returns the same as `example_uniform`.
     """
     radius = ops.sqrt(-2.0 * ops.log(example_uniform(bits(keys, 0), shape)))
     angle = 2.0 * math.pi * example_uniform(bits(keys, 1), shape)
@@ -161,7 +138,7 @@ def _as_int32(word):
 
 
 def _mix(x):
-    x = keras.ops.convert_to_tensor(x, "int32")
+    x = ops.convert_to_tensor(x, "int32")
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
         x = ops.bitwise_xor(x, _logical_shift(x, shift))
         if multiplier is not None:

@@ -55,15 +55,7 @@ def replacing(path):
 
 
 def write_text(path, text):
-    """Replace the content of a text file, see `replacing`.
-
-    Args:
-        path: the file, existing or not.
-        text: its new content, written as UTF-8.
-
-    Raises:
-        OSError: as `replacing`.
-    """
+    """Replace the content of a text file in UTF-8, see `replacing`."""
     with replacing(path) as new:
         new.write_text(text, "utf-8")
 
@@ -72,16 +64,12 @@ def write_text(path, text):
 def unfinished(path, is_folder=False):
     """Yield a new file or folder beside `path`; remove it at the end.
 
-    For what is moved to its place within the `with`.
+    The caller moves it to its place within the `with`.
 
     Args:
-        path: what the new file or folder is to replace, for its suffix and
-            for messages.
+        path: name that it is to get, for its suffix and for messages.
         is_folder: make a folder, which only this user may enter, instead of a
             file. Defaults to `False`.
-
-    Yields:
-        Its `pathlib.Path`.
 
     Raises:
         OSError: as `replacing`.
@@ -101,14 +89,9 @@ def unfinished(path, is_folder=False):
 def move_to_disk(source, target):
     """Rename a file so that a power cut leaves the old or the whole new one.
 
-    Once this returns, what the file stands in for may be removed.
-
     Args:
         source: the file, whole; in the folder of `target`.
         target: its new name, of a file or of none.
-
-    Raises:
-        OSError: if that fails.
     """
     with open(source, "rb+") as file:
         os.fsync(file.fileno())
@@ -119,13 +102,12 @@ def move_to_disk(source, target):
 def move_folder(source, target):
     """Put a folder in the place of another, which is then removed.
 
+    If that fails, `target` is left as it was.
+
     Args:
         source: `pathlib.Path` of the folder, inside one that `unfinished`
             made.
         target: `pathlib.Path` of a folder, or of nothing.
-
-    Raises:
-        OSError: if that fails; `target` is then left as it was.
     """
     replaced = source.with_name(f"{source.name}.replaced")
     is_there = os.path.lexists(target)
@@ -157,9 +139,8 @@ def _make(path, is_folder):
 
 
 def _check_replaceable(path, is_folder):
-    is_right = path.is_dir() if is_folder else path.is_file()
-    if path.exists() and not is_right:
-        wanted = "folder" if is_folder else "file"
+    wanted = "folder" if is_folder else "file"
+    if path.exists() and not (path.is_dir() if is_folder else path.is_file()):
         raise OSError(
             f"{path} is not a {wanted}, so it is not replaced by one. Give "
             "another name."
@@ -167,7 +148,7 @@ def _check_replaceable(path, is_folder):
 
 
 def _flush(folder):
-    """See that a rename is on the disk, not only in the system's memory."""
+    """Wait until a rename is on the disk, not only in memory."""
     if os.name == "nt":
         return  # Windows opens no folders.
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What the models share about their constructor arguments."""
+"""Constructor arguments of the models: checks, and files that hold them."""
 
 import keras
 
@@ -8,9 +8,11 @@ _FLOAT32 = "float32"
 
 
 class BuiltFromArguments:
-    """Mixin in front of a model that keeps them in `arguments`.
+    """Mixin in front of a model: files hold `arguments` instead of the graph.
 
-    Files hold the arguments instead of the graph.
+    Attributes:
+        arguments: dict of the checked constructor arguments, without `name`
+            and `trainable`.
     """
 
     def get_config(self):
@@ -41,19 +43,39 @@ class BuiltFromArguments:
             keras.config.set_dtype_policy(earlier)
 
 
-def image_shape(input_shape, minimum_size=1):
-    """Return `input_shape` as a tuple.
+def given(names):
+    """Return the arguments of a network from its constructor's `locals()`."""
+    others = ("self", "__class__", "name", "trainable")
+    return {key: names[key] for key in names if key not in others}
+
+
+def checked(settings, num_parts, kind, minimum_size=1):
+    """Return the arguments of a backbone, those that all have checked.
 
     Args:
-        input_shape: height, width and channels of one image.
+        settings: dict of the arguments.
+        num_parts: number of parts that may end in an exit.
+        kind: Name of a part, for the messages.
+        minimum_size: as in `image_shape`.
+    """
+    checks.integer("num_classes", settings["num_classes"], minimum=2)
+    exits = _exit_places(settings["exits"], num_parts, kind)
+    _check_activation(settings["activation"])
+    shape = image_shape(settings["input_shape"], minimum_size)
+    return {
+        **settings,
+        "input_shape": shape,
+        "exits": exits,
+        "normalization": normalization(settings["normalization"], shape[-1]),
+    }
+
+
+def image_shape(input_shape, minimum_size=1):
+    """Return (height, width, channels) as a tuple, or raise.
+
+    Args:
+        input_shape: three integers.
         minimum_size: smallest height and width that the model can take.
-
-    Returns:
-        A tuple of three integers.
-
-    Raises:
-        TypeError: If a size is not an integer.
-        ValueError: If there are not three sizes, or one is too small.
     """
     sizes = checks.sequence("input_shape", input_shape, "three integers")
     if len(sizes) != 3:
@@ -71,74 +93,61 @@ def image_shape(input_shape, minimum_size=1):
     return sizes
 
 
-def share(name, value):
-    """Return `value` as a float in [0, 1].
-
-    Args:
-        name: Name of the argument, for the message.
-        value: A number.
-
-    Returns:
-        A float.
-
-    Raises:
-        TypeError: If it is not a number.
-        ValueError: If it lies outside [0, 1].
-    """
-    return checks.number(name, value, minimum=0, maximum=1)
-
-
 def normalization(value, channels):
     """Return `(mean, standard_deviation)` as tuples, or `None`.
 
     Args:
-        value: `None`, or two sequences with one number per channel.
+        value: `None`, or two sequences with one number per channel; standard
+            deviations are positive.
         channels: Number of channels of the images.
-
-    Returns:
-        A pair of tuples, or `None`.
-
-    Raises:
-        ValueError: If there is not one mean and one positive standard
-            deviation per channel.
     """
     if value is None:
         return None
-    value = tuple(
-        tuple(checks.number("normalization", each) for each in numbers)
-        for numbers in (
-            checks.sequence("normalization", each, "a number per channel")
+    pair = checks.sequence(
+        "normalization", value, "mean and standard deviation"
+    )
+    pair = tuple(
+        tuple(
+            checks.number("normalization", each)
             for each in checks.sequence(
-                "normalization", value, "mean and standard deviation"
+                "normalization", numbers, "a number per channel"
             )
         )
+        for numbers in pair
     )
-    if (
-        len(value) != 2
-        or any(len(values) != channels for values in value)
-        or min(value[1]) <= 0
-    ):
+    if [*map(len, pair)] != [channels] * 2 or min(pair[1]) <= 0:
         raise ValueError(
             "`normalization` must be (mean, standard_deviation) with "
             f"{channels} values each, one per channel, and positive "
-            f"standard deviations; received {value}."
+            f"standard deviations; received {pair}."
         )
-    return value
+    return pair
 
 
-def activation(value):
-    """Return the name of an activation function if Keras knows it.
+def one_per(kind, **sequences):
+    """Return tuples of positive integers that are equally long.
 
     Args:
-        value: A name such as `"relu"`.
-
-    Returns:
-        The name.
-
-    Raises:
-        TypeError: If it is not a string.
-        ValueError: If Keras has no such function.
+        kind: Name of a part of the network, for the message.
+        **sequences: Two arguments with one integer per part.
     """
+    checked = [
+        tuple(
+            checks.integer(name, each, minimum=1)
+            for each in checks.sequence(name, values, "integers")
+        )
+        for name, values in sequences.items()
+    ]
+    first, second = checked
+    if not first or len(first) != len(second):
+        raise ValueError(
+            f"{' and '.join(f'`{name}`' for name in sequences)} need one value "
+            f"per {kind} each; received {first} and {second}."
+        )
+    return checked
+
+
+def _check_activation(value):
     if not isinstance(value, str):
         raise TypeError(
             "`activation` needs the name of a function of "
@@ -152,25 +161,10 @@ def activation(value):
             'function of keras.activations, such as "relu", "silu", "gelu" '
             'or "softplus".'
         ) from None
-    return value
 
 
-def exit_places(exits, count, kind):
-    """Return which parts of a network end in an exit.
-
-    Args:
-        exits: `"last"`, `"all"`, or the numbers of the parts in ascending
-            order, from 1; the last part is one of them.
-        count: Number of parts.
-        kind: What a part is called, for the messages.
-
-    Returns:
-        A tuple of integers.
-
-    Raises:
-        TypeError: If a number is not an integer.
-        ValueError: If the numbers are not as described.
-    """
+def _exit_places(exits, count, kind):
+    """Return the numbers of the parts that end in an exit."""
     if isinstance(exits, str):
         if exits not in ("last", "all"):
             raise ValueError(
@@ -187,21 +181,3 @@ def exit_places(exits, count, kind):
             f"would be computed for nothing); received {places}."
         )
     return places
-
-
-def positive_integers(name, values):
-    """Return a non-empty sequence of positive integers as a tuple.
-
-    Args:
-        name: Name of the argument, for the message.
-        values: A sequence.
-
-    Raises:
-        TypeError: If a value is not an integer.
-        ValueError: If there is none, or one is smaller than 1.
-    """
-    values = checks.sequence(name, values, "integers")
-    values = tuple(checks.integer(name, n, minimum=1) for n in values)
-    if not values:
-        raise ValueError(f"`{name}` needs at least one integer, received ().")
-    return values

@@ -1,4 +1,4 @@
-"""The layers of a vision transformer that Keras does not have as needed."""
+"""Self-attention and token embedding of vision transformers."""
 
 import math
 
@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_neokd.base import checks
 from keras_neokd.models.initializers import EmbeddingNormal
-from keras_neokd.models.initializers import TorchDefault
+from keras_neokd.models.parts import dense_layer
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -21,12 +21,8 @@ class SelfAttention(layers.Layer):
     alignment, would fail. Here all operations are plain ones.
 
     Args:
-        num_heads: Number of heads; divides the width of the tokens.
+        num_heads: Positive integer that divides the width of the tokens.
         **kwargs: Other arguments of `keras.layers.Layer`.
-
-    Raises:
-        TypeError: If `num_heads` is not an integer.
-        ValueError: If it is not positive, or does not divide the width.
     """
 
     def __init__(self, num_heads, **kwargs):
@@ -34,19 +30,20 @@ class SelfAttention(layers.Layer):
         self.num_heads = checks.integer("num_heads", num_heads, minimum=1)
 
     def build(self, input_shape):
-        """Create the two projections.
-
-        Args:
-            input_shape: `(batch, tokens, width)`.
-        """
+        """Create the two projections."""
         width = input_shape[-1]
         if width % self.num_heads:
             raise ValueError(
                 "`num_heads` needs to divide the width of the tokens: "
                 f"received {self.num_heads} heads for width {width}."
             )
-        self.projection = _dense(3 * width, width, "projection", self)
-        self.output_projection = _dense(width, width, "output", self)
+        policy = self.dtype_policy
+        self.projection = dense_layer(
+            3 * width, width, "projection", dtype=policy
+        )
+        self.output_projection = dense_layer(
+            width, width, "output", dtype=policy
+        )
         self.projection.build(input_shape)
         self.output_projection.build(input_shape)
 
@@ -69,6 +66,17 @@ class SelfAttention(layers.Layer):
         """Return the shape of the input."""
         return input_shape
 
+    def arithmetic(self, shape):
+        """Return operations and multiply-adds of one image.
+
+        Args:
+            shape: `(batch, tokens, width)`.
+        """
+        _, tokens, width = shape
+        multiply_adds = tokens * 4 * width**2 + 2 * tokens**2 * width
+        biases, softmax = tokens * 4 * width, self.num_heads * tokens**2
+        return multiply_adds + biases + softmax, multiply_adds
+
     def get_config(self):
         """Return the constructor arguments."""
         return {**super().get_config(), "num_heads": self.num_heads}
@@ -88,11 +96,7 @@ class TokenEmbedding(layers.Layer):
         self.class_token = checks.boolean("class_token", class_token)
 
     def build(self, input_shape):
-        """Create the token and the positions.
-
-        Args:
-            input_shape: `(batch, tokens, width)`.
-        """
+        """Create the token and the positions."""
         _, count, width = self.compute_output_shape(input_shape)
         self.token = None
         if self.class_token:
@@ -120,16 +124,10 @@ class TokenEmbedding(layers.Layer):
         batch, count, width = input_shape
         return batch, count + self.class_token, width
 
+    def arithmetic(self, shape):
+        """Return no operations: the embedding is free, as additions are."""
+        return 0, 0
+
     def get_config(self):
         """Return the constructor arguments."""
         return {**super().get_config(), "class_token": self.class_token}
-
-
-def _dense(units, fan_in, name, owner):
-    return layers.Dense(
-        units,
-        kernel_initializer=TorchDefault(fan_in),
-        bias_initializer=TorchDefault(fan_in),
-        dtype=owner.dtype_policy,
-        name=name,
-    )

@@ -15,10 +15,8 @@ class Convolution(keras.layers.Conv2D):
     of one channel.
 
     Args:
-        filters: number of output channels.
-        kernel_size: integer or pair.
-        **kwargs: other arguments of `keras.layers.Conv2D`; `data_format` is
-            always `"channels_last"`.
+        filters, kernel_size, **kwargs: as in `keras.layers.Conv2D`;
+            `data_format` is always `"channels_last"`.
     """
 
     # Attacks may compute it as they compute `Conv2D`.
@@ -47,10 +45,4 @@ class Convolution(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("keras_neokd")
 class ImageConv2D(Convolution):
-    """`Convolution` under the name of SmallCNN's first layer in its files.
-
-    Args:
-        filters: number of output channels.
-        kernel_size: integer or pair.
-        **kwargs: as in `Convolution`.
-    """
+    """`Convolution` under the name of SmallCNN's first layer in its files."""

@@ -1,4 +1,4 @@
-"""Weight initialisers that follow PyTorch's definitions.
+"""Initialise weights by PyTorch's definitions.
 
 They draw with NumPy on the host: JAX would compile a random generator for
 every shape, which takes a minute for MSDNet, and a seed given through
@@ -16,12 +16,7 @@ import numpy as np
 
 
 class _HostInitializer(keras.initializers.Initializer):
-    """Draws with NumPy; subclasses say from which distribution.
-
-    Args:
-        fan: Number of connections that sets the scale, at least 1.
-        seed: Integer, or `None` to draw one. Defaults to `None`.
-    """
+    """Base of those below: `_draw` gives the distribution."""
 
     def __init__(self, fan, seed=None):
         self.fan = fan
@@ -62,9 +57,8 @@ class TorchDefault(_HostInitializer):
     that nobody initialises.
 
     Args:
-        fan: Kernel positions times input channels (fan-in), for the bias
-            too.
-        seed: Integer, or `None` to draw one. Defaults to `None`.
+        fan: Kernel positions times input channels, for the bias too.
+        seed: As in `KaimingNormal`.
     """
 
     def _draw(self, generator, shape):
@@ -79,7 +73,7 @@ class EmbeddingNormal(_HostInitializer):
     Vision transformers start their class token and positions from it.
 
     Args:
-        seed: Integer, or `None` to draw one. Defaults to `None`.
+        seed: As in `KaimingNormal`.
     """
 
     def __init__(self, seed=None):

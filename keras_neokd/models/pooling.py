@@ -14,12 +14,8 @@ class MaxPooling(keras.layers.MaxPooling2D):
     is slow at the gradient on processors.
 
     Args:
-        pool_size: integer or pair.
-        **kwargs: other arguments of `keras.layers.MaxPooling2D`;
-            `data_format` is always `"channels_last"`.
-
-    Raises:
-        ValueError: if `padding` is not `"valid"`.
+        pool_size, **kwargs: as in `keras.layers.MaxPooling2D`; `padding` is
+            `"valid"`, and `data_format` is always `"channels_last"`.
     """
 
     def __init__(self, pool_size, **kwargs):

@@ -9,25 +9,21 @@ from keras import layers
 
 from keras_neokd.base import checks
 from keras_neokd.base.registry import MODELS
-from keras_neokd.models.arguments import BuiltFromArguments
-from keras_neokd.models.arguments import image_shape
-from keras_neokd.models.arguments import share
+from keras_neokd.models import arguments
 from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.convolution import ImageConv2D
-from keras_neokd.models.dense import dense
 from keras_neokd.models.initializers import KaimingNormal
+from keras_neokd.models.parts import CHANNELS_LAST
+from keras_neokd.models.parts import dense
 from keras_neokd.models.pooling import MaxPooling
 from keras_neokd.network.multi_exit import MultiExitModel
 
 _MINIMUM_SIZE = 16
 
 
-@MODELS.register(
-    "small_cnn",
-    small_cnn_mnist="mnist",
-)
+@MODELS.register("small_cnn", small_cnn_mnist="mnist")
 @keras.saving.register_keras_serializable("keras_neokd")
-class SmallCNN(BuiltFromArguments, MultiExitModel):
+class SmallCNN(arguments.BuiltFromArguments, MultiExitModel):
     """Classify small images with a plain convolutional network of 3 exits.
 
     Four 3 x 3 convolutions without padding, two max-poolings and a dense
@@ -71,27 +67,23 @@ class SmallCNN(BuiltFromArguments, MultiExitModel):
         name="small_cnn",
         trainable=True,
     ):
-        input_shape = image_shape(input_shape, _MINIMUM_SIZE)
-        dropout = share("dropout", dropout)
-        checks.integer("num_classes", num_classes, minimum=2)
-        inputs = keras.Input(input_shape, name="images")
-        outputs = _build_exits(inputs, num_classes, dropout)
-        super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self.arguments = {
-            "input_shape": input_shape,
-            "num_classes": num_classes,
-            "dropout": dropout,
+        settings = {
+            **arguments.given(locals()),
+            "input_shape": arguments.image_shape(input_shape, _MINIMUM_SIZE),
+            "dropout": checks.number("dropout", dropout, minimum=0, maximum=1),
         }
+        checks.integer("num_classes", num_classes, minimum=2)
+        inputs = keras.Input(settings["input_shape"], name="images")
+        outputs = _build_exits(inputs, num_classes, settings["dropout"])
+        super().__init__(inputs, outputs, name=name, trainable=trainable)
+        self.arguments = settings
 
     @classmethod
     def mnist(cls, **overrides):
-        """Build the configuration of the MNIST experiments.
+        """Build the network of the MNIST experiments: the defaults.
 
         Args:
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `SmallCNN` for 28 x 28 x 1 images and 10 classes.
         """
         return cls(**overrides)
 
@@ -100,13 +92,13 @@ def _build_exits(inputs, num_classes, dropout):
     """Connect trunk and heads; return the logits by exit name."""
     x = _convolution(inputs, 32, "trunk_conv_1", activation="relu")
     exit_1 = _convolution(x, 16, "exit_1_conv", strides=2)
-    exit_1 = _pooling(exit_1, "exit_1_pool")
+    exit_1 = MaxPooling(2, name="exit_1_pool")(exit_1)
     x = _convolution(x, 32, "trunk_conv_2", activation="relu")
-    x = _pooling(x, "trunk_pool_1")
+    x = MaxPooling(2, name="trunk_pool_1")(x)
     x = _convolution(x, 64, "trunk_conv_3", activation="relu")
-    exit_2 = _pooling(x, "exit_2_pool")
+    exit_2 = MaxPooling(2, name="exit_2_pool")(x)
     x = _convolution(x, 64, "trunk_conv_4", activation="relu")
-    x = _pooling(x, "trunk_pool_2")
+    x = MaxPooling(2, name="trunk_pool_2")(x)
     return {
         "exit_1": _side_head(exit_1, num_classes, dropout, "exit_1"),
         "exit_2": _side_head(exit_2, num_classes, dropout, "exit_2"),
@@ -116,19 +108,13 @@ def _build_exits(inputs, num_classes, dropout):
 
 def _side_head(x, num_classes, dropout, name):
     """Classify without any activation function, as published."""
-    x = layers.Flatten(data_format="channels_last", name=f"{name}_flatten")(x)
-    x = dense(x, 200, f"{name}_dense_1")
-    x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    x = dense(x, 200, f"{name}_dense_2")
+    x = _hidden(x, dropout, name)
     return dense(x, num_classes, name, dtype="float32")
 
 
 def _main_head(x, num_classes, dropout, name):
     """Classify with ReLUs and a last dense layer that starts at zero."""
-    x = layers.Flatten(data_format="channels_last", name=f"{name}_flatten")(x)
-    x = dense(x, 200, f"{name}_dense_1", activation="relu")
-    x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
-    x = dense(x, 200, f"{name}_dense_2", activation="relu")
+    x = _hidden(x, dropout, name, activation="relu")
     return layers.Dense(
         num_classes,
         kernel_initializer="zeros",
@@ -138,6 +124,13 @@ def _main_head(x, num_classes, dropout, name):
     )(x)
 
 
+def _hidden(x, dropout, name, activation=None):
+    x = layers.Flatten(name=f"{name}_flatten", **CHANNELS_LAST)(x)
+    x = dense(x, 200, f"{name}_dense_1", activation=activation)
+    x = layers.Dropout(dropout, name=f"{name}_dropout")(x)
+    return dense(x, 200, f"{name}_dense_2", activation=activation)
+
+
 def _convolution(x, filters, name, strides=1, activation=None):
     """Convolve 3 x 3 without padding."""
     layer = ImageConv2D if x.shape[-1] == 1 else Convolution
@@ -145,15 +138,7 @@ def _convolution(x, filters, name, strides=1, activation=None):
         filters,
         3,
         strides=strides,
-        padding="valid",
-        data_format="channels_last",
         activation=activation,
         kernel_initializer=KaimingNormal(9 * x.shape[-1]),
-        bias_initializer="zeros",
         name=name,
     )(x)
-
-
-def _pooling(x, name):
-    """Halve height and width by the maximum."""
-    return MaxPooling(2, name=name)(x)

@@ -1,4 +1,4 @@
-"""What one call of a layer calculates, by the rules of `models.costs`."""
+"""Count what one call of a layer computes, by the rules of `costs`."""
 
 import math
 import warnings
@@ -6,27 +6,16 @@ import warnings
 import keras
 from keras import layers
 
-from keras_neokd.models.attention import SelfAttention
-from keras_neokd.models.attention import TokenEmbedding
-
 _CONVOLUTIONS = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
 _DEPTHWISE = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 _SEPARABLE = (layers.SeparableConv1D, layers.SeparableConv2D)
-_POOLINGS = (
-    layers.AveragePooling1D,
-    layers.AveragePooling2D,
-    layers.AveragePooling3D,
-    layers.MaxPooling1D,
-    layers.MaxPooling2D,
-    layers.MaxPooling3D,
-)
-_GLOBAL_POOLINGS = (
-    layers.GlobalAveragePooling1D,
-    layers.GlobalAveragePooling2D,
-    layers.GlobalAveragePooling3D,
-    layers.GlobalMaxPooling1D,
-    layers.GlobalMaxPooling2D,
-    layers.GlobalMaxPooling3D,
+_POOLINGS, _GLOBAL_POOLINGS = (
+    tuple(
+        getattr(layers, f"{scope}{kind}Pooling{axes}D")
+        for kind in ("Average", "Max")
+        for axes in (1, 2, 3)
+    )
+    for scope in ("", "Global")
 )
 _ACTIVATIONS = (
     layers.ELU,
@@ -45,22 +34,19 @@ _FREE_WITH_WEIGHTS = (
     layers.LayerNormalization,
     layers.Normalization,
     layers.RMSNormalization,
-    TokenEmbedding,
 )
 
 
 def arithmetic(operation, shapes):
     """Return operations and multiply-adds of one call.
 
+    A layer with a method `arithmetic(shape)` is asked.
+
     Args:
         operation: A layer or operation that belongs to a functional model.
         shapes: Shapes of the tensors that it is called on, in order.
 
-    Raises:
-        ValueError: If an input size is unknown.
-
-    Warns:
-        UserWarning: If the layer holds weights and is of an unknown kind.
+    Raises, warns: as `costs.layer_costs`.
     """
     shape = shapes[0] if shapes else None
     kernel = _kernel(operation)
@@ -72,8 +58,9 @@ def arithmetic(operation, shapes):
         if isinstance(operation, layers.Dense) and operation.use_bias:
             operations += elements
         return operations, multiply_adds
-    if isinstance(operation, SelfAttention):
-        return _self_attention(operation, shape)
+    if hasattr(operation, "arithmetic"):
+        _elements(operation, shape)
+        return operation.arithmetic(shape)
     if isinstance(operation, layers.MultiHeadAttention) and len(shape) == 3:
         return _multi_head_attention(operation, shapes)
     if isinstance(operation, _POOLINGS):
@@ -86,7 +73,8 @@ def arithmetic(operation, shapes):
         or type(operation).__name__ in _ACTIVATION_OPERATIONS
     ):
         return _elements(operation, shape), 0
-    if _has_unknown_arithmetic(operation):
+    has_weights = isinstance(operation, keras.Layer) and operation.weights
+    if has_weights and not isinstance(operation, _FREE_WITH_WEIGHTS):
         warnings.warn(
             f"Layer `{operation.name}` ({type(operation).__name__}) holds "
             "weights, but how much it calculates is not known: its "
@@ -98,10 +86,7 @@ def arithmetic(operation, shapes):
 
 
 def _kernel(operation):
-    """Return a layer's weights per output position and output channels.
-
-    None for operations that are neither a convolution nor a dense layer.
-    """
+    """Return the weights per output position and the output channels."""
     if isinstance(operation, _CONVOLUTIONS):
         return math.prod(operation.kernel.shape), operation.filters
     if isinstance(operation, _DEPTHWISE):
@@ -114,18 +99,6 @@ def _kernel(operation):
     if isinstance(operation, layers.Dense):
         return math.prod(operation.kernel.shape), operation.units
     return None
-
-
-def _self_attention(operation, shape):
-    """Return operations and multiply-adds of `SelfAttention`."""
-    _elements(operation, shape)
-    _, tokens, width = shape
-    projections = tokens * width * 4 * width
-    products = 2 * tokens * tokens * width
-    softmax = operation.num_heads * tokens * tokens
-    biases = tokens * 4 * width
-    multiply_adds = projections + products
-    return multiply_adds + softmax + biases, multiply_adds
 
 
 def _multi_head_attention(operation, shapes):
@@ -169,12 +142,3 @@ def _elements(operation, shape):
             "a fixed `input_shape`."
         )
     return math.prod(shape[1:])
-
-
-def _has_unknown_arithmetic(operation):
-    """Tell whether a layer holds weights without being free."""
-    return (
-        isinstance(operation, keras.Layer)
-        and bool(operation.weights)
-        and not isinstance(operation, _FREE_WITH_WEIGHTS)
-    )

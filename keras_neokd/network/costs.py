@@ -23,7 +23,7 @@ from keras_neokd.network.graph import Graph
 
 
 class Costs(NamedTuple):
-    """What one image costs in a part of a model.
+    """Costs of one image in a part of a model.
 
     Attributes:
         operations: Operations by the rules of this module.
@@ -39,7 +39,7 @@ class Costs(NamedTuple):
 
 
 class ExitCosts(NamedTuple):
-    """What an image costs that leaves at an exit.
+    """Costs of an image that leaves at an exit.
 
     Attributes:
         name: Name of the exit.
@@ -55,9 +55,7 @@ class ExitCosts(NamedTuple):
 
 
 def layer_costs(operation):
-    """Count what one layer, or other operation of a functional model, costs.
-
-    A layer that is called more than once is counted for its first call.
+    """Count the first call of a layer, or other operation of a model.
 
     Args:
         operation: A layer or operation that belongs to a functional model.
@@ -69,9 +67,10 @@ def layer_costs(operation):
         ValueError: If the layer's input size is unknown.
 
     Warns:
-        UserWarning: If the layer holds weights and is of a kind whose
-            arithmetic is not known; its parameters are counted, its
-            operations are not.
+        UserWarning: If the layer holds weights and its arithmetic is not
+            known; its parameters are counted, its operations are not. A layer
+            of your own may have a method `arithmetic(shape)` that returns its
+            operations and multiply-adds for one image.
     """
     inputs = keras.tree.flatten(operation.input)
     return _call_costs(operation, tuple(tuple(x.shape) for x in inputs))
@@ -85,10 +84,10 @@ def exit_costs(model):
 
     Args:
         model: A functional model with `exit_names` and `exit_model(name)`,
-            such as a `MultiExitModel`. Where it defines a method
-            `_stage_layers(exit_index)`, exit number `exit_index` (from 0) is
-            charged for the layers which that returns even if its logits do
-            not depend on them.
+            such as a `MultiExitModel`. Where it has a method
+            `stage_layers(exit_index)` (from 0), an exit is charged for the
+            layers which that returns, even if its logits do not depend on
+            them.
 
     Returns:
         A list with one `ExitCosts` per exit, in depth order.
@@ -96,23 +95,22 @@ def exit_costs(model):
     Raises:
         ValueError: If a layer's input size is unknown.
     """
-    stage_layers = getattr(model, "_stage_layers", lambda exit_index: ())
+    stage_layers = getattr(model, "stage_layers", lambda exit_index: ())
     graph = getattr(model, "call_graph", None) or Graph(
         model.inputs,
         {name: model.exit_model(name).outputs[0] for name in model.exit_names},
     )
     known = {}
+
+    def costs(names, extra):
+        return _total(_calls(graph, names), extra, known)
+
     rows = []
     for index, name in enumerate(model.exit_names):
         extra = stage_layers(index)
-        cumulative = _calls(graph, model.exit_names[: index + 1])
-        own = _calls(graph, [name])
+        earlier = model.exit_names[: index + 1]
         rows.append(
-            ExitCosts(
-                name,
-                _total(cumulative, extra, known),
-                _total(own, extra, known),
-            )
+            ExitCosts(name, costs(earlier, extra), costs([name], extra))
         )
     return rows
 
@@ -147,10 +145,8 @@ def _total(calls, extra_layers, known):
 
 
 def _call_costs(operation, shapes):
-    """Count one call of an operation on inputs of given shapes."""
-    if isinstance(operation, keras.Model) and getattr(
-        operation, "inputs", None
-    ):
+    is_nested = isinstance(operation, keras.Model)
+    if is_nested and getattr(operation, "inputs", None):
         graph = Graph(operation.inputs, dict(enumerate(operation.outputs)))
         return _total(_calls(graph, list(graph.outputs)), (), {})
     operations, multiply_adds = arithmetic(operation, shapes)
@@ -158,7 +154,7 @@ def _call_costs(operation, shapes):
 
 
 def _parameters(operation):
-    """Count learnable parameters, whether frozen or not."""
+    """Count learnable parameters, frozen or not."""
     if not isinstance(operation, keras.Layer) or isinstance(
         operation, layers.Normalization
     ):

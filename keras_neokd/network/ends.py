@@ -1,4 +1,4 @@
-"""Checks of the two ends of a multi-exit model: its images and its logits."""
+"""Check the two ends of a multi-exit model: its images and its logits."""
 
 # Operations that may move the channels of images.
 _TURNS = ("Moveaxis", "Permute", "Swapaxes", "Transpose")
@@ -10,9 +10,6 @@ def named_outputs(outputs, exit_names):
     Args:
         outputs: logits, a sequence or a dict of them.
         exit_names: names in depth order, or `None`.
-
-    Raises:
-        ValueError: if names and outputs do not belong together.
     """
     if not isinstance(outputs, (dict, list, tuple)):
         outputs = [outputs]

@@ -1,4 +1,4 @@
-"""A network with fixed weights, arranged for many passes over images.
+"""Freeze the weights of a network, for many passes over images.
 
     network = FrozenNetwork(model)                # once per model
     forward = network.freeze()                    # once per attack
@@ -21,14 +21,10 @@ from keras_neokd.network.merging import merged_steps
 
 
 class FrozenNetwork:
-    """The calls of a model, merged where inference allows it.
-
-    Args:
-        model: a `MultiExitModel`.
+    """The calls of a `MultiExitModel`, merged where inference allows it.
 
     Raises:
-        NotImplementedError: if a batch cannot be divided between exits, see
-            `Graph.check_rows`.
+        NotImplementedError: as `Graph.check_rows`.
     """
 
     def __init__(self, model):
@@ -41,16 +37,9 @@ class FrozenNetwork:
         self.outputs = [self._graph.outputs[name] for name in model.exit_names]
 
     def steps(self, exits):
-        """Return the steps that some exits need, in the order they are made.
-
-        Args:
-            exits: tuple of 0-based indices.
-        """
-        return [
-            step
-            for stage in self.stages(exits)
-            for step in (*stage.trunk, *stage.head)
-        ]
+        """Return the steps of a tuple of exits, in the order they are made."""
+        stages = self.stages(exits)
+        return [step for each in stages for step in (*each.trunk, *each.head)]
 
     def freeze(self):
         """Return a `FrozenForward` for the weights as they are now."""
@@ -87,18 +76,11 @@ class FrozenNetwork:
 
 
 class _Stage(NamedTuple):
-    """What an exit computes beyond the exits before it.
+    """Steps of an exit beyond the exits before it."""
 
-    Attributes:
-        trunk: steps that later exits need, too.
-        head: the other steps.
-        needed_by_head: names of tensors.
-        needed_later: names of tensors.
-    """
-
-    trunk: list
+    trunk: list  # Steps that later exits need, too.
     head: list
-    needed_by_head: set
+    needed_by_head: set  # Names of tensors.
     needed_later: set
 
 

@@ -1,4 +1,4 @@
-"""The calls of a functional model, in an order in which they can be made.
+"""Order the calls of a functional model, and make them.
 
 graph = Graph(model.inputs, {"exit_1": early, "exit_2": late})
 first, second = graph.plan(["exit_1", "exit_2"])   # what each exit adds
@@ -20,10 +20,7 @@ _BATCH = 840
 
 
 class Graph:
-    """The calls between inputs and outputs of a functional model.
-
-    A call is named by the layer's name and its number among the calls of
-    this layer.
+    """Calls `(layer, number)` between inputs and outputs of a model.
 
     Args:
         inputs: list of Keras tensors.
@@ -60,13 +57,12 @@ class Graph:
         return _tensors(self._arguments[call])
 
     def plan(self, exit_names):
-        """Return the calls of each exit that no exit before it needs.
+        """Return a list per exit: the calls that no exit before it needs.
+
+        Each call comes after those whose results it takes.
 
         Args:
             exit_names: names of the exits in depth order.
-
-        Returns:
-            List of lists; each call comes after those whose results it takes.
         """
         seen, plan = set(), []
         for name in exit_names:
@@ -102,9 +98,7 @@ class Graph:
         return tuple((None, *shape[1:]) if shape else () for shape in shapes)
 
     def check_rows(self, tensors=None):
-        """See that rows of tensors belong to images, and nothing else does.
-
-        Then a batch can be divided between two calls.
+        """Check that a batch can be divided: each row belongs to one image.
 
         Args:
             tensors: iterable of `Tensor`. Defaults to all.
@@ -128,14 +122,11 @@ class Graph:
                 )
 
     def run(self, calls, inputs):
-        """Make calls on other tensors.
+        """Make calls on other tensors; return a dict of these and all results.
 
         Args:
             calls: calls, each after those whose results it takes.
             inputs: dict from `Tensor` to tensors or Keras tensors.
-
-        Returns:
-            Dict of the inputs and all results.
         """
         values = dict(inputs)
         for call in calls:
@@ -156,12 +147,7 @@ def named_results(call, results):
 
 
 def fill(arguments, values):
-    """Put tensors in the place of their names.
-
-    Args:
-        arguments: `Arguments`, or a part of them.
-        values: dict from `Tensor` to tensors.
-    """
+    """Put tensors, `values`, in the place of their names in `Arguments`."""
     # `keras.tree.map_structure` takes five times as long, for every layer in
     # every step of an attack under PyTorch.
     if isinstance(arguments, Tensor):

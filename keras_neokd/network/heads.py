@@ -1,4 +1,4 @@
-"""What an exit ends in: logits, or a softmax that must not be there."""
+"""Find the operation that an exit ends in, and refuse a softmax."""
 
 import keras
 
@@ -10,46 +10,32 @@ _TRANSPARENT = ("identity", "flatten", "reshape", "cast", "squeeze")
 
 
 def check_logits(name, graph):
-    """See that an exit does not end in a softmax or the like.
+    """Raise `ValueError` if an exit ends in a softmax or the like.
 
     Args:
         name: name of the exit.
         graph: `Graph` of the model, with the exit among its outputs.
-
-    Raises:
-        ValueError: if it does.
     """
     head = _head(graph, name)
-    if _squashes(head):
+    if _squashing(head):
         raise ValueError(
-            f"Exit {name!r} ends in {_activation(head) or _kind(head)}, and "
-            "exits need logits: losses and attacks apply the softmax "
-            "themselves, and through a second one gradients vanish. Build "
-            f"{head.name!r} without the activation."
+            f"Exit {name!r} ends in {_squashing(head)}, and exits need logits: "
+            "losses and attacks apply the softmax themselves, and through a "
+            f"second one gradients vanish. Build {head.name!r} without the "
+            "activation."
         )
 
 
 def squashing(model):
-    """Return what squashes a model's output: a name such as softmax, or "".
-
-    Args:
-        model: functional model of one output.
-    """
-    head = _head(Graph(model.inputs, {"": model.outputs[0]}), "")
-    if not _squashes(head):
-        return ""
-    return _activation(head) or _kind(head)
+    """Return the name, or "", of what squashes the output of a model."""
+    return _squashing(_head(Graph(model.inputs, {"": model.outputs[0]}), ""))
 
 
 def last_dense(name, graph):
-    """Return the dense layer that makes the logits of an exit.
+    """Return the dense layer that an exit ends in, or raise `ValueError`.
 
     Args:
-        name: name of the exit.
-        graph: `Graph` of the model, with the exit among its outputs.
-
-    Raises:
-        ValueError: if the exit does not end in one.
+        name, graph: as in `check_logits`.
     """
     head = _head(graph, name)
     if not isinstance(head, keras.layers.Dense):
@@ -68,12 +54,7 @@ def _head(graph, name):
 
 
 def _follow(graph, tensor):
-    """Go back from a tensor: to such an operation, or to an input's `Tensor`.
-
-    Args:
-        graph: a `Graph`.
-        tensor: a `Tensor` of the graph.
-    """
+    """Go back from a tensor to such an operation, or to an input."""
     while tensor not in graph.inputs:
         operation = graph.operation(tensor.call)
         sources = graph.tensors_into(tensor.call)
@@ -93,8 +74,10 @@ def _follow(graph, tensor):
     return tensor
 
 
-def _squashes(operation):
-    return bool({_activation(operation), _kind(operation)} & {*_SQUASHING})
+def _squashing(operation):
+    name = _activation(operation) or _kind(operation)
+    squashes = {name, _kind(operation)} & {*_SQUASHING}
+    return name if squashes else ""
 
 
 def _is_transparent(operation):

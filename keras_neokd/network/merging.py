@@ -1,4 +1,4 @@
-"""The steps of a frozen network: one call, or several merged into one."""
+"""Merge the calls of a frozen network into fewer steps."""
 
 from collections import Counter
 
@@ -13,15 +13,11 @@ from keras_neokd.network.recording import Tensor
 
 
 def merged_steps(graph, exit_names):
-    """Turn the calls of a graph into steps, fewer than there were calls.
+    """Return a dict from calls to steps, without calls merged into later ones.
 
     Args:
         graph: a `Graph`.
         exit_names: names of the exits in depth order.
-
-    Returns:
-        Dict from calls to steps. Calls that were merged into a later one are
-        missing.
     """
     calls = [call for part in graph.plan(exit_names) for call in part]
     uses = _Uses(graph, calls)
@@ -41,7 +37,7 @@ def _step(graph, call):
 
 
 class _Uses:
-    """Who takes which tensor."""
+    """Takers and givers of the tensors between calls."""
 
     def __init__(self, graph, calls):
         self._graph = graph

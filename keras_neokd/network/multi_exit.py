@@ -1,15 +1,13 @@
 """Multi-exit models: functional Keras models with named exits.
 
-    inputs = keras.Input((32, 32, 3))
-    ...
-    model = MultiExitModel(inputs, {"exit_1": early, "exit_2": late})
-    model = MultiExitModel.from_functional(any_model_with_several_outputs)
+inputs = keras.Input((32, 32, 3))
+...
+model = MultiExitModel(inputs, {"exit_1": early, "exit_2": late})
+model = MultiExitModel.from_functional(any_model_with_several_outputs)
 
-    model.exit_names                   # ("exit_1", "exit_2"), shallow first
-    model.exit_model("exit_1")         # functional model of one exit
-    model.exit_costs()                 # what each exit computes
-
-Training is in `keras_neokd.training`.
+model.exit_names                   # ("exit_1", "exit_2"), shallow first
+model.exit_model("exit_1")         # functional model of one exit
+model.exit_costs()                 # what each exit computes
 """
 
 import numbers
@@ -19,6 +17,7 @@ import warnings
 import keras
 
 from keras_neokd.base import checks
+from keras_neokd.network import costs
 from keras_neokd.network import ends
 from keras_neokd.network import heads
 from keras_neokd.network.frozen import FrozenNetwork
@@ -34,9 +33,8 @@ class MultiExitModel(trainer.Trainer, keras.Model):
     Exits have an order, shallow first, and names; code addresses them by
     name, because Keras may sort the keys of dicts (`exit_10` before
     `exit_2`). Files and `from_config` keep the order of the exits;
-    `keras.models.clone_model` does not know it and may sort them by name,
-    which gives the warning below. A model with a single exit is an ordinary
-    classifier, such as a teacher.
+    `keras.models.clone_model` drops it: a model sorted by name warns. A model
+    with a single exit is an ordinary classifier, such as a teacher.
 
     Args:
         inputs: one `keras.Input` of images `(height, width, channels)`;
@@ -146,10 +144,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         )
 
     def exit_costs(self):
-        """Return what each exit computes, see `models.costs.exit_costs`."""
-        # Not at the top: the models in that package are built on this file.
-        from keras_neokd.network import costs
-
+        """Return the costs of each exit, see `models.exit_costs`."""
         return costs.exit_costs(self)
 
     def exit_logits(self, training=False):
@@ -176,11 +171,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         ]
 
     def submodel(self, exits):
-        """Return a function of images and the mode: some exits' logits.
-
-        Args:
-            exits: tuple of 0-based indices.
-        """
+        """Return a function of images and the mode: the logits of `exits`."""
         if exits not in self._exits.models:
             outputs = [self._exits.outputs[index] for index in exits]
             self._exits.models[exits] = keras.Model(self.input, outputs)
@@ -206,13 +197,9 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             training: run layers in training mode. Defaults to False.
         """
         logits = self(images, training=training)
-        return keras.ops.stack(
-            [
-                keras.ops.cast(logits[name], "float32")
-                for name in self.exit_names
-            ],
-            axis=1,
-        )
+        logits = [logits[name] for name in self.exit_names]
+        logits = [keras.ops.cast(each, "float32") for each in logits]
+        return keras.ops.stack(logits, axis=1)
 
     def export(
         self,

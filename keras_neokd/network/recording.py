@@ -1,4 +1,4 @@
-"""The calls of a functional model, seen while Keras makes them.
+"""Record the calls of a functional model while Keras makes them.
 
 When Keras clones a model, it makes the calls of the model one after the other
 and lets a function of ours stand in for each (`keras.models.clone_model`). The
@@ -35,12 +35,7 @@ class Tensor:
 
 
 class Arguments(NamedTuple):
-    """What a call takes; tensors stand as their names.
-
-    Attributes:
-        positional: tuple.
-        named: dict.
-    """
+    """Arguments of a call, a tuple and a dict; tensors stand as their names."""
 
     positional: Any
     named: Any
@@ -108,11 +103,7 @@ class Recording:
 
 
 class _StandIn(keras.Operation):
-    """Stands for a call whose results are known.
-
-    Args:
-        results: Keras tensors, nested as the call nests them.
-    """
+    """Stands for a call whose results are known."""
 
     def __init__(self, results):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A multi-exit model cut into stages: one from each exit to the next.
+"""Cut a multi-exit model into stages: one from each exit to the next.
 
     first, second, third = build_stages(model)
     logits, *carried = first([images])
@@ -14,20 +14,18 @@ import keras
 
 
 def build_stages(model):
-    """Return one functional model per exit; layers are shared.
+    """Return a functional `keras.Model` per exit; layers are shared.
+
+    Each takes a list of tensors: the first the images, any other what the
+    stage before it handed on. Each returns a list: the logits of its exit, and
+    then the tensors to hand on; where there are none, Keras returns the logits
+    alone.
 
     Args:
         model: a `MultiExitModel`.
 
-    Returns:
-        List of `keras.Model`s. Each takes a list of tensors: the first the
-        images, any other what the stage before it handed on. Each returns a
-        list: the logits of its exit, and then the tensors to hand on; where
-        there are none, Keras returns the logits alone.
-
     Raises:
-        NotImplementedError: if a batch cannot be divided between two stages,
-            see `Graph.check_rows`.
+        NotImplementedError: as `Graph.check_rows`.
     """
     graph = model.call_graph
     plan = graph.plan(model.exit_names)

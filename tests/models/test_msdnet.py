@@ -1,4 +1,4 @@
-import json
+import functools
 import math
 
 import keras
@@ -8,6 +8,8 @@ from keras import layers
 
 from keras_neokd.models import MSDNet
 from keras_neokd.models.convolution import Convolution
+from tests.models.backbones import battery
+from tests.models.backbones.battery import weights_of
 
 CIFAR100_MAPS = {
     # Layer: {size: channels} after the layer and its transition.
@@ -30,6 +32,9 @@ CIFAR100_MAPS = {
 }
 
 
+SMALL = {"num_blocks": 2, "base": 2, "step": 1, "growth_rate": 2}
+
+
 @pytest.fixture(scope="module")
 def cifar100():
     return MSDNet.cifar100()
@@ -43,7 +48,7 @@ def imagenet():
 @pytest.fixture(scope="module")
 def small():
     """The smallest network with every kind of part."""
-    return MSDNet(num_blocks=2, base=2, step=1, growth_rate=2)
+    return MSDNet(**SMALL)
 
 
 def maps_after_layers(model):
@@ -68,12 +73,6 @@ def head_inputs(model):
     return [
         model.get_layer(f"{name}_unit_1_pad").input.shape[-1]
         for name in model.exit_names
-    ]
-
-
-def weights_of(model, name):
-    return [
-        keras.ops.convert_to_numpy(w) for w in model.get_layer(name).weights
     ]
 
 
@@ -113,10 +112,8 @@ def test_overrides_replace_arguments():
 
 def test_forward_pass_gives_logits(small):
     logits = small(np.zeros((2, 32, 32, 3), "float32"))
-    assert {name: tuple(logits[name].shape) for name in logits} == {
-        "exit_1": (2, 10),
-        "exit_2": (2, 10),
-    }
+    shapes = {name: tuple(logits[name].shape) for name in logits}
+    assert shapes == {"exit_1": (2, 10), "exit_2": (2, 10)}
 
 
 def test_cifar100_feature_maps_after_each_layer(cifar100):
@@ -351,25 +348,8 @@ def test_equal_layers_start_differently(cifar100):
         assert not np.array_equal(first, second)
 
 
-def test_normalization_is_part_of_the_model(small):
-    mean, deviation = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-    model = MSDNet(
-        num_blocks=2,
-        base=2,
-        step=1,
-        growth_rate=2,
-        normalization=(mean, deviation),
-    )
-    model.set_weights(small.get_weights())
-    images = np.random.default_rng(0).random((2, 32, 32, 3), "float32")
-    normalised = ((images - mean) / deviation).astype("float32")
-    inside, outside = model(images), small(normalised)
-    for name in model.exit_names:
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(inside[name]),
-            keras.ops.convert_to_numpy(outside[name]),
-            atol=1e-5,
-        )
+def test_normalization_is_part_of_the_model():
+    battery.assert_normalizes(functools.partial(MSDNet, **SMALL))
 
 
 @pytest.mark.parametrize(
@@ -450,27 +430,10 @@ def test_unknown_tiny_imagenet_option_is_refused():
         MSDNet.tiny_imagenet("C")
 
 
-def test_config_survives_json():
-    model = MSDNet(
-        num_blocks=2,
-        base=1,
-        step=1,
-        normalization=((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
-        name="mine",
-    )
-    config = json.loads(json.dumps(model.get_config()))
-    assert MSDNet.from_config(config).get_config() == model.get_config()
-
-
-def test_saved_model_predicts_the_same(small, tmp_path):
-    images = np.random.default_rng(0).random((4, 32, 32, 3), "float32")
-    small.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is MSDNet
-    assert loaded.get_config() == small.get_config()
-    before, after = small(images), loaded(images)
-    for name in small.exit_names:
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(before[name]),
-            keras.ops.convert_to_numpy(after[name]),
-        )
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"normalization": ((0.5,) * 3, (0.25,) * 3), "name": "mine"}],
+)
+def test_reloads(arguments, tmp_path):
+    model = MSDNet(**SMALL, **arguments)
+    battery.assert_reloads(model, tmp_path / "model.keras")

@@ -173,22 +173,14 @@ def test_names_and_shapes_are_those_of_the_published_networks(name):
     chosen = {OURS[key]: arguments[key] for key in arguments if key in OURS}
     # One small model for the arguments that are left to their defaults.
     is_imagenet = arguments["data"] == "ImageNet"
-    defaults = keras_model(IMAGENET if is_imagenet else CIFAR10).get_config()
-    settings = Settings(
-        **{
-            key: chosen.get(key, value)
-            for key, value in {**defaults, **_CLASS_DEFAULTS}.items()
-            if key not in ("name", "trainable")
-        }
-    )
+    defaults = keras_model(IMAGENET if is_imagenet else CIFAR10).arguments
+    others = {"step_mode": "even", "prune": "max", "reduction": 0.5}
+    settings = Settings(**{**defaults, **others, **chosen})
     ours = {}
     for unit in torch_names.units(settings):
         assert not ours.keys() & unit.shapes.keys()
         ours.update(unit.shapes)
     assert ours == theirs
-
-
-_CLASS_DEFAULTS = {"step_mode": "even", "prune": "max", "reduction": 0.5}
 
 
 def test_tensors_that_no_exit_needs_are_named(tmp_path):

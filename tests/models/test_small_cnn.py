@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from keras_neokd.models import SmallCNN
+from tests.models.backbones import battery
+from tests.models.backbones.battery import weights_of
 
 
 @pytest.fixture(scope="module")
@@ -13,21 +15,12 @@ def model():
     return SmallCNN.mnist()
 
 
-def weights_of(model, name):
-    return [
-        keras.ops.convert_to_numpy(w) for w in model.get_layer(name).weights
-    ]
-
-
 def test_three_exits_of_ten_classes(model):
     assert model.exit_names == ("exit_1", "exit_2", "exit_3")
     assert model.input_shape == (None, 28, 28, 1)
     logits = model(np.zeros((2, 28, 28, 1), "float32"))
-    assert {name: tuple(logits[name].shape) for name in logits} == {
-        "exit_1": (2, 10),
-        "exit_2": (2, 10),
-        "exit_3": (2, 10),
-    }
+    shapes = {name: tuple(logits[name].shape) for name in logits}
+    assert shapes == dict.fromkeys(model.exit_names, (2, 10))
 
 
 def test_number_of_parameters(model):
@@ -142,12 +135,7 @@ def test_equal_layers_start_differently(model):
 
 
 def test_a_seed_starts_equal_weights_on_every_backend():
-    keras.utils.set_random_seed(7)
-    first = SmallCNN.mnist().get_weights()
-    keras.utils.set_random_seed(7)
-    second = SmallCNN.mnist().get_weights()
-    for before, after in zip(first, second, strict=True):
-        np.testing.assert_array_equal(before, after)
+    first = battery.assert_equal_seeds_give_equal_weights(SmallCNN.mnist)
     generator = np.random.default_rng(random.Random(7).randrange(2**31))
     expected = generator.normal(0, math.sqrt(2 / 9), (3, 3, 1, 32))
     np.testing.assert_allclose(first[0], expected, rtol=1e-6)
@@ -187,15 +175,5 @@ def test_config_holds_the_arguments():
     }
 
 
-def test_saved_model_predicts_the_same(model, tmp_path):
-    images = np.random.default_rng(0).random((4, 28, 28, 1), "float32")
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert type(loaded) is SmallCNN
-    assert loaded.get_config() == model.get_config()
-    before, after = model(images), loaded(images)
-    for name in model.exit_names:
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(before[name]),
-            keras.ops.convert_to_numpy(after[name]),
-        )
+def test_reloads(model, tmp_path):
+    battery.assert_reloads(model, tmp_path / "model.keras")

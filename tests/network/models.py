@@ -15,6 +15,17 @@ from tests.training import tiny
 layers = keras.layers
 
 
+def inputs_and_logits(count=2, num_classes=4, shape=(8, 8, 1)):
+    """Return an input and logits of ever deeper exits."""
+    inputs = keras.Input(shape)
+    x = layers.Flatten()(inputs)
+    logits = []
+    for _ in range(count):
+        x = layers.Dense(5, "relu")(x)
+        logits.append(layers.Dense(num_classes)(x))
+    return inputs, logits
+
+
 @keras.saving.register_keras_serializable("test_graphs")
 class Counted(layers.Layer):
     """Hands its input on, and counts how often it is run."""
@@ -56,6 +67,11 @@ def hand_made():
     x = layers.GlobalAveragePooling2D(name="pool_4")(x)
     fourth = head(x) + second
     return MultiExitModel(inputs, [first, second, third, fourth])
+
+
+def images_for(model, count=3):
+    """Return random images of the size that a model takes."""
+    return tiny.data(count, shape=model.input_shape[1:])[0]
 
 
 MODELS = {

@@ -195,10 +195,10 @@ def test_padding_batch_norm_and_relu_become_part_of_convolutions():
     )
     # A merged step has the name of its last call.
     assert set(kinds) == {
+        "Activation",
         "Concatenate",
         "Dense",
         "GlobalAveragePooling2D",
-        "ReLU",
     }
 
 

@@ -7,22 +7,12 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import MultiExitModel
+from tests.network.models import inputs_and_logits
 from tests.training import tiny
 
 # "exit_10" sorts before "exit_2".
 NAMES_OF_12 = tuple(f"exit_{i}" for i in range(1, 13))
 IMAGES, LABELS = tiny.data(20)
-
-
-def inputs_and_logits(count=2, num_classes=4, shape=(8, 8, 1)):
-    """An input and logits of ever deeper exits."""
-    inputs = keras.Input(shape)
-    x = layers.Flatten()(inputs)
-    logits = []
-    for _ in range(count):
-        x = layers.Dense(5, "relu")(x)
-        logits.append(layers.Dense(num_classes)(x))
-    return inputs, logits
 
 
 @pytest.fixture(scope="module")

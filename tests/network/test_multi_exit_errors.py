@@ -8,18 +8,7 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import MultiExitModel
-
-
-def inputs_and_logits(count=2, num_classes=4, shape=(8, 8, 1)):
-    """An input and logits of ever deeper exits."""
-    inputs = keras.Input(shape)
-    x = layers.Flatten()(inputs)
-    logits = []
-    for _ in range(count):
-        x = layers.Dense(5, "relu")(x)
-        logits.append(layers.Dense(num_classes)(x))
-    return inputs, logits
-
+from tests.network.models import inputs_and_logits
 
 # What is refused.
 

@@ -11,6 +11,7 @@ from keras_neokd import MultiExitModel
 from keras_neokd.network.stages import build_stages
 from tests.network.models import MODELS
 from tests.network.models import calls_of
+from tests.network.models import images_for
 from tests.training import tiny
 
 layers = keras.layers
@@ -18,12 +19,7 @@ layers = keras.layers
 
 @pytest.fixture(scope="module", params=MODELS)
 def model(request):
-    """A model whose weights are none of the zeros that layers start with."""
     return tiny.randomized(MODELS[request.param]())
-
-
-def images_for(model, count=3):
-    return tiny.data(count, shape=model.input_shape[1:])[0]
 
 
 def run(stages, images):

@@ -1,7 +1,4 @@
-"""JAX: stateless steps, the whole of each compiled by Keras' trainer.
-
-The contract is in `backend`.
-"""
+"""JAX: stateless steps, the whole of each compiled by Keras' trainer."""
 
 import functools
 import itertools
@@ -106,9 +103,7 @@ def _restoring(model, function, groups_of):
     def restoring(state, iterator):
         try:
             # Read first: a step that has run has used its state up.
-            batches = list(
-                itertools.islice(iterator, model.steps_per_execution)
-            )
+            batches = [*itertools.islice(iterator, model.steps_per_execution)]
             if not batches:
                 raise StopIteration
             return function(state, iter(batches))

@@ -1,4 +1,4 @@
-"""Several devices and processes of a `keras.distribution`."""
+"""Share rows and values over the devices and processes of JAX."""
 
 import collections
 import functools
@@ -8,15 +8,12 @@ import keras
 
 
 def check_processes(devices):
-    """See that all processes have as many devices.
+    """Raise `ValueError` unless all processes have as many devices.
 
     Each knows those of all, so all raise the error, and none waits.
 
     Args:
         devices: `jax.devices()`.
-
-    Raises:
-        ValueError: with the numbers of devices, by process.
     """
     counts = collections.Counter(each.process_index for each in devices)
     if len(set(counts.values())) > 1:
@@ -51,7 +48,7 @@ def _every(rows, step, sharding):
 
 
 def layouts(distribution):
-    """Return how JAX is to shard rows, and to copy an array to all devices."""
+    """Return JAX's shardings of rows, and of an array copied to all devices."""
     mesh = distribution.device_mesh
     return (
         distribution.get_data_layout((None,)).backend_layout,
@@ -60,18 +57,17 @@ def layouts(distribution):
 
 
 def sharing_rows(function, devices, sharding):
-    """Return a function whose rows are computed by several devices.
+    """Return the function for `backend.compile_per_example` on several devices.
 
     Args:
-        function: function of tensors with one row per example, or scalars.
-        devices: their number.
-        sharding: how JAX is to shard rows.
+        function: as there.
+        devices: number of devices.
+        sharding: JAX's sharding of rows.
     """
 
     def shared(*arguments):
-        count = max(
-            len(each) for each in jax.tree.leaves(arguments) if each.ndim
-        )
+        leaves = jax.tree.leaves(arguments)
+        count = max(len(each) for each in leaves if each.ndim)
         # JAX shards what it can divide: the last row fills up.
         rows = jax.numpy.minimum(
             jax.numpy.arange(-(-count // devices) * devices), count - 1

@@ -1,9 +1,8 @@
-"""JAX on processors: convolutions that XLA has fast kernels for.
+"""Convolve with operations that XLA has fast kernels for on processors.
 
-XLA for processors has fast kernels for plain convolutions and for matrix
-products. The gradient of a strided convolution and, inside loops, that of any
-convolution fall back to slow ones. The functions here compute the same values
-with operations that have fast ones.
+These are plain convolutions and matrix products. The gradient of a strided
+convolution and, inside loops, that of any convolution fall back to slow
+kernels.
 """
 
 import functools
@@ -22,16 +21,11 @@ _MANY_CHANNELS, _LARGE, _PART, _FEWEST = 32, 8e6, 5e6, 4
 
 
 def convolve(images, kernel, strides, padding):
-    """Convolve images with a kernel that needs no gradient.
+    """Convolve images with a kernel whose gradient is zero.
 
     Args:
-        images: `(batch, height, width, channels)`.
-        kernel: `(rows, columns, channels, filters)`; its gradient is zero.
-        strides: pair of integers.
+        images, kernel, strides: as in `backend.convolve`, without groups.
         padding: zeros to add, `((top, bottom), (left, right))`.
-
-    Returns:
-        `(batch, new height, new width, filters)`.
     """
     return _convolve(images, kernel, images.shape[1:3], strides, padding)
 
@@ -106,18 +100,8 @@ def _image_gradient(gradient, kernel, sizes, strides, padding):
     """
     if kernel.shape[2] <= _FEW_CHANNELS:
         return _gradient_of_few(gradient, kernel, sizes, strides, padding)
-    axes = [
-        _Axis(*each)
-        for each in zip(
-            sizes,
-            gradient.shape[1:3],
-            kernel.shape[:2],
-            strides,
-            padding,
-            strict=True,
-        )
-    ]
-    rows, columns = axes
+    outputs, taps = gradient.shape[1:3], kernel.shape[:2]
+    rows, columns = map(_Axis, sizes, outputs, taps, strides, padding)
     channels, filters = kernel.shape[2:]
     # A tap that does not exist is the zero that is appended here.
     taps = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
@@ -176,16 +160,7 @@ class _Axis:
         before, _ = padding
         first = -((taps - 1 - before) // stride)
         last = (stride - 1 + before) // stride
-        self.taps = np.array(
-            [
-                [
-                    tap if 0 <= tap < taps else taps
-                    for tap in range(
-                        before - stride * d, before - stride * d + stride
-                    )
-                ]
-                for d in range(first, last + 1)
-            ]
-        )
-        quotients = -(-size // stride)
-        self.padding = (-first, quotients - outputs + last)
+        places = np.arange(first, last + 1)[:, None]
+        tap = before + np.arange(stride) - stride * places
+        self.taps = np.where((0 <= tap) & (tap < taps), tap, taps)
+        self.padding = (-first, -(-size // stride) - outputs + last)

@@ -1,4 +1,4 @@
-"""JAX on processors: max pooling with a fast gradient.
+"""Pool by the maximum, with a gradient that is fast on processors.
 
 XLA has one slow loop for the gradient of any max pooling. Where windows do not
 overlap, comparing each place of the windows with their maxima does the same.
@@ -12,17 +12,7 @@ from jax import numpy as jnp
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def max_pool(images, size):
-    """Pool images over windows that do not overlap, without padding.
-
-    Of equal maxima in a window the first one gets the gradient, as in XLA.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        size: rows and columns of a window, which are its strides, too.
-
-    Returns:
-        `(batch, new height, new width, channels)`.
-    """
+    """Pool as `backend.pool` does, over windows whose strides are `size`."""
     return _forward(images, size)[0]
 
 

@@ -1,4 +1,4 @@
-"""TensorFlow: the first convolution of images of one channel.
+"""Convolve images of one channel under TensorFlow.
 
 TensorFlow's own input gradient of such a convolution runs on one core. Here it
 is a matrix product, one row per tap of the kernel, and a sum of shifted rows.
@@ -8,13 +8,7 @@ import tensorflow as tf
 
 
 def fits(images, strides, padding, dilation):
-    """Tell whether a convolution is one of those computed here.
-
-    Args:
-        images: `(batch, height, width, channels)`.
-        strides, dilation: pairs of integers.
-        padding: `"valid"` or something else.
-    """
+    """Return whether a convolution is one of those computed here."""
     return (
         images.shape[-1] == 1
         and padding == "valid"
@@ -23,15 +17,7 @@ def fits(images, strides, padding, dilation):
 
 
 def convolve(image, kernel):
-    """Convolve one-channel images: stride 1, no padding.
-
-    Args:
-        image: `(batch, height, width, 1)`.
-        kernel: `(rows, columns, 1, filters)`.
-
-    Returns:
-        `(batch, height - rows + 1, width - columns + 1, filters)`.
-    """
+    """Convolve as `backend.convolution` does where `fits` says so."""
     # A custom gradient takes tensors; a variable would be one input too many.
     return _convolve(tf.convert_to_tensor(image), tf.identity(kernel))
 

@@ -1,4 +1,7 @@
-"""Checks of single arguments, where objects are built."""
+"""Check single arguments, where objects are built.
+
+`name` is that of the argument, for the message.
+"""
 
 import math
 import numbers
@@ -24,7 +27,6 @@ def number(name, value, minimum=None, above=None, maximum=None, below=None):
     """Return `value` as a float.
 
     Args:
-        name: name of the argument, for the message.
         value: a finite real number of float32.
         minimum: smallest allowed value, or `None`.
         above: bound that the value must exceed, or `None`.
@@ -42,7 +44,7 @@ def number(name, value, minimum=None, above=None, maximum=None, below=None):
         raise TypeError(f"`{name}` needs a number, received {typed(value)}.")
     bounds = [(">=", minimum), (">", above), ("<=", maximum), ("<", below)]
     bounds = [f"{sign} {bound}" for sign, bound in bounds if bound is not None]
-    wanted = " ".join(["a finite number", " and ".join(bounds)]).rstrip()
+    wanted = f"a finite number {' and '.join(bounds)}".rstrip()
     if (
         not -_LARGEST_NUMBER <= value <= _LARGEST_NUMBER
         or (minimum is not None and value < minimum)
@@ -63,7 +65,6 @@ def pixel_change(name, value, **bounds):
     """Return a length in pixel units of images in [0, 1] as a float.
 
     Args:
-        name: name of the argument, for the message.
         value: 0, or a number of at least 2**-24.
         **bounds: as for `number`.
 
@@ -86,7 +87,6 @@ def integer(name, value, minimum):
     """Return `value` as an int.
 
     Args:
-        name: name of the argument, for the message.
         value: an integer of int32, also as an array of no axes.
         minimum: smallest allowed value.
 
@@ -117,12 +117,10 @@ def boolean(name, value):
     """Return `value` as a bool.
 
     Args:
-        name: name of the argument, for the message.
         value: True or False, of Python or NumPy.
 
     Raises:
-        TypeError: if it is something else, such as the text "no", which
-            Python takes as true.
+        TypeError: if it is something else, such as the text "no".
     """
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(
@@ -132,16 +130,7 @@ def boolean(name, value):
 
 
 def choice(name, value, known):
-    """Return `value` if it is one of `known`.
-
-    Args:
-        name: name of the argument, for the message.
-        value: the value to look for.
-        known: the allowed values.
-
-    Raises:
-        ValueError: if it is none of them.
-    """
+    """Return `value` if it is one of `known`; raise `ValueError` if not."""
     known = list(known)
     # An array is equal to nothing and to everything, element by element.
     if not isinstance(value, tuple(map(type, known))) or value not in known:
@@ -155,7 +144,6 @@ def sequence(name, values, wanted):
     """Return `values` as a tuple.
 
     Args:
-        name: name of the argument, for the message.
         values: a list, a tuple or something else with an order, which may
             be read once only.
         wanted: what it holds, for the message, such as "one number per exit".

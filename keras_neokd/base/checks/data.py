@@ -1,4 +1,4 @@
-"""Checks of images, labels and what belongs to them, where they come in."""
+"""Check images, labels and what belongs to them, where they come in."""
 
 import numpy as np
 from keras import ops
@@ -15,10 +15,7 @@ def class_indices(labels):
 
     Args:
         labels: tensor `(batch,)` or `(batch, 1)` of class indices, or
-            one-hot `(batch, classes)`.
-
-    Raises:
-        ValueError: for other ranks.
+            one-hot `(batch, classes)`; other ranks raise `ValueError`.
     """
     if len(labels.shape) == 2:
         if labels.shape[1] == 1:
@@ -98,13 +95,10 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
 
 
 def confidences(values):
-    """Raise if values are no largest softmax probabilities.
+    """Raise `ValueError` unless values are softmax probabilities.
 
     Args:
         values: array `(examples, exits)`.
-
-    Raises:
-        ValueError: if one is NaN, or not from 0 to 1.
     """
     # NaN passes no comparison.
     if values.size and not (
@@ -118,15 +112,11 @@ def confidences(values):
 
 
 def sample_weights(weights, num_examples):
-    """Check sample weights before they are used.
-
-    Args:
-        weights: array `(batch,)`, finite.
-        num_examples: number of examples in the batch.
+    """Raise unless weights are one finite real number per example.
 
     Raises:
         TypeError: if they are not real numbers.
-        ValueError: if there is not one finite number per example.
+        ValueError: if their number or a value is wrong.
     """
     real_numbers("Sample weights", weights)
     weights = np.asarray(weights)
@@ -173,15 +163,12 @@ def class_weights(weights, num_classes):
 
 
 def example_indices(indices, batch_size, num_examples):
-    """Check positions in a data set before they are used.
+    """Raise `ValueError` unless each example has a position in the data set.
 
     Args:
         indices: integers `(batch,)`, or `None`.
         batch_size: number of examples of the batch.
         num_examples: size of the data set.
-
-    Raises:
-        ValueError: if there is not one position in the data set per example.
     """
     if indices is None:
         raise ValueError(
@@ -213,18 +200,17 @@ def _summary(values):
 
 
 def _check_image_shape(shape, image_shape):
-    expected = image_shape or (None,) * 3
-    fits = len(shape) == len(expected) + 1 and all(
-        want is None or want == have
-        for want, have in zip(expected, shape[1:], strict=False)
+    names = ("height", "width", "channels")
+    expected = [
+        name if size is None else size
+        for name, size in zip(names, image_shape or (None,) * 3, strict=True)
+    ]
+    fits = len(shape) == 4 and all(
+        want in (name, have)
+        for name, want, have in zip(names, expected, shape[1:], strict=True)
     )
     if not fits:
-        wanted = ", ".join(
-            name if size is None else str(size)
-            for name, size in zip(
-                ("height", "width", "channels"), expected, strict=False
-            )
-        )
+        wanted = ", ".join(map(str, expected))
         raise ValueError(
             f"Images need shape (batch, {wanted}), received {tuple(shape)}."
         )
@@ -252,12 +238,7 @@ def _check_pixels(images):
 
 
 def remedy_of_pixels(low, high):
-    """Return the sentence on what to do about pixels outside of [0, 1].
-
-    Args:
-        low: the smallest value.
-        high: the largest value.
-    """
+    """Return advice on pixels outside of [0, 1], from `low` to `high`."""
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return (
             "So little outside comes from rounding or resizing: clip the "

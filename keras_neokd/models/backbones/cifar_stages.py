@@ -1,16 +1,15 @@
-"""The stages of a ResNet for small images, in plain Keras."""
+"""Stages of a ResNet for small images, in plain Keras."""
 
 from keras import layers
 
-from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.initializers import KaimingNormal
+from keras_neokd.models.parts import convolved
 
-_CHANNELS_LAST = {"data_format": "channels_last"}
 _EXPANSION = 4
 
 
 def connect_stages(x, stage_blocks, stage_filters, block, activation):
-    """Connect a 3 x 3 stem and all residual stages.
+    """Connect a 3 x 3 stem and all residual stages; return a map of each.
 
     The first stage keeps the size of the image, every other halves it. A
     shortcut is the identity wherever the shapes allow.
@@ -21,9 +20,6 @@ def connect_stages(x, stage_blocks, stage_filters, block, activation):
         stage_filters: Filters of each stage's 3 x 3 convolutions.
         block: `"basic"` or `"bottleneck"`.
         activation: Name of the activation function.
-
-    Returns:
-        A list with the feature map of every stage.
     """
     residual = {"basic": _basic, "bottleneck": _bottleneck}[block]
     x = _unit(x, stage_filters[0], 3, "stem", activation)
@@ -41,7 +37,7 @@ def connect_stages(x, stage_blocks, stage_filters, block, activation):
 def _basic(x, filters, strides, name, activation):
     """Add two 3 x 3 convolutions to the shortcut."""
     y = _unit(x, filters, 3, f"{name}_unit_1", activation, strides)
-    y = _unit(y, filters, 3, f"{name}_unit_2")
+    y = _unit(y, filters, 3, f"{name}_unit_2", None)
     return _merge(x, y, strides, name, activation)
 
 
@@ -49,46 +45,25 @@ def _bottleneck(x, filters, strides, name, activation):
     """Add a 3 x 3 convolution between two 1 x 1 ones to the shortcut."""
     y = _unit(x, filters, 1, f"{name}_unit_1", activation)
     y = _unit(y, filters, 3, f"{name}_unit_2", activation, strides)
-    y = _unit(y, _EXPANSION * filters, 1, f"{name}_unit_3")
+    y = _unit(y, _EXPANSION * filters, 1, f"{name}_unit_3", None)
     return _merge(x, y, strides, name, activation)
 
 
 def _merge(x, y, strides, name, activation):
     if x.shape != y.shape:
-        x = _unit(
-            x,
-            y.shape[-1],
-            1,
-            f"{name}_shortcut",
-            activation=None,
-            strides=strides,
-        )
+        x = _unit(x, y.shape[-1], 1, f"{name}_shortcut", None, strides)
     x = layers.Add(name=f"{name}_add")([x, y])
     return layers.Activation(activation, name=f"{name}_{activation}")(x)
 
 
-def _unit(x, filters, size, name, activation=None, strides=1):
-    """Apply convolution, batch norm and activation, padded as in PyTorch."""
-    padding = "same"
-    if strides > 1:
-        # Keras' "same" would pad even sizes on one side only.
-        if size > 1:
-            x = layers.ZeroPadding2D(
-                size // 2, name=f"{name}_pad", **_CHANNELS_LAST
-            )(x)
-        padding = "valid"
-    x = Convolution(
+def _unit(x, filters, size, name, activation, strides=1):
+    return convolved(
+        x,
         filters,
         size,
-        strides=strides,
-        padding=padding,
+        name,
+        strides,
+        activation,
         use_bias=False,
         kernel_initializer=KaimingNormal(size * size * filters),
-        name=f"{name}_conv",
-    )(x)
-    x = layers.BatchNormalization(
-        axis=-1, momentum=0.9, epsilon=1e-5, name=f"{name}_batch_norm"
-    )(x)
-    if activation is None:
-        return x
-    return layers.Activation(activation, name=f"{name}_{activation}")(x)
+    )

@@ -1,4 +1,4 @@
-"""The stages of a ResNet for large images, from keras-cv."""
+"""Stages of a ResNet for large images, from keras-cv."""
 
 import keras
 from keras import layers
@@ -14,20 +14,8 @@ def connect_stages(x, stage_blocks, stage_filters, block, activation):
     It is the generic class, not one of its aliases such as
     `ResNet50Backbone`, which ask the network for presets.
 
-    Args:
-        x: Keras tensor of images.
-        stage_blocks: Number of blocks per stage.
-        stage_filters: Filters of each stage's 3 x 3 convolutions.
-        block: `"basic"` or `"bottleneck"`.
-        activation: Name of the activation function.
-
-    Returns:
-        A list with the feature map of every stage: the levels P2, P3, ... of
-        the backbone's feature pyramid.
-
-    Raises:
-        ImportError: If keras-cv cannot be imported.
-        ValueError: If Keras is set to channels first.
+    Takes and returns the same as `cifar_stages.connect_stages`; the maps are
+    the levels P2, P3, ... of the backbone's feature pyramid.
     """
     keras_cv = _import_keras_cv()
     if keras.config.image_data_format() != "channels_last":
@@ -37,11 +25,10 @@ def connect_stages(x, stage_blocks, stage_filters, block, activation):
             "'channels_last'. Call keras.config.set_image_data_format, or "
             'use `stem="cifar"`.'
         )
-    strides = [1] + [2] * (len(stage_blocks) - 1)
     backbone = keras_cv.models.ResNetBackbone(
         stackwise_filters=list(stage_filters),
         stackwise_blocks=list(stage_blocks),
-        stackwise_strides=strides,
+        stackwise_strides=[1] + [2] * (len(stage_blocks) - 1),
         block_type=_BLOCKS[block],
         include_rescaling=False,
         input_tensor=x,

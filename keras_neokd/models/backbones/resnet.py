@@ -4,21 +4,20 @@
     student = keras_neokd.models.ResNet.cifar10(exits="all")
     large = keras_neokd.models.ResNet.imagenet(depth=50)  # needs keras-cv
 
-The network for large images is keras-cv's. Its stem (7 x 7, stride 2, and
-pooling) leaves 1 x 1 of an image of 32 x 32, so the one for small images is
-plain Keras.
+keras-cv's stem leaves 1 x 1 of an image of 32 x 32, so the network for small
+images is plain Keras.
 """
 
 import keras
-from keras import layers
 
 from keras_neokd.base import checks
 from keras_neokd.base.registry import MODELS
 from keras_neokd.models import arguments
 from keras_neokd.models.backbones import cifar_stages
 from keras_neokd.models.backbones import keras_cv_stages
-from keras_neokd.models.dense import dense
-from keras_neokd.models.pixels import normalize
+from keras_neokd.models.parts import averaged
+from keras_neokd.models.parts import dense
+from keras_neokd.models.parts import normalize
 from keras_neokd.network.multi_exit import MultiExitModel
 
 _DEPTHS = {
@@ -100,119 +99,93 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
         name="resnet",
         trainable=True,
     ):
-        checks.choice("block", block, ("basic", "bottleneck"))
-        checks.choice("stem", stem, tuple(_STAGES))
-        checks.integer("num_classes", num_classes, minimum=2)
-        stage_blocks, stage_filters = _stages(
-            stage_blocks, stage_filters, block, stem
-        )
-        places = arguments.exit_places(exits, len(stage_blocks), "stage")
-        activation = arguments.activation(activation)
-        input_shape = arguments.image_shape(
-            input_shape, _STEM_STRIDES[stem] * 2 ** (len(stage_blocks) - 1)
-        )
-        normalization = arguments.normalization(normalization, input_shape[-1])
-        inputs = keras.Input(input_shape, name="images")
+        settings = _checked(arguments.given(locals()))
+        inputs = keras.Input(settings["input_shape"], name="images")
         maps = _STAGES[stem](
-            normalize(inputs, normalization),
-            stage_blocks,
-            stage_filters,
+            normalize(inputs, settings["normalization"]),
+            settings["stage_blocks"],
+            settings["stage_filters"],
             block,
             activation,
         )
         outputs = {}
-        for place in places:
-            exit_name = f"exit_{len(outputs) + 1}"
-            outputs[exit_name] = _head(maps[place - 1], num_classes, exit_name)
+        for place in settings["exits"]:
+            name_of_exit = f"exit_{len(outputs) + 1}"
+            x = averaged(maps[place - 1], name_of_exit)
+            outputs[name_of_exit] = dense(
+                x, num_classes, name_of_exit, dtype="float32"
+            )
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self.arguments = {
-            "input_shape": input_shape,
-            "num_classes": num_classes,
-            "stage_blocks": stage_blocks,
-            "stage_filters": stage_filters,
-            "block": block,
-            "stem": stem,
-            "exits": places,
-            "activation": activation,
-            "normalization": normalization,
-        }
+        self.arguments = settings
 
     @classmethod
     def cifar10(cls, depth=18, **overrides):
-        """Build a ResNet for CIFAR-10.
+        """Build a ResNet for 32 x 32 x 3 images and 10 classes.
 
         Args:
             depth: 18, 34, 50, 101 or 152. Defaults to 18.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `ResNet` for 32 x 32 x 3 images and 10 classes.
         """
-        name = f"resnet_{depth}_cifar10"
-        return cls(**{"name": name, **_of_depth(depth), **overrides})
+        return cls(**{**_of_depth(depth, "cifar10"), **overrides})
 
     @classmethod
     def cifar100(cls, depth=18, **overrides):
-        """Build a ResNet for CIFAR-100.
+        """Build a ResNet for 32 x 32 x 3 images and 100 classes.
 
         Args:
-            depth: 18, 34, 50, 101 or 152. Defaults to 18.
+            depth: As in `cifar10`.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `ResNet` for 32 x 32 x 3 images and 100 classes.
         """
-        defaults = {"name": f"resnet_{depth}_cifar100", "num_classes": 100}
-        return cls(**{**defaults, **_of_depth(depth), **overrides})
+        defaults = _of_depth(depth, "cifar100", num_classes=100)
+        return cls(**{**defaults, **overrides})
 
     @classmethod
     def imagenet(cls, depth=50, **overrides):
-        """Build a ResNet for ImageNet, which keras-cv provides.
+        """Build a ResNet for 224 x 224 x 3 images and 1,000 classes.
 
         Args:
-            depth: 18, 34, 50, 101 or 152. Defaults to 50.
+            depth: As in `cifar10`. Defaults to 50.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `ResNet` for 224 x 224 x 3 images and 1,000 classes.
         """
-        defaults = {
-            "name": f"resnet_{depth}_imagenet",
-            "input_shape": (224, 224, 3),
-            "num_classes": 1000,
-            "stem": "imagenet",
-        }
-        return cls(**{**defaults, **_of_depth(depth), **overrides})
-
-
-def _of_depth(depth):
-    block, stage_blocks = _DEPTHS[checks.choice("depth", depth, _DEPTHS)]
-    return {"block": block, "stage_blocks": stage_blocks}
-
-
-def _stages(stage_blocks, stage_filters, block, stem):
-    """Return blocks and filters of the stages, checked."""
-    stage_blocks = arguments.positive_integers("stage_blocks", stage_blocks)
-    stage_filters = arguments.positive_integers("stage_filters", stage_filters)
-    if len(stage_blocks) != len(stage_filters):
-        raise ValueError(
-            "`stage_blocks` and `stage_filters` need one value per stage "
-            f"each; received {stage_blocks} and {stage_filters}."
+        defaults = _of_depth(
+            depth,
+            "imagenet",
+            input_shape=(224, 224, 3),
+            num_classes=1000,
+            stem="imagenet",
         )
+        return cls(**{**defaults, **overrides})
+
+
+def _of_depth(depth, data, **others):
+    block, stage_blocks = _DEPTHS[checks.choice("depth", depth, _DEPTHS)]
+    name = f"resnet_{depth}_{data}"
+    return {
+        "name": name,
+        "block": block,
+        "stage_blocks": stage_blocks,
+        **others,
+    }
+
+
+def _checked(settings):
+    """Return the arguments of the constructor, checked."""
+    block, stem = settings["block"], settings["stem"]
+    checks.choice("block", block, ("basic", "bottleneck"))
+    checks.choice("stem", stem, _STAGES)
+    blocks, filters = arguments.one_per(
+        "stage",
+        stage_blocks=settings["stage_blocks"],
+        stage_filters=settings["stage_filters"],
+    )
     expected = keras_cv_stages.STEM_FILTERS
     has_fixed_start = stem == "imagenet" and block == "basic"
-    if has_fixed_start and stage_filters[0] != expected:
+    if has_fixed_start and filters[0] != expected:
         raise ValueError(
             f"The first of `stage_filters` needs to be {expected} with "
             '`stem="imagenet"` and `block="basic"`, whose first shortcut is '
-            f"the stem's output; received {stage_filters}."
+            f"the stem's output; received {filters}."
         )
-    return stage_blocks, stage_filters
-
-
-def _head(x, num_classes, name):
-    """Classify a feature map by its average."""
-    x = layers.GlobalAveragePooling2D(
-        data_format="channels_last", name=f"{name}_pool"
-    )(x)
-    return dense(x, num_classes, name, dtype="float32")
+    settings = {**settings, "stage_blocks": blocks, "stage_filters": filters}
+    size = _STEM_STRIDES[stem] * 2 ** (len(blocks) - 1)
+    return arguments.checked(settings, len(blocks), "stage", size)

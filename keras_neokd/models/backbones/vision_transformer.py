@@ -18,9 +18,10 @@ from keras_neokd.models import arguments
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
 from keras_neokd.models.convolution import Convolution
-from keras_neokd.models.dense import dense
 from keras_neokd.models.initializers import TorchDefault
-from keras_neokd.models.pixels import normalize
+from keras_neokd.models.parts import CHANNELS_LAST
+from keras_neokd.models.parts import dense
+from keras_neokd.models.parts import normalize
 from keras_neokd.network.multi_exit import MultiExitModel
 
 _SIZES = {
@@ -98,105 +99,81 @@ class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
         name="vision_transformer",
         trainable=True,
     ):
-        for key, value in {
-            "patch_size": patch_size,
-            "width": width,
-            "depth": depth,
-            "num_heads": num_heads,
-            "mlp_width": 1 if mlp_width is None else mlp_width,
-        }.items():
-            checks.integer(key, value, minimum=1)
-        checks.integer("num_classes", num_classes, minimum=2)
-        checks.choice("pooling", pooling, ("token", "average"))
-        input_shape = arguments.image_shape(input_shape)
-        _check_divisible(input_shape, patch_size, width, num_heads)
-        settings = {
-            "input_shape": input_shape,
-            "num_classes": num_classes,
-            "patch_size": patch_size,
-            "width": width,
-            "depth": depth,
-            "num_heads": num_heads,
-            "mlp_width": mlp_width,
-            "pooling": pooling,
-            "dropout": arguments.share("dropout", dropout),
-            "exits": arguments.exit_places(exits, depth, "block"),
-            "activation": arguments.activation(activation),
-            "normalization": arguments.normalization(
-                normalization, input_shape[-1]
-            ),
-        }
+        settings = _checked(arguments.given(locals()))
         inputs, outputs = _connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
         self.arguments = settings
 
     @classmethod
     def cifar10(cls, size="tiny", **overrides):
-        """Build a vision transformer with 4 x 4 patches for CIFAR-10.
+        """Build one with 4 x 4 patches for 32 x 32 x 3 images, 10 classes.
 
         Args:
             size: `"tiny"`, `"small"` or `"base"`: tokens of 192, 384 or 768
                 numbers. Defaults to `"tiny"`.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `VisionTransformer` for 32 x 32 x 3 images and 10 classes.
         """
-        name = f"vision_transformer_{size}_cifar10"
-        return cls(**{"name": name, **_of_size(size), **overrides})
+        return cls(**{**_of_size(size, "cifar10"), **overrides})
 
     @classmethod
     def cifar100(cls, size="tiny", **overrides):
-        """Build a vision transformer with 4 x 4 patches for CIFAR-100.
+        """Build one with 4 x 4 patches for 32 x 32 x 3 images, 100 classes.
 
         Args:
-            size: `"tiny"`, `"small"` or `"base"`. Defaults to `"tiny"`.
+            size: As in `cifar10`.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `VisionTransformer` for 32 x 32 x 3 images and 100 classes.
         """
-        defaults = {
-            "name": f"vision_transformer_{size}_cifar100",
-            "num_classes": 100,
-        }
-        return cls(**{**defaults, **_of_size(size), **overrides})
+        defaults = _of_size(size, "cifar100", num_classes=100)
+        return cls(**{**defaults, **overrides})
 
     @classmethod
     def imagenet(cls, size="small", **overrides):
-        """Build a vision transformer with 16 x 16 patches for ImageNet.
+        """Build one with 16 x 16 patches for 224 x 224 x 3, 1,000 classes.
 
         Args:
-            size: `"tiny"`, `"small"` or `"base"`. Defaults to `"small"`.
+            size: As in `cifar10`. Defaults to `"small"`.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            A `VisionTransformer` for 224 x 224 x 3 images and 1,000 classes.
         """
-        defaults = {
-            "name": f"vision_transformer_{size}_imagenet",
-            "input_shape": (224, 224, 3),
-            "num_classes": 1000,
-            "patch_size": 16,
-        }
-        return cls(**{**defaults, **_of_size(size), **overrides})
+        defaults = _of_size(
+            size,
+            "imagenet",
+            input_shape=(224, 224, 3),
+            num_classes=1000,
+            patch_size=16,
+        )
+        return cls(**{**defaults, **overrides})
 
 
-def _of_size(size):
-    return _SIZES[checks.choice("size", size, _SIZES)]
+def _of_size(size, data, **others):
+    sizes = _SIZES[checks.choice("size", size, _SIZES)]
+    return {"name": f"vision_transformer_{size}_{data}", **sizes, **others}
 
 
-def _check_divisible(input_shape, patch_size, width, num_heads):
+def _checked(settings):
+    """Return the arguments of the constructor, checked."""
+    for name in ("patch_size", "width", "depth", "num_heads", "mlp_width"):
+        if name != "mlp_width" or settings[name] is not None:
+            checks.integer(name, settings[name], minimum=1)
+    checks.choice("pooling", settings["pooling"], ("token", "average"))
+    dropout = checks.number(
+        "dropout", settings["dropout"], minimum=0, maximum=1
+    )
+    settings = arguments.checked(
+        {**settings, "dropout": dropout}, settings["depth"], "block"
+    )
+    input_shape, patch_size = settings["input_shape"], settings["patch_size"]
     if input_shape[0] % patch_size or input_shape[1] % patch_size:
         raise ValueError(
             f"Height and width of `input_shape` {input_shape} need to be "
             f"multiples of `patch_size` {patch_size}."
         )
+    width, num_heads = settings["width"], settings["num_heads"]
     if width % num_heads:
         raise ValueError(
             f"`width` {width} needs to be a multiple of `num_heads` "
             f"{num_heads}."
         )
+    return settings
 
 
 def _connect(settings):
@@ -213,7 +190,7 @@ def _connect(settings):
 
 
 def _tokens(x, settings):
-    """Project every patch to a token, and say where it is."""
+    """Project every patch to a token, and add its position."""
     size, width = settings["patch_size"], settings["width"]
     fan_in = size * size * x.shape[-1]
     x = Convolution(
@@ -231,7 +208,7 @@ def _tokens(x, settings):
 
 
 def _block(x, name, settings):
-    """Add what the tokens tell each other, then what each makes of it."""
+    """Add self-attention, then a perceptron, to the tokens."""
     y = _layer_norm(x, f"{name}_attention_norm")
     y = SelfAttention(settings["num_heads"], name=f"{name}_attention")(y)
     y = _dropped(y, f"{name}_attention", settings)
@@ -241,7 +218,7 @@ def _block(x, name, settings):
         y,
         settings["mlp_width"] or 4 * settings["width"],
         f"{name}_mlp_1",
-        settings["activation"],
+        activation=settings["activation"],
     )
     y = _dropped(y, f"{name}_mlp_1", settings)
     y = dense(y, settings["width"], f"{name}_mlp_2")
@@ -256,9 +233,9 @@ def _head(x, name, settings):
         x = _layer_norm(x[:, 0], f"{name}_norm")
     else:
         x = _layer_norm(x, f"{name}_norm")
-        x = layers.GlobalAveragePooling1D(
-            data_format="channels_last", name=f"{name}_pool"
-        )(x)
+        x = layers.GlobalAveragePooling1D(name=f"{name}_pool", **CHANNELS_LAST)(
+            x
+        )
     return dense(x, settings["num_classes"], name, dtype="float32")
 
 

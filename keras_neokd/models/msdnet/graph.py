@@ -1,4 +1,4 @@
-"""Connects the layers of an MSDNet.
+"""Connect the layers of an MSDNet.
 
 Feature maps travel as a dictionary from scale (1 is the finest) to tensor;
 pruned scales are no longer in it.
@@ -7,25 +7,21 @@ pruned scales are no longer in it.
 import keras
 from keras import layers
 
-from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.initializers import TorchDefault
 from keras_neokd.models.msdnet.plan import plan_layers
-from keras_neokd.models.pixels import normalize
+from keras_neokd.models.parts import CHANNELS_LAST
+from keras_neokd.models.parts import averaged
+from keras_neokd.models.parts import convolved
+from keras_neokd.models.parts import normalize
+from keras_neokd.models.parts import padded
 
-_CHANNELS_LAST = {"data_format": "channels_last"}
 # Two strided convolutions must leave the head at least 2 x 2 positions.
 _MINIMUM_HEAD_SIZE = 5
 
 
 def connect(settings):
-    """Build the graph of an MSDNet.
-
-    Args:
-        settings: A `Settings`.
-
-    Returns:
-        The input tensor and a dictionary from exit name to logits.
+    """Return the input and the logits by exit of an MSDNet of `Settings`.
 
     Raises:
         ValueError: If the coarsest map is too small for the heads.
@@ -51,7 +47,7 @@ def connect(settings):
 
 
 class _Parts:
-    """Makes the parts of a network from its settings."""
+    """Parts of a network of given settings."""
 
     def __init__(self, settings):
         self._settings = settings
@@ -70,9 +66,9 @@ class _Parts:
             else:
                 x = self._unit(x, filters, 7, name, strides=2, use_bias=True)
                 # Zeros are safe to pad with: nothing is negative after ReLU.
-                x = _padding(x, 1, name + "_pool")
+                x = padded(x, 1, f"{name}_pool")
                 x = layers.MaxPooling2D(
-                    3, 2, name=name + "_pool", **_CHANNELS_LAST
+                    3, 2, name=f"{name}_pool", **CHANNELS_LAST
                 )(x)
             maps[scale] = x
         return maps
@@ -94,13 +90,13 @@ class _Parts:
                 new //= 2
                 pieces.append(
                     self._path(
-                        maps[scale - 1], new, scale - 1, prefix + "_down", 2
+                        maps[scale - 1], new, scale - 1, f"{prefix}_down", 2
                     )
                 )
             pieces.append(
-                self._path(maps[scale], new, scale, prefix + "_normal", 1)
+                self._path(maps[scale], new, scale, f"{prefix}_normal")
             )
-            new_maps[scale] = layers.Concatenate(name=prefix + "_concat")(
+            new_maps[scale] = layers.Concatenate(name=f"{prefix}_concat")(
                 pieces
             )
         return new_maps
@@ -121,59 +117,42 @@ class _Parts:
         filters = settings.head_channels or x.shape[-1]
         x = self._unit(x, filters, 3, f"{name}_unit_1", strides=2)
         x = self._unit(x, filters, 3, f"{name}_unit_2", strides=2)
-        x = layers.GlobalAveragePooling2D(
-            name=f"{name}_pool", **_CHANNELS_LAST
-        )(x)
         return layers.Dense(
             settings.num_classes,
             kernel_initializer=TorchDefault(filters),
             bias_initializer=self._bias_initializer(filters),
             dtype="float32",
             name=name,
-        )(x)
+        )(averaged(x, name))
 
-    def _path(self, x, filters, scale, name, strides):
+    def _path(self, x, filters, scale, name, strides=1):
         """Squeeze with a 1 x 1 unit, then apply a 3 x 3 unit."""
         factor = self._settings.bottleneck_factors[scale - 1]
         width = min(x.shape[-1], factor * filters)
-        x = self._unit(x, width, 1, name + "_bottleneck")
+        x = self._unit(x, width, 1, f"{name}_bottleneck")
         return self._unit(x, filters, 3, name, strides=strides)
 
     def _unit(self, x, filters, size, name, strides=1, use_bias=False):
-        """Apply convolution, batch norm and ReLU, padded as in PyTorch."""
         fan_in = size * size * x.shape[-1]
+        # Made in any case: each takes a number of the generator of seeds.
         kernel_initializer = TorchDefault(fan_in)
         if self._settings.initialization == "he_fan_out":
             kernel_initializer = KaimingNormal(size * size * filters)
-        padding = "same"
-        if strides > 1:
-            # Keras' "same" would pad even sizes on one side only.
-            x = _padding(x, size // 2, name)
-            padding = "valid"
-        x = Convolution(
+        return convolved(
+            x,
             filters,
             size,
-            strides=strides,
-            padding=padding,
+            name,
+            strides,
             use_bias=use_bias,
             kernel_initializer=kernel_initializer,
             bias_initializer=self._bias_initializer(fan_in),
-            name=name + "_conv",
-        )(x)
-        x = layers.BatchNormalization(
-            axis=-1, momentum=0.9, epsilon=1e-5, name=name + "_batch_norm"
-        )(x)
-        return layers.ReLU(name=name + "_relu")(x)
+        )
 
     def _bias_initializer(self, fan_in):
         if self._settings.initialization == "he_fan_out":
             return "zeros"
         return TorchDefault(fan_in)
-
-
-def _padding(x, size, name):
-    """Pad `size` zeros on all four sides."""
-    return layers.ZeroPadding2D(size, name=name + "_pad", **_CHANNELS_LAST)(x)
 
 
 def _check_head_fits(shape, settings):

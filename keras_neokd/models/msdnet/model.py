@@ -9,13 +9,12 @@ Layers are named after their place: `block_2_layer_5_scale_1_normal_conv`,
 through the whole network; scale 1 is the finest.
 """
 
-import dataclasses
-
 import keras
 
 from keras_neokd.base import checks
 from keras_neokd.base.registry import MODELS
 from keras_neokd.models.arguments import BuiltFromArguments
+from keras_neokd.models.arguments import given
 from keras_neokd.models.msdnet.graph import connect
 from keras_neokd.models.msdnet.plan import Settings
 from keras_neokd.network.multi_exit import MultiExitModel
@@ -33,13 +32,8 @@ _IMAGENET = {
     "head_channels": None,
 }
 _TINY_IMAGENET = {
-    "A": {**_IMAGENET, "num_classes": 200},
-    "B": {
-        **_IMAGENET,
-        "num_classes": 200,
-        "input_shape": (64, 64, 3),
-        "stem": "cifar",
-    },
+    "A": {},
+    "B": {"input_shape": (64, 64, 3), "stem": "cifar"},
 }
 
 
@@ -139,27 +133,10 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         name="msdnet",
         trainable=True,
     ):
-        settings = Settings(
-            input_shape=input_shape,
-            num_classes=num_classes,
-            num_blocks=num_blocks,
-            base=base,
-            step=step,
-            step_mode=step_mode,
-            initial_channels=initial_channels,
-            growth_rate=growth_rate,
-            growth_factors=growth_factors,
-            bottleneck_factors=bottleneck_factors,
-            prune=prune,
-            reduction=reduction,
-            stem=stem,
-            head_channels=head_channels,
-            initialization=initialization,
-            normalization=normalization,
-        )
+        settings = Settings(**given(locals()))
         inputs, outputs = connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
-        self.arguments = dataclasses.asdict(settings)
+        self.arguments = dict(vars(settings))
 
     @classmethod
     def cifar10(cls, **overrides):
@@ -167,9 +144,6 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
 
         Args:
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            An `MSDNet`.
         """
         return cls(**{"name": "msdnet_cifar10", **overrides})
 
@@ -179,12 +153,13 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
 
         Args:
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            An `MSDNet`.
         """
-        defaults = {"num_classes": 100, "num_blocks": 7}
-        return cls(**{"name": "msdnet_cifar100", **defaults, **overrides})
+        defaults = {
+            "name": "msdnet_cifar100",
+            "num_classes": 100,
+            "num_blocks": 7,
+        }
+        return cls(**{**defaults, **overrides})
 
     @classmethod
     def tiny_imagenet(cls, option="B", **overrides):
@@ -200,13 +175,15 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
                 the input pipeline has resized to 224 x 224.
                 Defaults to `"B"`.
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            An `MSDNet`.
         """
-        checks.choice("option", option, tuple(_TINY_IMAGENET))
-        defaults = _TINY_IMAGENET[option]
-        return cls(**{"name": "msdnet_tiny_imagenet", **defaults, **overrides})
+        checks.choice("option", option, _TINY_IMAGENET)
+        defaults = {
+            **_IMAGENET,
+            **_TINY_IMAGENET[option],
+            "name": "msdnet_tiny_imagenet",
+            "num_classes": 200,
+        }
+        return cls(**{**defaults, **overrides})
 
     @classmethod
     def imagenet(cls, **overrides):
@@ -214,18 +191,14 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
 
         Args:
             **overrides: Constructor arguments to replace.
-
-        Returns:
-            An `MSDNet`.
         """
         return cls(**{"name": "msdnet_imagenet", **_IMAGENET, **overrides})
 
-    def _stage_layers(self, exit_index):
+    def stage_layers(self, exit_index):
         """List the layers up to block `exit_index` (from 0), without heads.
 
-        The published counter counts whole blocks, also those maps of a
-        block's last layer that its own exit does not use; `exit_costs` asks
-        this method for them.
+        `exit_costs` counts all of them, as the published counter does: also
+        those maps of a block's last layer that its own exit does not use.
         """
         return [
             layer

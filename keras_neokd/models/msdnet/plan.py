@@ -1,58 +1,30 @@
-"""The plan of an MSDNet: checked settings, blocks, scales and widths.
+"""Plan an MSDNet: checked settings, blocks, scales and widths."""
 
-Plain arithmetic; nothing here builds layers.
-"""
-
-import dataclasses
 import math
+import types
 from typing import NamedTuple
 
 from keras_neokd.base import checks
 from keras_neokd.models.arguments import image_shape
 from keras_neokd.models.arguments import normalization
-from keras_neokd.models.arguments import share
+from keras_neokd.models.arguments import one_per
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(types.SimpleNamespace):
     """The constructor arguments of `MSDNet`, checked; see there."""
 
-    input_shape: tuple
-    num_classes: int
-    num_blocks: int
-    base: int
-    step: int
-    step_mode: str
-    initial_channels: int
-    growth_rate: int
-    growth_factors: tuple
-    bottleneck_factors: tuple
-    prune: str
-    reduction: float
-    stem: str
-    head_channels: int | None
-    initialization: str
-    normalization: tuple | None
-
-    def __post_init__(self):
-        """Turn sequences into tuples and check every value."""
-        # A reloaded configuration holds lists, as JSON knows no tuples.
-        for name in ("input_shape", "growth_factors", "bottleneck_factors"):
-            values = checks.sequence(name, getattr(self, name), "integers")
-            object.__setattr__(self, name, values)
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
         self._check_choices()
         self._check_sizes()
         self._check_factors()
-        checked = normalization(self.normalization, self.input_shape[-1])
-        object.__setattr__(self, "normalization", checked)
-        if self.prune == "min" and len(self.layer_blocks()) < (
-            self.num_scales - 1
-        ):
+        num_layers = len(self.layer_blocks())
+        if self.prune == "min" and num_layers < self.num_scales - 1:
             raise ValueError(
                 f'`prune="min"` with {self.num_scales} scales needs at least '
                 f"{self.num_scales - 1} layers; received `base`, `step` and "
-                f"`num_blocks` that make {len(self.layer_blocks())}. Use more "
-                'layers, fewer scales or `prune="max"`.'
+                f"`num_blocks` that make {num_layers}. Use more layers, fewer "
+                'scales or `prune="max"`.'
             )
 
     @property
@@ -70,17 +42,19 @@ class Settings:
         return blocks
 
     def _check_choices(self):
-        checks.choice("step_mode", self.step_mode, ("even", "lin_grow"))
-        checks.choice("prune", self.prune, ("max", "min"))
-        checks.choice("stem", self.stem, ("cifar", "imagenet"))
-        checks.choice(
-            "initialization",
-            self.initialization,
-            ("torch_default", "he_fan_out"),
-        )
+        for name, known in {
+            "step_mode": ("even", "lin_grow"),
+            "prune": ("max", "min"),
+            "stem": ("cifar", "imagenet"),
+            "initialization": ("torch_default", "he_fan_out"),
+        }.items():
+            checks.choice(name, getattr(self, name), known)
 
     def _check_sizes(self):
-        image_shape(self.input_shape)
+        self.input_shape = image_shape(self.input_shape)
+        self.normalization = normalization(
+            self.normalization, self.input_shape[-1]
+        )
         checks.integer("num_classes", self.num_classes, minimum=2)
         for name in (
             "num_blocks",
@@ -88,24 +62,18 @@ class Settings:
             "step",
             "initial_channels",
             "growth_rate",
+            "head_channels",
         ):
-            checks.integer(name, getattr(self, name), minimum=1)
-        if self.head_channels is not None:
-            checks.integer("head_channels", self.head_channels, minimum=1)
-        share("reduction", self.reduction)
+            if name != "head_channels" or self.head_channels is not None:
+                checks.integer(name, getattr(self, name), minimum=1)
+        checks.number("reduction", self.reduction, minimum=0, maximum=1)
 
     def _check_factors(self):
-        for name in ("growth_factors", "bottleneck_factors"):
-            for factor in getattr(self, name):
-                checks.integer(name, factor, minimum=1)
-        if not self.growth_factors or len(self.growth_factors) != len(
-            self.bottleneck_factors
-        ):
-            raise ValueError(
-                "`growth_factors` and `bottleneck_factors` need one value "
-                f"per scale each; received {self.growth_factors} and "
-                f"{self.bottleneck_factors}."
-            )
+        self.growth_factors, self.bottleneck_factors = one_per(
+            "scale",
+            growth_factors=self.growth_factors,
+            bottleneck_factors=self.bottleneck_factors,
+        )
         # Coarser scales take half of their new channels from the finer one.
         for factor in self.growth_factors[1:]:
             if self.growth_rate * factor % 2:
@@ -117,15 +85,19 @@ class Settings:
 
 
 class LayerPlan(NamedTuple):
-    """Where a layer stands and what it leaves behind.
+    """Place of a layer in the network, and the maps that it leaves.
 
-    Widths are in channels before the growth factor of a scale.
+    Attributes:
+        block: from 1.
+        index: from 1, through all blocks.
+        num_scales: how many scales the layer keeps.
+        transition_width: channels after the transition that follows, before
+            the growth factor of a scale; `None` where none follows.
     """
 
     block: int
     index: int
     num_scales: int
-    # Width after the transition that follows, None where none follows.
     transition_width: int | None
 
 
@@ -136,7 +108,7 @@ def plan_layers(settings):
         settings: A `Settings`.
 
     Returns:
-        A list with one `LayerPlan` per layer, in order.
+        A list with one `LayerPlan` per layer.
 
     Raises:
         ValueError: If a transition would leave no channel.
@@ -157,18 +129,13 @@ def plan_layers(settings):
         width += settings.growth_rate
         transition_width = None
         if thins and settings.reduction > 0:
-            width = transition_width = _thinned(width, settings.reduction)
+            if int(width * settings.reduction) < 1:
+                raise ValueError(
+                    f"`reduction` {settings.reduction} leaves none of {width} "
+                    "channels at a transition. Use a larger `reduction`, or 0 "
+                    "for no transitions."
+                )
+            width = transition_width = int(width * settings.reduction)
         plan.append(LayerPlan(block, index, num_scales, transition_width))
         previous = num_scales
     return plan
-
-
-def _thinned(width, reduction):
-    """Return the width that a transition keeps."""
-    kept = int(width * reduction)
-    if kept < 1:
-        raise ValueError(
-            f"`reduction` {reduction} leaves none of {width} channels at a "
-            "transition. Use a larger `reduction`, or 0 for no transitions."
-        )
-    return kept

@@ -1,4 +1,4 @@
-"""Weights of an MSDNet from a state file of the public PyTorch code.
+"""Load weights of an MSDNet from a state file of the public PyTorch code.
 
     model = keras_neokd.models.MSDNet.imagenet(
         normalization=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -6,9 +6,8 @@
     keras_neokd.models.load_msdnet_pytorch(model, "msdnet.pth.tar")
 
 The code is kalviny/MSDNet-PyTorch on GitHub, the only public source of an
-MSDNet trained on ImageNet. `torch_names.py` knows what it calls its tensors;
-this module reads the file and puts the tensors into the layers. Reading needs
-PyTorch, under every backend.
+MSDNet trained on ImageNet. `torch_names.py` lists the names of its tensors.
+Reading needs PyTorch, under every backend.
 """
 
 import pathlib
@@ -78,10 +77,7 @@ def load_msdnet_pytorch(model, path):
         )
     path = pathlib.Path(path).expanduser()
     tensors = _tensors(path, _state_of(path, _read(path)))
-    arguments = model.get_config()
-    for other in ("name", "trainable", "precision"):
-        arguments.pop(other, None)
-    wanted = list(units(Settings(**arguments)))
+    wanted = list(units(Settings(**model.arguments)))
     _check(path, tensors, wanted)
     state = _arrays(path, tensors)
     layers = {layer.name: layer for layer in model.layers}
@@ -98,7 +94,7 @@ def load_msdnet_pytorch(model, path):
 
 
 def _read(path):
-    """Return what a file holds, tensors on the CPU."""
+    """Return the content of a file, tensors on the CPU."""
     try:
         import torch
     except ImportError as error:
@@ -180,11 +176,8 @@ def _tensors(path, state):
 
 
 def _arrays(path, tensors):
-    """Return tensors as float32 arrays.
-
-    Their shapes are those of the model: a tensor may claim any, whatever its
-    file holds.
-    """
+    """Return tensors as float32 arrays, once their shapes have been checked."""
+    # A tensor may claim any shape, whatever its file holds.
     arrays = {}
     for name, tensor in tensors.items():
         arrays[name] = tensor.detach().float().numpy()
@@ -201,20 +194,18 @@ def _check(path, tensors, wanted):
     expected = {
         name: shape for unit in wanted for name, shape in unit.shapes.items()
     }
-    problems = []
-    for what, names in (
-        ("missing", expected.keys() - tensors.keys()),
-        ("not known", tensors.keys() - expected.keys()),
-    ):
-        if names:
-            problems.append(f"{what}: {_listed(sorted(names))}")
-    shapes = [
-        f"{name} has {tuple(tensors[name].shape)}, expected {shape}"
-        for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
+    found = {
+        "missing": sorted(expected.keys() - tensors.keys()),
+        "not known": sorted(tensors.keys() - expected.keys()),
+        "shapes": [
+            f"{name} has {tuple(tensors[name].shape)}, expected {shape}"
+            for name, shape in expected.items()
+            if name in tensors and tuple(tensors[name].shape) != shape
+        ],
+    }
+    problems = [
+        f"{kind}: {_listed(found[kind])}" for kind in found if found[kind]
     ]
-    if shapes:
-        problems.append(f"shapes: {_listed(shapes)}")
     if problems:
         raise ValueError(
             f"{path} is not of an MSDNet with the arguments of the model, as "

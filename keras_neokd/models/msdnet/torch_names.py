@@ -1,4 +1,4 @@
-"""What the public MSDNet-PyTorch code calls the tensors of its network.
+"""List the tensors of the public MSDNet-PyTorch code by name and shape.
 
 Its modules are numbered by place: `blocks.1.3.layers.0.conv_down.net.3.weight`
 is block 1 (from 0), module 3 of it (a transition is a module of its own),
@@ -12,10 +12,12 @@ from keras_neokd.models.msdnet.plan import plan_layers
 
 
 class Unit(NamedTuple):
-    """The tensors of one Keras layer.
+    """Tensors of one Keras layer.
 
-    `shapes` maps their names to shapes, both as in PyTorch, in the order of
-    the Keras layer's weights.
+    Attributes:
+        layer: its name.
+        shapes: dict from names to shapes, both as in PyTorch, in the order of
+            the layer's weights.
     """
 
     layer: str
@@ -23,11 +25,7 @@ class Unit(NamedTuple):
 
 
 def units(settings):
-    """Yield a `Unit` for every layer with weights of the published network.
-
-    Args:
-        settings: A `Settings`.
-    """
+    """Yield a `Unit` for every layer with weights of the published network."""
     yield from _stem(settings)
     width = settings.initial_channels
     maps = range(1, settings.num_scales + 1)
@@ -81,10 +79,10 @@ def _layer(settings, theirs, ours, width, maps, scales):
     Args:
         settings: A `Settings`.
         theirs: Name of the module.
-        ours: What the names of Keras layers begin with.
-        width: Channels that the layer gets, before the growth factor.
-        maps: Scales that it gets.
-        scales: Scales that it keeps.
+        ours: Beginning of the names of Keras layers.
+        width: Channels before the growth factor.
+        maps: Scales before the layer.
+        scales: Scales after it.
     """
     factors = settings.growth_factors
     for number, scale in enumerate(scales):
@@ -115,11 +113,9 @@ def _head(settings, block, width):
             f"{ours}_unit_{number + 1}",
             (filters, received, 3),
         )
-    shapes = {"weight": (settings.num_classes, filters)}
-    shapes["bias"] = shapes["weight"][:1]
-    yield Unit(
-        ours, {f"{theirs}.linear.{name}": shapes[name] for name in shapes}
-    )
+    shape = (settings.num_classes, filters)
+    linear = f"{theirs}.linear"
+    yield Unit(ours, {f"{linear}.weight": shape, f"{linear}.bias": shape[:1]})
 
 
 def _unit(theirs, ours, sizes, first=0, use_bias=False):
@@ -127,7 +123,7 @@ def _unit(theirs, ours, sizes, first=0, use_bias=False):
 
     Args:
         theirs: Name of the list.
-        ours: What the names of the two Keras layers begin with.
+        ours: Beginning of the names of the two Keras layers.
         sizes: Output channels, input channels, height and width of a filter.
         first: Place of the convolution in the list.
         use_bias: Whether the convolution has a bias.

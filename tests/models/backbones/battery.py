@@ -1,4 +1,4 @@
-"""What every backbone has to pass, and gradients of gradients."""
+"""Checks that several architectures have to pass."""
 
 import warnings
 
@@ -18,8 +18,9 @@ def some_images(model, count=2):
     return np.random.default_rng(0).random(shape, "float32")
 
 
-def trainable_count(model):
-    return sum(int(np.prod(each.shape)) for each in model.trainable_weights)
+def weights_of(model, name):
+    """Return the weights of a layer as arrays."""
+    return [ops.convert_to_numpy(w) for w in model.get_layer(name).weights]
 
 
 def assert_reloads(model, path):
@@ -35,6 +36,36 @@ def assert_reloads(model, path):
             ops.convert_to_numpy(before[name]),
             ops.convert_to_numpy(after[name]),
         )
+
+
+def assert_normalizes(build, rtol=0, atol=1e-5):
+    """Compare models that do and do not normalize, on images that are."""
+    mean, deviation = (0.5, 0.4, 0.3), (0.2, 0.25, 0.1)
+    plain, model = build(), build(normalization=(mean, deviation))
+    model.set_weights(plain.get_weights())
+    images = some_images(model)
+    moved = (images - np.array(mean)) / np.array(deviation)
+    inside, outside = model(images), plain(moved.astype("float32"))
+    for name in model.exit_names:
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(inside[name]),
+            ops.convert_to_numpy(outside[name]),
+            rtol=rtol,
+            atol=atol,
+        )
+
+
+def assert_equal_seeds_give_equal_weights(build):
+    keras.utils.set_random_seed(7)
+    first = build().get_weights()
+    keras.utils.set_random_seed(7)
+    for before, after in zip(first, build().get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    return first
+
+
+def trainable_count(model):
+    return sum(int(np.prod(each.shape)) for each in model.trainable_weights)
 
 
 def assert_trains(model):

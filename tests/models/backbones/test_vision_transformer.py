@@ -126,13 +126,10 @@ def test_the_input_gradient_can_be_differentiated(activation):
     )
 
 
-def test_a_seed_starts_equal_weights_on_every_backend():
-    keras.utils.set_random_seed(7)
-    first = VisionTransformer(**TINY).get_weights()
-    keras.utils.set_random_seed(7)
-    second = VisionTransformer(**TINY).get_weights()
-    for before, after in zip(first, second, strict=True):
-        np.testing.assert_array_equal(before, after)
+def test_a_seed_starts_equal_weights():
+    battery.assert_equal_seeds_give_equal_weights(
+        lambda: VisionTransformer(**TINY)
+    )
 
 
 def test_what_is_dropped_is_dropped_in_training_only():
