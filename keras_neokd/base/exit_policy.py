@@ -14,10 +14,13 @@ further pass (NEO-KD, appendix A.3).
 import json
 import math
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from keras_neokd.base import checks
 from keras_neokd.base import writing
@@ -53,16 +56,18 @@ class ExitPolicy(Configurable):
         ValueError: if one is out of range or NaN.
     """
 
-    def __init__(self, thresholds, ensemble=False):
+    def __init__(
+        self, thresholds: Sequence[float | None], ensemble: bool = False
+    ) -> None:
         self.thresholds = checks.thresholds(thresholds)
         self.ensemble = checks.boolean("ensemble", ensemble)
 
     @property
-    def num_exits(self):
+    def num_exits(self) -> int:
         """Number of exits of the models that the policy is for."""
         return len(self.thresholds) + 1
 
-    def check(self, num_exits):
+    def check(self, num_exits: int) -> None:
         """Raise `ValueError` unless the policy is for models of `num_exits`."""
         if num_exits != self.num_exits:
             raise ValueError(
@@ -71,7 +76,7 @@ class ExitPolicy(Configurable):
                 f"{num_exits} exits."
             )
 
-    def decide(self, probabilities):
+    def decide(self, probabilities: npt.ArrayLike) -> Decision:
         """Decide from the probabilities of all exits.
 
         Args:
@@ -99,7 +104,7 @@ class ExitPolicy(Configurable):
             exits, votes[rows, exits].argmax(axis=1), confidences[rows, exits]
         )
 
-    def exits(self, confidences):
+    def exits(self, confidences: np.ndarray) -> np.ndarray:
         """Return the exit at which each image leaves.
 
         Args:
@@ -115,7 +120,7 @@ class ExitPolicy(Configurable):
         bounds = self.bounds(confidences.dtype)
         return (confidences >= bounds).argmax(axis=1)
 
-    def bounds(self, dtype):
+    def bounds(self, dtype: npt.DTypeLike) -> np.ndarray:
         """Return the confidence with which an image leaves, of every exit.
 
         Args:
@@ -126,19 +131,19 @@ class ExitPolicy(Configurable):
         """
         return np.array([*self.thresholds, -math.inf], dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the arguments as plain values; `None` is infinity."""
         values = [
             None if math.isinf(each) else each for each in self.thresholds
         ]
         return {"thresholds": values, "ensemble": self.ensemble}
 
-    def save(self, path):
+    def save(self, path: writing.Name) -> None:
         """Write a JSON file; `null` is a threshold of infinity."""
         writing.write_text(path, json.dumps(self.get_config(), indent=2) + "\n")
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: writing.Name) -> "ExitPolicy":
         """Read what `save` wrote; raise `ValueError` for other files."""
         try:
             plain = json.loads(pathlib.Path(path).read_text())

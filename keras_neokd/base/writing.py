@@ -18,11 +18,15 @@ import re
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
 
 try:
     import fcntl
 except ImportError:  # Windows has none; nothing left over is removed there.
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
+
+# A path as it may be given.
+Name = str | os.PathLike[str]
 
 _UNFINISHED = re.compile(r"\.unfinished\.[0-9a-f]{16}(\..*)?")
 # What a full disk or quota is called, where the system has words for it.
@@ -34,7 +38,7 @@ _FULL = {
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: Name) -> Iterator[pathlib.Path]:
     """Yield a new, empty file that takes the place of another at the end.
 
     Where the `with` ends in an error, the other is left as it was.
@@ -54,14 +58,14 @@ def replacing(path):
         move_to_disk(new, path)
 
 
-def write_text(path, text):
+def write_text(path: Name, text: str) -> None:
     """Replace the content of a text file in UTF-8, see `replacing`."""
     with replacing(path) as new:
         new.write_text(text, "utf-8")
 
 
 @contextlib.contextmanager
-def unfinished(path, is_folder=False):
+def unfinished(path: Name, is_folder: bool = False) -> Iterator[pathlib.Path]:
     """Yield a new file or folder beside `path`; remove it at the end.
 
     The caller moves it to its place within the `with`.
@@ -86,7 +90,7 @@ def unfinished(path, is_folder=False):
             _unlock(lock)
 
 
-def move_to_disk(source, target):
+def move_to_disk(source: Name, target: Name) -> None:
     """Rename a file so that a power cut leaves the old or the whole new one.
 
     Args:
@@ -99,7 +103,7 @@ def move_to_disk(source, target):
     _flush(pathlib.Path(target).parent)
 
 
-def move_folder(source, target):
+def move_folder(source: pathlib.Path, target: pathlib.Path) -> None:
     """Put a folder in the place of another, which is then removed.
 
     If that fails, `target` is left as it was.
@@ -122,7 +126,9 @@ def move_folder(source, target):
     _flush(target.parent)
 
 
-def _make(path, is_folder):
+def _make(
+    path: pathlib.Path, is_folder: bool
+) -> tuple[pathlib.Path, int | None]:
     """Return a new file or folder beside a path, and its lock."""
     suffix = "" if is_folder else path.suffix
     name = f"{secrets.token_hex(8)}{suffix}"
@@ -138,7 +144,7 @@ def _make(path, is_folder):
     return locked, lock
 
 
-def _check_replaceable(path, is_folder):
+def _check_replaceable(path: pathlib.Path, is_folder: bool) -> None:
     wanted = "folder" if is_folder else "file"
     if path.exists() and not (path.is_dir() if is_folder else path.is_file()):
         raise OSError(
@@ -147,7 +153,7 @@ def _check_replaceable(path, is_folder):
         )
 
 
-def _flush(folder):
+def _flush(folder: pathlib.Path) -> None:
     """Wait until a rename is on the disk, not only in memory."""
     if os.name == "nt":
         return  # Windows opens no folders.
@@ -159,7 +165,7 @@ def _flush(folder):
 
 
 @contextlib.contextmanager
-def _saying_what_is_full(path):
+def _saying_what_is_full(path: pathlib.Path) -> Iterator[None]:
     """Raise what a full disk raises as an `OSError` that names the file."""
     try:
         yield
@@ -183,7 +189,7 @@ def _saying_what_is_full(path):
         raise full from error
 
 
-def _remove_leftovers(folder):
+def _remove_leftovers(folder: pathlib.Path) -> None:
     """Remove what killed processes left unfinished.
 
     A file that another process is writing has a lock, and is left alone; so
@@ -198,7 +204,7 @@ def _remove_leftovers(folder):
                     _unlock(lock)
 
 
-def _remove(path):
+def _remove(path: pathlib.Path) -> None:
     with contextlib.suppress(OSError):
         if path.is_dir():
             shutil.rmtree(path)
@@ -206,7 +212,7 @@ def _remove(path):
             path.unlink()
 
 
-def _lock(path):
+def _lock(path: pathlib.Path) -> int | None:
     """Lock a file or folder of this module's; return a descriptor or `None`.
 
     The system takes the lock away when the process ends, however it ends.
@@ -228,6 +234,6 @@ def _lock(path):
     return descriptor
 
 
-def _unlock(descriptor):
+def _unlock(descriptor: int | None) -> None:
     if descriptor is not None:
         os.close(descriptor)
