@@ -64,13 +64,15 @@ BAD = {
         (
             {"teacher": "first"},
             ValueError,
-            "`teacher` needs 'ensemble', 'last' or .* index, received 'first'",
+            "`teacher` needs 'ensemble', 'last' or the index of an exit, received "
+            "'first'",
         ),
         ({"teacher": 1.0}, TypeError, "received 1.0"),
         (
             {"student": "ensemble"},
             ValueError,
-            "`student` needs 'all', 'last' or .* index, received 'ensemble'",
+            "`student` needs 'all', 'last' or the index of an exit, received "
+            "'ensemble'",
         ),
         ({"reduction": "max"}, ValueError, "reduction.*mean"),
         ({"divergence": "js"}, ValueError, "divergence.*kl"),
