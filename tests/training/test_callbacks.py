@@ -380,7 +380,7 @@ def test_a_batch_that_cannot_be_made_loses_nothing(
     model, shared, whole, tmp_path, monkeypatch
 ):
     """A damaged image, say, which is then mended."""
-    original = data.TrainingBatches._make
+    original = data.TrainingBatches._make_of_epoch
 
     def fail(self, epoch, order, pick, index):
         if (epoch, index) == (1, 2):
@@ -388,7 +388,7 @@ def test_a_batch_that_cannot_be_made_loses_nothing(
         return original(self, epoch, order, pick, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(data.TrainingBatches, "_make", fail)
+        patch.setattr(data.TrainingBatches, "_make_of_epoch", fail)
         with pytest.raises(ValueError, match="^7.png is no image$"):
             fit(model, tmp_path, seconds=1e9)
     by_tensorflow = keras.config.backend() == "tensorflow"
