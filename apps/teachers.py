@@ -31,7 +31,10 @@ def load(key, file):
             "of a finished run of apps.train, or another Keras model that "
             "maps images in [0, 1] to logits."
         )
-    return model_files.load(path)
+    try:
+        return model_files.load(path)
+    except ValueError as error:
+        raise ValueError(f"--config.{key}: {error}") from error
 
 
 def exit_of(name):

@@ -64,15 +64,23 @@ def test_a_config_is_built_into_what_it_was(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_a_config_keeps_every_value(name):
     run = Workdir(CONFIGS / name)
+    recorded = workdir.read_json(run.config)
+    old = recorded["model"]
+    moved = ("method.", "model.name", "model.constructor", "model.options.")
+    moved += ("model.input_shape", "model.num_classes")
     before = {
         key: value
-        for key, value in workdir.flatten(workdir.read_json(run.config)).items()
+        for key, value in workdir.flatten(recorded).items()
         # They have other sections today; the test above builds them.
-        if not key.startswith(("method.", "model."))
+        if not key.startswith(moved)
     }
     now = workdir.flatten(run_config.read(run))
     assert len(before) > 70
     assert {key: now.get(key) for key in before} == before
+    section = f"model.{old['name']}_{old['constructor']}"
+    for key, value in old["options"].items():
+        if value is not None:
+            assert now[f"{section}.{key}"] == value
 
 
 # Half a run.

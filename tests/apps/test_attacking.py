@@ -141,6 +141,7 @@ def test_all_and_any_are_one_attack_on_all_exits(config, success):
 
 
 def test_each_is_an_attack_per_exit(config):
+    assert set(SEARCHES) >= {*filter(building.searches, attacks.BY_NAME)}
     found = planned(config, "each", *SEARCHES)
     assert list(found) == [
         "clean",

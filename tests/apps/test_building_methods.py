@@ -169,7 +169,9 @@ def test_a_missing_teacher_is_told_by_its_key(name, file, error, message):
 def test_a_file_that_is_no_model_is_no_teacher(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("no model")
-    with pytest.raises(ValueError, match=r"notes\.txt"):
+    with pytest.raises(
+        ValueError, match=r"method\.kdiga\.teacher_file.*notes\.txt"
+    ):
         build(get_config("kdiga", str(path)))
 
 

@@ -121,6 +121,10 @@ def test_an_interrupted_evaluation_goes_on(
     config, files, tmp_path, monkeypatch, capsys
 ):
     results = tmp_path / "results.json"
+    config.evaluate.diagnostics = ()
+    finished = evaluate(config, files, results)
+    assert finished["diagnostics"] == []
+    config.evaluate.diagnostics = ALL  # Asked for later.
 
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
@@ -134,6 +138,7 @@ def test_an_interrupted_evaluation_goes_on(
     assert [each["name"] for each in kept] == ["local_linearity"]
     capsys.readouterr()
     record = evaluate(config, files, results)
+    assert record["attacks"] == finished["attacks"]
     assert record["diagnostics"][0] == kept[0]
     assert [each["name"] for each in record["diagnostics"]] == list(ALL)
     printed = " ".join(capsys.readouterr().out.split())

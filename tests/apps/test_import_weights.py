@@ -89,7 +89,11 @@ def test_a_missing_normalisation_is_pointed_out(state, tmp_path, capsys):
     [
         ({}, "x.h5", "needs a new file that ends in .keras"),
         ({}, "there.keras", "there.keras', which is there"),
-        ({"name": "resnet"}, "x.keras", "needs to be one of msd.*'resnet'"),
+        (
+            {"name": "resnet_cifar10"},
+            "x.keras",
+            "name one, such as msd.*'resnet_cifar10'",
+        ),
         ({"weights": "x.keras"}, "x.keras", "model.weights None.*'x.keras'"),
         (
             {"msdnet_cifar10": {"num_classes": 5}},

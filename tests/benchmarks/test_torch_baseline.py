@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from pathlib import Path
 
 import keras
@@ -184,6 +185,28 @@ def test_small_cnn_has_the_logits_of_ours_at_every_exit():
         np.testing.assert_array_equal(value, weights[name])
     with pytest.raises(ValueError, match=r"of shape .*, found \(5,\)"):
         torch_baseline.load(network, {**weights, "exit_1/bias": np.zeros(5)})
+
+
+@pytest.mark.parametrize(
+    ("construct", "head_inputs", "num_weights"),
+    [
+        (MSDNet.cifar10, (64, 112, 92), 901_182),
+        (MSDNet.cifar100, (128, 176, 124, 172, 220, 144, 192), 2_862_480),
+    ],
+)
+def test_msdnet_has_the_published_widths_and_sizes(
+    construct, head_inputs, num_weights
+):
+    model = construct()
+    kernels = [
+        value.shape[-2]
+        for name, value in torch_baseline.dump(model).items()
+        if re.fullmatch(r"exit_\d+_conv_1/kernel", name)
+    ]
+    assert tuple(kernels) == head_inputs
+    assert sum(each.numel() for each in model.parameters()) == num_weights
+    logits = model(torch.rand(2, 3, 32, 32))
+    assert len(logits) == model.num_exits == len(head_inputs)
 
 
 # The attacks.

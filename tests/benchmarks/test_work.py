@@ -168,13 +168,18 @@ def test_our_evaluation_says_which_images_stay_correct(settings):
 
 
 def test_the_plain_network_is_that_of_the_last_exit(settings):
-    pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
     from benchmarks.work.evaluations import plain_network
 
     model = keras.saving.load_model(settings["model"], compile=False)
-    # Compares the logits of both.
-    network = plain_network(model, np.load(settings["images"])["images"])
+    images = np.load(settings["images"])["images"]
+    network = plain_network(model, images)
     assert not network.training
+    with torch.no_grad():
+        found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
+    expected = model.predict(images, verbose=0)["exit_3"]
+    assert abs(expected).max() > 0.1
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     other = models.SmallCNN((32, 32, 3))
     with pytest.raises(ValueError, match="needs a weight 'trunk_conv_1/kernel"):
         plain_network(other, np.zeros((1, 32, 32, 3), "float32"))

@@ -116,7 +116,8 @@ def test_commands_that_are_shown_have_flags_that_exist(
         config = parse(changes_in(arguments))
         # A network of its own may not be possible, or not for the method.
         # Building all of the others would take minutes.
-        if any(each.startswith("--config.model.msd") for each in arguments):
+        own = r"--config\.model\.(?!weights)\w+\."
+        if any(re.match(own, each) for each in arguments):
             model = building.build_model(config)
             model.compile(
                 **building.compile_arguments(config, model.num_exits, 100)

@@ -29,7 +29,8 @@ def joined(batches):
     assert isinstance(batches, keras.utils.PyDataset)
     parts = [batches[index] for index in range(len(batches))]
     sizes = [len(labels) for _, labels in parts]
-    assert set(sizes[:-1]) <= {batches.batch_size} and sizes[-1] > 0
+    assert set(sizes[:-1]) <= {batches.batch_size}
+    assert 0 < sizes[-1] <= batches.batch_size
     images, labels = (np.concatenate(a) for a in zip(*parts, strict=True))
     assert (images.dtype, labels.dtype) == (np.float32, np.int32)
     return images, labels

@@ -89,6 +89,9 @@ def test_the_division_is_fixed_by_the_seed_and_fewer_images_are_the_first(
                 getattr(again, part).indices,
                 getattr(whole, part).indices[:count],
             )
+        np.testing.assert_array_equal(
+            again.test.images, whole.test.images[:num_test]
+        )
 
 
 def write_numbered(path, test_labels):

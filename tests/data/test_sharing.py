@@ -58,11 +58,14 @@ def test_processes_feed_every_example_once_and_fill_up(
     for process in range(processes):
         under(devices, processes, process)
         shared = sharing.share(batches)
-        assert fed(shared, 0) == (first[process], -8 % devices)
-        assert fed(shared, 1) == (last[process], filling)
-        # Every batch has the same parts.
-        shape = shared[1][1]["filling"].shape
-        assert shape == (len(last[process]), 1 + filling)
+        for index, rows, filled in (
+            (0, first[process], -8 % devices),
+            (1, last[process], filling),
+        ):
+            assert fed(shared, index) == (rows, filled)
+            # Every batch has the same parts.
+            shape = shared[index][1]["filling"].shape
+            assert shape == (len(rows), 1 + filled)
 
 
 def test_only_the_images_of_a_process_are_prepared(under, monkeypatch):

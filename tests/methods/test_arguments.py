@@ -64,8 +64,8 @@ BAD = {
         (
             {"teacher": "first"},
             ValueError,
-            "`teacher` needs 'ensemble', 'last' or the index of an exit, received "
-            "'first'",
+            "`teacher` needs 'ensemble', 'last' or the index of an exit, "
+            "received 'first'",
         ),
         ({"teacher": 1.0}, TypeError, "received 1.0"),
         (

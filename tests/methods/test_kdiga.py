@@ -102,13 +102,14 @@ def test_preprocessing_of_the_teacher_is_part_of_its_gradient():
     assert with_it["alignment_loss"] != pytest.approx(without["alignment_loss"])
 
 
-def test_nothing_in_the_teacher_moves():
+@pytest.mark.parametrize("make", [methods.KDIGA, methods.KDIGA.kdiga_rs])
+def test_nothing_in_the_teacher_moves(make):
     inputs = keras.Input(SHAPE)
     x = layers.BatchNormalization()(layers.Flatten()(inputs))
     x = layers.Dropout(0.5, seed=3)(x)
     network = keras.Model(inputs, layers.Dense(tiny.NUM_CLASSES)(x))
     before = [tiny.array(each) for each in network.variables]
-    model = compiled(methods.KDIGA(network, mask="teacher_correct"))
+    model = compiled(make(network, mask="teacher_correct"))
     model.fit(IMAGES, LABELS, epochs=2, batch_size=4, verbose=0)
     tiny.assert_equal_states(before, [tiny.array(v) for v in network.variables])
     assert not any("teacher" in each.path for each in model.variables)

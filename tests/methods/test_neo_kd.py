@@ -326,6 +326,20 @@ def test_teachers_are_not_taught(name, divergence):
     )
 
 
+@pytest.mark.parametrize("name", ["nkd", "eokd"])
+def test_both_divergences_teach_alike(name):
+    def gradient(divergence):
+        method = methods.NEOKD(divergence=divergence)
+        return given.gradient(
+            lambda x: given.terms_of(method, CLEAN, x, LABELS)[name].values,
+            ADVERSARIAL,
+        )
+
+    expected = gradient("cross_entropy")
+    assert np.abs(expected).max() > 1e-3
+    np.testing.assert_allclose(gradient("kl"), expected, atol=1e-6)
+
+
 @pytest.mark.parametrize("scale", [1e4, -1e4])
 def test_extreme_logits_give_finite_terms(scale):
     clean = np.array(CLEAN) * scale

@@ -441,6 +441,7 @@ def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
         Diverged, match=rf"in epoch 1: the variable {path} \(model/0"
     ):
         fit(model, tmp_path, seconds=seconds)
+    assert checkpoints.CheckpointFolder(tmp_path).newest() is None
 
 
 # The best.
