@@ -236,7 +236,7 @@ def test_models_to_transfer_to_are_checked(config, model, tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file .*x.keras"):
         planned(config, model)
     other = tiny_config()
-    other.model.input_shape = (32, 32, 1)
+    other.model.small_cnn_mnist.input_shape = (32, 32, 1)
     file = str(tmp_path / "other.keras")
     building.build_model(other).save(file)
     config.evaluate.transfer.model_files = (file,)
