@@ -141,7 +141,14 @@ def test_all_and_any_are_one_attack_on_all_exits(config, success):
 
 
 def test_each_is_an_attack_per_exit(config):
-    assert set(SEARCHES) >= {*filter(building.searches, attacks.BY_NAME)}
+    ours = {
+        name
+        for name in filter(building.searches, attacks.BY_NAME)
+        if attacks.BY_NAME.made_by(name).__module__.startswith("keras_neokd")
+    }
+    assert ours - {*SEARCHES} == {
+        *("apgd", "targeted_apgd", "targeted_fab", "worst_case")
+    }
     found = planned(config, "each", *SEARCHES)
     assert list(found) == [
         "clean",
