@@ -9,7 +9,7 @@ import time
 import keras
 
 from keras_neokd.base import writing
-from keras_neokd.training.callbacks import check_logs
+from keras_neokd.training.divergence import check_logs
 
 _SHOWN = ("loss", "clean_accuracy", "adversarial_accuracy")
 

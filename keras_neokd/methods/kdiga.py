@@ -11,6 +11,7 @@ After a reload: model.set_teacher(teacher)
 """
 
 import functools
+from collections.abc import Iterable
 
 import keras
 from keras import ops
@@ -161,9 +162,9 @@ class KDIGA(Method):
         `0.5 * CE + 0.5 * KL / classes + gamma / B**2 * ||G_s - G_t||_F` with
         `G` the per-example gradients of a batch of `B`.
 
-        `gamma`, the weight of the alignment, is 0.5 by default; runs with 1,
-        10, 100 and 1000 are on record. `overrides` replace arguments of the
-        constructor.
+        `gamma`, the weight of the alignment, >= 0, is 0.5 by default; runs
+        with 1, 10, 100 and 1000 are on record. `overrides` replace arguments
+        of the constructor.
         """
         return cls(
             teacher, **{**_AUTHOR_2021, "alignment_weight": gamma, **overrides}
@@ -325,9 +326,9 @@ def _weight(name, value):
 def _check_aligned(exits):
     if isinstance(exits, str) and exits in ("average", "each"):
         return exits
-    if exits is None or isinstance(exits, str):
+    if isinstance(exits, str) or not isinstance(exits, Iterable):
         raise TypeError(
-            '`exits` needs "average", "each" or a sequence of 0-based exit '
-            f"indices, received {exits!r}."
+            '`exits` needs "average", "each" or a sequence of exits, received '
+            f"{exits!r}."
         )
     return check_exits(exits)

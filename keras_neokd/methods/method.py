@@ -200,6 +200,8 @@ class Sum(Method):
                 )
         self.summands = pairs
         self._methods = [method for _, method in pairs]
+        self.clean_weight = self._methods[0].clean_weight
+        self.adversarial_weight = self._methods[0].adversarial_weight
         self._check_names()
         self._check_attacks()
 

@@ -85,9 +85,11 @@ def exit_costs(model):
     Args:
         model: A functional model with `exit_names` and `exit_model(name)`,
             such as a `MultiExitModel`. Where it has a method
-            `stage_layers(exit_index)` (from 0), an exit is charged for the
+            `layers_up_to(exit_index)` (from 0), an exit is charged for the
             layers which that returns, even if its logits do not depend on
-            them.
+            them. A layer with a method `arithmetic(shape)` is asked: it
+            returns operations and multiply-adds for one image, and `shape` is
+            that of its input, with `None` for the batch.
 
     Returns:
         A list with one `ExitCosts` per exit, in depth order.
@@ -95,7 +97,7 @@ def exit_costs(model):
     Raises:
         ValueError: If a layer's input size is unknown.
     """
-    stage_layers = getattr(model, "stage_layers", lambda exit_index: ())
+    layers_up_to = getattr(model, "layers_up_to", lambda exit_index: ())
     graph = getattr(model, "call_graph", None) or Graph(
         model.inputs,
         {name: model.exit_model(name).outputs[0] for name in model.exit_names},
@@ -107,7 +109,7 @@ def exit_costs(model):
 
     rows = []
     for index, name in enumerate(model.exit_names):
-        extra = stage_layers(index)
+        extra = layers_up_to(index)
         earlier = model.exit_names[: index + 1]
         rows.append(
             ExitCosts(name, costs(earlier, extra), costs([name], extra))

@@ -7,7 +7,9 @@
 - `logs`: names and metrics of everything that is logged;
 - `checks`: arguments of `compile`, terms of methods;
 - `callbacks`: save within epochs, stop in time, go on bit by bit;
+- `divergence`: losses and weights that are no finite numbers;
 - `checkpoints`: files of a run's state;
+- `run_identity`: which run a checkpoint is of;
 - `processes`: which of several this is, and what all agree on.
 """
 

@@ -7,8 +7,6 @@ first one writes, and all stop when one is told to.
 """
 
 import contextlib
-import json
-import math
 import os
 import signal
 import sys
@@ -16,7 +14,7 @@ import threading
 import time
 
 import keras
-import numpy as np
+from keras import ops
 
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
@@ -24,11 +22,14 @@ from keras_neokd.data.batches import RemainingBatches
 from keras_neokd.data.batches import TrainingBatches
 from keras_neokd.training import checkpoints
 from keras_neokd.training import processes
+from keras_neokd.training import run_identity
+from keras_neokd.training.divergence import Diverged
+from keras_neokd.training.divergence import check_logs
+from keras_neokd.training.divergence import check_state
 
 # Exit status of a run that was told to stop and can go on: EX_TEMPFAIL of
 # sysexits.h, "try again later".
 STOPPED_STATUS = 75
-_IDENTITY = "run/identity"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # Keeps these seeds apart from other uses of the same seed.
 _SEED_STREAM = 0x5EED
@@ -39,37 +40,12 @@ class Stopped(SystemExit):
 
     def __init__(self, position):
         super().__init__(STOPPED_STATUS)
-        print(
-            "Stopped. The same command goes on in epoch "
-            f"{position.epoch + 1} after {position.batch} batches.",
-            file=sys.stderr,
-        )
-
-
-class Diverged(ValueError):
-    """The loss or the weights are NaN or infinite."""
-
-    def __init__(self, what, epoch):
-        super().__init__(
-            f"Training diverged in epoch {epoch + 1}: {what} is NaN or "
-            "infinite. Checkpoints from before that are kept. Try a smaller "
-            "learning rate, in a new folder."
-        )
-
-
-def check_logs(logs, epoch):
-    """Raise `Diverged` if a logged number is NaN or infinite.
-
-    Args:
-        logs: dict of means over the epoch so far: one NaN stays in them.
-        epoch: 0-based.
-    """
-    broken = [
-        name for name, value in logs.items() if not math.isfinite(float(value))
-    ]
-    terms = [name for name in broken if name.endswith("_loss")]
-    if broken:
-        raise Diverged(", ".join(terms or broken), epoch)
+        with contextlib.suppress(OSError):  # Nobody may read it any more.
+            print(
+                "Stopped. The same command goes on in epoch "
+                f"{position.epoch + 1} after {position.batch} batches.",
+                file=sys.stderr,
+            )
 
 
 class Checkpoints(keras.callbacks.Callback):
@@ -78,7 +54,8 @@ class Checkpoints(keras.callbacks.Callback):
     With `data.TrainingBatches`, an interrupted training ends with the weights
     of an uninterrupted one, bit by bit on a CPU. Other data are saved after
     epochs only, and their order has to be a function of the epoch. The state
-    of other callbacks is not saved. Under PyTorch, every step seeds Python,
+    of other callbacks is not saved. `initial_epoch` of `fit` counts only where
+    the folder holds no checkpoint. Under PyTorch, every step seeds Python,
     NumPy and PyTorch by the seed of `compile`, the epoch and the batch:
     Keras' dropout draws there from a generator that no variable holds.
 
@@ -92,20 +69,24 @@ class Checkpoints(keras.callbacks.Callback):
         seconds: seconds between two checkpoints within an epoch, >= 0.
             Defaults to 600.
         monitor: name of the logged number in [0, 1] to judge checkpoints by,
-            the higher the better; where it is not logged, none is best.
-            Defaults to `"val_adversarial_accuracy"`.
-        identity: flat dict of plain values that a checkpoint has to agree
-            with, such as settings; `None` (default) compares only shapes and
-            types of variables.
+            the higher the better; where it is not logged, or `None`, none is
+            best. Defaults to `"val_adversarial_accuracy"`.
+        identity: flat dict of plain values that JSON has, which a checkpoint
+            has to agree with, such as settings; `None` (default) compares
+            only shapes and types of variables.
         stop_on_signals: whether SIGTERM and SIGINT (Ctrl-C) finish the step,
-            save, and end the program with status 75; Ctrl-C twice ends it at
-            once. Defaults to False.
+            save where the data allow it (else the last epoch counts), and end
+            the program with status 75; Ctrl-C twice ends it at once. Defaults
+            to False.
 
     Raises:
-        ValueError: if a checkpoint in the folder is of another run.
+        TypeError: if an argument is not as described.
+        ValueError: also if a checkpoint in the folder is of another run.
 
     `fit` raises `Diverged`, a `ValueError` that names the terms of the loss or
-    the variable, instead of saving what is NaN or infinite.
+    the variable, instead of saving what is NaN or infinite. It raises
+    `ValueError` for an optimizer with `use_ema`, for fewer epochs than the
+    checkpoint has, and where `monitor` is no number in [0, 1].
     """
 
     def __init__(
@@ -120,12 +101,13 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self._folder = checkpoints.CheckpointFolder(folder, num_kept)
         self._seconds = checks.number("seconds", seconds, minimum=0)
-        self._monitor = monitor
-        self._identity = identity
+        self._monitor = _check_monitor(monitor)
+        self._identity = run_identity.plain(identity)
         self._stops = checks.boolean("stop_on_signals", stop_on_signals)
         self._received = set()
         self._any_process = processes.AnyProcess()
         self._saved_at = None
+        self._is_training = False
         self.best()  # Of another run, it is refused now and not at the end.
         self._find()
 
@@ -154,7 +136,7 @@ class Checkpoints(keras.callbacks.Callback):
         # One process after the other: the first renames what is damaged.
         checkpoint = processes.first_alone(read)
         if checkpoint is not None and self._identity is not None:
-            _check_identity(checkpoint, self._identity)
+            run_identity.check(checkpoint, self._identity)
         return checkpoint
 
     def fit(self, model, fit, arguments):
@@ -166,21 +148,17 @@ class Checkpoints(keras.callbacks.Callback):
             arguments: its arguments, a dict.
         """
         batches, epochs = arguments["x"], arguments["epochs"]
+        _check_optimizer(model)
         if self._saved_at is not None:  # Another `fit` came before.
             self._find()
-        if self.position == (0, 0):
-            self.position = checkpoints.Position(arguments["initial_epoch"])
         # Of an epoch that can be gone on with in its middle; 0 for others.
         self._num_batches = 0
         is_whole = arguments.get("steps_per_epoch") is None
         if isinstance(batches, TrainingBatches) and is_whole:
             self._num_batches = len(batches)
-        elif self.position.batch:
-            raise ValueError(
-                f"The checkpoint is from within epoch {self.position.epoch + 1}"
-                ", which only data.TrainingBatches without steps_per_epoch can "
-                f"go on with; received x={checks.shown(batches)}."
-            )
+        self._check_position(batches, epochs)
+        if self.position == (0, 0):
+            self.position = checkpoints.Position(arguments["initial_epoch"])
         begin = keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, logs: self.begin(model, epoch)
         )
@@ -193,6 +171,8 @@ class Checkpoints(keras.callbacks.Callback):
                     history = _joined(history, fit(**{**arguments, **changes}))
                     if model.stop_training:
                         break
+                # One may have come after the last epoch was saved.
+                self._stop_if_told()
         except Exception as error:
             if error is getattr(batches, "error", None):
                 self._rescue()
@@ -201,10 +181,33 @@ class Checkpoints(keras.callbacks.Callback):
         self._restore(model)
         return history
 
+    def _check_position(self, batches, epochs):
+        """Raise `ValueError` if `fit` cannot go on at the checkpoint."""
+        epoch, batch = self.position
+        if self.position > (epochs, 0):
+            within = f" and {batch} batches" if batch else ""
+            raise ValueError(
+                f"The checkpoint is from after {epoch} epochs{within}, which "
+                f"epochs={epochs} does not reach. Give at least "
+                f"epochs={epoch + (batch > 0)}, or another folder."
+            )
+        if batch and not self._num_batches:
+            raise ValueError(
+                f"The checkpoint is from within epoch {epoch + 1}"
+                ", which only data.TrainingBatches without steps_per_epoch can "
+                f"go on with; received x={checks.shown(batches)}."
+            )
+        if batch and batch >= self._num_batches:
+            raise ValueError(
+                f"The checkpoint is from after {batch} batches of an epoch, "
+                f"and these data have {self._num_batches}. Go on with the data "
+                "and the batch size that it was made with."
+            )
+
     def _parts(self, batches, epochs):
         """Yield data, first epoch and end of each call of `fit`."""
         epoch, batch = self.position
-        if batch and epoch < epochs:
+        if batch:
             yield RemainingBatches(batches, batch), epoch, epoch + 1
             epoch += 1
         yield batches, epoch, epochs
@@ -212,13 +215,18 @@ class Checkpoints(keras.callbacks.Callback):
     @contextlib.contextmanager
     def _listening(self):
         """Take signals as a wish to stop, within a `with`."""
+        # What is left of an earlier `fit` that was stopped.
+        self._received.clear()
+        self._any_process = processes.AnyProcess()
         self._saved_at = time.monotonic()
+        self._is_training = True
         is_main = threading.current_thread() is threading.main_thread()
         signals = _SIGNALS if self._stops and is_main else ()
         earlier = {each: signal.signal(each, self._receive) for each in signals}
         try:
             yield
         finally:
+            self._is_training = False
             for each, handler in earlier.items():
                 signal.signal(each, handler)
 
@@ -233,7 +241,9 @@ class Checkpoints(keras.callbacks.Callback):
             f"Received {signal.Signals(number).name}: stopping after this "
             "step, or after validation.\n"
         )
-        os.write(2, said.encode())
+        # Ctrl-C ends the other programs of a pipe, such as `tee`, at once.
+        with contextlib.suppress(OSError):
+            os.write(2, said.encode())
 
     def _restore(self, model):
         if self._unrestored is not None:
@@ -254,7 +264,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """See that training goes through `fit` above."""
-        if self._saved_at is None:
+        if not self._is_training:
             raise TypeError(
                 "Checkpoints needs the `fit` of a MultiExitModel, received "
                 f"{self.model!r}. keras.callbacks.BackupAndRestore saves "
@@ -293,7 +303,10 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Save, and stop if a signal said so."""
         self.position = checkpoints.Position(epoch + 1)
-        self._save(epoch, logs, score=logs.get(self._monitor))
+        self._save(epoch, logs, is_judged=True)
+        self._stop_if_told()
+
+    def _stop_if_told(self):
         (is_told,) = self._any_process.any_now(self._received)
         if is_told:
             raise Stopped(self._saved)
@@ -315,23 +328,37 @@ class Checkpoints(keras.callbacks.Callback):
             with contextlib.suppress(Diverged):
                 self._save(self.position.epoch, logs={})
 
-    def _save(self, epoch, logs, score=None):
+    def _save(self, epoch, logs, is_judged=False):
         # The metrics of a finished epoch begin anew anyway.
         state = checkpoints.training_state(
             self.model, with_metrics=self.position.batch > 0
         )
         check_logs(logs, epoch)
-        _check_state(state, self.model, epoch)
+        check_state(state, self.model, epoch)
+        score = self._score(logs) if is_judged else None
         if processes.is_first():
             self._write(state, score)
         else:
             self._saved = self.position
         self._saved_at = time.monotonic()
 
+    def _score(self, logs):
+        value = logs.get(self._monitor)
+        if value is None:
+            return None
+        value = ops.convert_to_numpy(value)
+        if value.ndim or not 0 <= round(float(value), 6) <= 1:
+            raise ValueError(
+                "`monitor` needs the name of a logged number in [0, 1], the "
+                f"higher the better; received {self._monitor!r}, which is "
+                f"{checks.shown(value)}. Give the name of an accuracy, or None."
+            )
+        return float(value)
+
     def _write(self, state, score):
-        state = {**state, _IDENTITY: np.array(json.dumps(self._identity))}
+        state = {**state, **run_identity.state(self._identity)}
         try:
-            self._folder.write(state, self.position, score and float(score))
+            self._folder.write(state, self.position, score)
             self._saved = self.position
         except OSError as error:
             # Days of training are worth more than one checkpoint.
@@ -341,6 +368,28 @@ class Checkpoints(keras.callbacks.Callback):
             )
 
 
+def _check_monitor(monitor):
+    if monitor is None or isinstance(monitor, str):
+        return monitor
+    raise TypeError(
+        "`monitor` needs the name of a logged number or None, received "
+        f"{checks.typed(monitor)}."
+    )
+
+
+def _check_optimizer(model):
+    """Raise `ValueError` if Keras changes the weights when `fit` ends."""
+    optimizer = getattr(model, "optimizer", None)  # Loss scaling wraps one.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if getattr(optimizer, "use_ema", False):
+        raise ValueError(
+            "Checkpoints needs an optimizer without use_ema, received "
+            f"{type(optimizer).__name__} with use_ema=True. Keras puts the "
+            "averages into the weights whenever `fit` ends, also within an "
+            "epoch. Leave use_ema out."
+        )
+
+
 def _joined(first, rest):
     """Return the history of two calls of `fit`, one after the other."""
     if first is not None:
@@ -348,32 +397,3 @@ def _joined(first, rest):
             rest.history[name] = [*values, *rest.history.get(name, ())]
         rest.epoch = [*first.epoch, *rest.epoch]
     return rest
-
-
-def _check_state(state, model, epoch):
-    """Raise `Diverged` if a variable holds NaN or infinity."""
-    for name, value in state.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            path = checkpoints.variable_paths(model)[name]
-            raise Diverged(f"the variable {path} ({name})", epoch)
-
-
-def _check_identity(checkpoint, identity):
-    """Raise `ValueError` if a checkpoint is of another run."""
-    try:
-        theirs = json.loads(str(checkpoint.state.get(_IDENTITY)))
-    except json.JSONDecodeError:
-        theirs = None
-    if not isinstance(theirs, dict):
-        raise ValueError(
-            f"The checkpoint {checkpoint.path} does not say of which run it "
-            "is: an earlier version of keras_neokd wrote it, or another "
-            "program. Finish the run with that version, or begin anew in "
-            "another folder."
-        )
-    checkpoints.refuse_differences(
-        theirs,
-        identity,
-        f"The checkpoint {checkpoint.path} is of another run",
-        "Move it back to its own run, or give another folder.",
-    )

@@ -53,16 +53,21 @@ def training_state(model, with_metrics=True):
 
     These are weights, statistics, optimizer, counters, what the method keeps,
     and states of random generators; under PyTorch, dropout draws from a
-    generator that no variable holds.
+    generator that no variable holds. What is bfloat16 becomes float32.
 
     Args:
         model: a compiled `MultiExitModel`.
         with_metrics: include the sums of the metrics. Defaults to True.
     """
     return {
-        name: ops.convert_to_numpy(variable)
+        name: _of_numpy(ops.convert_to_numpy(variable))
         for name, variable in _variables(model, with_metrics).items()
     }
+
+
+def _of_numpy(value):
+    """Return an array of a type that files of NumPy have, of equal values."""
+    return value.astype("float32") if _is_bfloat16(value) else value
 
 
 def restore(model, state):
@@ -96,10 +101,19 @@ def _variables(model, with_metrics):
     if with_metrics:
         groups["metrics"] = model.metrics_variables
     return {
-        f"{group}/{i:05d}": variable
+        f"{group}/{i:05d}{_ending(variable)}": variable
         for group, variables in groups.items()
         for i, variable in enumerate(variables)
     }
+
+
+def _ending(variable):
+    # Of a bfloat16 variable the array is float32: only the name can tell.
+    return "_bfloat16" if _is_bfloat16(variable) else ""
+
+
+def _is_bfloat16(value):
+    return str(value.dtype) == "bfloat16"
 
 
 def _check_same(variables, state):
@@ -109,7 +123,10 @@ def _check_same(variables, state):
         if name.startswith(_GROUPS)
     }
     ours = {
-        name: (tuple(variable.shape), variable.dtype)
+        name: (
+            tuple(variable.shape),
+            "float32" if _is_bfloat16(variable) else variable.dtype,
+        )
         for name, variable in variables.items()
     }
     paths = {

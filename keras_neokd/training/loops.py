@@ -41,20 +41,27 @@ class CheckedLoops:
         batch on the host; `data.streams.with_check` lists their kinds. The
         model, and `x` where it has `set_epoch`, are told each epoch: a loop of
         calls with `epochs=1` has to pass `initial_epoch`. `class_weight` works
-        with every kind of data and labels. With `training.Checkpoints` among
-        the callbacks, training begins at the newest checkpoint.
+        with every kind of data and labels. With one `training.Checkpoints`
+        among the callbacks, training begins at the newest checkpoint.
 
         Raises:
             TypeError: if `x` is neither an array nor a stream of such a kind.
             ValueError: if images are not in [0, 1] or of another shape,
-                labels do not name classes, or devices cannot share the data.
+                labels do not name classes, devices cannot share the data, or
+                `callbacks` has several `Checkpoints`.
         """
         arguments = dict(locals())
         del arguments["self"], arguments["kwargs"]
         arguments = {**arguments, **kwargs, "callbacks": _listed(callbacks)}
-        for each in arguments["callbacks"]:
-            if isinstance(each, Checkpoints):
-                return each.fit(self, self._fit_checked, arguments)
+        saved = _checkpoints_of(arguments["callbacks"])
+        if len(saved) > 1:
+            raise ValueError(
+                "`callbacks` needs at most one Checkpoints, received "
+                f"{len(saved)}. Training goes on from one folder: leave the "
+                "others out."
+            )
+        if saved:
+            return saved[0].fit(self, self._fit_checked, arguments)
         return self._fit_checked(**arguments)
 
     def _fit_checked(
@@ -210,6 +217,15 @@ def _listed(callbacks):
     if callbacks is None:
         return []
     return callbacks if isinstance(callbacks, (list, tuple)) else [callbacks]
+
+
+def _checkpoints_of(callbacks):
+    """Return the `Checkpoints` among callbacks, also within Keras' lists."""
+    found = [each for each in callbacks if isinstance(each, Checkpoints)]
+    for each in callbacks:
+        if isinstance(each, keras.callbacks.CallbackList):
+            found += _checkpoints_of(each.callbacks)
+    return found
 
 
 class _TellEpoch(keras.callbacks.Callback):

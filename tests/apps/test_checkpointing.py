@@ -18,7 +18,7 @@ from apps import training
 from apps import workdir
 from keras_neokd.training import Checkpoints
 from keras_neokd.training import checkpoints
-from keras_neokd.training.callbacks import Diverged
+from keras_neokd.training.divergence import Diverged
 from tests.apps.tiny import tiny_config
 from tests.apps.tiny import without_time
 

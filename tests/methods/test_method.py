@@ -90,6 +90,13 @@ def test_a_method_adds_terms_to_the_base_terms():
     )
 
 
+def test_a_sum_has_the_base_weights_of_its_first_method():
+    first = methods.AdversarialTraining(0.5, 0.25)
+    total = first + methods.ARD()
+    assert (total.clean_weight, total.adversarial_weight) == (0.5, 0.25)
+    assert total.base_weights(3) == first.base_weights(3)
+
+
 # Configuration.
 
 

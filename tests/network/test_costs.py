@@ -325,7 +325,7 @@ def test_a_model_may_charge_an_exit_for_layers_it_does_not_use():
     shallow = model.exit_model
     model.exit_model = lambda name: deep if name == "exit_2" else shallow(name)
     plain = exit_costs(model)
-    model.stage_layers = lambda exit_index: [early, late]
+    model.layers_up_to = lambda exit_index: [early, late]
     charged = exit_costs(model)
     assert charged[0].own.operations == plain[0].own.operations + 10
     assert charged[1] == plain[1]

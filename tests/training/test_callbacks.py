@@ -20,7 +20,8 @@ from keras_neokd import data
 from keras_neokd.training import Checkpoints
 from keras_neokd.training import checkpoints
 from keras_neokd.training.callbacks import STOPPED_STATUS
-from keras_neokd.training.callbacks import Diverged
+from keras_neokd.training.divergence import Diverged
+from keras_neokd.training.divergence import check_logs
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(12)
@@ -65,17 +66,19 @@ def model(shared):
     return model
 
 
-def fit(model, folder, *callbacks, seconds=0, **settings):
-    """Train for three epochs of three batches; callbacks see what is saved."""
+def fit(model, folder, *callbacks, seconds=0, epochs=3, **settings):
+    """Train on three batches an epoch; callbacks see what is saved."""
+    saved = Checkpoints(folder, seconds=seconds, **settings)
+    return fit_with(model, [saved, *callbacks], epochs)
+
+
+def fit_with(model, callbacks, epochs=3):
     split = data.Split(IMAGES, LABELS, np.arange(12))
     return model.fit(
         data.TrainingBatches(split, batch_size=4, seed=3),
-        epochs=3,
+        epochs=epochs,
         verbose=0,
-        callbacks=[
-            Checkpoints(folder, seconds=seconds, **settings),
-            *callbacks,
-        ],
+        callbacks=callbacks,
     )
 
 
@@ -116,15 +119,36 @@ def test_an_interrupted_training_ends_as_if_it_had_not_been(
 
 def test_what_is_finished_is_put_into_the_model(model, whole, tmp_path):
     finished = Checkpoints(tmp_path)
-    split = data.Split(IMAGES, LABELS, np.arange(12))
-    batches = data.TrainingBatches(split, batch_size=4, seed=3)
     for epochs in (2, 3):  # The second call goes on with the first.
-        model.fit(batches, epochs=epochs, verbose=0, callbacks=finished)
+        fit_with(model, finished, epochs)
     trained = [tiny.array(each) for each in model.weights]
     model.set_weights([0 * each for each in trained])
     assert fit(model, tmp_path).epoch == []
     for weight, expected in zip(model.weights, trained, strict=True):
         np.testing.assert_array_equal(tiny.array(weight), expected)
+
+
+@pytest.mark.parametrize(
+    ("position", "message"),
+    [
+        ((3, 0), "after 3 epochs, which epochs=2.*at least epochs=3,"),
+        ((2, 1), "after 2 epochs and 1 batches, which.*at least epochs=3,"),
+    ],
+)
+def test_fewer_epochs_than_were_trained_are_refused(
+    model, position, message, tmp_path
+):
+    folder = checkpoints.CheckpointFolder(tmp_path)
+    folder.write({}, checkpoints.Position(*position))
+    with pytest.raises(ValueError, match=message):
+        fit(model, tmp_path, epochs=2)
+
+
+def test_fewer_batches_than_were_trained_are_refused(model, tmp_path):
+    folder = checkpoints.CheckpointFolder(tmp_path)
+    folder.write({}, checkpoints.Position(1, 3))
+    with pytest.raises(ValueError, match="after 3 batches.*data have 3.*size"):
+        fit(model, tmp_path)
 
 
 # Signals.
@@ -146,6 +170,46 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
     assert "goes on in epoch 2 after 2 batches" in said
     assert newest(tmp_path) == (1, 2)
     assert_goes_on(shared, tmp_path, whole)
+
+
+def test_the_same_callback_goes_on_after_a_signal(model, whole, tmp_path):
+    saved = Checkpoints(tmp_path, seconds=1e6, stop_on_signals=True)
+    told = At(1, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        fit_with(model, [saved, told])
+    assert fit_with(model, saved).epoch == [1, 2]
+    tiny.assert_equal_states(tiny.snapshot(model), whole[0])
+
+
+def test_a_signal_after_the_last_epoch_is_heard(model, tmp_path):
+    """It said that training stops: what follows it must not begin."""
+    told = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(SystemExit):
+        fit(model, tmp_path, told, epochs=1, stop_on_signals=True)
+    assert newest(tmp_path) == (1, 0)
+
+
+def test_a_signal_is_heard_where_nobody_reads(model, tmp_path, monkeypatch):
+    """Ctrl-C has ended the other programs of a pipe, too."""
+
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def write(file, content):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    def interrupt():
+        monkeypatch.setattr(os, "write", write)
+        monkeypatch.setattr(sys, "stderr", Closed())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(SystemExit) as stopped:
+        fit(model, tmp_path, At(0, 0, interrupt), stop_on_signals=True)
+    assert stopped.value.code == STOPPED_STATUS
+    assert newest(tmp_path) == (0, 2)
 
 
 def test_signals_are_left_alone_unless_asked_for(model, tmp_path):
@@ -251,6 +315,44 @@ def test_other_models_are_refused(tmp_path):
         )
 
 
+def test_other_models_are_refused_after_a_training(model, tmp_path):
+    saved = Checkpoints(tmp_path)
+    fit_with(model, saved, epochs=1)
+    other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    other.compile(loss="mse")
+    with pytest.raises(TypeError, match="fit` of a MultiExitModel.*Sequential"):
+        other.fit(np.zeros((2, 2)), np.zeros((2, 1)), callbacks=[saved])
+
+
+@pytest.mark.parametrize("is_scaled", [False, True])
+def test_averages_of_weights_are_refused(is_scaled, tmp_path):
+    """Keras puts them into the weights at each end of its `fit`."""
+    optimizer = keras.optimizers.SGD(0.05, use_ema=True)
+    if is_scaled:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model = tiny.compiled(tiny.dense_model(), optimizer=optimizer)
+    message = "without use_ema, received SGD.*`fit` ends, also within an epoch"
+    with pytest.raises(ValueError, match=message):
+        fit(model, tmp_path)
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("in_list", [False, True])
+def test_two_are_refused(model, in_list, tmp_path):
+    saved = [Checkpoints(tmp_path / name) for name in ("a", "b")]
+    if in_list:
+        saved = keras.callbacks.CallbackList(saved)
+    message = "`callbacks` needs at most one Checkpoints, received 2"
+    with pytest.raises(ValueError, match=message):
+        fit_with(model, saved)
+
+
+def test_one_within_a_list_of_keras_is_found(model, tmp_path):
+    saved = keras.callbacks.CallbackList([Checkpoints(tmp_path)])
+    fit_with(model, saved, epochs=1)
+    assert newest(tmp_path) == (1, 0)
+
+
 # Checkpoints of another run.
 
 
@@ -267,6 +369,28 @@ def test_the_own_checkpoint_is_taken(tmp_path):
     found = Checkpoints(tmp_path, identity=IDENTITY)
     assert found.position == (1, 2)
     assert found.best().position == (1, 2)
+
+
+def test_the_own_checkpoint_is_taken_whatever_json_makes_of_it(tmp_path):
+    identity = {**IDENTITY, "sizes": (1, 2), 3: np.float64(0.1)}
+    saved(tmp_path, {"sizes": [1, 2], "3": 0.1})
+    assert Checkpoints(tmp_path, identity=identity).position == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [{"a": object()}, {"a": {1}}, {"a": np.nan}, {(1, 2): 3}, [["a", 1]], "a"],
+    ids=repr,
+)
+def test_an_identity_that_json_does_not_have_is_refused(identity, tmp_path):
+    message = "`identity` needs a flat dict of plain values that JSON has"
+    with pytest.raises(TypeError, match=message):
+        Checkpoints(tmp_path, identity=identity)
+
+
+def test_a_monitor_that_is_no_name_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="`monitor` needs the name.*or None"):
+        Checkpoints(tmp_path, monitor=["clean_accuracy"])
 
 
 @pytest.mark.parametrize("is_best", [False, True])
@@ -444,6 +568,12 @@ def test_the_variable_that_broke_is_named_where_the_loss_is_sound(
     assert checkpoints.CheckpointFolder(tmp_path).newest() is None
 
 
+def test_logs_may_hold_arrays():
+    check_logs({"loss": 0.5, "of classes": keras.ops.ones(3)}, 0)
+    with pytest.raises(Diverged, match="epoch 1: of classes is NaN"):
+        check_logs({"loss": 0.5, "of classes": np.array([1, np.nan])}, 0)
+
+
 # The best.
 
 
@@ -453,3 +583,16 @@ def test_the_best_by_the_monitored_number_is_kept(model, tmp_path):
     best = checkpoints.CheckpointFolder(tmp_path).best()
     assert best.position == (accuracies.index(max(accuracies)) + 1, 0)
     assert len([*tmp_path.iterdir()]) == 2
+
+
+def test_a_monitored_number_out_of_range_is_refused(model, tmp_path):
+    """A loss, say, of which the best is not the highest."""
+    with pytest.raises(ValueError, match=r"in \[0, 1\].*'loss', which is"):
+        fit(model, tmp_path, monitor="loss", seconds=1e6)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_without_a_monitor_none_is_best(model, tmp_path):
+    fit(model, tmp_path, monitor=None, epochs=1)
+    assert Checkpoints(tmp_path).best() is None
+    assert newest(tmp_path) == (1, 0)

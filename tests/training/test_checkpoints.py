@@ -331,3 +331,20 @@ def test_the_state_of_another_model_is_refused_and_changes_nothing():
     with pytest.raises(ValueError, match=rf"(?s)of another model.*{names}"):
         checkpoints.restore(other, checkpoints.training_state(model))
     tiny.assert_equal_states(tiny.snapshot(other), before)
+
+
+def test_weights_in_bfloat16_are_saved_too(folder):
+    """Files of NumPy have no such type."""
+    model = tiny.compiled(tiny.dense_model(dtype="bfloat16"))
+    state = checkpoints.training_state(model)
+    weights = [tiny.array(each) for each in model.weights]
+    assert "bfloat16" in {str(each.dtype) for each in weights}
+    folder.write(state, Position(1))
+    model.set_weights([0 * each for each in weights])
+    checkpoints.restore(model, folder.newest().state)
+    for weight, expected in zip(model.weights, weights, strict=True):
+        np.testing.assert_array_equal(tiny.array(weight), expected)
+
+    other = tiny.compiled(tiny.dense_model())
+    with pytest.raises(ValueError, match="_bfloat16.*here None"):
+        checkpoints.restore(other, state)

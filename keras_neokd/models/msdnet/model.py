@@ -194,7 +194,7 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         """
         return cls(**{"name": "msdnet_imagenet", **_IMAGENET, **overrides})
 
-    def stage_layers(self, exit_index):
+    def layers_up_to(self, exit_index):
         """List the layers up to block `exit_index` (from 0), without heads.
 
         `exit_costs` counts all of them, as the published counter does: also
