@@ -380,7 +380,6 @@ def test_the_own_checkpoint_is_taken_whatever_json_makes_of_it(tmp_path):
 @pytest.mark.parametrize(
     "identity",
     [{"a": object()}, {"a": {1}}, {"a": np.nan}, {(1, 2): 3}, [["a", 1]], "a"],
-    ids=repr,
 )
 def test_an_identity_that_json_does_not_have_is_refused(identity, tmp_path):
     message = "`identity` needs a flat dict of plain values that JSON has"
