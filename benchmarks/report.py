@@ -98,7 +98,7 @@ def _results(run, unit, tolerance):
 
 
 def _answers(run):
-    """Return the results to compare: later losses drift apart."""
+    """Return the first loss, as later ones drift apart, or all answers."""
     first = run.starts[-1]["result"]
     if len(first) == 1:
         return first

@@ -177,7 +177,7 @@ def returned(found):
 
 
 def merge(found, state):
-    """Return what was found before, or else by the later run of the state."""
+    """Add what an attempt found for images that were not fooled before."""
     first = ops.logical_and(state["fooled"], ops.logical_not(found["fooled"]))
     return {
         "adversarial": select(

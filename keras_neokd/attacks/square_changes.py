@@ -44,7 +44,7 @@ class Squares:
 
 
 class Windows:
-    """L2: change is taken out of one window and put into another.
+    """Propose L2 changes: move the change of one window into another.
 
     A window's change is a bump beside its negative, which all add up to
     length epsilon. Arguments are as in `Squares`.

@@ -29,7 +29,7 @@ class SearchRun:
         return int((self.state.arrays["fooled_by"] == RESISTED).sum())
 
     def drop_the_wrong(self):
-        """Find the images that count as fooled when clean."""
+        """Mark the images that are fooled before any attack."""
         if self.state.begun:
             return
         rows = np.arange(len(self.images))

@@ -71,7 +71,7 @@ class SearchState:
         return state
 
     def is_behind(self, number):
-        """Return whether the attack of a number had ended."""
+        """Return True if the attack of a number was finished before."""
         return number < self._at[0]
 
     def enter(self, number, rows):
@@ -180,7 +180,7 @@ class SearchState:
 
 
 def _without_modules(plain):
-    """Return a serialised object as what it is, wherever its classes live."""
+    """Return a serialised object without the modules of its classes."""
     if isinstance(plain, dict):
         return {
             key: _without_modules(value)

@@ -37,7 +37,7 @@ def _step(graph, call):
 
 
 class _Uses:
-    """Takers and givers of the tensors between calls."""
+    """Find which calls produce and which use a tensor."""
 
     def __init__(self, graph, calls):
         self._graph = graph
