@@ -1,6 +1,6 @@
 """Measure the variants of a scenario, one at a time, round after round.
 
-Each takes a process of its own through the same stages:
+Each takes a process of its own through the same phases:
 
     import and build -> first step -> warm-up -> one timed step per round
 
@@ -129,7 +129,7 @@ class Measurement:
                 run.close()
         return self
 
-    def _each(self, action, stage=None):
+    def _each(self, action, phase=None):
         """Act for each run in turn; forget those that fail, tell the times."""
         if self._drawn:
             order, self._drawn = self._drawn[::-1], []
@@ -142,13 +142,13 @@ class Measurement:
             except WorkerError as error:
                 self.runs.remove(run)
                 self._leave_out(run.variant, str(error), is_error=True)
-        if stage is not None:
+        if phase is not None:
             times = [
                 f"{run.variant.name} "
-                f"{1000 * getattr(run, stage)[-1]['seconds']:,.0f}"
+                f"{1000 * getattr(run, phase)[-1]['seconds']:,.0f}"
                 for run in self.runs
             ]
-            print(f"  {stage}, ms: {', '.join(times)}", flush=True)
+            print(f"  {phase}, ms: {', '.join(times)}", flush=True)
 
     def _leave_out(self, variant, reason, is_error=False):
         reason = f"Left out: {variant.name} of {self.scenario.name}, {reason}"

@@ -68,8 +68,8 @@ def rows(measurement):
     ]
 
 
-def _seconds(run, stage="steps"):
-    return [each["seconds"] for each in getattr(run, stage)]
+def _seconds(run, phase="steps"):
+    return [each["seconds"] for each in getattr(run, phase)]
 
 
 def _predicted(run, unit, tolerance):

@@ -81,7 +81,7 @@ class CW(search.SearchAttack):
         return cls(**{"epsilon": epsilon, **overrides})
 
     @property
-    def steps_per_stage(self):
+    def steps_per_round(self):
         """Steps between two looks at the cost."""
         return max(self.num_steps // 10, 1)
 
@@ -125,8 +125,8 @@ class CW(search.SearchAttack):
         better = ops.logical_and(
             ops.logical_and(active, fooled), length < state["shortest"]
         )
-        # The cost is looked at once a stage, at its first iteration.
-        is_check = ops.equal(step % self.steps_per_stage, 0)
+        # The cost is looked at once a round, at its first iteration.
+        is_check = ops.equal(step % self.steps_per_round, 0)
         falls = ops.logical_or(
             ops.logical_not(is_check), value <= state["cost"]
         )

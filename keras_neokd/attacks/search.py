@@ -1,9 +1,9 @@
 """Attacks that search until an image is fooled, and then leave it alone.
 
-A search is made of runs (restarts, target classes), and a run of stages: a
+A search is made of runs (restarts, target classes), and a run of rounds: a
 few iterations each, small enough to stop in between. Inside a compiled step
-all examples go through all stages. An evaluation of many images calls the
-stages one by one and hands on only the examples that are still worth it, see
+all examples go through all rounds. An evaluation of many images calls the
+rounds one by one and hands on only the examples that are still worth it, see
 `evaluation.searching`; the result of an example is the same.
 """
 
@@ -56,7 +56,7 @@ class Problem(NamedTuple):
 
 
 class SearchAttack(Attack):
-    """Base class of attacks in runs and stages.
+    """Base class of attacks in runs and rounds.
 
     An image that no run fools comes back as it was, as in auto-attack and
     torchattacks; so does one that is misclassified already. A new attack has
@@ -65,7 +65,7 @@ class SearchAttack(Attack):
 
     - `adversarial`: the image to return if `fooled`;
     - `fooled`: booleans, whether it counts as adversarial;
-    - `active`: booleans, whether further stages can change the two.
+    - `active`: booleans, whether further rounds can change the two.
 
     Args:
         epsilon: radius of the ball, in pixel units; `None` is no ball, where
@@ -79,7 +79,7 @@ class SearchAttack(Attack):
     """
 
     # Between two chances to leave fooled examples behind.
-    steps_per_stage = 10
+    steps_per_round = 10
     # Numbers of classes below this are refused.
     fewest_classes = 2
     # Whether the algorithm works on differences of logits, whatever the
@@ -104,9 +104,9 @@ class SearchAttack(Attack):
         del num_classes
         return self.num_restarts
 
-    def num_stages(self):
-        """Return the number of stages of a run."""
-        return -(-self.num_steps // self.steps_per_stage)
+    def num_rounds(self):
+        """Return the number of rounds of a run."""
+        return -(-self.num_steps // self.steps_per_round)
 
     def aim(self, problem, run):
         """Return the number of a run's restart, and a dict of further state."""
@@ -126,16 +126,16 @@ class SearchAttack(Attack):
         """Return a function `(number, state) -> state`, one step of a run."""
         raise NotImplementedError
 
-    def advance(self, problem, stage, state):
-        """Return the state, of the same shapes and types, after a stage.
+    def advance(self, problem, round_, state):
+        """Return the state, of the same shapes and types, after a round.
 
         Args:
             problem: a `Problem`.
-            stage: number of the stage from 0, an integer or a scalar tensor.
-            state: what `start` or the stage before returned.
+            round_: number of the round from 0, an integer or a scalar tensor.
+            state: what `start` or the round before returned.
         """
-        first = stage * self.steps_per_stage
-        last = ops.minimum(first + self.steps_per_stage, self.num_steps)
+        first = round_ * self.steps_per_round
+        last = ops.minimum(first + self.steps_per_round, self.num_steps)
         return ops.fori_loop(first, last, self.step(problem), state)
 
     def with_objective(self, objective):
@@ -156,14 +156,14 @@ class SearchAttack(Attack):
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
         problem = Problem(predict, self.objective, images, labels, keys)
         logits = problem.logits(images)
-        num_stages = self.num_stages()
+        num_rounds = self.num_rounds()
 
-        def one_stage(stage, state):
-            return leave_alone(state, self.advance(problem, stage, state))
+        def one_round(round_, state):
+            return leave_alone(state, self.advance(problem, round_, state))
 
         def one_run(run, found):
             state = self.start(problem, run)
-            return merge(found, ops.fori_loop(0, num_stages, one_stage, state))
+            return merge(found, ops.fori_loop(0, num_rounds, one_round, state))
 
         found = {"adversarial": images, "fooled": problem.fooled(logits)}
         num_runs = self.num_runs(logits[0].shape[-1])
@@ -188,7 +188,7 @@ def merge(found, state):
 
 
 def leave_alone(before, after):
-    """Freeze the results of examples that were inactive before a stage."""
+    """Freeze the results of examples that were inactive before a round."""
     held = {
         name: select(before["active"], after[name], before[name])
         for name in ("adversarial", "fooled")

@@ -54,7 +54,7 @@ class Square(search.SearchAttack):
             `AverageExits(loss="margin")`.
     """
 
-    steps_per_stage = 100
+    steps_per_round = 100
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""One search over many images: groups, runs, stages, packed batches."""
+"""One search over many images: groups, runs, rounds, packed batches."""
 
 import keras
 import numpy as np
@@ -57,9 +57,9 @@ class SearchRun:
                 self._attack_group(number, first, group, steps, keys)
 
     def _attack_group(self, number, first, group, steps, keys):
-        num_runs, num_stages, start, advance = steps
+        num_runs, num_rounds, start, advance = steps
         for run in range(self.state.first_run(first), num_runs):
-            state, first_stage = self.state.unfinished(first, run)
+            state, first_round = self.state.unfinished(first, run)
             if state is None:
                 resist = self.state.arrays["fooled_by"][group] == RESISTED
                 rows = group[resist]
@@ -67,17 +67,17 @@ class SearchRun:
                     break
                 state = self._batched(start, rows, keys, run=run)
                 state = {"rows": rows, **state}
-            for stage in range(first_stage, num_stages):
-                self._advance(advance, keys, stage, state)
-                self.state.save(first, run, stage + 1, state)
+            for round_ in range(first_round, num_rounds):
+                self._advance(advance, keys, round_, state)
+                self.state.save(first, run, round_ + 1, state)
                 if not state["active"].any():
                     break
             self._keep(number, state)
             self.state.save(first, run + 1)
         self.state.save(first + len(group))
 
-    def _advance(self, advance, keys, stage, state):
-        """Do a stage for the examples of a state that are active."""
+    def _advance(self, advance, keys, round_, state):
+        """Do a round for the examples of a state that are active."""
         active = np.flatnonzero(state["active"])
         if not len(active):
             return
@@ -87,7 +87,7 @@ class SearchRun:
             if name != "rows"
         }
         rows = state["rows"][active]
-        new = self._batched(advance, rows, keys, given, stage=stage)
+        new = self._batched(advance, rows, keys, given, round=round_)
         for name, values in new.items():
             state[name][active] = values
 
@@ -109,7 +109,7 @@ class SearchRun:
         """Call a compiled function on the examples of some indices.
 
         `given` are arrays with a row per index, and so are those returned;
-        `number` is the number of the run or stage, if any.
+        `number` is the number of the run or round, if any.
         """
         number = [np.array(each, "int32") for each in number.values()]
         collected = []

@@ -36,7 +36,7 @@ class SearchState:
         }
         self._path = None if path is None else pathlib.Path(path)
         self._fingerprint = fingerprint
-        # Number of the attack, first place of the group, run, stage.
+        # Number of the attack, first place of the group, run, round.
         self._at = (-1, 0, 0, 0)
         self._unfinished = None
         self._saved = time.monotonic()
@@ -97,22 +97,22 @@ class SearchState:
         return self._at[2] if first == self._at[1] else 0
 
     def unfinished(self, first, run):
-        """Return the arrays within a run, `None` before it, and its stage."""
+        """Return the arrays within a run, `None` before it, and its round."""
         here = (first, run) == self._at[1:3]
         if not here or self._unfinished is None:
             return None, 0
         return self._unfinished, self._at[3]
 
-    def save(self, first, run=0, stage=0, unfinished=None):
+    def save(self, first, run=0, round_=0, unfinished=None):
         """Note where the search stands; the file is written now and then.
 
         Args:
             first: first place of the group.
             run: number of the run.
-            stage: the stage that comes next.
+            round_: the round that comes next.
             unfinished: dict of the arrays of the run, or `None`.
         """
-        self._at = (self._at[0], first, run, stage)
+        self._at = (self._at[0], first, run, round_)
         self._unfinished = unfinished
         self._write_sometimes()
 

@@ -172,7 +172,7 @@ class CompiledSearch:
         )
 
     def steps(self, number):
-        """Return a member's numbers of runs and stages, and both compiled."""
+        """Return a member's numbers of runs and rounds, and both compiled."""
         if number not in self._steps:
             self._steps[number] = self._compile_steps(self.members[number])
         return self._steps[number]
@@ -182,12 +182,12 @@ class CompiledSearch:
             start = self._compile(_once(member), self.attack.objective)
             return 1, 0, start, None
 
-        def advance(problem, given, stage):
-            return member.advance(problem, stage, given)
+        def advance(problem, given, round_):
+            return member.advance(problem, round_, given)
 
         return (
             member.num_runs(self.model.num_classes),
-            member.num_stages(),
+            member.num_rounds(),
             self._compile(member.start, member.objective),
             self._compile(advance, member.objective),
         )
@@ -215,7 +215,7 @@ def _judged(problem, candidates):
 
 
 def _once(member):
-    """Return an attack without stages as the start of a run."""
+    """Return an attack without rounds as the start of a run."""
 
     def start(problem, run):
         del run

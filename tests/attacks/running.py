@@ -154,8 +154,8 @@ def final_state(attack, model, images, labels, run=0, seed=0):
         problem = Problem(predict, attack.objective, *batch)
         return ops.fori_loop(
             0,
-            attack.num_stages(),
-            lambda stage, state: attack.advance(problem, stage, state),
+            attack.num_rounds(),
+            lambda round_, state: attack.advance(problem, round_, state),
             attack.start(problem, run),
         )
 

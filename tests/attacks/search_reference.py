@@ -10,7 +10,7 @@ from keras import ops
 
 from tests import numpy_reference as reference
 
-STEPS_PER_STAGE = 10
+STEPS_PER_ROUND = 10
 
 
 class QuadraticExits(reference.LinearExits):
@@ -180,7 +180,7 @@ def apgd(example, epsilon, num_steps, norm, checkpoints, run=0, rho=0.75):
     # auto-attack compares the first loss with 0.
     value_before, rises, last_check = 0.0, 0, 0
     for done in range(1, num_steps + 1):
-        if done % STEPS_PER_STAGE == 1 and found is not None:
+        if done % STEPS_PER_ROUND == 1 and found is not None:
             break
         direction = np.sign(gradient)
         if norm == "l2":
@@ -262,7 +262,7 @@ def fab(example, epsilon, num_steps, norm, run=0, is_first=True, draw=0.9):
     dual = {"linf": 1, "l2": 2}[norm]
     found = None
     for done in range(1, num_steps + 1):
-        if done % STEPS_PER_STAGE == 1 and found is not None:
+        if done % STEPS_PER_ROUND == 1 and found is not None:
             break
         logits = np.mean(example.logits(x), axis=0)
         jacobian = np.mean(
