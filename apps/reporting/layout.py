@@ -36,7 +36,7 @@ def tables(titled):
         *measurements.tables(titled),
         *of_groups(_savings),
         *of_groups(_costs),
-        _runs(titled),
+        _evaluations(titled),
         *_findings(titled),
     ]
 
@@ -305,10 +305,10 @@ def _costs(data, group):
     )
 
 
-def _runs(titled):
+def _evaluations(titled):
     keys = ("keras_neokd", "backend", "keras")
     return Table(
-        "Runs",
+        "Evaluations",
         ["model", "data", *keys, "seed", "evaluation, s", "model's SHA-256"],
         [
             [

@@ -85,9 +85,9 @@ class CW(search.SearchAttack):
         """Steps between two looks at the cost."""
         return max(self.num_steps // 10, 1)
 
-    def start(self, problem, run):
+    def start(self, problem, attempt):
         """See `SearchAttack.start`."""
-        del run  # Nothing is random.
+        del attempt  # Nothing is random.
         centred = 2.0 * problem.images - 1.0
         zeros = ops.zeros_like(problem.images)
         infinite = ops.zeros_like(zeros[:, 0, 0, 0]) + 1e30

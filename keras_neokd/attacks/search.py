@@ -1,10 +1,10 @@
 """Attacks that search until an image is fooled, and then leave it alone.
 
-A search is made of runs (restarts, target classes), and a run of rounds: a
-few iterations each, small enough to stop in between. Inside a compiled step
-all examples go through all rounds. An evaluation of many images calls the
-rounds one by one and hands on only the examples that are still worth it, see
-`evaluation.searching`; the result of an example is the same.
+A search is made of attempts (restarts, target classes), and an attempt of
+rounds: a few iterations each, small enough to stop in between. Inside a
+compiled step all examples go through all rounds. An evaluation of many images
+calls the rounds one by one and hands on only the examples that are still worth
+it, see `evaluation.searching`; the result of an example is the same.
 """
 
 from typing import Any
@@ -56,9 +56,9 @@ class Problem(NamedTuple):
 
 
 class SearchAttack(Attack):
-    """Base class of attacks in runs and rounds.
+    """Base class of attacks in attempts and rounds.
 
-    An image that no run fools comes back as it was, as in auto-attack and
+    An image that no attempt fools comes back as it was, as in auto-attack and
     torchattacks; so does one that is misclassified already. A new attack has
     `num_steps`, and writes `start` and `step`, whose state is a dict of
     tensors with one row per example, among them
@@ -74,7 +74,7 @@ class SearchAttack(Attack):
         objective: what to maximise and when an image counts as fooled;
             `None` is `AverageExits()`: the mean over all exits, every exit
             wrong.
-        num_restarts: number of runs from different starts, >= 1. Defaults
+        num_restarts: number of attempts from different starts, >= 1. Defaults
             to 1.
     """
 
@@ -99,31 +99,31 @@ class SearchAttack(Attack):
                 "attack with PGD, APGD or Square."
             )
 
-    def num_runs(self, num_classes):
-        """Return the number of runs against a model with `num_classes`."""
+    def num_attempts(self, num_classes):
+        """Return the number of attempts against a model with `num_classes`."""
         del num_classes
         return self.num_restarts
 
     def num_rounds(self):
-        """Return the number of rounds of a run."""
+        """Return the number of rounds of an attempt."""
         return -(-self.num_steps // self.steps_per_round)
 
-    def aim(self, problem, run):
-        """Return the number of a run's restart, and a dict of further state."""
+    def aim(self, problem, attempt):
+        """Return the restart of an attempt, and a dict of further state."""
         del problem
-        return run, {}
+        return attempt, {}
 
-    def start(self, problem, run):
-        """Return the state at the start of a run.
+    def start(self, problem, attempt):
+        """Return the state at the start of an attempt.
 
         Args:
             problem: a `Problem`.
-            run: number of the run from 0, an integer or a scalar tensor.
+            attempt: its number from 0, an integer or a scalar tensor.
         """
         raise NotImplementedError
 
     def step(self, problem):
-        """Return a function `(number, state) -> state`, one step of a run."""
+        """Return a function `(number, state) -> state`, one step."""
         raise NotImplementedError
 
     def advance(self, problem, round_, state):
@@ -131,7 +131,7 @@ class SearchAttack(Attack):
 
         Args:
             problem: a `Problem`.
-            round_: number of the round from 0, an integer or a scalar tensor.
+            round_: its number from 0, an integer or a scalar tensor.
             state: what `start` or the round before returned.
         """
         first = round_ * self.steps_per_round
@@ -161,13 +161,13 @@ class SearchAttack(Attack):
         def one_round(round_, state):
             return leave_alone(state, self.advance(problem, round_, state))
 
-        def one_run(run, found):
-            state = self.start(problem, run)
+        def one_attempt(attempt, found):
+            state = self.start(problem, attempt)
             return merge(found, ops.fori_loop(0, num_rounds, one_round, state))
 
         found = {"adversarial": images, "fooled": problem.fooled(logits)}
-        num_runs = self.num_runs(logits[0].shape[-1])
-        return returned(ops.fori_loop(0, num_runs, one_run, found))
+        num_attempts = self.num_attempts(logits[0].shape[-1])
+        return returned(ops.fori_loop(0, num_attempts, one_attempt, found))
 
 
 def returned(found):

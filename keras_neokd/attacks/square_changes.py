@@ -1,6 +1,6 @@
 """Changes of an image at a query of the square attack, for each norm.
 
-Both classes have `first(clean, keys)`, the image a run starts from, and
+Both classes have `first(clean, keys)`, the image an attempt starts from, and
 `propose(images, clean, keys, query)`, the image that a query tries. `keys`
 are int32 `(batch,)` and fix all random choices, image by image.
 """

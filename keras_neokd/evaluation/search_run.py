@@ -1,4 +1,4 @@
-"""One search over many images: groups, runs, rounds, packed batches."""
+"""One search over many images: groups, attempts, rounds, packed batches."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_neokd.evaluation import batches
 
-# Batches of a group; the examples of a group go through a run together.
+# Batches of a group; the examples of a group go through an attempt together.
 _GROUP = 4
 # The smaller of the two batch sizes is this share of the other.
 _SMALLER = 8
@@ -14,7 +14,7 @@ _SMALLER = 8
 RESISTED, WRONG_WHEN_CLEAN = -1, -2
 
 
-class SearchRun:
+class EvaluationSearch:
     """One search, from a `CompiledSearch`, checked data and a `SearchState`."""
 
     def __init__(self, compiled, images, labels, state):
@@ -57,23 +57,23 @@ class SearchRun:
                 self._attack_group(number, first, group, steps, keys)
 
     def _attack_group(self, number, first, group, steps, keys):
-        num_runs, num_rounds, start, advance = steps
-        for run in range(self.state.first_run(first), num_runs):
-            state, first_round = self.state.unfinished(first, run)
+        num_attempts, num_rounds, start, advance = steps
+        for attempt in range(self.state.first_attempt(first), num_attempts):
+            state, first_round = self.state.unfinished(first, attempt)
             if state is None:
                 resist = self.state.arrays["fooled_by"][group] == RESISTED
                 rows = group[resist]
                 if not len(rows):
                     break
-                state = self._batched(start, rows, keys, run=run)
+                state = self._batched(start, rows, keys, attempt=attempt)
                 state = {"rows": rows, **state}
             for round_ in range(first_round, num_rounds):
                 self._advance(advance, keys, round_, state)
-                self.state.save(first, run, round_ + 1, state)
+                self.state.save(first, attempt, round_ + 1, state)
                 if not state["active"].any():
                     break
             self._keep(number, state)
-            self.state.save(first, run + 1)
+            self.state.save(first, attempt + 1)
         self.state.save(first + len(group))
 
     def _advance(self, advance, keys, round_, state):
@@ -109,7 +109,7 @@ class SearchRun:
         """Call a compiled function on the examples of some indices.
 
         `given` are arrays with a row per index, and so are those returned;
-        `number` is the number of the run or round, if any.
+        `number` is the number of the attempt or round, if any.
         """
         number = [np.array(each, "int32") for each in number.values()]
         collected = []

@@ -1,4 +1,4 @@
-"""The contract of attacks that search: runs, rounds, what is kept."""
+"""The contract of attacks that search: attempts, rounds, what is kept."""
 
 import numpy as np
 from keras import ops
@@ -10,7 +10,7 @@ from tests.attacks import running
 
 
 class Counting(search.SearchAttack):
-    """Paints an image with the number of its run and round.
+    """Paints an image with the number of its attempt and round.
 
     An image is fooled as soon as the number reaches a hundredth of its label.
     """
@@ -21,8 +21,8 @@ class Counting(search.SearchAttack):
     def num_rounds(self):
         return 2
 
-    def start(self, problem, run):
-        number = ops.cast(run, "float32") / 10.0
+    def start(self, problem, attempt):
+        number = ops.cast(attempt, "float32") / 10.0
         return {
             **search.fresh_state(problem.images),
             "images": 0.0 * problem.images + number,
@@ -49,7 +49,7 @@ undecided.num_exits = 1
 
 
 def test_an_image_keeps_what_the_first_round_found_that_fooled_it():
-    # Runs begin at 0.0, 0.1 and 0.2, and rounds add 0.01.
+    # Attempts begin at 0.0, 0.1 and 0.2, and rounds add 0.01.
     attack = Counting(objective=running.NeverFooled())
     images = np.full((5, *running.SHAPE), 0.9, "float32")
     received = running.attacker(attack, undecided)(images, [1, 2, 3, 12, 30])
