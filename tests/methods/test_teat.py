@@ -56,10 +56,10 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
     )
     expected = np.zeros((9, 3, 5))
     for epoch in range(4):
-        step = given.step._replace(
+        position = given.position._replace(
             epoch=keras.ops.convert_to_tensor(np.int32(epoch))
         )
-        method.begin_step(given._replace(step=step))
+        method.begin_step(given._replace(position=position))
         if epoch >= 2:
             rows = [8, 0, 3, 1, 5]
             expected[rows] = 0.8 * expected[rows] + 0.2 * predictions
