@@ -1,4 +1,4 @@
-"""One search over many images: groups, attempts, rounds, packed batches."""
+"""Search over many images: groups, attempts, rounds, packed batches."""
 
 import keras
 import numpy as np
@@ -15,13 +15,13 @@ RESISTED, WRONG_WHEN_CLEAN = -1, -2
 
 
 class EvaluationSearch:
-    """One search, from a `CompiledSearch`, checked data and a `SearchState`."""
+    """Run a `CompiledSearch` on checked data, with a `SearchState`."""
 
-    def __init__(self, compiled, images, labels, state):
-        self.compiled = compiled
+    def __init__(self, search, images, labels, state):
+        self.search = search
         self.images = images
         self.labels = labels
-        self.batch_size = min(compiled.batch_size, len(images))
+        self.batch_size = min(search.batch_size, len(images))
         self.state = state
 
     def num_left(self):
@@ -36,7 +36,7 @@ class EvaluationSearch:
         found = self._judged(rows, self.images)
         # No attack fools NaN.
         logits = np.where(found["finite"], 0.0, np.nan)
-        batches.check_finite(self.compiled.model, logits, "logits")
+        batches.check_finite(self.search.model, logits, "logits")
         self.state.arrays["fooled_by"][found["fooled"]] = WRONG_WHEN_CLEAN
         self.state.begun = True
 
@@ -49,15 +49,15 @@ class EvaluationSearch:
             return
         resist = self.state.arrays["fooled_by"] == RESISTED
         rows = self.state.enter(number, np.flatnonzero(resist))
-        steps = self.compiled.steps(number)
+        compiled = self.search.compiled(number)
         size = _GROUP * self.batch_size
         for first in range(0, len(rows), size):
             if not self.state.is_done(first):
                 group = rows[first : first + size]
-                self._attack_group(number, first, group, steps, keys)
+                self._attack_group(number, first, group, compiled, keys)
 
-    def _attack_group(self, number, first, group, steps, keys):
-        num_attempts, num_rounds, start, advance = steps
+    def _attack_group(self, number, first, group, compiled, keys):
+        num_attempts, num_rounds, start, advance = compiled
         for attempt in range(self.state.first_attempt(first), num_attempts):
             state, first_round = self.state.unfinished(first, attempt)
             if state is None:
@@ -103,7 +103,7 @@ class EvaluationSearch:
 
     def _judged(self, rows, candidates):
         unused_keys = np.zeros(len(self.images), "int32")
-        return self._batched(self.compiled.judge, rows, unused_keys, candidates)
+        return self._batched(self.search.judge, rows, unused_keys, candidates)
 
     def _batched(self, function, rows, keys, *given, **number):
         """Call a compiled function on the examples of some indices.

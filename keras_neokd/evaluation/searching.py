@@ -142,7 +142,7 @@ class CompiledSearch:
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
         self.members = attack.members
         self.judge = self._compile(_judged, attack.objective)
-        self._steps = {}
+        self._compiled = {}
 
     def __call__(self, images, labels, seed=0, verbose=0, state_file=None):
         """Search; arguments, result and errors as those of `search`."""
@@ -171,13 +171,16 @@ class CompiledSearch:
             tuple(type(member).__name__ for member in self.members),
         )
 
-    def steps(self, number):
-        """Return numbers of attempts and rounds of a member, both compiled."""
-        if number not in self._steps:
-            self._steps[number] = self._compile_steps(self.members[number])
-        return self._steps[number]
+    def compiled(self, number):
+        """Return a member's numbers of attempts and rounds, and compiled both.
 
-    def _compile_steps(self, member):
+        These are the functions that start an attempt and advance by a round.
+        """
+        if number not in self._compiled:
+            self._compiled[number] = self._compile_member(self.members[number])
+        return self._compiled[number]
+
+    def _compile_member(self, member):
         if not isinstance(member, attacks.SearchAttack):
             start = self._compile(_once(member), self.attack.objective)
             return 1, 0, start, None

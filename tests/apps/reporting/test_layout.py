@@ -419,7 +419,7 @@ def test_costs_in_millions():
     ]
 
 
-def test_runs_say_where_they_come_from():
+def test_evaluations_say_where_they_come_from():
     (row,) = tables(a=made.record())["Evaluations"].rows
     assert row == ["a", "mnist", "0.1.0", "jax", "-", "7", "3", "0123456789ab"]
     # Protocols take time, too.
