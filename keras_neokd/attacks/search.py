@@ -51,7 +51,7 @@ class Problem(NamedTuple):
         return objective(logits, self.labels, exits)
 
     def fooled(self, logits):
-        """Return which images count as adversarial, `(batch,)`."""
+        """Return which images are fooled, `(batch,)`."""
         return self.objective.fooled(logits, self.labels)
 
 
@@ -64,7 +64,7 @@ class SearchAttack(Attack):
     tensors with one row per example, among them
 
     - `adversarial`: the image to return if `fooled`;
-    - `fooled`: booleans, whether it counts as adversarial;
+    - `fooled`: booleans, whether it is fooled;
     - `active`: booleans, whether further rounds can change the two.
 
     Args:
