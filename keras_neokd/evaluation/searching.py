@@ -172,9 +172,10 @@ class CompiledSearch:
         )
 
     def compiled(self, number):
-        """Return a member's numbers of attempts and rounds, and compiled both.
+        """Return the numbers of attempts and rounds of a member, and both.
 
-        These are the functions that start an attempt and advance by a round.
+        That is, the compiled functions that start an attempt and that do a
+        round of it; without rounds the second is `None`.
         """
         if number not in self._compiled:
             self._compiled[number] = self._compile_member(self.members[number])

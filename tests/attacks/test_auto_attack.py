@@ -11,7 +11,7 @@ def kinds(attack):
     return [type(each).__name__ for each in attack.members]
 
 
-def test_standard_are_four_attacks_of_one_run_each():
+def test_standard_are_four_attacks_of_one_attempt_each():
     attack = attacks.AutoAttack(0.1)
     ce, targeted, fab, square = attack.members
     assert kinds(attack) == ["APGD", "TargetedAPGD", "TargetedFAB", "Square"]

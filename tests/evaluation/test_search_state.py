@@ -87,7 +87,7 @@ def saves(monkeypatch):
 
 @pytest.fixture
 def advances(monkeypatch):
-    return Interruption(monkeypatch, searching.SearchRun, "_advance")
+    return Interruption(monkeypatch, searching.EvaluationSearch, "_advance")
 
 
 # Stopped and continued.
