@@ -172,10 +172,10 @@ class CompiledSearch:
         )
 
     def compiled(self, number):
-        """Return the numbers of attempts and rounds of a member, and both.
+        """Return a member's numbers of attempts and rounds, and the functions.
 
-        That is, the compiled functions that start an attempt and that do a
-        round of it; without rounds the second is `None`.
+        The functions are compiled. The first starts an attempt, the second
+        does a round of it; without rounds it is `None`.
         """
         if number not in self._compiled:
             self._compiled[number] = self._compile_member(self.members[number])
