@@ -1,4 +1,4 @@
-"""From `config.evaluate` to the attacks of an evaluation, by name.
+"""Build the attacks of an evaluation from `config.evaluate`.
 
     attacks = plan(config, model)       # {"clean": None, "average": PGD(...)}
 
@@ -90,7 +90,7 @@ def plan(config, model):
 
 
 def possible(config, model):
-    """Return the searches that fit a model, and what is wrong with others.
+    """Return the names of searches that fit a model, and why others do not.
 
     Args:
         config: a whole config.
@@ -109,7 +109,7 @@ def possible(config, model):
 
 
 def _entries(config, name, model):
-    """Return the attacks that a name stands for, by the names of entries."""
+    """Return a dict from entries' names to the attacks of a configured name."""
     if building.searches(name):
         objectives = _objectives(config, model.exit_names)
         given = {
@@ -132,7 +132,7 @@ def _entries(config, name, model):
 
 
 def _objectives(config, exit_names):
-    """Return what searches attack, by the end of an entry's name."""
+    """Return the objectives of searches by the suffix of entries' names."""
     success = checks.choice(
         "evaluate.search.success", config.evaluate.search.success, _SUCCESS
     )
@@ -145,7 +145,7 @@ def _objectives(config, exit_names):
 
 
 def note(names, num_exits):
-    """Return what has to be said beside accuracies under some attacks.
+    """Return a warning about accuracies under the rule `all`, or "".
 
     Args:
         names: names of entries of a record.

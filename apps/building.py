@@ -1,4 +1,4 @@
-"""From a config to the objects that it describes.
+"""Build the model, method, attack, optimizer and data that a config describes.
 
     model = building.build_model(config)
     model.compile(**building.compile_arguments(config, model.num_exits))

@@ -58,7 +58,7 @@ class ConfigFlag:
 
     @property
     def value(self):
-        """The config, its changes included."""
+        """Return the config with the changes of the command line."""
         return self._values["config"].value
 
     @property

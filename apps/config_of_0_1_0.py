@@ -72,7 +72,7 @@ def _method(old):
 
 
 def _completed(registry, name, old):
-    """Return a section of today with the values of then; `None` is none."""
+    """Return today's section with recorded values; `None` means the default."""
     section = {}
     for key, default in plain_settings.settings(registry, name).items():
         given = old.get(key)

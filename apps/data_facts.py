@@ -1,4 +1,4 @@
-"""Tell one state of a data set from another, without its images."""
+"""Detect that a data set has changed, from numbers and labels alone."""
 
 import zlib
 
@@ -28,8 +28,8 @@ def data_facts(dataset):
 def place_matters(name):
     """Return whether images in another folder are taken to be other images.
 
-    Other images of a user's own may well have the same number and labels. A
-    known data set is the same in every folder.
+    Two folders of a user's own images may have equally many images and equal
+    labels. A known data set is the same in every folder.
     """
     return name in data.OWN_DATASET_NAMES
 

@@ -1,4 +1,4 @@
-"""End a program when the one that started it is gone.
+"""End a program when its parent process has ended.
 
     subprocess.Popen(command, **ending.options())   # in the one that starts it
     ending.end_with_parent()                        # in the other
@@ -25,8 +25,8 @@ def options():
 
 
 def end_with_parent():
-    """End with the parent from now on, if it asks for that."""
-    # Not asked for by this program of those that it starts.
+    """End with the parent from now on, if it started this with `options()`."""
+    # Programs that this one starts do not inherit the wish.
     if os.environ.pop(_VARIABLE, None):
         threading.Thread(target=_wait, daemon=True).start()
 

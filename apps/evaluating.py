@@ -34,8 +34,8 @@ from .reporting.records import SCHEMA_VERSION
 def with_everything(config, model, validation):
     """Return a config with every possible attack and protocol.
 
-    Beside it a list of sentences about what is left out. Arguments as those of
-    `protocols.plan`.
+    Return the config and a list of sentences on what is left out. Arguments
+    are those of `protocols.plan`.
     """
     searches, too_strong = attacking.possible(config, model)
     names, left_out = protocols.possible(config, model, validation)
@@ -113,7 +113,7 @@ def evaluate(
 
 
 def _load(config, model_path, results_path):
-    """Return the model and its data, when cheap settings are possible."""
+    """Check the settings that cost nothing to check; return model and data."""
     if not model_path.exists():
         raise FileNotFoundError(
             f"There is no model at {model_path}: train it first, or finish "
@@ -175,7 +175,7 @@ def _header(config, model, model_path, data_name, images, labels):
 
 
 def _method_settings(config):
-    """Return what a sweep over a method varies, as JSON gives it back."""
+    """Return method settings and learning rate, as JSON reads them."""
     section = run_config.chosen(config)["method"]
     settings = {
         "name": section["name"],
@@ -210,7 +210,7 @@ def _warn(findings):
 
 
 def _attacked(config, name, attack, model, images, labels, state_file):
-    """Return what the entry of an attack holds but for name and settings."""
+    """Evaluate an attack; return its entry without `name` and `settings`."""
     print(f"Evaluating {config.method.name}, {name} ...", flush=True)
     start = time.monotonic()
     section = config.evaluate
@@ -251,7 +251,7 @@ def _correct(results):
 
 
 def _searched(attack, model, searches):
-    """Return what an attack that searches adds to its entry."""
+    """Return the keys `search` and `findings` of the entry of a search."""
     findings = soundness.check_attack(attack, model.num_classes)
     for each in searches:
         findings += soundness.check_search(each)

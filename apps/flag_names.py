@@ -1,4 +1,4 @@
-"""Name keys of the config, not arguments of classes, in errors about it."""
+"""Replace names of arguments by keys of the config in error messages."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-r"""Turn a state file of MSDNet-PyTorch into a `.keras` file to train from.
+r"""Turn a weights file of MSDNet-PyTorch into a `.keras` file to train from.
 
     python -m apps.import_weights --config=configs/imagenet.py \
         --file=msdnet.pth.tar --output=imagenet.keras
@@ -19,11 +19,11 @@ from . import command
 
 
 def import_weights(config, file, output):
-    """Build the model of a config, load a state file into it, and save it.
+    """Build the model of a config, load a weights file into it, and save it.
 
     Args:
         config: a whole config; `config.model` describes an MSDNet.
-        file: state file of MSDNet-PyTorch.
+        file: weights file of MSDNet-PyTorch.
         output: `.keras` file to write.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One run at a time in a folder: the lock that its first process holds."""
+"""Lock a folder for one run at a time; its first process holds the lock."""
 
 import contextlib
 import os
@@ -80,7 +80,8 @@ def _open(path):
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
     if path.is_symlink() or path.exists() and not path.is_file():
         raise OSError(
-            f"{path} is a link or no file: a run makes a file of that name. "
-            "Remove it if you trust the folder, or give another folder."
+            f"{path} is a link or no file: keras_neokd needs a lock file of "
+            "that name. Remove it if you trust the folder, or give another "
+            "folder."
         )
     return os.open(path, flags, 0o666)

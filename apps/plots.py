@@ -106,7 +106,7 @@ def _term_names(rows, exit_names):
 
 
 def _draw_history(panel, rows, labels, colors, factor=1):
-    """Draw columns of a history, those of the validation dashed."""
+    """Draw columns of a history, with validation dashed."""
     epochs = [row["epoch"] + 1 for row in rows]
     size = 3 if len(rows) < 40 else 0
     dashed = False

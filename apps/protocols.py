@@ -29,7 +29,7 @@ from .flag_names import named_by_keys
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """One measurement to make, with all that it needs.
+    """Hold one measurement that is still to be made, with its arguments.
 
     Attributes:
         protocol: the `Protocol`.
@@ -101,7 +101,7 @@ def plan(config, model, num_images, validation):
 
 
 def possible(config, model, validation):
-    """Return the names of protocols that there is everything for, and others.
+    """Return the names of the protocols that can run, and why others cannot.
 
     The others are a dict from names to what is missing. Arguments as `plan`.
     """
@@ -151,7 +151,7 @@ def _plan(protocol, config, model, count, validation):
 
 
 class _Supplies:
-    """Arguments that no section sets, by their names.
+    """Supply the arguments of a protocol that no section of the config sets.
 
     Each function returns the value and what to record of it.
     """
@@ -181,9 +181,8 @@ class _Supplies:
         if images is None or not len(images):
             raise Unavailable(
                 f"{self._name!r} sets thresholds on validation images, and "
-                "this run has none: train on data that bring some, or with "
-                "--config.data.validation_size, which holds images out of "
-                "training."
+                "this run has none. Train with --config.data.validation_size, "
+                "or on a data set that has validation images."
             )
         return images.arrays(), {"num_validation_examples": len(images)}
 

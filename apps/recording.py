@@ -1,4 +1,4 @@
-"""The record of an evaluation, in a file that several evaluations may write.
+"""Write the record of an evaluation to a file that others may write as well.
 
     file = RecordFile(path, header, settings)
     for name in file.missing("attacks", names):
@@ -155,14 +155,14 @@ class RecordFile:
 def file_name(name):
     """Return a name as a part of a file's name.
 
-    The names of attacks hold those of exits, which may be any text of the
-    model's maker: also one that leads out of the folder.
+    An attack's name contains an exit's name, which a model file may choose so
+    that a path would lead out of the folder.
     """
     return urllib.parse.quote(name, safe="")
 
 
 def _merged(there, ours):
-    """Return a record with the entries of two; the first one's come first."""
+    """Merge two records; where both have an entry, keep that of the file."""
     merged = {**there}
     if there["findings"] is None:
         merged["findings"] = ours["findings"]
@@ -178,9 +178,10 @@ def _names(record, key):
 
 
 def _enter(stack, folder, said=None):
-    """Enter a folder that keeps others out; return whether that worked.
+    """Take the lock of a folder; return False if another process has it.
 
-    With a text, which is printed if there is one, wait for those in it.
+    If `said` is not `None`, print it (unless it is empty) and wait for the
+    lock.
     """
     while True:
         try:

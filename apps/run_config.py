@@ -50,7 +50,7 @@ def chosen(config):
 
 
 def read(run):
-    """Return the config of a run; settings of later versions are added.
+    """Return the config of a run, with defaults for settings of later versions.
 
     Args:
         run: a `workdir.Workdir`.

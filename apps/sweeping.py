@@ -83,7 +83,7 @@ def _rows(path, names, evaluations):
 
 
 def _summary(rows):
-    """Return the rows as Markdown, with what has to be said of attacks."""
+    """Return the rows as a Markdown table, with any `attacking.note`."""
     cells = [cell for row in rows for cell in row.items()]
     # After the name of an attack comes that of the evaluation.
     names = [column.split(" ")[0] for column, _ in cells]
@@ -129,7 +129,7 @@ def _train_and_evaluate(run, flags, evaluations):
 
 
 def _run(command):
-    """Run a program, and tell it to stop when this one is told to, or ends.
+    """Run a program, pass SIGTERM and SIGINT on, and end it with this process.
 
     Ctrl-C reaches both at once, and twice means without delay: so the program
     always gets a SIGTERM from here.
@@ -201,7 +201,7 @@ def summarize(run, evaluations):
 
 
 def _training(history, path):
-    """Return what the rows of a history say of a training."""
+    """Return losses, seconds and speed of a training from its history."""
     row = {}
     try:
         for name, number in (("first", 0), ("last", -1)):

@@ -63,7 +63,7 @@ class Table:
         return [list(map(cell, row, digits)) for row in self.rows]
 
     def are_text(self):
-        """Return for each column whether it is aligned as text: the first."""
+        """Return a bool per column: True for the first and where text is."""
         return [
             number == 0
             or any(isinstance(row[number], str) for row in self.rows)

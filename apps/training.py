@@ -59,7 +59,7 @@ def train(config, path):
 
 
 def _check(settings):
-    """Raise on settings that are first needed late, or by Keras."""
+    """Check settings that would fail late in training or inside Keras."""
     with named_by_keys(_KEYS):
         randomness.check_seed(settings.seed)
     checks.number("train.checkpoint_seconds", settings.checkpoint_seconds, 0)

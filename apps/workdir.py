@@ -63,7 +63,7 @@ class Workdir:
 
     @property
     def is_finished(self):
-        """Training came to its end: the model is written last."""
+        """Return True if training is finished; its last file is the model."""
         return self.model.exists()
 
     def check(self, config):
@@ -102,7 +102,7 @@ class Workdir:
             )
 
     def check_data(self, facts):
-        """Raise `ValueError` if the run began with data of other facts."""
+        """Raise `ValueError` if the run began with other `data_facts`."""
         recorded = self._environment().get("data")
         if recorded is not None:
             refuse_differences(
@@ -115,7 +115,7 @@ class Workdir:
             )
 
     def identity(self, config, facts):
-        """Return the flat dict that checkpoints of this run agree with.
+        """Return the flat dict that every checkpoint of this run stores.
 
         It holds the settings that may not change when the run goes on, the
         backend, digests of files, and facts of the data.

@@ -1,6 +1,6 @@
 """Measure the variants of a scenario, one at a time, round after round.
 
-Each takes a process of its own through the same stages:
+Each takes a process of its own through the same phases:
 
     import and build -> first step -> warm-up -> one timed step per round
 
@@ -27,7 +27,7 @@ class WorkerError(Exception):
     """A process failed; says why and where to look."""
 
 
-class Run:
+class Process:
     """The process of a variant, and its answers.
 
     Attributes:
@@ -93,14 +93,14 @@ class Measurement:
         folder: existing folder for the logs of the processes.
 
     Attributes:
-        runs: list of `Run`, of those that took every step.
+        processes: list of `Process`, of those that took every step.
         left_out: list of dictionaries `variant`, `reason` (a sentence) and
             `is_error` (False if only a package is missing).
     """
 
     def __init__(self, scenario, options, folder):
         self.scenario, self.options = scenario, options
-        self.runs, self.left_out = [], []
+        self.processes, self.left_out = [], []
         self._random, self._drawn = random.Random(0), []
         for variant in scenario.variants:
             missing = " and ".join(variant.missing())
@@ -110,45 +110,47 @@ class Measurement:
             name = f"{scenario.name}-{variant.name}.log"
             for character in " ,/":
                 name = name.replace(character, "_")
-            self.runs.append(Run(variant, options.threads, folder / name))
+            self.processes.append(
+                Process(variant, options.threads, folder / name)
+            )
 
     def measure(self):
-        """Measure everything; fill `runs` and `left_out`, return itself."""
-        options, begun = self.options, list(self.runs)
+        """Fill `processes` and `left_out` by measuring; return itself."""
+        options, begun = self.options, list(self.processes)
         try:
             for _ in range(options.starts):
-                self._each(Run.start, "starts")
+                self._each(Process.start, "starts")
             for _ in range(options.warmup):
-                self._each(lambda run: run.ask("step"))
+                self._each(lambda process: process.ask("step"))
             self._drawn = []
             for _ in range(options.rounds):
-                self._each(Run.step, "steps")
-            self._each(Run.finish)
+                self._each(Process.step, "steps")
+            self._each(Process.finish)
         finally:
-            for run in begun:
-                run.close()
+            for process in begun:
+                process.close()
         return self
 
-    def _each(self, action, stage=None):
-        """Act for each run in turn; forget those that fail, tell the times."""
+    def _each(self, action, phase=None):
+        """Act for each process in turn, drop those that fail, print times."""
         if self._drawn:
             order, self._drawn = self._drawn[::-1], []
         else:
-            self._drawn = order = list(self.runs)
+            self._drawn = order = list(self.processes)
             self._random.shuffle(order)
-        for run in filter(self.runs.__contains__, order):
+        for process in filter(self.processes.__contains__, order):
             try:
-                action(run)
+                action(process)
             except WorkerError as error:
-                self.runs.remove(run)
-                self._leave_out(run.variant, str(error), is_error=True)
-        if stage is not None:
+                self.processes.remove(process)
+                self._leave_out(process.variant, str(error), is_error=True)
+        if phase is not None:
             times = [
-                f"{run.variant.name} "
-                f"{1000 * getattr(run, stage)[-1]['seconds']:,.0f}"
-                for run in self.runs
+                f"{process.variant.name} "
+                f"{1000 * getattr(process, phase)[-1]['seconds']:,.0f}"
+                for process in self.processes
             ]
-            print(f"  {stage}, ms: {', '.join(times)}", flush=True)
+            print(f"  {phase}, ms: {', '.join(times)}", flush=True)
 
     def _leave_out(self, variant, reason, is_error=False):
         reason = f"Left out: {variant.name} of {self.scenario.name}, {reason}"

@@ -39,48 +39,56 @@ def rows(measurement):
     Args:
         measurement: a `measuring.Measurement` after `measure()`.
     """
-    scenario, runs = measurement.scenario, measurement.runs
-    units = [run for run in runs if run.variant.name in scenario.unit]
+    scenario, processes = measurement.scenario, measurement.processes
+    units = [
+        process
+        for process in processes
+        if process.variant.name in scenario.unit
+    ]
     unit = min(
-        units, key=lambda run: statistics.median(_seconds(run)), default=None
+        units,
+        key=lambda process: statistics.median(_seconds(process)),
+        default=None,
     )
     return [
         {
             "scenario": scenario.name,
-            "variant": run.variant.name,
-            "backend": run.variant.backend,
+            "variant": process.variant.name,
+            "backend": process.variant.backend,
             "other_commit": None
-            if run.variant.checkout == ROOT
-            else commit(run.variant.checkout),
-            "is_unit": run is unit,
-            "ratio": unit and paired(_seconds(run), _seconds(unit)),
-            "predicted_ratio": _predicted(run, unit, scenario.tolerance),
-            "milliseconds": spread([1000 * each for each in _seconds(run)]),
+            if process.variant.checkout == ROOT
+            else commit(process.variant.checkout),
+            "is_unit": process is unit,
+            "ratio": unit and paired(_seconds(process), _seconds(unit)),
+            "predicted_ratio": _predicted(process, unit, scenario.tolerance),
+            "milliseconds": spread([1000 * each for each in _seconds(process)]),
             "first_step_ratio": unit
-            and paired(_seconds(run, "starts"), _seconds(unit, "starts")),
-            "first_step_seconds": spread(_seconds(run, "starts")),
-            "build_seconds": spread(_seconds(run, "builds")),
-            "peak_megabytes": run.facts["peak_megabytes"],
-            **_results(run, unit, scenario.tolerance),
-            "step_seconds": _seconds(run),
+            and paired(_seconds(process, "starts"), _seconds(unit, "starts")),
+            "first_step_seconds": spread(_seconds(process, "starts")),
+            "build_seconds": spread(_seconds(process, "builds")),
+            "peak_megabytes": process.facts["peak_megabytes"],
+            **_results(process, unit, scenario.tolerance),
+            "step_seconds": _seconds(process),
         }
-        for run in runs
+        for process in processes
     ]
 
 
-def _seconds(run, stage="steps"):
-    return [each["seconds"] for each in getattr(run, stage)]
+def _seconds(process, phase="steps"):
+    return [each["seconds"] for each in getattr(process, phase)]
 
 
-def _predicted(run, unit, tolerance):
+def _predicted(process, unit, tolerance):
     """Return the ratio of multiply-adds, where variants differ in work."""
-    own, theirs = (each and each.facts["multiply_adds"] for each in (run, unit))
+    own, theirs = (
+        each and each.facts["multiply_adds"] for each in (process, unit)
+    )
     return own / theirs if own and theirs and tolerance is None else None
 
 
-def _results(run, unit, tolerance):
+def _results(process, unit, tolerance):
     """Compare the first loss, or the answers for all images and seeds."""
-    own, agreement, agrees = _answers(run), None, None
+    own, agreement, agrees = _answers(process), None, None
     if unit is not None:
         theirs = _answers(unit)
         limit = abs(theirs[0])
@@ -97,12 +105,14 @@ def _results(run, unit, tolerance):
     }
 
 
-def _answers(run):
-    """Return the results to compare: later losses drift apart."""
-    first = run.starts[-1]["result"]
+def _answers(process):
+    """Return the first loss, as later ones drift apart, or all answers."""
+    first = process.starts[-1]["result"]
     if len(first) == 1:
         return first
-    return [answer for step in run.steps for answer in step["result"]] + first
+    return [
+        answer for step in process.steps for answer in step["result"]
+    ] + first
 
 
 def commit(checkout):

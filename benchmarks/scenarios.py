@@ -1,4 +1,4 @@
-"""What can be measured: scenarios as rows of variants.
+"""Define the scenarios that can be measured, each a list of variants.
 
 `SCENARIOS` maps a name to a function of the flags that returns a list of
 `Scenario`. The words of a scenario's name and the names of its variants are

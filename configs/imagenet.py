@@ -1,8 +1,8 @@
 r"""MSDNet with 5 exits on ImageNet: Table 5 of NEO-KD.
 
-The paper fine-tunes a pretrained network. The public ones are state files of
-PyTorch; see docs/models.md for those with other numbers of layers. Without one
-the network begins with random weights, for which 10 epochs are far too few.
+The paper fine-tunes a pretrained network. The public ones are weights files
+of PyTorch; see docs/models.md for those with other numbers of layers. Without
+one the network begins with random weights, for which 10 epochs are far too few.
 
     python -m apps.import_weights --config=configs/imagenet.py \
         --file=msdnet.pth.tar --output=imagenet.keras

@@ -76,7 +76,7 @@ OPTIONAL = {
     "grain": {"data.streams"},
     "PIL": {"data"},
     "sklearn": {"data"},
-    # To read state files of PyTorch's own.
+    # To read weights files of PyTorch's own.
     "torch": {"models.msdnet.pytorch"},
     "keras_cv": {"models.backbones"},
     "scipy": {"evaluation.smoothing"},

@@ -60,7 +60,7 @@ def _against_cost(group):
 
 
 def _attacks(group):
-    """Yield attacks on all exits; a rule that tables note is in the name."""
+    """Yield the attacks on all exits; a name states the rule `all` if noted."""
     for name, entries in grouping.by_attack(group):
         if not name.startswith("single "):
             noted = grouping.note(group, [attack for *_, attack in entries])
@@ -140,7 +140,7 @@ def _sweeps(group):
 
 
 def method_sweeps(group):
-    """Yield numeric settings of methods that were varied, and runs along each.
+    """Yield each numeric setting that differs between records, with its values.
 
     Args:
         group: dict from titles to records; those without `method_settings`
@@ -177,7 +177,7 @@ def method_sweeps(group):
 
 
 def _told_apart(entries):
-    """Return titles with the settings that differ, and entries, as pairs."""
+    """Return pairs of an entry's title, with settings that differ, and it."""
     settings = [entry["settings"] for entry in entries.values()]
     unlike = grouping.differences(settings, ("attack", "budgets"))
     titles = [title + more for title, more in zip(entries, unlike, strict=True)]

@@ -34,7 +34,7 @@ def percent(attack, k):
 
 
 def by_data(titled):
-    """Yield groups, as pairs of what they share, as text, and the group."""
+    """Yield a title and a dict of the records for equal images and exits."""
     groups = {}
     for title, record in titled.items():
         exits = tuple(each["name"] for each in record["exits"])
@@ -110,7 +110,7 @@ def common(strengths):
 
 
 def note(group, attacks=None):
-    """Return what has to be said beside accuracies under attacks, or "".
+    """Return the warning of `attacking.note` for the attacks of a group.
 
     `attacks` are entries; by default all of the group.
     """
@@ -140,7 +140,7 @@ def _strength(settings):
 
 
 def ball(settings):
-    """Return how far an attack of some settings may go."""
+    """Return radius and norm of an attack as text."""
     epsilon = settings.get("epsilon")
     bound = "any size" if epsilon is None else f"epsilon {epsilon:.4g}"
     return f"{bound} ({settings['norm']})"

@@ -1,4 +1,4 @@
-"""Records to tables: those of a report, and those that an evaluation prints.
+"""Make the tables of a report, and those that an evaluation prints.
 
 The layout is that of Tables 1 to 8 of NEO-KD: a table per data set and
 attack, a row per model, a column per exit and their average. `titled` is a dict
@@ -36,7 +36,7 @@ def tables(titled):
         *measurements.tables(titled),
         *of_groups(_savings),
         *of_groups(_costs),
-        _runs(titled),
+        _evaluations(titled),
         *_findings(titled),
     ]
 
@@ -263,7 +263,7 @@ def _savings(data, group):
 
 
 def _same_policies(settings):
-    """Return what curves must share, besides the model, to be compared."""
+    """Return, as text, the settings that two comparable budget curves share."""
     keys = ("attack_settings", "ensemble", "threshold_data", "num_examples")
     return json.dumps([settings.get(key) for key in keys], sort_keys=True)
 
@@ -305,10 +305,10 @@ def _costs(data, group):
     )
 
 
-def _runs(titled):
+def _evaluations(titled):
     keys = ("keras_neokd", "backend", "keras")
     return Table(
-        "Runs",
+        "Evaluations",
         ["model", "data", *keys, "seed", "evaluation, s", "model's SHA-256"],
         [
             [

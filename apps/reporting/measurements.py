@@ -1,4 +1,4 @@
-"""Tables of protocols and diagnostics, from rows and what columns are."""
+"""Make the tables of protocols and diagnostics from rows and columns."""
 
 from keras_neokd import evaluation as evaluation  # Which registers protocols.
 from keras_neokd.evaluation.protocol import known
@@ -42,7 +42,7 @@ def _settings(entry):
 
 
 def readable(name):
-    """Return the name of an attack, a column or a setting, to be read.
+    """Return a name with spaces for underscores.
 
     The name of an exit after " at " stays as it is.
     """

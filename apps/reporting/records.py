@@ -89,7 +89,7 @@ def read_file(file):
 
 
 def check(record, file):
-    """Return a record as one of this version, with all that a report reads.
+    """Check a record and return it in the form of this version.
 
     Args:
         record: content of the JSON file, of this version or of version 1.
@@ -163,7 +163,7 @@ def _check_header(record):
 
 
 def _at(value, key):
-    """Return what a dotted key leads to, None for nothing."""
+    """Return the value at a dotted key, or `None`."""
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     return value
@@ -213,6 +213,6 @@ def _files(path):
 
 
 def _place(file):
-    """Return what tells a file from its neighbours."""
+    """Return the folder's name, and the file's unless it is results.json."""
     name = file.resolve().parent.name
     return name if file.name == "results.json" else f"{name}/{file.stem}"

@@ -127,7 +127,7 @@ OPTIMISATIONS = {
     # Padding, batch norm and ReLU are merged into convolutions, and weights
     # prepared once per attack.
     "merged": Optimisation(
-        _ALL, "network.frozen.merged_steps", _layer_by_layer
+        _ALL, "network.frozen.merged_calls", _layer_by_layer
     ),
     # Padding is an operation of its own: the gradient is left to oneDNN.
     "padding_apart": Optimisation(

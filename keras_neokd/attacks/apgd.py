@@ -47,7 +47,7 @@ class APGD(search.SearchAttack):
     Args:
         epsilon, norm, num_restarts, objective: see `SearchAttack`. With the
             objective's `loss="dlr"` it is APGD-DLR.
-        num_steps: iterations of a run, >= 1. Defaults to 100.
+        num_steps: iterations of an attempt, >= 1. Defaults to 100.
         rho: share of rises below which the step is halved, from 0 to 1.
             Defaults to 0.75.
         num_draws: of a model that is random at inference: draws over which
@@ -77,15 +77,15 @@ class APGD(search.SearchAttack):
         objective = check_objective(objective).with_loss("dlr")
         return cls(epsilon, objective=objective, **overrides)
 
-    def start(self, problem, run):
+    def start(self, problem, attempt):
         """See `SearchAttack.start`."""
-        keys = randomness.bits(problem.keys, run)
+        keys = randomness.bits(problem.keys, attempt)
         shape = problem.images.shape[1:]
         noise = self.epsilon * geometry.random_direction(keys, shape, self.norm)
         images = ops.clip(problem.images + noise, 0.0, 1.0)
         state = {
             **search.fresh_state(problem.images),
-            **self.aim(problem, run)[1],
+            **self.aim(problem, attempt)[1],
         }
         value, gradient, fooled = self._look(problem, images, state, 0)
         zeros = ops.zeros_like(value)
@@ -111,7 +111,7 @@ class APGD(search.SearchAttack):
         return functools.partial(self._step, problem)
 
     def objective_of(self, state):
-        """Return the objective to maximise, given the state of a run."""
+        """Return the objective to maximise, given the state of an attempt."""
         del state
         return self.objective
 
@@ -208,7 +208,7 @@ class APGD(search.SearchAttack):
 class TargetedAPGD(targets.Targeted, APGD):
     """APGD-T (Croce and Hein 2020): towards each of the likely wrong classes.
 
-    One run per target class and restart, see `targets.Targeted`.
+    One attempt per target class and restart, see `targets.Targeted`.
 
     Args:
         epsilon, num_steps, norm, num_restarts, rho: as `APGD`.

@@ -81,13 +81,13 @@ class CW(search.SearchAttack):
         return cls(**{"epsilon": epsilon, **overrides})
 
     @property
-    def steps_per_stage(self):
+    def steps_per_round(self):
         """Steps between two looks at the cost."""
         return max(self.num_steps // 10, 1)
 
-    def start(self, problem, run):
+    def start(self, problem, attempt):
         """See `SearchAttack.start`."""
-        del run  # Nothing is random.
+        del attempt  # Nothing is random.
         centred = 2.0 * problem.images - 1.0
         zeros = ops.zeros_like(problem.images)
         infinite = ops.zeros_like(zeros[:, 0, 0, 0]) + 1e30
@@ -125,8 +125,8 @@ class CW(search.SearchAttack):
         better = ops.logical_and(
             ops.logical_and(active, fooled), length < state["shortest"]
         )
-        # The cost is looked at once a stage, at its first iteration.
-        is_check = ops.equal(step % self.steps_per_stage, 0)
+        # The cost is looked at once a round, at its first iteration.
+        is_check = ops.equal(step % self.steps_per_round, 0)
         falls = ops.logical_or(
             ops.logical_not(is_check), value <= state["cost"]
         )

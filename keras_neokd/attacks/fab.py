@@ -46,8 +46,8 @@ class FAB(search.SearchAttack):
     Args:
         epsilon, norm, objective: see `SearchAttack`; a change within epsilon
             counts, and the objective's loss is not used.
-        num_steps: iterations of a run, >= 1. Defaults to 100.
-        num_restarts: number of runs, >= 1; the first starts at the image,
+        num_steps: iterations of an attempt, >= 1. Defaults to 100.
+        num_restarts: number of attempts, >= 1; the first starts at the image,
             the others at random points of half the radius. Defaults to 1.
         max_weight: largest weight of the move from the clean image
             (`alpha_max`), in [0, 1]. Defaults to 0.1.
@@ -79,13 +79,13 @@ class FAB(search.SearchAttack):
             "backward", backward, minimum=0, maximum=1
         )
 
-    def start(self, problem, run):
+    def start(self, problem, attempt):
         """See `SearchAttack.start`."""
         clean = problem.images
-        keys = randomness.bits(problem.keys, run)
+        keys = randomness.bits(problem.keys, attempt)
         noise = geometry.random_direction(keys, clean.shape[1:], self.norm)
         moved = ops.clip(clean + 0.5 * self.epsilon * noise, 0.0, 1.0)
-        restart, aim = self.aim(problem, run)
+        restart, aim = self.aim(problem, attempt)
         return {
             **search.fresh_state(clean),
             **aim,
@@ -163,8 +163,8 @@ class FAB(search.SearchAttack):
 class TargetedFAB(targets.Targeted, FAB):
     """FAB-T (Croce and Hein 2020): one of the likely classes at a time.
 
-    One gradient an iteration, where `FAB` needs one for every class. One run
-    per target class and restart, see `targets.Targeted`.
+    One gradient an iteration, where `FAB` needs one for every class. One
+    attempt per target class and restart, see `targets.Targeted`.
 
     Args:
         *fab, **settings: as `FAB`.

@@ -96,7 +96,7 @@ class MaxAverage(Attack):
         """See `Attack.perturb`; `info` holds `selected_share`."""
         exits = select_exits(self.exits, predict.num_exits)
         loss = self.attack.objective.loss
-        # One run for all exits: the candidates for the first exit come first,
+        # All exits at once: the candidates for the first exit come first,
         # and so on, and each leaves the network at its own exit.
         attack = self.attack.with_objective(_OwnExit(exits, loss))
         candidates, _ = attack.perturb(

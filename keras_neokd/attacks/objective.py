@@ -81,7 +81,7 @@ class Objective(Configurable):
             )
 
     def fooled(self, logits, labels):
-        """Return which images count as adversarial, booleans `(batch,)`.
+        """Return which images are fooled, booleans `(batch,)`.
 
         Arguments are as in `__call__`.
         """
@@ -147,7 +147,7 @@ class AverageExits(Objective):
     Args:
         exits: 0-based indices of the exits, or `None` (default) for all.
         loss: see `Objective`.
-        success: when an image counts as adversarial: `"all"` (default, the
+        success: when an image is fooled: `"all"` (default, the
             paper's appendix H) when every exit is wrong, `"any"` when one
             is. Attacks that give back the clean image where they fail look
             weaker under `"all"`, see docs/evaluation.md.

@@ -84,7 +84,7 @@ class PGD(Attack):
         self.objective = check_objective(objective)
         if self.num_restarts > 1 and self.random_start is False:
             raise ValueError(
-                "Restarts without a random start repeat the same run: "
+                "Restarts without a random start repeat the same attempt: "
                 f"received num_restarts={num_restarts} with "
                 "random_start=False."
             )
@@ -140,13 +140,13 @@ class PGD(Attack):
         def score(candidates):
             return self.objective(predict(candidates, exits), labels, exits)
 
-        def run(restart):
+        def ascend_from(restart):
             start = self._start(images, randomness.bits(keys, restart))
             return self._ascend(score, images, start)
 
         if self.num_restarts == 1:
-            return run(0), {}
-        return self._best_of_restarts(score, run), {}
+            return ascend_from(0), {}
+        return self._best_of_restarts(score, ascend_from), {}
 
     def _start(self, images, keys):
         if not self.random_start:
@@ -174,11 +174,11 @@ class PGD(Attack):
 
         return ops.fori_loop(0, self.num_steps, step, start)
 
-    def _best_of_restarts(self, score, run):
-        first = run(0)
+    def _best_of_restarts(self, score, ascend_from):
+        first = ascend_from(0)
 
         def body(restart, best):
-            candidate = run(restart)
+            candidate = ascend_from(restart)
             return keep_better(*best, candidate, score(candidate))
 
         best = (first, score(first))

@@ -1,10 +1,10 @@
 """Attacks that search until an image is fooled, and then leave it alone.
 
-A search is made of runs (restarts, target classes), and a run of stages: a
-few iterations each, small enough to stop in between. Inside a compiled step
-all examples go through all stages. An evaluation of many images calls the
-stages one by one and hands on only the examples that are still worth it, see
-`evaluation.searching`; the result of an example is the same.
+A search is made of attempts (restarts, target classes), and an attempt of
+rounds: a few iterations each, small enough to stop in between. Inside a
+compiled step all examples go through all rounds. An evaluation of many images
+calls the rounds one by one and hands on only the examples that are still worth
+it, see `evaluation.searching`; the result of an example is the same.
 """
 
 from typing import Any
@@ -51,21 +51,21 @@ class Problem(NamedTuple):
         return objective(logits, self.labels, exits)
 
     def fooled(self, logits):
-        """Return which images count as adversarial, `(batch,)`."""
+        """Return which images are fooled, `(batch,)`."""
         return self.objective.fooled(logits, self.labels)
 
 
 class SearchAttack(Attack):
-    """Base class of attacks in runs and stages.
+    """Base class of attacks in attempts and rounds.
 
-    An image that no run fools comes back as it was, as in auto-attack and
+    An image that no attempt fools comes back as it was, as in auto-attack and
     torchattacks; so does one that is misclassified already. A new attack has
     `num_steps`, and writes `start` and `step`, whose state is a dict of
     tensors with one row per example, among them
 
     - `adversarial`: the image to return if `fooled`;
-    - `fooled`: booleans, whether it counts as adversarial;
-    - `active`: booleans, whether further stages can change the two.
+    - `fooled`: booleans, whether it is fooled;
+    - `active`: booleans, whether further rounds can change the two.
 
     Args:
         epsilon: radius of the ball, in pixel units; `None` is no ball, where
@@ -74,12 +74,12 @@ class SearchAttack(Attack):
         objective: what to maximise and when an image counts as fooled;
             `None` is `AverageExits()`: the mean over all exits, every exit
             wrong.
-        num_restarts: number of runs from different starts, >= 1. Defaults
+        num_restarts: number of attempts from different starts, >= 1. Defaults
             to 1.
     """
 
     # Between two chances to leave fooled examples behind.
-    steps_per_stage = 10
+    steps_per_round = 10
     # Numbers of classes below this are refused.
     fewest_classes = 2
     # Whether the algorithm works on differences of logits, whatever the
@@ -99,43 +99,43 @@ class SearchAttack(Attack):
                 "attack with PGD, APGD or Square."
             )
 
-    def num_runs(self, num_classes):
-        """Return the number of runs against a model with `num_classes`."""
+    def num_attempts(self, num_classes):
+        """Return the number of attempts against a model with `num_classes`."""
         del num_classes
         return self.num_restarts
 
-    def num_stages(self):
-        """Return the number of stages of a run."""
-        return -(-self.num_steps // self.steps_per_stage)
+    def num_rounds(self):
+        """Return the number of rounds of an attempt."""
+        return -(-self.num_steps // self.steps_per_round)
 
-    def aim(self, problem, run):
-        """Return the number of a run's restart, and a dict of further state."""
+    def aim(self, problem, attempt):
+        """Return the restart of an attempt, and a dict of further state."""
         del problem
-        return run, {}
+        return attempt, {}
 
-    def start(self, problem, run):
-        """Return the state at the start of a run.
+    def start(self, problem, attempt):
+        """Return the state at the start of an attempt.
 
         Args:
             problem: a `Problem`.
-            run: number of the run from 0, an integer or a scalar tensor.
+            attempt: its number from 0, an integer or a scalar tensor.
         """
         raise NotImplementedError
 
     def step(self, problem):
-        """Return a function `(number, state) -> state`, one step of a run."""
+        """Return a function `(number, state) -> state`, one step."""
         raise NotImplementedError
 
-    def advance(self, problem, stage, state):
-        """Return the state, of the same shapes and types, after a stage.
+    def advance(self, problem, round_, state):
+        """Return the state, of the same shapes and types, after a round.
 
         Args:
             problem: a `Problem`.
-            stage: number of the stage from 0, an integer or a scalar tensor.
-            state: what `start` or the stage before returned.
+            round_: its number from 0, an integer or a scalar tensor.
+            state: what `start` or the round before returned.
         """
-        first = stage * self.steps_per_stage
-        last = ops.minimum(first + self.steps_per_stage, self.num_steps)
+        first = round_ * self.steps_per_round
+        last = ops.minimum(first + self.steps_per_round, self.num_steps)
         return ops.fori_loop(first, last, self.step(problem), state)
 
     def with_objective(self, objective):
@@ -156,18 +156,18 @@ class SearchAttack(Attack):
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
         problem = Problem(predict, self.objective, images, labels, keys)
         logits = problem.logits(images)
-        num_stages = self.num_stages()
+        num_rounds = self.num_rounds()
 
-        def one_stage(stage, state):
-            return leave_alone(state, self.advance(problem, stage, state))
+        def one_round(round_, state):
+            return leave_alone(state, self.advance(problem, round_, state))
 
-        def one_run(run, found):
-            state = self.start(problem, run)
-            return merge(found, ops.fori_loop(0, num_stages, one_stage, state))
+        def one_attempt(attempt, found):
+            state = self.start(problem, attempt)
+            return merge(found, ops.fori_loop(0, num_rounds, one_round, state))
 
         found = {"adversarial": images, "fooled": problem.fooled(logits)}
-        num_runs = self.num_runs(logits[0].shape[-1])
-        return returned(ops.fori_loop(0, num_runs, one_run, found))
+        num_attempts = self.num_attempts(logits[0].shape[-1])
+        return returned(ops.fori_loop(0, num_attempts, one_attempt, found))
 
 
 def returned(found):
@@ -177,7 +177,7 @@ def returned(found):
 
 
 def merge(found, state):
-    """Return what was found before, or else by the later run of the state."""
+    """Add what an attempt found for images that were not fooled before."""
     first = ops.logical_and(state["fooled"], ops.logical_not(found["fooled"]))
     return {
         "adversarial": select(
@@ -188,7 +188,7 @@ def merge(found, state):
 
 
 def leave_alone(before, after):
-    """Freeze the results of examples that were inactive before a stage."""
+    """Freeze the results of examples that were inactive before a round."""
     held = {
         name: select(before["active"], after[name], before[name])
         for name in ("adversarial", "fooled")

@@ -44,7 +44,7 @@ class Square(search.SearchAttack):
 
     Args:
         epsilon, norm, num_restarts: see `SearchAttack`.
-        num_queries: queries of a run, >= 1. Defaults to 5,000.
+        num_queries: queries of an attempt, >= 1. Defaults to 5,000.
         area: share of the image that the first squares cover (`p_init`), in
             (0, 1]. Defaults to 0.8.
         rescale_schedule: stretch the schedule of the squares' sizes to
@@ -54,7 +54,7 @@ class Square(search.SearchAttack):
             `AverageExits(loss="margin")`.
     """
 
-    steps_per_stage = 100
+    steps_per_round = 100
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class Square(search.SearchAttack):
 
     @property
     def num_steps(self):
-        """Number of steps of a run: its queries."""
+        """Number of steps of an attempt: its queries."""
         return self.num_queries
 
-    def start(self, problem, run):
+    def start(self, problem, attempt):
         """See `SearchAttack.start`."""
         clean = problem.images
-        keys = randomness.bits(problem.keys, run)
+        keys = randomness.bits(problem.keys, attempt)
         images = self._changes(clean).first(clean, keys)
         logits = problem.logits(images)
         state = search.fresh_state(clean)

@@ -1,6 +1,6 @@
 """Changes of an image at a query of the square attack, for each norm.
 
-Both classes have `first(clean, keys)`, the image a run starts from, and
+Both classes have `first(clean, keys)`, the image an attempt starts from, and
 `propose(images, clean, keys, query)`, the image that a query tries. `keys`
 are int32 `(batch,)` and fix all random choices, image by image.
 """
@@ -44,7 +44,7 @@ class Squares:
 
 
 class Windows:
-    """L2: change is taken out of one window and put into another.
+    """Propose L2 changes: move the change of one window into another.
 
     A window's change is a bump beside its negative, which all add up to
     length epsilon. Arguments are as in `Squares`.

@@ -1,4 +1,4 @@
-"""The target classes of attacks that aim at one wrong class a run."""
+"""The target classes of attacks that aim at one wrong class per attempt."""
 
 from keras import ops
 
@@ -8,22 +8,22 @@ from keras_neokd.base import checks
 class Targeted:
     """Mixin in front of a `SearchAttack` that has `num_targets`.
 
-    One run per target class and restart, from the most likely wrong class of
-    the clean image (by the mean softmax over the exits, where the papers do
+    One attempt per target class and restart, from the most likely wrong class
+    of the clean image (by the mean softmax over the exits, where the papers do
     not say) to less likely ones. With several restarts all classes come before
     any comes again; in auto-attack each has its restarts at once.
     """
 
-    def num_runs(self, num_classes):
-        """See `SearchAttack.num_runs`."""
+    def num_attempts(self, num_classes):
+        """See `SearchAttack.num_attempts`."""
         return self._count(num_classes) * self.num_restarts
 
-    def aim(self, problem, run):
+    def aim(self, problem, attempt):
         """See `SearchAttack.aim`: the state holds the `target`."""
         logits = problem.logits(problem.images)
         count = self._count(logits[0].shape[-1])
-        target = likely_class(logits, problem.labels, run % count)
-        return run // count, {"target": target}
+        target = likely_class(logits, problem.labels, attempt % count)
+        return attempt // count, {"target": target}
 
     def _count(self, num_classes):
         if self.num_targets is None:

@@ -65,7 +65,7 @@ def value_gradient_and_outputs(function, x):
 
 
 def differentiable_input_gradient(function, x):
-    """Return the same gradient, whose own gradient can reach the weights.
+    """Return the input gradient, differentiable with respect to weights.
 
     Args:
         function, x: as in `value_and_input_gradient`.
@@ -113,7 +113,7 @@ def global_batch(local_size):
 
 
 def gather_replicas(x):
-    """Return the rows of all replicas, in the place of those of one.
+    """Return a tensor of the rows of all replicas, the same on each of them.
 
     Gradients flow back to each replica.
 

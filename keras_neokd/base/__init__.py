@@ -1,4 +1,4 @@
-"""What every room may use; nothing here imports another room.
+"""Hold what every other folder may import; nothing here imports one of them.
 
 - `checks`: arguments and arrays are what they should be;
 - `configurable`: objects that are their constructor's arguments;

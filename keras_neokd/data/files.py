@@ -83,16 +83,16 @@ def memory_for(what, num_bytes, remedy=None):
         "Close other programs, or use a computer with more memory; if you "
         "expected less, the file is not what it should be: get it again."
     )
-    needed = f"{what} needs {num_bytes:,} bytes of memory, and"
+    needed = f"{what} needs {num_bytes:,} bytes of memory"
     has = physical_memory()
     if has is not None and num_bytes > has:
         raise MemoryError(
-            f"{needed} this computer has {has:,} in all. {remedy}"
+            f"{needed}, and this computer has {has:,} in all. {remedy}"
         )
     try:
         yield
     except MemoryError as error:
-        raise MemoryError(f"{needed} not so much is free. {remedy}") from error
+        raise MemoryError(f"{needed}, more than are free. {remedy}") from error
 
 
 def physical_memory():

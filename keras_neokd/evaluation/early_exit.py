@@ -223,6 +223,6 @@ def early_exit_attacked(
 
 
 def _at_exits(what, model, values):
-    """Return values by exit as columns; thresholds are one fewer."""
+    """Return values by "WHAT at EXIT"; the last exit has no threshold."""
     pairs = zip(model.exit_names, values, strict=False)
     return {f"{what} at {name}": value for name, value in pairs}

@@ -138,7 +138,7 @@ def shares_at_exits(decision, model):
 
 
 def share_of_full_cost(shares, costs, num_examples):
-    """Return the columns of `FULL_COST` of shares and costs, `(exits,)`."""
+    """Return mean cost as a share of the last exit's, with its interval."""
     low, high = mean_cost_interval(shares, costs, num_examples)
     values = np.array([shares @ costs, low, high]) / costs[-1]
     return dict(zip(FULL_COST, values, strict=True))

@@ -40,7 +40,8 @@ class GradientAlignmentResult(Result):
             them, from -1 to 1; NaN where one of them is exactly 0.
         student_norms: float32 `(examples, exits)`: L2 norms of the student's
             gradients, the scale of `distances`.
-        teacher_norms: float32 `(examples,)`: those of the teacher's.
+        teacher_norms: float32 `(examples,)`: L2 norms of the teacher's
+            gradients.
     """
 
     columns = {

@@ -39,8 +39,8 @@ class Protocol:
             (default) for no check.
         num_exits: number of exits that a model needs at least. Defaults to 1.
         section: name of its settings in a config. Defaults to the name.
-        is_diagnostic: whether it takes so long for an image that it is made
-            on a few of them. Defaults to False.
+        is_diagnostic: True for a slow measurement, made on
+            `diagnostics_examples` images. Defaults to False.
         function: the function, once there is one.
     """
 

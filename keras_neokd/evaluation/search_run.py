@@ -1,4 +1,4 @@
-"""One search over many images: groups, runs, stages, packed batches."""
+"""Search over many images: groups, attempts, rounds, packed batches."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_neokd.evaluation import batches
 
-# Batches of a group; the examples of a group go through a run together.
+# Batches of a group; the examples of a group go through an attempt together.
 _GROUP = 4
 # The smaller of the two batch sizes is this share of the other.
 _SMALLER = 8
@@ -14,14 +14,14 @@ _SMALLER = 8
 RESISTED, WRONG_WHEN_CLEAN = -1, -2
 
 
-class SearchRun:
-    """One search, from a `CompiledSearch`, checked data and a `SearchState`."""
+class EvaluationSearch:
+    """Run a `CompiledSearch` on checked data, with a `SearchState`."""
 
-    def __init__(self, compiled, images, labels, state):
-        self.compiled = compiled
+    def __init__(self, search, images, labels, state):
+        self.search = search
         self.images = images
         self.labels = labels
-        self.batch_size = min(compiled.batch_size, len(images))
+        self.batch_size = min(search.batch_size, len(images))
         self.state = state
 
     def num_left(self):
@@ -29,14 +29,14 @@ class SearchRun:
         return int((self.state.arrays["fooled_by"] == RESISTED).sum())
 
     def drop_the_wrong(self):
-        """Find the images that count as fooled when clean."""
+        """Mark the images that are fooled before any attack."""
         if self.state.begun:
             return
         rows = np.arange(len(self.images))
         found = self._judged(rows, self.images)
         # No attack fools NaN.
         logits = np.where(found["finite"], 0.0, np.nan)
-        batches.check_finite(self.compiled.model, logits, "logits")
+        batches.check_finite(self.search.model, logits, "logits")
         self.state.arrays["fooled_by"][found["fooled"]] = WRONG_WHEN_CLEAN
         self.state.begun = True
 
@@ -49,35 +49,35 @@ class SearchRun:
             return
         resist = self.state.arrays["fooled_by"] == RESISTED
         rows = self.state.enter(number, np.flatnonzero(resist))
-        steps = self.compiled.steps(number)
+        compiled = self.search.compiled(number)
         size = _GROUP * self.batch_size
         for first in range(0, len(rows), size):
             if not self.state.is_done(first):
                 group = rows[first : first + size]
-                self._attack_group(number, first, group, steps, keys)
+                self._attack_group(number, first, group, compiled, keys)
 
-    def _attack_group(self, number, first, group, steps, keys):
-        num_runs, num_stages, start, advance = steps
-        for run in range(self.state.first_run(first), num_runs):
-            state, first_stage = self.state.unfinished(first, run)
+    def _attack_group(self, number, first, group, compiled, keys):
+        num_attempts, num_rounds, start, advance = compiled
+        for attempt in range(self.state.first_attempt(first), num_attempts):
+            state, first_round = self.state.unfinished(first, attempt)
             if state is None:
                 resist = self.state.arrays["fooled_by"][group] == RESISTED
                 rows = group[resist]
                 if not len(rows):
                     break
-                state = self._batched(start, rows, keys, run=run)
+                state = self._batched(start, rows, keys, attempt=attempt)
                 state = {"rows": rows, **state}
-            for stage in range(first_stage, num_stages):
-                self._advance(advance, keys, stage, state)
-                self.state.save(first, run, stage + 1, state)
+            for round_ in range(first_round, num_rounds):
+                self._advance(advance, keys, round_, state)
+                self.state.save(first, attempt, round_ + 1, state)
                 if not state["active"].any():
                     break
             self._keep(number, state)
-            self.state.save(first, run + 1)
+            self.state.save(first, attempt + 1)
         self.state.save(first + len(group))
 
-    def _advance(self, advance, keys, stage, state):
-        """Do a stage for the examples of a state that are active."""
+    def _advance(self, advance, keys, round_, state):
+        """Do a round for the examples of a state that are active."""
         active = np.flatnonzero(state["active"])
         if not len(active):
             return
@@ -87,7 +87,7 @@ class SearchRun:
             if name != "rows"
         }
         rows = state["rows"][active]
-        new = self._batched(advance, rows, keys, given, stage=stage)
+        new = self._batched(advance, rows, keys, given, round=round_)
         for name, values in new.items():
             state[name][active] = values
 
@@ -103,13 +103,13 @@ class SearchRun:
 
     def _judged(self, rows, candidates):
         unused_keys = np.zeros(len(self.images), "int32")
-        return self._batched(self.compiled.judge, rows, unused_keys, candidates)
+        return self._batched(self.search.judge, rows, unused_keys, candidates)
 
     def _batched(self, function, rows, keys, *given, **number):
         """Call a compiled function on the examples of some indices.
 
         `given` are arrays with a row per index, and so are those returned;
-        `number` is the number of the run or stage, if any.
+        `number` is the number of the attempt or round, if any.
         """
         number = [np.array(each, "int32") for each in number.values()]
         collected = []

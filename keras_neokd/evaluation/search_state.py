@@ -36,7 +36,7 @@ class SearchState:
         }
         self._path = None if path is None else pathlib.Path(path)
         self._fingerprint = fingerprint
-        # Number of the attack, first place of the group, run, stage.
+        # Number of the attack, first place of the group, attempt, round.
         self._at = (-1, 0, 0, 0)
         self._unfinished = None
         self._saved = time.monotonic()
@@ -71,7 +71,7 @@ class SearchState:
         return state
 
     def is_behind(self, number):
-        """Return whether the attack of a number had ended."""
+        """Return True if the attack of a number was finished before."""
         return number < self._at[0]
 
     def enter(self, number, rows):
@@ -92,27 +92,27 @@ class SearchState:
         """Return whether the group that begins at place `first` had ended."""
         return first < self._at[1]
 
-    def first_run(self, first):
-        """Return the run to begin or go on with in the group at `first`."""
+    def first_attempt(self, first):
+        """Return the attempt to begin or go on with in the group at `first`."""
         return self._at[2] if first == self._at[1] else 0
 
-    def unfinished(self, first, run):
-        """Return the arrays within a run, `None` before it, and its stage."""
-        here = (first, run) == self._at[1:3]
+    def unfinished(self, first, attempt):
+        """Return the arrays within an attempt, or `None`, and its round."""
+        here = (first, attempt) == self._at[1:3]
         if not here or self._unfinished is None:
             return None, 0
         return self._unfinished, self._at[3]
 
-    def save(self, first, run=0, stage=0, unfinished=None):
+    def save(self, first, attempt=0, round_=0, unfinished=None):
         """Note where the search stands; the file is written now and then.
 
         Args:
             first: first place of the group.
-            run: number of the run.
-            stage: the stage that comes next.
-            unfinished: dict of the arrays of the run, or `None`.
+            attempt: number of the attempt.
+            round_: the round that comes next.
+            unfinished: dict of the arrays of the attempt, or `None`.
         """
-        self._at = (self._at[0], first, run, stage)
+        self._at = (self._at[0], first, attempt, round_)
         self._unfinished = unfinished
         self._write_sometimes()
 
@@ -180,7 +180,7 @@ class SearchState:
 
 
 def _without_modules(plain):
-    """Return a serialised object as what it is, wherever its classes live."""
+    """Return a serialised object without the modules of its classes."""
     if isinstance(plain, dict):
         return {
             key: _without_modules(value)

@@ -29,7 +29,7 @@ from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
 from keras_neokd.evaluation.search_run import RESISTED
-from keras_neokd.evaluation.search_run import SearchRun
+from keras_neokd.evaluation.search_run import EvaluationSearch
 from keras_neokd.evaluation.search_state import SearchState
 
 
@@ -142,7 +142,7 @@ class CompiledSearch:
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
         self.members = attack.members
         self.judge = self._compile(_judged, attack.objective)
-        self._steps = {}
+        self._compiled = {}
 
     def __call__(self, images, labels, seed=0, verbose=0, state_file=None):
         """Search; arguments, result and errors as those of `search`."""
@@ -152,16 +152,16 @@ class CompiledSearch:
         seed = randomness.check_seed(seed)
         searched = (self.attack, images, labels, self.batch_size, seed)
         state = SearchState.open(state_file, self.model, *searched)
-        run = SearchRun(self, images, labels, state)
-        run.drop_the_wrong()
+        ongoing = EvaluationSearch(self, images, labels, state)
+        ongoing.drop_the_wrong()
         keys = randomness.host_bits(seed, np.arange(len(images))).view("int32")
         for number, member in enumerate(self.members):
-            before = run.num_left()
-            run.attack(number, _keys_of(keys, number, self.members))
+            before = ongoing.num_left()
+            ongoing.attack(number, _keys_of(keys, number, self.members))
             if verbose:
                 print(
                     f"  {type(member).__name__}: {before} images attacked, "
-                    f"{run.num_left()} resist",
+                    f"{ongoing.num_left()} resist",
                     flush=True,
                 )
         state.write()
@@ -171,23 +171,27 @@ class CompiledSearch:
             tuple(type(member).__name__ for member in self.members),
         )
 
-    def steps(self, number):
-        """Return a member's numbers of runs and stages, and both compiled."""
-        if number not in self._steps:
-            self._steps[number] = self._compile_steps(self.members[number])
-        return self._steps[number]
+    def compiled(self, number):
+        """Return a member's numbers of attempts and rounds, and the functions.
 
-    def _compile_steps(self, member):
+        The functions are compiled. The first starts an attempt, the second
+        does a round of it; without rounds it is `None`.
+        """
+        if number not in self._compiled:
+            self._compiled[number] = self._compile_member(self.members[number])
+        return self._compiled[number]
+
+    def _compile_member(self, member):
         if not isinstance(member, attacks.SearchAttack):
             start = self._compile(_once(member), self.attack.objective)
             return 1, 0, start, None
 
-        def advance(problem, given, stage):
-            return member.advance(problem, stage, given)
+        def advance(problem, given, round_):
+            return member.advance(problem, round_, given)
 
         return (
-            member.num_runs(self.model.num_classes),
-            member.num_stages(),
+            member.num_attempts(self.model.num_classes),
+            member.num_rounds(),
             self._compile(member.start, member.objective),
             self._compile(advance, member.objective),
         )
@@ -215,10 +219,10 @@ def _judged(problem, candidates):
 
 
 def _once(member):
-    """Return an attack without stages as the start of a run."""
+    """Return an attack without rounds as the start of an attempt."""
 
-    def start(problem, run):
-        del run
+    def start(problem, attempt):
+        del attempt
         adversarial, _ = member.generate(*problem.batch())
         fooled = problem.fooled(problem.logits(adversarial))
         return {

@@ -76,7 +76,9 @@ def check_model(model, images, labels, num_examples=128):
 
 
 def check_attack(attack, num_classes):
-    """Return a `Finding` `fewer_targets`, in a list, where that is so.
+    """Return a list with a `Finding` if too many targets are asked for.
+
+    It is `fewer_targets`; the list is empty if that many classes exist.
 
     Args:
         attack: an `Attack`, which may want more target classes than exist.
@@ -97,7 +99,10 @@ def check_attack(attack, num_classes):
 
 
 def check_search(result):
-    """Return a `Finding` `square_beats_gradients`, in a list, where it does.
+    """Return a list with a `Finding` if Square fools what gradients did not.
+
+    It is `square_beats_gradients`; the list is empty if Square fools hardly
+    any image that attacks with gradients failed on.
 
     Args:
         result: the `SearchResult` of several attacks, `Square` after one that

@@ -150,9 +150,10 @@ def transfer_between(
     batch_size=256,
     seed=0,
 ):
-    """Return a `TransferabilityResult` of models: images of each on all.
+    """Attack each model and score its images on all models.
 
-    A share is the mean over the exits of the target.
+    Return a `TransferabilityResult`. A share is the mean over the exits of
+    the target.
 
     Args:
         models: dict from names to `MultiExitModel`s of the same images and

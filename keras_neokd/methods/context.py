@@ -27,7 +27,7 @@ class Context(typing.NamedTuple):
 
     Attributes:
         labels: integers `(batch,)`.
-        step: a `Position`.
+        position: a `Position`.
         images: clean images `(batch, height, width, channels)`.
         predict: an `attacks.ExitLogits` of the model, for methods that need
             gradients with respect to images. It leaves batch statistics as
@@ -44,7 +44,7 @@ class Context(typing.NamedTuple):
     """
 
     labels: typing.Any
-    step: Position
+    position: Position
     images: typing.Any = None
     predict: typing.Any = None
     state: typing.Mapping = {}

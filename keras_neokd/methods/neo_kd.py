@@ -166,7 +166,7 @@ class EOKD(_Distillation):
             context.labels,
             num_exits,
             num_classes,
-            self._keys(context.labels, context.step),
+            self._keys(context.labels, context.position),
             spread_left_over=self.left_over == "spread",
         )
         values = losses.eokd(
@@ -178,14 +178,15 @@ class EOKD(_Distillation):
         )
         return [self._term("eokd", values)]
 
-    def _keys(self, labels, step):
+    def _keys(self, labels, position):
+        epoch, step = position.epoch, position.step
         words = {
             "fixed": (labels,),
-            "epoch": (step.epoch, labels),
-            "batch": (step.epoch, step.step, labels),
-            "sample": (step.epoch, step.step, step.index),
+            "epoch": (epoch, labels),
+            "batch": (epoch, step, labels),
+            "sample": (epoch, step, position.index),
         }[self.allocation]
-        return randomness.bits(step.seed, _EOKD_STREAM, *words)
+        return randomness.bits(position.seed, _EOKD_STREAM, *words)
 
 
 @METHODS.register("neo_kd")

@@ -110,7 +110,7 @@ class TEAT(Method):
         """See `Method.training_attack`."""
         clean = clean_logits(context) if self.variant == "trades" else None
         targets = self._targets(context)
-        weight = weight * self.weight * self.ramp(context.step.epoch)
+        weight = weight * self.weight * self.ramp(context.position.epoch)
 
         def loss(logits, labels, exit):
             if self.variant == "pgd":
@@ -134,7 +134,7 @@ class TEAT(Method):
             taught = context.clean
             divergence = losses.kl_between(context.adversarial, context.clean)
             terms.append(Term("trades", divergence, (self.beta,) * num_exits))
-        values = self.ramp(context.step.epoch) * _distance(
+        values = self.ramp(context.position.epoch) * _distance(
             taught, self._targets(context)
         )
         return [*terms, Term("teat", values, (self.weight,) * num_exits)]
@@ -148,11 +148,11 @@ class TEAT(Method):
         return ops.where(progress < 0, 0.0, share)
 
     def _update(self, context, logits):
-        variable, index = context.state[_AVERAGE], context.step.example
+        variable, index = context.state[_AVERAGE], context.position.example
         average = ops.convert_to_tensor(variable)
         old = ops.take(average, index, axis=0)
         new = self.momentum * old + (1 - self.momentum) * ops.softmax(logits)
-        new = ops.where(context.step.epoch >= self._start, new, old)
+        new = ops.where(context.position.epoch >= self._start, new, old)
         # Every replica writes what all have seen.
         rows = ops.expand_dims(backend.gather_replicas(index), 1)
         variable.assign(
@@ -161,7 +161,7 @@ class TEAT(Method):
 
     def _targets(self, context):
         average = ops.take(
-            context.state[_AVERAGE], context.step.example, axis=0
+            context.state[_AVERAGE], context.position.example, axis=0
         )
         total = ops.sum(average, axis=-1, keepdims=True)
         # Zero before the first update, where the ramp is zero too.

@@ -16,7 +16,7 @@ import numpy as np
 
 
 class _HostInitializer(keras.initializers.Initializer):
-    """Base of those below: `_draw` gives the distribution."""
+    """Base class of initialisers that draw with NumPy; they write `_draw`."""
 
     def __init__(self, fan, seed=None):
         self.fan = fan

@@ -31,7 +31,7 @@ def named_outputs(outputs, exit_names):
 
 
 def single_input(inputs):
-    """Return the one input; raise `ValueError` where it is none of images."""
+    """Return the only input; raise `ValueError` unless it takes images."""
     if isinstance(inputs, (list, tuple)) and len(inputs) == 1:
         inputs = inputs[0]
     if isinstance(inputs, (dict, list, tuple)) or len(inputs.shape) != 4:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from keras import ops
 
-from keras_neokd.network.merging import merged_steps
+from keras_neokd.network.merging import merged_calls
 
 
 class FrozenNetwork:
@@ -31,43 +31,41 @@ class FrozenNetwork:
         self._graph = model.call_graph
         self._graph.check_rows()
         self._exit_names = model.exit_names
-        self._steps = merged_steps(self._graph, model.exit_names)
+        self._merged = merged_calls(self._graph, model.exit_names)
         self.stages = functools.cache(self._stages)
         (self.input,) = self._graph.inputs
         self.outputs = [self._graph.outputs[name] for name in model.exit_names]
 
-    def steps(self, exits):
-        """Return the steps of a tuple of exits, in the order they are made."""
+    def calls(self, exits):
+        """Return the merged calls of a tuple of exits, in their order."""
         stages = self.stages(exits)
-        return [step for each in stages for step in (*each.trunk, *each.head)]
+        return [call for each in stages for call in (*each.trunk, *each.head)]
 
     def freeze(self):
         """Return a `FrozenForward` for the weights as they are now."""
-        prepared = {call: step.prepare() for call, step in self._steps.items()}
+        prepared = {name: call.prepare() for name, call in self._merged.items()}
         return FrozenForward(self, prepared)
 
     def _stages(self, exits):
         names = [self._exit_names[index] for index in exits]
         plan = [
-            [self._steps[call] for call in calls if call in self._steps]
-            for calls in self._graph.plan(names)
+            [self._merged[name] for name in part if name in self._merged]
+            for part in self._graph.plan(names)
         ]
         stages = []
-        for position, steps in enumerate(plan):
+        for position, calls in enumerate(plan):
             later = names[position + 1 :]
-            shared = {
-                call for calls in self._graph.plan(later) for call in calls
-            }
+            shared = {name for part in self._graph.plan(later) for name in part}
             needed = {self._graph.outputs[name] for name in later}
             for following in plan[position + 1 :]:
-                needed.update(*(step.sources for step in following))
-            head = [step for step in steps if step.call not in shared]
+                needed.update(*(call.sources for call in following))
+            head = [call for call in calls if call.call not in shared]
             stages.append(
                 _Stage(
-                    trunk=[step for step in steps if step.call in shared],
+                    trunk=[call for call in calls if call.call in shared],
                     head=head,
                     needed_by_head=set().union(
-                        *(step.sources for step in head)
+                        *(call.sources for call in head)
                     ),
                     needed_later=needed,
                 )
@@ -76,9 +74,9 @@ class FrozenNetwork:
 
 
 class _Stage(NamedTuple):
-    """Steps of an exit beyond the exits before it."""
+    """Merged calls of an exit beyond the exits before it."""
 
-    trunk: list  # Steps that later exits need, too.
+    trunk: list  # Calls that later exits need, too.
     head: list
     needed_by_head: set  # Names of tensors.
     needed_later: set
@@ -89,7 +87,7 @@ class FrozenForward:
 
     Args:
         network: a `FrozenNetwork`.
-        prepared: dict from calls to what their steps prepared.
+        prepared: dict from calls to what the merged ones prepared.
     """
 
     def __init__(self, network, prepared):
@@ -104,7 +102,7 @@ class FrozenForward:
             exits: tuple of 0-based indices.
         """
         values = {self._network.input: images}
-        self._run(self._network.steps(exits), values)
+        self._run(self._network.calls(exits), values)
         return tuple(values[self._network.outputs[index]] for index in exits)
 
     def staggered(self, images, exits):
@@ -139,6 +137,6 @@ class FrozenForward:
             }
         return ops.concatenate(logits, axis=0)
 
-    def _run(self, steps, values):
-        for step in steps:
-            values.update(step(self._prepared[step.call], values))
+    def _run(self, calls, values):
+        for call in calls:
+            values.update(call(self._prepared[call.call], values))

@@ -1,4 +1,4 @@
-"""Merge the calls of a frozen network into fewer steps."""
+"""Merge the calls of a frozen network into fewer."""
 
 from collections import Counter
 
@@ -12,8 +12,8 @@ from keras_neokd.network.graph import named_results
 from keras_neokd.network.recording import Tensor
 
 
-def merged_steps(graph, exit_names):
-    """Return a dict from calls to steps, without calls merged into later ones.
+def merged_calls(graph, exit_names):
+    """Return a dict from calls to merged ones, without those merged into later.
 
     Args:
         graph: a `Graph`.
@@ -26,18 +26,18 @@ def merged_steps(graph, exit_names):
         for call in calls
         if _is_plain_convolution(graph.operation(call))
     ]
-    merged = {call for step in convolutions for call in step.merged}
-    others = [_step(graph, call) for call in calls if call not in merged]
-    return {step.call: step for step in (*convolutions, *others)}
+    merged = {call for each in convolutions for call in each.merged}
+    others = [_single(graph, call) for call in calls if call not in merged]
+    return {each.call: each for each in (*convolutions, *others)}
 
 
-def _step(graph, call):
+def _single(graph, call):
     is_pooling = _is_plain_pooling(graph.operation(call))
     return (_Pooling if is_pooling else Call)(graph, call)
 
 
 class _Uses:
-    """Takers and givers of the tensors between calls."""
+    """Find which calls produce and which use a tensor."""
 
     def __init__(self, graph, calls):
         self._graph = graph

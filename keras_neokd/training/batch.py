@@ -19,7 +19,7 @@ class Batch(typing.NamedTuple):
         images: `(batch, height, width, channels)`.
         labels: integers `(batch,)`.
         weights: sample weights `(batch,)`.
-        step: a `methods.Position`.
+        position: a `methods.Position`.
         keys: int32 `(batch,)`, the randomness of each example's attack.
         global_size: number of examples on all replicas.
     """
@@ -27,7 +27,7 @@ class Batch(typing.NamedTuple):
     images: typing.Any
     labels: typing.Any
     weights: typing.Any
-    step: methods.Position
+    position: methods.Position
     keys: typing.Any
     global_size: typing.Any
 
@@ -41,8 +41,9 @@ class Batch(typing.NamedTuple):
             images=images,
             labels=some(self.labels),
             weights=some(self.weights),
-            step=self.step._replace(
-                index=some(self.step.index), example=some(self.step.example)
+            position=self.position._replace(
+                index=some(self.position.index),
+                example=some(self.position.example),
             ),
             keys=some(self.keys),
         )

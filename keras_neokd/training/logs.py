@@ -225,7 +225,7 @@ def _check_unique(metrics):
 
 
 def _maker(metric):
-    """Return a function from a name's beginning to a new metric, or None."""
+    """Return a function that makes the metric for a prefix, or `None`."""
     if isinstance(metric, str) and metric in ("accuracy", "acc"):
         return None  # Always logged, as clean_ and adversarial_accuracy.
     metric = keras.metrics.get(metric)

@@ -82,8 +82,8 @@ def _compare(facts, remedy):
             if differs
         ]
         raise ValueError(
-            f"Worker disagreement: the {len(there)} processes of this job "
-            "differ in\n" + "\n".join(lines) + f"\n{remedy}"
+            f"Worker disagreement: the {len(there)} processes that train "
+            "together differ in\n" + "\n".join(lines) + f"\n{remedy}"
         )
 
 
@@ -108,7 +108,7 @@ class AnyProcess:
 
     @staticmethod
     def any_now(*flags):
-        """Return the same, and wait for it."""
+        """Return the answer of `any` at once, without its delay of a call."""
         return _answer(_asked(flags))
 
 

@@ -53,7 +53,7 @@ class Step:
             images=images,
             labels=labels,
             weights=weights,
-            step=position._replace(example=example),
+            position=position._replace(example=example),
             keys=keys,
             global_size=ops.cast(total, "float32"),
         )
@@ -78,7 +78,7 @@ class Step:
         """Return the `methods.Context` of a batch, with fields in `seen`."""
         return methods.Context(
             labels=batch.labels,
-            step=batch.step,
+            position=batch.position,
             images=batch.images,
             predict=predict,
             state=self.state,

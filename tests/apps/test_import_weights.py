@@ -1,4 +1,4 @@
-"""From a state file of MSDNet-PyTorch to a run that goes on from it."""
+"""From a weights file of MSDNet-PyTorch to a run that goes on from it."""
 
 import keras
 import numpy as np

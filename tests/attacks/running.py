@@ -53,13 +53,14 @@ def examples(model, images, labels, seed=0, **arguments):
     ]
 
 
-def expected(examples, run, num_runs=1):
-    """What the reference returns: images, and for each the run that fooled it.
+def expected(examples, attempt, num_attempts=1):
+    """What the reference returns: images, and the attempts that fooled them.
 
-    A run is called as `run(example, number)`.
+    An attempt is called as `attempt(example, number)`.
     """
     found = [
-        search_reference.several_runs(each, run, num_runs) for each in examples
+        search_reference.several_attempts(each, attempt, num_attempts)
+        for each in examples
     ]
     images, winners = zip(*found, strict=True)
     return np.array(images), winners
@@ -146,17 +147,17 @@ class NeverFooled(attacks.AverageExits):
         return ops.zeros_like(super().fooled(logits, labels))
 
 
-def final_state(attack, model, images, labels, run=0, seed=0):
-    """Return the state at the end of a run, as NumPy arrays."""
+def final_state(attack, model, images, labels, attempt=0, seed=0):
+    """Return the state at the end of an attempt, as NumPy arrays."""
     predict = attacks.ExitLogits(model, model.num_exits)
 
     def search(*batch):
         problem = Problem(predict, attack.objective, *batch)
         return ops.fori_loop(
             0,
-            attack.num_stages(),
-            lambda stage, state: attack.advance(problem, stage, state),
-            attack.start(problem, run),
+            attack.num_rounds(),
+            lambda round_, state: attack.advance(problem, round_, state),
+            attack.start(problem, attempt),
         )
 
     search = backend.compile_function(search, [])

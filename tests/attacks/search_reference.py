@@ -10,7 +10,7 @@ from keras import ops
 
 from tests import numpy_reference as reference
 
-STEPS_PER_STAGE = 10
+STEPS_PER_ROUND = 10
 
 
 class QuadraticExits(reference.LinearExits):
@@ -142,19 +142,19 @@ class Example:
         return noise / np.linalg.norm(noise)
 
 
-def several_runs(example, run, num_runs=1):
-    """What the first successful run found, and the number of the run.
+def several_attempts(example, attempt, num_attempts=1):
+    """What the first successful attempt found, and the number of the attempt.
 
     The clean image and `None` if none did, or if it is fooled already.
 
     Args:
         example: an `Example`.
-        run: function of the example and the number of the run.
-        num_runs: number of runs.
+        attempt: function of the example and the number of the attempt.
+        num_attempts: number of attempts.
     """
     if not example.fooled(example.image):
-        for number in range(num_runs):
-            found = run(example, number)["found"]
+        for number in range(num_attempts):
+            found = attempt(example, number)["found"]
             if found is not None:
                 return found, number
     return example.image, None
@@ -163,14 +163,14 @@ def several_runs(example, run, num_runs=1):
 # APGD.
 
 
-def apgd(example, epsilon, num_steps, norm, checkpoints, run=0, rho=0.75):
-    """One run of Auto-PGD.
+def apgd(example, epsilon, num_steps, norm, checkpoints, attempt=0, rho=0.75):
+    """One attempt of Auto-PGD.
 
     `checkpoints` are the numbers of iterations after which the step may be
     halved. Returns a dict: `found` (an image or `None`), and `x`, `best`,
     `best_x` and `step` at the end.
     """
-    key = reference.bits_of_words(example.key, run)
+    key = reference.bits_of_words(example.key, attempt)
     noise = epsilon * example.random_direction(key, norm)
     x = before = np.clip(example.image + noise, 0, 1)
     value, gradient = example.value_and_gradient(x)
@@ -180,7 +180,7 @@ def apgd(example, epsilon, num_steps, norm, checkpoints, run=0, rho=0.75):
     # auto-attack compares the first loss with 0.
     value_before, rises, last_check = 0.0, 0, 0
     for done in range(1, num_steps + 1):
-        if done % STEPS_PER_STAGE == 1 and found is not None:
+        if done % STEPS_PER_ROUND == 1 and found is not None:
             break
         direction = np.sign(gradient)
         if norm == "l2":
@@ -251,18 +251,18 @@ def length(x, norm):
     return abs(x).max() if norm == "linf" else np.linalg.norm(x)
 
 
-def fab(example, epsilon, num_steps, norm, run=0, is_first=True, draw=0.9):
-    """One run of FAB; returns `found` (or `None`) and the last point `x`."""
+def fab(example, epsilon, num_steps, norm, attempt=0, is_first=True, draw=0.9):
+    """An attempt of FAB; returns `found` (or `None`) and the last point `x`."""
     clean, label = example.image, example.label
     x = clean
     if not is_first:
-        key = reference.bits_of_words(example.key, run)
+        key = reference.bits_of_words(example.key, attempt)
         noise = example.random_direction(key, norm)
         x = np.clip(clean + epsilon / 2 * noise, 0, 1)
     dual = {"linf": 1, "l2": 2}[norm]
     found = None
     for done in range(1, num_steps + 1):
-        if done % STEPS_PER_STAGE == 1 and found is not None:
+        if done % STEPS_PER_ROUND == 1 and found is not None:
             break
         logits = np.mean(example.logits(x), axis=0)
         jacobian = np.mean(
@@ -327,11 +327,11 @@ def window(numbers, side, shape):
     return slice(row, row + side), slice(column, column + side)
 
 
-def square(example, epsilon, sides, run=0):
-    """One run of the square attack, with one side for each query."""
+def square(example, epsilon, sides, attempt=0):
+    """One attempt of the square attack, with one side for each query."""
     clean = example.image
     _, width, channels = clean.shape
-    key = reference.bits_of_words(example.key, run)
+    key = reference.bits_of_words(example.key, attempt)
     drawn = reference.example_uniform([key], (1, width, channels))[0]
     x = np.clip(clean + epsilon * np.where(drawn < 0.5, -1, 1), 0, 1)
 
@@ -344,15 +344,15 @@ def square(example, epsilon, sides, run=0):
     return queries(example, key, x, sides, 2 + channels, propose)
 
 
-def square_l2(example, epsilon, sides, run=0):
-    """One run of the square attack in L2, as `square`.
+def square_l2(example, epsilon, sides, attempt=0):
+    """One attempt of the square attack in L2, as `square`.
 
     Written after the equations and pseudo-code of the paper (section 3.3):
     pixel by pixel where the library works with masks.
     """
     clean = example.image
     channels = clean.shape[2]
-    key = reference.bits_of_words(example.key, run)
+    key = reference.bits_of_words(example.key, attempt)
     x = scaled(clean, first_bumps(clean.shape, key), epsilon)
 
     def propose(x, side, numbers):

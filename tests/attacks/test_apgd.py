@@ -25,12 +25,12 @@ def apgd_of(norm, kind=attacks.APGD, **arguments):
 
 
 def expected_images(attack, examples, targets=()):
-    """What the reference returns, and the number of the run that fooled.
+    """What the reference returns, and the number of the attempt that fooled.
 
-    With `targets`, each restart has one run for each of these ranks.
+    With `targets`, each restart has one attempt for each of these ranks.
     """
 
-    def run(example, number):
+    def attempt(example, number):
         if targets:
             rank = targets[number % len(targets)]
             example.target = example.likely_classes()[rank]
@@ -44,8 +44,8 @@ def expected_images(attack, examples, targets=()):
             attack.rho,
         )
 
-    num_runs = attack.num_restarts * max(len(targets), 1)
-    return running.expected(examples, run, num_runs)
+    num_attempts = attack.num_restarts * max(len(targets), 1)
+    return running.expected(examples, attempt, num_attempts)
 
 
 # Step sizes.
@@ -212,7 +212,7 @@ def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
 
     received = running.attacker(attack, model)(images, labels)
 
-    assert attack.num_runs(5) == 2 * len(ranks)
+    assert attack.num_attempts(5) == 2 * len(ranks)
     np.testing.assert_allclose(received, expected, atol=1e-5)
 
 

@@ -61,7 +61,7 @@ BAD = {
         (
             {"num_restarts": 3, "random_start": False},
             ValueError,
-            "repeat the same run: received num_restarts=3 with "
+            "repeat the same attempt: received num_restarts=3 with "
             "random_start=False",
         ),
         (

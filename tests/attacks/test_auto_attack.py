@@ -11,7 +11,7 @@ def kinds(attack):
     return [type(each).__name__ for each in attack.members]
 
 
-def test_standard_are_four_attacks_of_one_run_each():
+def test_standard_are_four_attacks_of_one_attempt_each():
     attack = attacks.AutoAttack(0.1)
     ce, targeted, fab, square = attack.members
     assert kinds(attack) == ["APGD", "TargetedAPGD", "TargetedFAB", "Square"]
@@ -50,7 +50,7 @@ def test_paper_is_fifty_steps_towards_all_classes():
     assert kinds(attack) == ["APGD", "TargetedAPGD", "TargetedFAB", "Square"]
     assert ce.num_steps == targeted.num_steps == fab.num_steps == 50
     assert square.num_queries == 5_000
-    assert targeted.num_runs(100) == fab.num_runs(100) == 99
+    assert targeted.num_attempts(100) == fab.num_attempts(100) == 99
     assert attack.epsilon == 0.03
     assert attacks.AutoAttack.paper(0.1).epsilon == 0.1
 

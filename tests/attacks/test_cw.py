@@ -9,8 +9,8 @@ from tests.attacks import running
 from tests.attacks import search_reference
 
 
-def reference_run(attack):
-    def run(example, number):
+def reference_attempt(attack):
+    def attempt(example, number):
         return search_reference.cw(
             example,
             attack.c,
@@ -20,7 +20,7 @@ def reference_run(attack):
             attack.epsilon,
         )
 
-    return run
+    return attempt
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_adam_equals_plain_numpy(attack, success):
     model, images, labels = running.batch()
     attack = attack.with_objective(attacks.AverageExits(success=success))
     examples = running.examples(model, images, labels, success=success)
-    expected, _ = running.expected(examples, reference_run(attack))
+    expected, _ = running.expected(examples, reference_attempt(attack))
     found = (expected != images).any(axis=(1, 2, 3))
     assert 0 < found.sum()
 
@@ -52,8 +52,10 @@ def test_an_image_whose_own_cost_rises_is_left_alone():
     # Large steps overshoot: costs rise, for one image sooner than another.
     model, images, labels = running.batch()
     attack = attacks.CW(num_steps=40, learning_rate=0.3)
-    run = reference_run(attack)
-    results = [run(each, 0) for each in running.examples(model, images, labels)]
+    attempt = reference_attempt(attack)
+    results = [
+        attempt(each, 0) for each in running.examples(model, images, labels)
+    ]
     assert len({each["steps"] for each in results}) > 1
     assert min(each["steps"] for each in results) < 40
 

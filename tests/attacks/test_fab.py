@@ -233,17 +233,22 @@ def test_later_restarts_begin_at_random_points(norm):
     attack = fab_of(
         norm, num_steps=6, num_restarts=3, objective=running.NeverFooled()
     )
-    for run in (0, 2):
+    for attempt in (0, 2):
         expected = [
             search_reference.fab(
-                each, EPSILON[norm], 6, norm, run=run, is_first=run == 0
+                each,
+                EPSILON[norm],
+                6,
+                norm,
+                attempt=attempt,
+                is_first=attempt == 0,
             )["x"]
             for each in running.examples(
                 model, images, labels, seed=4, success="never"
             )
         ]
         state = running.final_state(
-            attack, model, images, labels, run=run, seed=4
+            attack, model, images, labels, attempt=attempt, seed=4
         )
         np.testing.assert_allclose(state["images"], expected, atol=1e-4)
 
@@ -252,20 +257,20 @@ def test_later_restarts_begin_at_random_points(norm):
 def test_targets_are_the_likely_wrong_classes_in_turn(norm, num_targets):
     model, images, labels = batch()
     # Nine targets are the four wrong classes of five.
-    num_runs = min(num_targets, 4)
+    num_attempts = min(num_targets, 4)
     attack = fab_of(norm, attacks.TargetedFAB, num_targets=num_targets)
 
-    def run(each, number):
+    def attempt(each, number):
         each.target = each.likely_classes()[number]
         return search_reference.fab(each, EPSILON[norm], 15, norm)
 
     examples = running.examples(model, images, labels)
-    expected, winners = running.expected(examples, run, num_runs)
+    expected, winners = running.expected(examples, attempt, num_attempts)
     assert len(set(winners) - {None}) > 1
 
     received = running.attacker(attack, model)(images, labels)
 
-    assert attack.num_runs(5) == num_runs
+    assert attack.num_attempts(5) == num_attempts
     np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
@@ -279,13 +284,15 @@ def test_restarts_of_targets_begin_with_all_targets_at_the_image():
         num_restarts=2,
         objective=running.NeverFooled(),
     )
-    for run, rank in ((1, 1), (2, 0)):
+    for attempt, rank in ((1, 1), (2, 0)):
         expected = []
         for each in running.examples(model, images, labels, success="never"):
             each.target = each.likely_classes()[rank]
             result = search_reference.fab(
-                each, 0.15, 3, "linf", run, is_first=run < 2
+                each, 0.15, 3, "linf", attempt, is_first=attempt < 2
             )
             expected.append(result["x"])
-        state = running.final_state(attack, model, images, labels, run=run)
+        state = running.final_state(
+            attack, model, images, labels, attempt=attempt
+        )
         np.testing.assert_allclose(state["images"], expected, atol=1e-4)

@@ -212,17 +212,17 @@ def test_start_is_clipped_before_the_first_gradient():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_restarts_keep_the_best_run_of_each_example(norm):
+def test_restarts_keep_the_best_one_of_each_example(norm):
     model, images = two_exits(), running.some_images(6)
     attack = pgd_of(norm, num_steps=1, num_restarts=4)
-    runs = [
+    restarts = [
         iterates_of(attack, model, images, LABELS, (0, 1), restart, seed=5)[-1]
         for restart in range(4)
     ]
-    scores = np.array([model.score(run, LABELS, (0, 1)) for run in runs])
+    scores = np.array([model.score(each, LABELS, (0, 1)) for each in restarts])
     winners = scores.argmax(axis=0)
     assert len(set(winners)) > 1
-    expected = [runs[winner][i] for i, winner in enumerate(winners)]
+    expected = [restarts[winner][i] for i, winner in enumerate(winners)]
 
     adversarial = attacker(attack, model)(images, LABELS, seed=5)
 

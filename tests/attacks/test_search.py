@@ -1,4 +1,4 @@
-"""The contract of attacks that search: runs, stages, what is kept."""
+"""The contract of attacks that search: attempts, rounds, what is kept."""
 
 import numpy as np
 from keras import ops
@@ -10,7 +10,7 @@ from tests.attacks import running
 
 
 class Counting(search.SearchAttack):
-    """Paints an image with the number of its run and stage.
+    """Paints an image with the number of its attempt and round.
 
     An image is fooled as soon as the number reaches a hundredth of its label.
     """
@@ -18,17 +18,17 @@ class Counting(search.SearchAttack):
     def __init__(self, num_restarts=3, objective=None):
         super().__init__(1.0, "linf", objective, num_restarts)
 
-    def num_stages(self):
+    def num_rounds(self):
         return 2
 
-    def start(self, problem, run):
-        number = ops.cast(run, "float32") / 10.0
+    def start(self, problem, attempt):
+        number = ops.cast(attempt, "float32") / 10.0
         return {
             **search.fresh_state(problem.images),
             "images": 0.0 * problem.images + number,
         }
 
-    def advance(self, problem, stage, state):
+    def advance(self, problem, round_, state):
         images = state["images"] + 0.01
         needed = ops.cast(problem.labels, "float32") / 100.0 - 0.001
         fooled = ops.all(images[:, 0, 0] > needed[:, None], axis=1)
@@ -48,8 +48,8 @@ def undecided(images, exits):
 undecided.num_exits = 1
 
 
-def test_an_image_keeps_what_the_first_stage_found_that_fooled_it():
-    # Runs begin at 0.0, 0.1 and 0.2, and stages add 0.01.
+def test_an_image_keeps_what_the_first_round_found_that_fooled_it():
+    # Attempts begin at 0.0, 0.1 and 0.2, and rounds add 0.01.
     attack = Counting(objective=running.NeverFooled())
     images = np.full((5, *running.SHAPE), 0.9, "float32")
     received = running.attacker(attack, undecided)(images, [1, 2, 3, 12, 30])
@@ -76,7 +76,7 @@ def test_info_says_which_images_are_fooled():
     )
 
 
-def test_later_images_replace_earlier_ones_within_a_stage():
+def test_later_images_replace_earlier_ones_within_a_round():
     state = {
         "adversarial": ops.convert_to_tensor([[1.0], [2.0], [3.0]]),
         "fooled": ops.convert_to_tensor([True, True, False]),

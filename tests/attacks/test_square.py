@@ -116,7 +116,7 @@ def corner_of(window, side):
 
 # Windows in L2 are three pixels wide at least, and should have room to move.
 SHAPES = {"linf": running.SHAPE, "l2": (6, 7, 2)}
-RUNS = {"linf": search_reference.square, "l2": search_reference.square_l2}
+ATTEMPTS = {"linf": search_reference.square, "l2": search_reference.square_l2}
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
     objective = running.NeverFooled(loss=loss)
     attack = square_of(num_queries=120, norm=norm, objective=objective)
     expected = [
-        RUNS[norm](each, EPSILON, attack.sides(*SHAPES[norm][:2]))
+        ATTEMPTS[norm](each, EPSILON, attack.sides(*SHAPES[norm][:2]))
         for each in running.examples(
             model, images, labels, seed=5, loss=loss, success="never"
         )
@@ -161,7 +161,9 @@ def test_what_comes_back_equals_plain_numpy(norm, epsilon, success):
         model, images, labels, loss="margin", success=success
     )
     expected, winners = running.expected(
-        examples, lambda each, run: RUNS[norm](each, epsilon, sides, run), 2
+        examples,
+        lambda each, attempt: ATTEMPTS[norm](each, epsilon, sides, attempt),
+        2,
     )
 
     received = running.attacker(attack, model)(images, labels)

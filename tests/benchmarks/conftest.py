@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from benchmarks import measuring
-from benchmarks.measuring import Run
+from benchmarks.measuring import Process
 from benchmarks.scenario import Scenario
 from benchmarks.scenario import Variant
 
@@ -23,8 +23,8 @@ def fake_processes(monkeypatch):
         asked = []
         times = {name: iter(each) for name, each in seconds.items()}
 
-        def ask(run, request):
-            name = run.variant.name
+        def ask(process, request):
+            name = process.variant.name
             asked.append((name, request))
             if request == "build":
                 return {"seconds": 2.0}
@@ -36,11 +36,11 @@ def fake_processes(monkeypatch):
                 return {"seconds": spent, "result": result}
             raise measuring.WorkerError("because it died.")
 
-        def close(run):
-            asked.append((run.variant.name, "close"))
+        def close(process):
+            asked.append((process.variant.name, "close"))
 
-        monkeypatch.setattr(Run, "ask", ask)
-        monkeypatch.setattr(Run, "close", close)
+        monkeypatch.setattr(Process, "ask", ask)
+        monkeypatch.setattr(Process, "close", close)
         monkeypatch.setattr(Variant, "missing", lambda self: [])
         monkeypatch.setattr(measuring, "PAUSE_SECONDS", 0)
         return asked

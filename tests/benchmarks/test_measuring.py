@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks import worker
-from benchmarks.measuring import Run
+from benchmarks.measuring import Process
 from benchmarks.measuring import WorkerError
 from benchmarks.scenario import Variant
 
@@ -23,13 +23,15 @@ def test_variants_take_turns_after_all_have_warmed_up(fake_processes, measure):
     for first, second in zip(orders[::2], orders[1::2], strict=True):
         assert first == second[::-1]
     assert sorted(asked[18:]) == [("b", "facts"), ("unit", "facts")]
-    assert [len(run.steps) for run in measurement.runs] == [6, 6]
+    assert [len(process.steps) for process in measurement.processes] == [6, 6]
 
 
 def test_each_start_has_a_new_process(fake_processes, measure):
     asked = fake_processes({"unit": [9.0, 8.0, 1.0], "b": [7.0, 6.0, 1.0]})
-    runs = measure(("unit", "b"), starts=2).runs
-    starts = {r.variant.name: [s["seconds"] for s in r.starts] for r in runs}
+    processes = measure(("unit", "b"), starts=2).processes
+    starts = {
+        r.variant.name: [s["seconds"] for s in r.starts] for r in processes
+    }
     assert starts == {"unit": [9.0, 8.0], "b": [7.0, 6.0]}
     own = [request for name, request in asked if name == "b"]
     start = ["close", "build", "step"]
@@ -40,8 +42,10 @@ def test_each_start_has_a_new_process(fake_processes, measure):
 def test_the_others_go_on_when_one_dies(fake_processes, measure, steps):
     asked = fake_processes({"unit": [1.0] * 9, "b": [1.0] * steps})
     measurement = measure(("unit", "b"), rounds=3, warmup=1)
-    assert [run.variant.name for run in measurement.runs] == ["unit"]
-    assert len(measurement.runs[0].steps) == 3
+    assert [process.variant.name for process in measurement.processes] == [
+        "unit"
+    ]
+    assert len(measurement.processes[0].steps) == 3
     assert measurement.left_out == [
         {
             "variant": "b",
@@ -55,7 +59,7 @@ def test_the_others_go_on_when_one_dies(fake_processes, measure, steps):
 def test_a_missing_package_is_no_error(monkeypatch, measure):
     monkeypatch.setattr(Variant, "missing", lambda self: ["no_such_package"])
     measurement = measure(("unit",))
-    assert measurement.runs == []
+    assert measurement.processes == []
     (left_out,) = measurement.left_out
     assert "because no_such_package is not installed" in left_out["reason"]
     assert not left_out["is_error"]
@@ -76,10 +80,10 @@ def test_packages_that_are_missing():
 )
 def test_a_failed_process_is_reported(tmp_path, threads, message):
     log = tmp_path / "worker.log"
-    run = Run(Variant("b", "jax", "nothing.Nothing", {}), threads, log)
+    process = Process(Variant("b", "jax", "nothing.Nothing", {}), threads, log)
     with pytest.raises(WorkerError, match=message) as error:
-        run.start()
-    run.close()
+        process.start()
+    process.close()
     assert str(log) in str(error.value)
     assert "Traceback" in log.read_text("utf-8")
 

@@ -38,20 +38,20 @@ def labels_of(model):
 
 @keras.saving.register_keras_serializable("tests_of_searches")
 class Walk(search.SearchAttack):
-    """Random steps in two stages per run: all of a search, quick to compile."""
+    """Random steps in two rounds per attempt: a search, quick to compile."""
 
     def __init__(self, epsilon, num_restarts=2, objective=None):
         super().__init__(epsilon, "linf", objective, num_restarts)
 
-    def num_stages(self):
+    def num_rounds(self):
         return 2
 
-    def start(self, problem, run):
+    def start(self, problem, attempt):
         state = search.fresh_state(problem.images)
-        return {**state, "keys": randomness.bits(problem.keys, run)}
+        return {**state, "keys": randomness.bits(problem.keys, attempt)}
 
-    def advance(self, problem, stage, state):
-        keys = randomness.bits(state["keys"], stage)
+    def advance(self, problem, round_, state):
+        keys = randomness.bits(state["keys"], round_)
         shape = problem.images.shape[1:]
         noise = 2.0 * randomness.example_uniform(keys, shape) - 1.0
         images = problem.images + self.epsilon * ops.sign(noise)

@@ -87,7 +87,7 @@ def saves(monkeypatch):
 
 @pytest.fixture
 def advances(monkeypatch):
-    return Interruption(monkeypatch, searching.SearchRun, "_advance")
+    return Interruption(monkeypatch, searching.EvaluationSearch, "_advance")
 
 
 # Stopped and continued.
@@ -122,7 +122,7 @@ def stop_and_go_on(calls, number, expected, model, labels, attack, folder):
 
 
 @pytest.mark.parametrize("number", [1, 4])
-def test_a_search_can_be_stopped_within_a_stage(
+def test_a_search_can_be_stopped_within_a_round(
     model, labels, advances, tmp_path, number
 ):
     attack = attack_to_stop()

@@ -60,17 +60,17 @@ ATTACKS = {
 
 
 @pytest.fixture
-def short_stages(monkeypatch):
-    """Several stages of few steps, so that the tests are quick."""
-    monkeypatch.setattr(attacks.SearchAttack, "steps_per_stage", 4)
-    monkeypatch.setattr(attacks.Square, "steps_per_stage", 4)
+def short_rounds(monkeypatch):
+    """Several rounds of few steps, so that the tests are quick."""
+    monkeypatch.setattr(attacks.SearchAttack, "steps_per_round", 4)
+    monkeypatch.setattr(attacks.Square, "steps_per_round", 4)
 
 
 # The same as in one step.
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_equals_the_attack_in_one_step(model, labels, name, short_stages):
+def test_equals_the_attack_in_one_step(model, labels, name, short_rounds):
     attack, exits = ATTACKS[name]
     result = evaluation.search(
         model, IMAGES, labels, attack, batch_size=9, seed=3
@@ -165,9 +165,9 @@ def test_anytime_and_craft_search(model, labels):
 
 @pytest.fixture
 def attacked(monkeypatch):
-    """Examples of each call of a start (run) or a stage, in order."""
+    """Examples of each call of a start (attempt) or a round, in order."""
     seen = []
-    original = searching.SearchRun._batched
+    original = searching.EvaluationSearch._batched
 
     def spied(self, function, rows, keys, *given, **number):
         if number:
@@ -175,14 +175,14 @@ def attacked(monkeypatch):
             seen.append((kind, value, set(rows.tolist())))
         return original(self, function, rows, keys, *given, **number)
 
-    monkeypatch.setattr(searching.SearchRun, "_batched", spied)
+    monkeypatch.setattr(searching.EvaluationSearch, "_batched", spied)
     return seen
 
 
 def test_later_attacks_see_only_what_resists(model, labels, attacked):
     attack = attacks.WorstCase([tiny.pgd(1), Walk(0.2, 1), tiny.pgd(3)])
     result = evaluation.search(model, IMAGES, labels, attack, 256)
-    starts = [rows for kind, _, rows in attacked if kind == "run"]
+    starts = [rows for kind, _, rows in attacked if kind == "attempt"]
     for number, rows in enumerate(starts):
         resists = (result.fooled_by == RESISTED) | (result.fooled_by >= number)
         assert rows == set(np.flatnonzero(resists))
@@ -190,11 +190,11 @@ def test_later_attacks_see_only_what_resists(model, labels, attacked):
     assert len(starts[0]) > len(starts[2])
 
 
-def test_fooled_images_see_no_further_stage_or_run(model, labels, attacked):
+def test_fooled_images_see_no_further_round_or_attempt(model, labels, attacked):
     evaluation.search(model, IMAGES, labels, Walk(0.2), 256)
     order = [(kind, value) for kind, value, _ in attacked]
-    stages = [("stage", 0), ("stage", 1)]
-    assert order == [("run", 0), *stages, ("run", 1), *stages]
+    rounds = [("round", 0), ("round", 1)]
+    assert order == [("attempt", 0), *rounds, ("attempt", 1), *rounds]
     rows = [each for _, _, each in attacked]
     assert rows[0] == rows[1]
     assert all(later <= earlier for earlier, later in pairwise(rows))

@@ -25,7 +25,7 @@ def context(method, epoch=0, state=None, example=KEYS):
             for name, value in method.initial_state(model).items()
         }
     tensor = keras.ops.convert_to_tensor
-    step = methods.Position(
+    position = methods.Position(
         seed=0,
         epoch=tensor(np.int32(epoch)),
         step=tensor(np.int32(0)),
@@ -34,7 +34,7 @@ def context(method, epoch=0, state=None, example=KEYS):
     )
     return methods.Context(
         labels=tensor(LABELS),
-        step=step,
+        position=position,
         images=tensor(IMAGES),
         predict=model.exit_logits(),
         state=state,

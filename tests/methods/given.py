@@ -29,14 +29,13 @@ def position(size=1, seed=0, epoch=0, step=0, first=0):
 
 def context(clean, adversarial, labels, **place):
     """Return the context of given logits, arrays or tensors."""
-    step = position(len(labels), **place)
     clean, adversarial = (
         each if ops.is_tensor(each) else tensor(each)
         for each in (clean, adversarial)
     )
     return methods.Context(
         labels=tensor(labels, "int32"),
-        step=step,
+        position=position(len(labels), **place),
         clean=clean,
         adversarial=adversarial,
     )

@@ -1,4 +1,4 @@
-"""TEAT: averages per example and exit, ramp, inner objective, positions."""
+"""TEAT: averages per example and exit, ramp, inner loss, positions."""
 
 import keras
 import numpy as np
@@ -56,10 +56,10 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
     )
     expected = np.zeros((9, 3, 5))
     for epoch in range(4):
-        step = given.step._replace(
+        position = given.position._replace(
             epoch=keras.ops.convert_to_tensor(np.int32(epoch))
         )
-        method.begin_step(given._replace(step=step))
+        method.begin_step(given._replace(position=position))
         if epoch >= 2:
             rows = [8, 0, 3, 1, 5]
             expected[rows] = 0.8 * expected[rows] + 0.2 * predictions
@@ -70,7 +70,7 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
 @pytest.mark.parametrize(
     ("variant", "factor"), [("pgd", 1.0), ("trades", 1.0), ("pgd", 0.5)]
 )
-def test_the_attack_climbs_the_whole_inner_objective(variant, factor):
+def test_the_attack_climbs_the_whole_inner_loss(variant, factor):
     method = methods.TEAT(5, num_epochs=5, variant=variant, weight=20 / factor)
     if factor != 1:
         # What the sum multiplies its terms by counts in the attack, too.

@@ -1,4 +1,4 @@
-"""TRADES: its inner objective, and what it asks of the attack."""
+"""TRADES: its inner loss, and what it asks of the attack."""
 
 import keras
 import numpy as np
@@ -82,6 +82,6 @@ def test_an_attack_without_a_replaceable_loss_is_refused(method):
     "other",
     [methods.TRADES(), methods.TEAT(8, 5), methods.TEAT(8, 5, "trades")],
 )
-def test_two_inner_objectives_do_not_add_up(other):
+def test_two_inner_losses_do_not_add_up(other):
     with pytest.raises(ValueError, match="TEAT.*TRADES|different names"):
         methods.TEAT(8, 5) + methods.NKD() + other

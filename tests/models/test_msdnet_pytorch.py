@@ -341,7 +341,7 @@ def test_a_damaged_file_is_refused(tiny, keep, tmp_path):
 
 
 def test_a_missing_file_is_named(tiny, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no state file .*none\.pth"):
+    with pytest.raises(FileNotFoundError, match=r"no weights file .*none\.pth"):
         models.load_msdnet_pytorch(tiny[0], tmp_path / "none.pth")
 
 

@@ -190,10 +190,10 @@ def test_accelerators_run_the_batches_of_all_exits_together(
 def test_padding_batch_norm_and_relu_become_part_of_convolutions():
     model = MODELS["msdnet"]()
     kinds = Counter(
-        type(model.get_layer(step.call[0])).__name__
-        for step in FrozenNetwork(model).steps((0, 1))
+        type(model.get_layer(each.call[0])).__name__
+        for each in FrozenNetwork(model).calls((0, 1))
     )
-    # A merged step has the name of its last call.
+    # What is merged has the name of its last call.
     assert set(kinds) == {
         "Activation",
         "Concatenate",
@@ -204,8 +204,8 @@ def test_padding_batch_norm_and_relu_become_part_of_convolutions():
 
 def test_what_cannot_be_merged_stays():
     model = convolutions()
-    steps = FrozenNetwork(model).steps((0, 1))
-    merged = [[name for name, _ in step.merged] for step in steps]
+    calls = FrozenNetwork(model).calls((0, 1))
+    merged = [[name for name, _ in each.merged] for each in calls]
     kinds = [
         [type(model.get_layer(name)).__name__ for name in names]
         for names in merged
@@ -240,7 +240,7 @@ def test_an_exit_computes_no_layer_that_it_does_not_need(model):
     network = FrozenNetwork(model)
     for index, name in enumerate(model.exit_names):
         made = Counter(
-            name for step in network.steps((index,)) for name, _ in step.merged
+            name for each in network.calls((index,)) for name, _ in each.merged
         )
         assert made == calls_of(model.exit_model(name))
 

@@ -1,4 +1,4 @@
-"""Load weights of an MSDNet from a state file of the public PyTorch code.
+"""Load a weights file of the public PyTorch code into an MSDNet.
 
     model = keras_neokd.models.MSDNet.imagenet(
         normalization=((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -43,7 +43,7 @@ _UNREADABLE = (
 
 
 def load_msdnet_pytorch(model, path):
-    """Give a model the weights of a state file of MSDNet-PyTorch.
+    """Load a weights file of MSDNet-PyTorch into a model.
 
     All tensors are checked before the first weight changes. The file is read
     with `torch.load(..., weights_only=True)`: no code in it is run.
@@ -99,18 +99,18 @@ def _read(path):
         import torch
     except ImportError as error:
         raise ImportError(
-            "A state file of MSDNet-PyTorch is read with PyTorch, which is "
+            "A weights file of MSDNet-PyTorch is read with PyTorch, which is "
             'not installed: pip install "keras-neokd[torch]". The imported '
             "weights need it no more."
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _OLDEST_TORCH:
         raise ImportError(
-            "A state file is read with PyTorch 2.6 or newer, found "
+            "A weights file is read with PyTorch 2.6 or newer, found "
             f"{torch.__version__}: a file could make older ones run its "
             'code. pip install --upgrade "keras-neokd[torch]"'
         )
     if not path.is_file():
-        raise FileNotFoundError(f"There is no state file {str(path)!r}.")
+        raise FileNotFoundError(f"There is no weights file {str(path)!r}.")
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             files.check_uncompressed(path, archive)
@@ -132,7 +132,7 @@ def _refusal(path, error):
             f"({_reason(error)}). Get it again."
         )
     return ValueError(
-        f"{path} was not loaded: it asks for {asked[1]}, and a state file "
+        f"{path} was not loaded: it asks for {asked[1]}, and a weights file "
         "holds nothing but tensors, numbers and texts. Loading it could run "
         "any code. If you trust who wrote it, load it with the code it comes "
         "from and save its weights alone: torch.save(model.state_dict(), FILE)."

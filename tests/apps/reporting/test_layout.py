@@ -419,12 +419,12 @@ def test_costs_in_millions():
     ]
 
 
-def test_runs_say_where_they_come_from():
-    (row,) = tables(a=made.record())["Runs"].rows
+def test_evaluations_say_where_they_come_from():
+    (row,) = tables(a=made.record())["Evaluations"].rows
     assert row == ["a", "mnist", "0.1.0", "jax", "-", "7", "3", "0123456789ab"]
     # Protocols take time, too.
     record = made.record(diagnostics=made.protocols())
-    assert tables(a=record)["Runs"].rows[0][-2] == "9"
+    assert tables(a=record)["Evaluations"].rows[0][-2] == "9"
 
 
 def test_findings_of_the_model_of_attacks_and_of_protocols():
