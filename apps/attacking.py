@@ -24,7 +24,15 @@ _FULL = (
 )
 _SUCCESS = ("all", "any", "each")
 _REPLACED = ("epsilon", "num_steps", "num_restarts")
-_STRENGTH = ("num_steps", "num_queries")
+# Settings of entries that name the strength of an attack, and what they are.
+STRENGTH = {
+    "epsilon": "number?",
+    "norm": "text",
+    "num_steps": "count?",
+    "num_queries": "count?",
+}
+_NUMBERS = ("num_steps", "num_queries")
+_OURS = (attacks.MaxAverage, attacks.SearchAttack, attacks.WorstCase)
 
 
 def attack(config, name, **given):
@@ -60,8 +68,11 @@ def attack(config, name, **given):
 
 def _search_keys(search, name, arguments):
     """Yield the arguments that `evaluate.search` sets, with their keys."""
+    is_targeted = "num_targets" in arguments
     for argument in arguments:
-        keys = (f"{name}_{argument}", f"targeted_{argument}", argument)
+        keys = [f"{name}_{argument}", argument]
+        if is_targeted:
+            keys.insert(1, f"targeted_{argument}")
         key = next((each for each in keys if each in search), None)
         if key and search[key] is not None:
             yield argument, key
@@ -144,22 +155,20 @@ def _objectives(config, exit_names):
     return {success: attacks.AverageExits(success=success)}
 
 
-def note(names, num_exits):
+def note(entries, num_exits):
     """Return a warning about accuracies under the rule `all`, or "".
 
     Args:
-        names: names of entries of a record.
+        entries: entries of records, whatever module registers the attacks.
         num_exits: number of exits of the model.
 
     Returns:
-        A sentence on attacks with the rule `all`; "" where there are none.
+        A sentence on searches with the rule `all`; "" where there are none.
     """
-    found = [
-        name
-        for name in dict.fromkeys(names)
-        if name.endswith("_all")
-        and building.searches(name.removesuffix("_all"))
+    searched = [
+        entry["name"] for entry in entries if entry.get("search") is not None
     ]
+    found = [name for name in dict.fromkeys(searched) if name.endswith("_all")]
     if not found or num_exits == 1:
         return ""
     return (
@@ -171,7 +180,7 @@ def note(names, num_exits):
 
 
 def pgd_settings(config):
-    """Return the settings of the attacks that do not search.
+    """Return the settings of `average`, `max_average` and `single`.
 
     Args:
         config: a whole config.
@@ -184,8 +193,8 @@ def pgd_settings(config):
     return settings
 
 
-def search_settings(described, epsilon, norm):
-    """Return the settings of an attack that searches.
+def own_settings(described, epsilon, norm):
+    """Return the settings of an attack that is made known by plain values.
 
     Args:
         described: what `described` returned for it.
@@ -195,12 +204,30 @@ def search_settings(described, epsilon, norm):
     own = described["config"]
     if own.get("num_steps") is None and own.get("attacks"):
         own = own["attacks"][0]["config"]
+    elif own.get("num_steps") is None and own.get("attack"):
+        own = own["attack"]["config"]
     return {
         "epsilon": epsilon,
         "norm": norm,
-        **{key: own[key] for key in _STRENGTH if own.get(key) is not None},
+        **{key: own[key] for key in _NUMBERS if own.get(key) is not None},
         "attack": described,
     }
+
+
+def settings_of(attack):
+    """Return the settings of an attack that has some of its own.
+
+    Args:
+        attack: an `Attack`.
+    """
+    found = described(attack)
+    own = found["config"]
+    if not isinstance(attack, _OURS):
+        # One of the user's may call something else by these names.
+        own = {key: own[key] for key in _NUMBERS if type(own.get(key)) is int}
+    plain = {**found, "config": own}
+    settings = own_settings(plain, attack.epsilon, attack.norm)
+    return {**settings, "attack": found}
 
 
 def described(attack):

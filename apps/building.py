@@ -37,8 +37,6 @@ _REMEDY = (
     "number of classes or the exits differ."
 )
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# Settings of data that are no arguments of `data.load` by their names.
-_NOT_OF_LOAD = ("name", "dir", "batch_size", "augment")
 _VALIDATIONS = ("none", "clean", "attack")
 
 
@@ -164,6 +162,11 @@ def searches(name):
     )
 
 
+def plain_attacks():
+    """Return the names of the attacks that do not search, the user's too."""
+    return tuple(name for name in attacks.BY_NAME if not searches(name))
+
+
 def build_attack(config, name=None, **changes):
     """Return an attack with the settings of `config.attack` and its section.
 
@@ -286,7 +289,9 @@ def load_data(config, model):
         FileNotFoundError: if its files are not there.
     """
     section = config.data
-    others = {key: section[key] for key in section if key not in _NOT_OF_LOAD}
+    # A config may have settings of a later version.
+    known = inspect.signature(data.load).parameters.keys() - {"name"}
+    others = {key: section[key] for key in section if key in known}
     with named_by_keys(keys_of("data", section)):
         dataset = data.load(section.name, section.dir, **others)
     expected = model.input_shape[1:], model.num_classes
@@ -331,7 +336,3 @@ def check_held_out(config, dataset):
         )
     for images in parts:
         images.check()
-
-
-# The attacks that do not search, those of an imported module included.
-ATTACKS = tuple(name for name in attacks.BY_NAME if not searches(name))

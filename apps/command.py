@@ -4,7 +4,6 @@
 
     def main():
         config = _CONFIG.value
-        command.prepare_keras()
         from . import training
         ...
 
@@ -13,7 +12,8 @@
 
 Keras is imported when `--config` is read, since configs hold the arguments of
 classes, and not before: `prepare_keras` sets what its backend reads, and
-`--help` is quick. So apps import whatever needs Keras inside `main`.
+`--help` is quick. So apps import whatever needs Keras inside `main`, those
+without a config after a call of `prepare_keras`.
 """
 
 import functools
@@ -44,6 +44,17 @@ _NO_MEMORY = (
     "There is not enough memory. Take fewer images or smaller batches, or a "
     "computer with more memory."
 )
+# What took the place of keys that 0.1.0 had.
+_REMOVED = {
+    "model.options": "the settings of a model are in the section of its name, "
+    "such as --config.model.msdnet_cifar10.KEY=VALUE",
+    "model.constructor": "it is a part of --config.model.name, such as "
+    "msdnet_cifar10",
+    "method.sum_weights": "the weights of a sum are in --config.method.name, "
+    "such as neo_kd+0.5*kdiga",
+    "method.nkd_weight": "the settings of a method are in the section of its "
+    "name, such as --config.method.neo_kd.nkd_weight=VALUE",
+}
 # Errors that are answered with their message, not with a traceback.
 ANSWERED = (ImportError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -116,7 +127,7 @@ def prepare_keras():
 def _parse_flags(argv):
     try:
         argv = flags.FLAGS.read_flags_from_files(argv, False)
-        rest, modules = taken(argv, "import")
+        rest, (_, modules) = argv, taken(argv, "import")
         if modules:
             prepare_keras()
         for each in modules:
@@ -142,8 +153,17 @@ def _wrong_key(argv, error):
     for argument in argv[1:]:
         name = argument.split("=")[0].lstrip("-")
         if any(f"'{part}'" in hint for part in name.split(".")[1:]):
-            return f"--{name}, there is no {hint}"
+            return f"--{name}, there is no {hint}{_successor(name)}"
     return hint
+
+
+def _successor(name):
+    """Return what took the place of a key, as the end of a message."""
+    key = name.removeprefix("config.")
+    for removed, instead in _REMOVED.items():
+        if key == removed or key.startswith(f"{removed}."):
+            return f". That key is gone: {instead}."
+    return ""
 
 
 def _fail(message):

@@ -50,7 +50,6 @@ _REPORT = flags.DEFINE_string(
 def main():
     """Evaluate as the flags say."""
     config = _CONFIG.value
-    command.prepare_keras()
     from . import distributing
     from . import evaluating
     from . import run_config

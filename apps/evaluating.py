@@ -9,16 +9,18 @@ import time
 import numpy as np
 
 from keras_neokd import evaluation
+from keras_neokd.attacks import PGD
+from keras_neokd.attacks import MaxAverage
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import accuracy_rows
-from keras_neokd.evaluation.searching import is_search
 from keras_neokd.evaluation.searching import resisting_rows
 from keras_neokd.serving import model_files
 
 from . import attacking
 from . import building
+from . import config_files
 from . import data_facts
 from . import plots
 from . import protocols
@@ -40,7 +42,8 @@ def with_everything(config, model, validation):
     searches, too_strong = attacking.possible(config, model)
     names, left_out = protocols.possible(config, model, validation)
     config = copy.deepcopy(config)
-    config.evaluate.attacks = ("average", "max_average", "single", *searches)
+    usual = config_files.load("default").evaluate.attacks
+    config.evaluate.attacks = (*usual, *searches)
     config.evaluate.protocols = names
     return config, [
         f"Left out: {name}. {why}"
@@ -88,7 +91,9 @@ def evaluate(
     images, labels = data.test.arrays(config.evaluate.num_examples)
     measured = protocols.plan(config, model, len(images), data.validation)
     header = _header(config, model, model_path, data.name, images, labels)
-    settings = {name: _settings(each, header) for name, each in attacks.items()}
+    settings = {
+        name: _settings(name, each, header) for name, each in attacks.items()
+    }
     settings |= {name: each.settings for name, each in measured.items()}
     file = recording.RecordFile(results_path, header, settings)
     results_path.parent.mkdir(parents=True, exist_ok=True)
@@ -186,14 +191,21 @@ def _method_settings(config):
     return json.loads(json.dumps(settings))
 
 
-def _settings(attack, header):
+def _settings(name, attack, header):
     """Return what the entry of an attack depends on."""
     if attack is None:
         return {}
-    if not is_search(attack):
+    single = (f"single_{each['name']}" for each in header["exits"])
+    if name in ("average", "max_average", *single) and _is_plain(attack):
         return header["settings"]["attack"]
-    described = attacking.described(attack)
-    return attacking.search_settings(described, attack.epsilon, attack.norm)
+    return attacking.settings_of(attack)
+
+
+def _is_plain(attack):
+    """Return whether the settings of PGD say all of an attack."""
+    return isinstance(attack, (PGD, MaxAverage)) and (
+        getattr(attack, "exits", None) is None
+    )
 
 
 def _look_for_findings(model, images, labels, record):

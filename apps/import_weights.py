@@ -79,14 +79,14 @@ def _about_pixels(model):
 def main():
     """Import as the flags say."""
     config = _CONFIG.value
-    # Imported after TensorFlow, PyTorch has crashed interpreters.
-    if importlib.util.find_spec("torch") is not None:
-        importlib.import_module("torch")
-    command.prepare_keras()
     import_weights(config, flags.FLAGS.file, flags.FLAGS.output)
 
 
 if __name__ == "__main__":
+    # PyTorch has crashed interpreters when imported after TensorFlow, which
+    # comes with Keras where --config is read.
+    if importlib.util.find_spec("torch") is not None:
+        importlib.import_module("torch")
     _CONFIG = command.define_config()
     flags.DEFINE_string(
         "file", None, "State file, as torch.save wrote it; nothing in it runs."

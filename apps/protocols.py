@@ -170,7 +170,7 @@ class _Supplies:
         else:
             default = self._parameters["attack"].default
             names = ("clean",) if default is None else ()
-            known_names = (*names, *building.ATTACKS)
+            known_names = (*names, *building.plain_attacks())
             checks.choice(f"{self._key}.attack", name, known_names)
         found = attacking.attack(self._config, name)
         return found, {"attack_settings": attacking.described(found)}

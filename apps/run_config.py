@@ -1,5 +1,7 @@
 """Read the config of a run, to evaluate or attack its model."""
 
+import json
+
 from ml_collections import config_dict
 
 from keras_neokd import attacks
@@ -17,6 +19,8 @@ _NAMED = {
 # Sections that are given the settings of later versions. Those of the method
 # are recorded as they were.
 _COMPLETED = ("attack", "data", "evaluate", "train")
+# Those that are checked alone.
+_CHECKED = ("method", "model", "optimizer")
 # What numbers depend on and was there from the first version on.
 _NEEDED = (
     "attack.epsilon",
@@ -27,6 +31,7 @@ _NEEDED = (
     "attack.step_size",
     "data.name",
     "method.name",
+    "model.name",
     "optimizer.learning_rate",
 )
 
@@ -34,19 +39,60 @@ _NEEDED = (
 def chosen(config):
     """Return a config as plain values, without sections of names not in use.
 
+    Attacks are also in use where the evaluation names them, and all whose
+    settings are changed: another evaluation may name them.
+
     Args:
         config: a whole config.
     """
     values = config.to_dict()
-    for kind in _NAMED.keys() & values.keys():
-        section = values[kind]
-        names = [name for _, name in plain_settings.parts(section["name"])]
+    kept = {
+        kind: {name for _, name in plain_settings.parts(values[kind]["name"])}
+        for kind in _NAMED.keys() & values.keys()
+    }
+    if "attack" in kept:
+        kept["attack"] |= evaluated_attacks(values.get("evaluate", {}))
+        kept["attack"] |= _changed_attacks(values["attack"])
+    for kind, names in kept.items():
         values[kind] = {
             key: value
-            for key, value in section.items()
+            for key, value in values[kind].items()
             if key in names or key not in _NAMED[kind]
         }
     return values
+
+
+def evaluated_attacks(evaluate):
+    """Return the set of the attacks that an evaluation names.
+
+    Args:
+        evaluate: dict, the section `evaluate` of a config.
+    """
+    named = [
+        *evaluate.get("attacks", ()),
+        *(
+            section.get("attack")
+            for section in evaluate.values()
+            if isinstance(section, dict)
+        ),
+    ]
+    return {name for name in named if isinstance(name, str)}
+
+
+def _changed_attacks(section):
+    """Return the names of the attacks with other values than the defaults."""
+    defaults = config_files.load("default").attack.to_dict()
+    return {
+        name
+        for name in attacks.BY_NAME.names()
+        if name in section
+        and _as_text(section[name]) != _as_text(defaults.get(name))
+    }
+
+
+def _as_text(value):
+    """Return a text that is the same for tuples and the lists of JSON."""
+    return json.dumps(value, sort_keys=True, default=repr)
 
 
 def read(run):
@@ -62,7 +108,7 @@ def read(run):
     merged = config_files.load("default")
     try:
         config = run.read_config()
-        for section in (*_COMPLETED, "method", "optimizer"):
+        for section in (*_COMPLETED, *_CHECKED):
             _put(config.get(section), section, merged)
     except (TypeError, ValueError) as error:
         raise ValueError(

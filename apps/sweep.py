@@ -10,7 +10,8 @@ to the flags of `apps.train`; `{workdir}` in a flag stands for the folder of
 the sweep, so that a run can use another's model. An optional function
 `get_evaluations()` returns a dict from names to flags of `apps.evaluate`, for
 several evaluations of each run. Runs are done one after the other, each in a
-folder of its own; the same command goes on after an interruption. Writes
+folder of its own; the same command goes on after an interruption. Modules
+that `--import` names are imported in every run, too. Writes
 summary.json and summary.md, again after every run.
 """
 
@@ -31,7 +32,9 @@ def main():
     command.prepare_keras()
     from . import sweeping
 
-    sweeping.sweep(_SWEEP.value, _WORKDIR.value, _ONLY.value)
+    sweeping.sweep(
+        _SWEEP.value, _WORKDIR.value, _ONLY.value, flags.FLAGS["import"].value
+    )
 
 
 if __name__ == "__main__":

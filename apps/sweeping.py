@@ -20,13 +20,15 @@ from .reporting import records
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def sweep(sweep_file, path, only=()):
+def sweep(sweep_file, path, only=(), modules=()):
     """Train and evaluate all runs of a sweep.
 
     Args:
         sweep_file: name or path, see `read_sweep`.
         path: folder of the sweep; each run has a folder in it.
         only: beginnings of the names of the runs to do; empty for all.
+        modules: names or paths of modules that every run imports; as of
+            `--import`.
 
     Returns:
         List of rows, one dict per finished run of the sweep, also of those
@@ -39,6 +41,7 @@ def sweep(sweep_file, path, only=()):
     """
     path = pathlib.Path(path).expanduser()
     runs, evaluations = read_sweep(sweep_file)
+    imports = [f"--import={each}" for each in modules]
     chosen = [name for name in runs if not only or name.startswith(tuple(only))]
     if not chosen:
         raise ValueError(
@@ -51,14 +54,15 @@ def sweep(sweep_file, path, only=()):
         print(f"--- run {number} of {len(chosen)}: {name}", flush=True)
         flags = [flag.replace("{workdir}", str(path)) for flag in runs[name]]
         run = workdir.Workdir(path / name)
-        if not _train_and_evaluate(run, flags, evaluations):
+        if not _train_and_evaluate(run, flags, evaluations, imports):
             failed.append(name)
             continue
         finished = [each for each in runs if each not in failed]
         rows = _rows(path, finished, evaluations)
         workdir.write_json(path / "summary.json", rows)
-        writing.write_text(path / "summary.md", _summary(rows))
-    print(_summary(rows))
+        summary = _summary(path, rows, evaluations)
+        writing.write_text(path / "summary.md", summary)
+    print(_summary(path, rows, evaluations))
     if failed:
         raise RuntimeError(
             f"{len(failed)} of {len(chosen)} runs failed: "
@@ -82,14 +86,16 @@ def _rows(path, names, evaluations):
     return rows
 
 
-def _summary(rows):
+def _summary(path, rows, evaluations):
     """Return the rows as a Markdown table, with any `attacking.note`."""
-    cells = [cell for row in rows for cell in row.items()]
-    # After the name of an attack comes that of the evaluation.
-    names = [column.split(" ")[0] for column, _ in cells]
-    exits = [value for column, value in cells if column.endswith(" exits")]
-    most = max((value.count("/") + 1 for value in exits), default=0)
-    return tables.markdown(rows, attacking.note(names, most))
+    found = [
+        records.read_file(_results(workdir.Workdir(path / row["run"]), each))
+        for row in rows
+        for each in evaluations
+    ]
+    entries = [entry for record in found for entry in record["attacks"]]
+    most = max((len(record["exits"]) for record in found), default=0)
+    return tables.markdown(rows, attacking.note(entries, most))
 
 
 def read_sweep(sweep_file):
@@ -112,7 +118,7 @@ def read_sweep(sweep_file):
     return found.get_runs(), get_evaluations()
 
 
-def _train_and_evaluate(run, flags, evaluations):
+def _train_and_evaluate(run, flags, evaluations, imports):
     commands = [["train", *flags]]
     commands += [
         ["evaluate", f"--results={_results(run, name)}", *changes]
@@ -120,7 +126,8 @@ def _train_and_evaluate(run, flags, evaluations):
     ]
     for app, *arguments in commands:
         program = [sys.executable, "-m", f"{__package__}.{app}"]
-        status = _run([*program, f"--workdir={run.path}", *arguments])
+        given = [f"--workdir={run.path}", *imports, *arguments]
+        status = _run([*program, *given])
         if status == STOPPED_STATUS:
             sys.exit(status)  # Who stopped the run wants the sweep to stop.
         if status:

@@ -1,7 +1,9 @@
 """Teacher networks that a config names: a file, and which of its outputs."""
 
+import os
 import pathlib
 
+from keras_neokd.base import checks
 from keras_neokd.base import plain_settings
 from keras_neokd.serving import model_files
 
@@ -16,8 +18,14 @@ def load(key, file):
     Raises:
         ValueError: if no file is named, it is no such file, or it is not
             safe to load.
+        TypeError: if it is no path.
         FileNotFoundError: if it does not exist.
     """
+    if file is not None and not isinstance(file, (str, os.PathLike)):
+        raise TypeError(
+            f"--config.{key} needs the path of a file, a text, received "
+            f"{checks.typed(file)}."
+        )
     if not file:
         raise ValueError(
             f"A teacher is needed: set --config.{key} to the model.keras of a "

@@ -25,7 +25,6 @@ flags.mark_flags_as_required(["workdir"])
 def main():
     """Train as the flags say."""
     config = _CONFIG.value
-    command.prepare_keras()
     from . import training
 
     training.train(config, _WORKDIR.value)

@@ -25,14 +25,13 @@ from keras_neokd.training.checkpoints import refuse_differences
 
 from . import config_of_0_1_0
 from . import data_facts
+from . import distributing
 from . import run_config
 
 # Settings that may change when a run goes on: its results do not depend on
 # them. The last two are in configs of 0.1.0.
 _FREE = {
-    "distribution.job_addresses",
-    "distribution.num_processes",
-    "distribution.process_id",
+    *(f"distribution.{key}" for key in distributing.PROCESS_KEYS),
     "train.checkpoint_seconds",
     "train.checkpoints_kept",
     "train.max_rollbacks",
@@ -169,7 +168,11 @@ class Workdir:
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def _recorded_config(self):
-        return config_of_0_1_0.translated(read_json(self.config))
+        recorded = read_json(self.config)
+        try:
+            return config_of_0_1_0.translated(recorded)
+        except ValueError as error:
+            raise ValueError(f"{self.config}: {error}") from error
 
     def _environment(self):
         if not self.environment.exists():
@@ -208,7 +211,8 @@ def _digests_of_files(config):
     paths = {
         key: pathlib.Path(value).expanduser()
         for key, value in flat.items()
-        if value and _FILES.fullmatch(key)
+        # What is no text is refused where it is loaded.
+        if value and isinstance(value, str) and _FILES.fullmatch(key)
     }
     return {key: digest(paths[key]) for key in paths if paths[key].is_file()}
 

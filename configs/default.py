@@ -7,12 +7,14 @@ The variant after the colon is the training method: `adversarial_training`
 `keras_neokd.methods.BY_NAME`, or a sum such as `neo_kd+0.5*kdiga`. Any value
 can be changed on the command line, for example `--config.train.epochs=3
 --config.method.neo_kd.nkd_weight=2`; a key that is not in the schema, or a
-value of another type, is refused.
+number of another type, is refused here, any other value where the object is
+built.
 
 `config.method`, `config.attack` and `config.model` have a section for each
 name of `BY_NAME` of `keras_neokd.methods`, `.attacks` and `.models`. It holds
 the arguments, with their defaults, of what the name stands for, which
-documents them. Only the sections of the names in use matter.
+documents them. Only the sections of the names in use matter: for attacks,
+also those that `config.evaluate` names.
 """
 
 from ml_collections import config_dict
@@ -166,8 +168,9 @@ def _attack():
     }
 
     def without(name):
-        # An attack with a number of steps of its own tunes itself.
-        steps = attacks.BY_NAME.settings(name).get("num_steps", REQUIRED)
+        # An attack whose number of steps has a default, or that has none,
+        # tunes itself.
+        steps = attacks.BY_NAME.settings(name).get("num_steps")
         others = shared if steps is REQUIRED else ("epsilon", "norm")
         return (*others, *_OF_A_RUN)
 

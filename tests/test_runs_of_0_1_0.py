@@ -12,6 +12,7 @@ import keras
 import pytest
 
 from apps import building
+from apps import config_files
 from apps import evaluating
 from apps import run_config
 from apps import sweeping
@@ -38,6 +39,18 @@ def copied(source, target):
         path.with_suffix("").write_bytes(lzma.decompress(path.read_bytes()))
         path.unlink()
     return Workdir(target)
+
+
+# Defaults of `evaluate.search`, which are those of the attacks today.
+SEARCH = {
+    "evaluate.search.num_steps": 100,
+    "evaluate.search.num_restarts": 1,
+    "evaluate.search.num_queries": 5000,
+    "evaluate.search.num_targets": 9,
+    "evaluate.search.targeted_loss": "dlr",
+    "evaluate.search.cw_c": 1.0,
+    "evaluate.search.cw_num_steps": 50,
+}
 
 
 # Configs.
@@ -68,15 +81,18 @@ def test_a_config_keeps_every_value(name):
     old = recorded["model"]
     moved = ("method.", "model.name", "model.constructor", "model.options.")
     moved += ("model.input_shape", "model.num_classes")
+    recorded_values = workdir.flatten(recorded)
     before = {
         key: value
-        for key, value in workdir.flatten(recorded).items()
+        for key, value in recorded_values.items()
         # They have other sections today; the test above builds them.
-        if not key.startswith(moved)
+        if not key.startswith(moved) and key not in SEARCH
     }
     now = workdir.flatten(run_config.read(run))
     assert len(before) > 70
     assert {key: now.get(key) for key in before} == before
+    assert {key: recorded_values[key] for key in SEARCH} == SEARCH
+    assert {key: now[key] for key in SEARCH} == dict.fromkeys(SEARCH)
     section = f"model.{old['name']}_{old['constructor']}"
     for key, value in old["options"].items():
         if value is not None:
@@ -184,6 +200,54 @@ def test_a_finished_run_is_left_alone(finished, capsys):
     told_backend(finished)
     training.train(run_config.read(finished), finished.path)
     assert "is finished; nothing to do" in capsys.readouterr().out
+
+
+CONFIG_OF_TODAY = """
+from configs import default
+
+
+def get_config(variant):
+    return default.derive(
+        variant,
+        {
+            "model": {
+                "name": "vision_transformer_cifar10",
+                "vision_transformer_cifar10": {
+                    "input_shape": (28, 28, 1),
+                    "patch_size": 7,
+                    "width": 8,
+                    "depth": 3,
+                    "num_heads": 2,
+                    "mlp_width": 8,
+                    "exits": (1, 2, 3),
+                },
+            },
+            "data": {
+                "name": "digits",
+                "batch_size": 16,
+                "num_train": 64,
+                "num_test": 40,
+                "validation_size": 24,
+            },
+            "attack": {"epsilon": 0.15, "step_size": 0.0375, "num_steps": 2},
+            "optimizer": {"learning_rate": 0.01, "milestones": (1,)},
+            "train": {"epochs": 2, "validation": "attack"},
+        },
+    )
+"""
+
+
+def test_the_own_command_of_a_finished_run_says_so(finished, tmp_path, capsys):
+    """The config file is the one of then, with the keys of today."""
+    told_backend(finished)
+    file = tmp_path / "tiny_digits.py"
+    file.write_text(CONFIG_OF_TODAY)
+    config = config_files.load(f"{file}:neo_kd")
+    training.train(config, finished.path)
+    assert "is finished; nothing to do" in capsys.readouterr().out
+    config.evaluate.search.num_steps = 50
+    with pytest.raises(ValueError, match="num_steps: there null, now 50"):
+        training.train(config, finished.path)
 
 
 def test_the_history_of_a_run_is_read(finished):

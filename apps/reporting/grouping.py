@@ -11,9 +11,6 @@ from .. import workdir
 from .measurements import readable
 from .measurements import text
 
-# Settings that the strength of an attack names in any case.
-_SAID_ANYWAY = ("epsilon", "norm", "num_steps", "num_queries")
-
 
 def rows_of(attack, k):
     """Return the rows of top-`k` accuracies, one per exit."""
@@ -66,7 +63,7 @@ def by_attack(group):
             found.setdefault(attack["name"], []).append((title, attack))
     for name, entries in found.items():
         unlike = differences(
-            [attack["settings"] for _, attack in entries], _SAID_ANYWAY
+            [attack["settings"] for _, attack in entries], attacking.STRENGTH
         )
         yield (
             readable(name),
@@ -118,8 +115,7 @@ def note(group, attacks=None):
         attacks = [
             each for record in group.values() for each in record["attacks"]
         ]
-    names = [each["name"] for each in attacks]
-    return attacking.note(names, len(exits_of(group)))
+    return attacking.note(attacks, len(exits_of(group)))
 
 
 def exits_of(group):

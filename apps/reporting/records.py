@@ -15,6 +15,7 @@ from keras_neokd.evaluation import SearchResult
 from keras_neokd.evaluation.result import check_rows
 from keras_neokd.evaluation.result import check_values
 
+from .. import attacking
 from .. import workdir
 from . import version_1
 from .measurements import result_of
@@ -39,12 +40,6 @@ _HEADER = {
 }
 _EXITS = {"name": "text", "multiply_adds": "count", "parameters": "count"}
 _ENTRY = {"name": "text", "seconds": "number"}
-_STRENGTH = {
-    "epsilon": "number?",
-    "norm": "text",
-    "num_steps": "count?",
-    "num_queries": "count?",
-}
 _FINDINGS = {"code": "text", "message": "text"}
 
 
@@ -141,8 +136,9 @@ def _check_attack(place, entry, names, count):
             )
     settings = entry["settings"]
     if settings:
-        strength = {key: settings[key] for key in _STRENGTH if key in settings}
-        check_values(f"{place}.settings", strength, _STRENGTH)
+        known = attacking.STRENGTH
+        strength = {key: settings[key] for key in known if key in settings}
+        check_values(f"{place}.settings", strength, known)
         if "norm" not in settings:
             raise ValueError(f"{place}.settings has no norm.")
     if entry.get("search") is not None:

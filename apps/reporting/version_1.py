@@ -28,7 +28,7 @@ def upgraded(record):
         "settings": settings,
         "exits": exits,
         "findings": record.get("signs"),
-        "attacks": _entries(record, "attacks", _attack, settings, names),
+        "attacks": _entries(record, "attacks", _attack, settings),
         "diagnostics": _entries(record, "diagnostics", _diagnostic, names)
         if record.get("diagnostics") is not None
         else [],
@@ -68,7 +68,7 @@ def _exit(own_head_only=None, **values):
     return {**values, **{f"own_{name}": value for name, value in own}}
 
 
-def _attack(entry, settings, names):
+def _attack(entry, settings):
     rows = []
     for k in (1, 5):
         for name, accuracy in (entry.get(f"top{k}") or {}).items():
@@ -85,7 +85,7 @@ def _attack(entry, settings, names):
             rows.append({"top": k, "exit": name, **_known(row)})
     own = {} if entry["name"] == "clean" else settings.get("attack")
     if entry.get("attack") is not None:
-        own = attacking.search_settings(
+        own = attacking.own_settings(
             attacking.without_modules(entry["attack"]),
             entry["epsilon"],
             entry["norm"],

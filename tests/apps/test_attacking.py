@@ -94,7 +94,11 @@ def test_other_settings_reach_the_attacks(config):
     config.evaluate.search.update(
         {"num_restarts": 3, "targeted_loss": "margin", "num_targets": 0}
     )
+    # Of attacks that do not search.
+    config.evaluate.num_restarts = 7
     config.attack.apgd_t.rho = 0.5
+    for name in ("apgd_ce", "fab", "square"):
+        assert build(config, name).num_restarts == 3
     targeted = build(config, "apgd_t")
     assert (targeted.num_restarts, targeted.rho) == (3, 0.5)
     assert targeted.loss == "margin"
@@ -104,6 +108,20 @@ def test_other_settings_reach_the_attacks(config):
     config.attack.cw.kappa = 0.25
     carlini = build(config, "cw")
     assert (carlini.c, carlini.num_steps, carlini.kappa) == (0.5, 7, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("loss",), {}),
+        (("loss", "num_targets"), {"loss": "targeted_loss"}),
+        (("c", "num_targets"), {"c": "cw_c"}),
+    ],
+)
+def test_a_targeted_loss_is_for_attacks_with_targets(arguments, expected):
+    search = {"targeted_loss": "dlr", "cw_c": 0.5}
+    found = attacking._search_keys(search, "cw", dict.fromkeys(arguments))
+    assert dict(found) == expected
 
 
 def test_epsilon_is_that_of_training_unless_there_is_another(config):
@@ -167,6 +185,25 @@ def test_an_attack_that_does_not_search_is_one_entry_or_one_per_exit(config):
         found[f"single_{each}"].objective.exit for each in MODEL.exit_names
     ]
     assert exits == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_exits", "is_noted"),
+    [
+        ({}, 2, True),
+        ({}, 1, False),
+        ({"search": None}, 2, False),
+        ({"name": "mine_any"}, 2, False),
+    ],
+)
+def test_a_search_that_is_not_registered_here_is_noted(
+    changes, num_exits, is_noted
+):
+    rows = [{"attack": "clean", "robust": 0.5}]
+    entry = {"name": "mine_all", "search": rows, **changes}
+    said = attacking.note([entry], num_exits)
+    assert said.startswith("mine_all: an image is fooled only") == is_noted
+    assert bool(said) == is_noted
 
 
 def test_other_names_and_rules_are_refused(config):

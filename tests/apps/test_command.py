@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from apps import command
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN = ("apps.train", "--config=configs/digits.py:nkd")
 
@@ -34,6 +36,10 @@ def start(*arguments):
         ((*TRAIN, "--config.trian.epochs=3"), "--config.trian"),
         ((*TRAIN, "--config.train.epochs=three"), "config.train.epochs=three"),
         ((*TRAIN, "--config.train.epochs=3.5"), "config.train.epochs=3.5"),
+        (
+            (*TRAIN, "--config.model.options.depth=3"),
+            "That key is gone: the settings of a model are in the section of",
+        ),
         ((*TRAIN, "--worldir=x"), "worldir"),
         (TRAIN, "--workdir"),
         (("apps.train", "--workdir=x"), "--config"),
@@ -108,12 +114,51 @@ def test_help_that_was_asked_for_is_no_error(flag, shown):
     assert result.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("model.options", "--config.model.msdnet_cifar10.KEY=VALUE"),
+        ("model.options.depth", "--config.model.msdnet_cifar10.KEY=VALUE"),
+        ("model.constructor", "a part of --config.model.name"),
+        ("method.sum_weights", "neo_kd+0.5*kdiga"),
+        ("method.nkd_weight", "--config.method.neo_kd.nkd_weight=VALUE"),
+    ],
+)
+def test_what_took_the_place_of_a_removed_key_is_said(key, said):
+    assert said in command._successor(f"config.{key}")
+    assert command._successor(f"config.{key}s") == ""
+
+
+IMPORTING = """
+from absl import flags
+from apps import command
+
+command.run(lambda: print(flags.FLAGS["import"].value))
+"""
+
+
+def test_apps_know_which_modules_were_imported():
+    result = start("-c", IMPORTING, "--import=json", "--import", "csv")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "['json', 'csv']\n"
+
+
+def test_importing_weights_imports_torch_before_keras():
+    """In the other order interpreters have crashed."""
+    pytest.importorskip("torch")
+    imported = imported_for_help("import_weights")
+    assert "torch" in imported and "keras" not in imported
+
+
 @pytest.mark.parametrize("app", ["train", "evaluate"])
 def test_help_does_not_wait_for_keras(app):
-    result = start("-X", "importtime", "-m", f"apps.{app}", "--help")
-    assert result.returncode == 0 and "--workdir" in result.stdout
-    imported = {
-        line.split("|")[-1].strip() for line in result.stderr.split("\n")
-    }
+    imported = imported_for_help(app)
     assert "absl.flags" in imported
     assert not imported & {"keras", "keras_neokd", "numpy"}
+
+
+def imported_for_help(app):
+    """Return the names of all modules that `--help` imports."""
+    result = start("-X", "importtime", "-m", f"apps.{app}", "--help")
+    assert result.returncode == 0 and "--config" in result.stdout
+    return {line.split("|")[-1].strip() for line in result.stderr.split("\n")}

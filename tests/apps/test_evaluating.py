@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import keras
 import numpy as np
@@ -132,6 +133,62 @@ def test_the_thresholds_of_an_early_exit_are_a_file(
     ]
     assert list(policy.thresholds) == expected
     assert policy.ensemble is False
+
+
+# Settings of entries.
+
+
+@pytest.mark.parametrize(
+    ("name", "entry", "changes", "own"),
+    [
+        ("average", "average", {}, None),
+        ("max_average", "max_average", {}, None),
+        ("single", "single_exit_2", {}, None),
+        (
+            "max_average",
+            "max_average",
+            {"attack.max_average.exits": (1, 2)},
+            {"class_name": "MaxAverage", "num_steps": 5},
+        ),
+        ("fgsm", "fgsm", {}, {"class_name": "PGD", "num_steps": 1}),
+        ("noise", "noise", {}, {"class_name": "UniformNoise"}),
+        ("cw_linf", "cw_linf_any", {}, {"class_name": "WorstCase"}),
+    ],
+)
+def test_an_entry_states_the_settings_that_it_has(
+    config, name, entry, changes, own
+):
+    config.evaluate.update({"attacks": (name,), "num_steps": 5})
+    config.update_from_flattened_dict(changes)
+    model = types.SimpleNamespace(exit_names=EXITS, num_exits=3, num_classes=10)
+    attack = attacking.plan(config, model)[entry]
+    of_pgd = attacking.pgd_settings(config)
+    header = {
+        "settings": {"attack": of_pgd},
+        "exits": [{"name": each} for each in EXITS],
+    }
+    settings = evaluating._settings(entry, attack, header)
+    if own is None:
+        assert settings == of_pgd
+        return
+    assert settings["attack"]["class_name"] == own["class_name"]
+    assert (settings["epsilon"], settings["norm"]) == (0.15, "linf")
+    if "num_steps" in own or name == "noise":
+        assert settings.get("num_steps") == own.get("num_steps")
+
+
+def test_another_setting_of_an_attack_that_does_not_search_is_refused(
+    config, model_file, tmp_path
+):
+    config.evaluate.attacks = ("fgsm",)
+    evaluate(config, model_file, tmp_path)
+    evaluate(config, model_file, tmp_path)
+    config.attack.fgsm.step_size = 0.05
+    with pytest.raises(
+        ValueError,
+        match=r"fgsm of other settings:\n  attack.config.step_size: there",
+    ):
+        evaluate(config, model_file, tmp_path)
 
 
 # Seeds.

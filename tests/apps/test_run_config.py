@@ -1,6 +1,7 @@
 """Reading config.json: damage is named, and the file stays as it is."""
 
 import json
+import re
 
 import pytest
 
@@ -8,6 +9,7 @@ from apps import config_of_0_1_0
 from apps import run_config
 from apps import workdir
 from configs import default
+from keras_neokd import attacks
 
 DAMAGES = {
     "a list": "[]",
@@ -57,6 +59,33 @@ def test_a_whole_config_is_taken_as_it_is(run):
     assert workdir.flatten(config) == workdir.flatten(default.get_config())
 
 
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        ({}, set()),
+        ({"attack.apgd_t.rho": 0.5}, {"apgd_t"}),
+        ({"attack.square.num_restarts": 2}, {"square"}),
+        ({"evaluate.attacks": ("fab_t",)}, {"fab_t"}),
+        ({"evaluate.budgeted.attack": "fgsm"}, {"fgsm"}),
+        ({"attack.name": "average", "evaluate.attacks": ()}, None),
+    ],
+)
+def test_attacks_that_are_changed_or_evaluated_keep_their_settings(
+    run, changes, others
+):
+    config = default.get_config()
+    before = workdir.flatten(config)
+    config.update_from_flattened_dict(changes)
+    recorded = run_config.chosen(config)
+    sections = {key for key in recorded["attack"] if key in attacks.BY_NAME}
+    expected = set() if others is None else {"max_average", *others}
+    assert sections == expected
+    workdir.write_json(run.config, recorded)
+    assert workdir.flatten(run_config.read(run)) == workdir.flatten(config)
+    # So digests of the config differ, and runs are told apart.
+    assert (workdir.flatten(config) == before) == (not changes)
+
+
 @pytest.mark.parametrize("text", DAMAGES.values(), ids=DAMAGES)
 def test_a_config_that_is_no_object_is_named(run, text):
     run.config.write_text(text)
@@ -78,6 +107,11 @@ def test_a_config_that_is_not_in_utf_8_is_named(run):
         ("evaluate.search", 3, "evaluate.search needs an object, received 3."),
         ("method", None, "method needs an object, received None."),
         ("method.name", ..., "method.name is missing."),
+        ("model", ..., "model needs an object, received None."),
+        ("model", [], "model needs an object, received []."),
+        ("model", {}, "model.name is missing."),
+        ("model.weights_of", 3, "model.weights_of needs an object, received"),
+        ("optimizer", ..., "optimizer needs an object, received None."),
         ("data.name", None, "data.name is missing."),
         ("attack.epsilon", ..., "attack.epsilon is missing."),
         ("attack.norm", 2, "attack.norm: Could not override field 'norm'"),
@@ -134,7 +168,13 @@ def old_config(**kdiga):
 
 
 @pytest.mark.parametrize(
-    ("exits", "expected"), [("1,3", (1, 3)), ("2", (2,)), ("each", "each")]
+    ("exits", "expected"),
+    [
+        ("1,3", (1, 3)),
+        (" 1, 3", (1, 3)),
+        ("2", (2,)),
+        ("each", "each"),
+    ],
 )
 def test_settings_of_0_1_0_get_the_keys_of_today(exits, expected):
     old = old_config(exits=exits, teacher_file="x.keras")
@@ -148,8 +188,61 @@ def test_settings_of_0_1_0_get_the_keys_of_today(exits, expected):
     assert config_of_0_1_0.translated(new) == new
 
 
-def test_a_damaged_config_of_0_1_0_is_named(run):
+@pytest.mark.parametrize(
+    ("value", "expected"), [(100, None), (99, 99), (None, None)]
+)
+def test_what_was_a_default_of_0_1_0_is_left_to_the_attacks(value, expected):
+    old = old_config(exits="each")
+    old["attack"] = {"name": "average"}
+    search = {"num_steps": value, "success": "all"}
+    old["evaluate"] = {"attacks": ["apgd_t"], "search": search}
+    new = config_of_0_1_0.translated(old)
+    assert new["evaluate"]["search"] == {
+        "num_steps": expected,
+        "success": "all",
+    }
+    # As a config of today has it that names the attack.
+    defaults = default.get_config().attack.apgd_t.to_dict()
+    assert new["attack"] == {"name": "average", "apgd_t": defaults}
+
+
+def damaged_config_of_0_1_0(part, key, value):
     old = old_config()
-    del old["method"]["eokd_weight"]
+    section = old["method"]["kdiga"] if part == "kdiga" else old[part]
+    if value is ...:
+        del section[key]
+    else:
+        section[key] = value
+    return old
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "message"),
+    [
+        (
+            "method",
+            "eokd_weight",
+            ...,
+            "as keras_neokd 0.1.0 wrote them: KeyError: 'eok",
+        ),
+        (
+            "method",
+            "sum_weights",
+            [1.0, 2.0],
+            "`method.sum_weights` needs 1 numbers, one for each method after",
+        ),
+        ("kdiga", "exits", "1;3", "needs average, each, or numbers with comma"),
+        (
+            "model",
+            "options",
+            {"wings": 2, "legs": None},
+            "`model.options` has wings, which the model 'msdnet_cifar10' has",
+        ),
+    ],
+)
+def test_a_damaged_config_of_0_1_0_is_named(run, part, key, value, message):
+    old = damaged_config_of_0_1_0(part, key, value)
     workdir.write_json(run.config, old)
-    assert "as keras_neokd 0.1.0 wrote them: KeyError: 'eok" in refused(run)
+    assert message in refused(run)
+    with pytest.raises(ValueError, match=re.escape(str(run.config))):
+        run.check(default.get_config())

@@ -99,6 +99,32 @@ def test_no_run_follows_one_that_the_signal_killed(start, tmp_path):
     assert not (tmp_path / "two").exists()
 
 
+# Notes how it was started.
+NOTING = """
+import pathlib, sys
+
+with pathlib.Path("started").open("a") as file:
+    print(*sys.argv[2:], file=file)
+sys.exit({status})
+"""
+
+
+def test_every_program_imports_the_modules_of_the_sweep(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "apps").mkdir()
+    (tmp_path / "apps" / "__init__.py").touch()
+    for name, status in (("train", 0), ("evaluate", 1)):
+        program = NOTING.format(status=status)
+        (tmp_path / "apps" / f"{name}.py").write_text(program)
+    (tmp_path / "sweep.py").write_text(SWEEP)
+    with pytest.raises(RuntimeError, match="1 of 1 runs failed"):
+        sweeping.sweep("sweep.py", tmp_path, ["one"], ["mine", "b/c.py"])
+    started = (tmp_path / "started").read_text().splitlines()
+    assert len(started) == 2
+    for line in started:
+        assert line.startswith("--import=mine --import=b/c.py")
+
+
 # Ends as every app does when the sweep is gone.
 ENDING = """
 import importlib.util, os, pathlib, signal, sys, time

@@ -149,17 +149,17 @@ def test_a_search_under_the_rule_all_has_its_note(titles, capsys):
     assert "all exits" not in printed(capsys, layout.overview(titled))
 
 
-def test_a_summary_of_a_sweep_has_it_too():
-    row = {
-        "run": "a",
-        "auto_attack_all l2": 1.0,
-        "auto_attack_all l2 exits": "1/1",
-    }
-    *table, empty, note = sweeping._summary([row]).splitlines()
+def test_a_summary_of_a_sweep_has_it_too(tmp_path):
+    made.write(tmp_path / "a" / "l2" / "results.json", searched())
+    made.write(tmp_path / "b" / "l2" / "results.json", made.record())
+    row = {"run": "a", "auto_attack_all l2": 1.0}
+    summary = sweeping._summary(tmp_path, [row], ["l2"])
+    *table, empty, note = summary.splitlines()
     assert len(table) == 3
     assert empty == ""
     assert note.startswith(RULE)
-    assert RULE not in sweeping._summary([{"run": "a", "average": 1.0}])
+    row = {"run": "b", "average l2": 1.0}
+    assert RULE not in sweeping._summary(tmp_path, [row], ["l2"])
 
 
 def test_an_evaluation_prints_everything_that_it_recorded(capsys):

@@ -124,6 +124,9 @@ def test_a_run_is_trained_and_evaluated_with_things_of_the_user(tmp_path):
     record = json.loads((tmp_path / "run" / "results.json").read_text())
     names = [each["name"] for each in record["attacks"]]
     assert names == ["clean", "average", "shift"]
+    shift = record["attacks"][-1]["settings"]
+    assert shift["attack"]["config"] == {"epsilon": 0.15, "share": 0.5}
+    assert "num_steps" not in shift
 
 
 @pytest.mark.parametrize(

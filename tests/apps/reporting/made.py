@@ -46,7 +46,12 @@ def searched(name, *top1, kind="APGD", **settings):
     norm = "l2" if kind == "CW" else "linf"
     settings = {"epsilon": 0.1, "norm": norm, "num_steps": 20, **settings}
     described = {"class_name": kind, "config": settings}
-    return attack(name, *top1, settings={**settings, "attack": described})
+    return attack(
+        name,
+        *top1,
+        settings={**settings, "attack": described},
+        search=[{"attack": "clean", "robust": 0.9}],
+    )
 
 
 def record(method="neo_kd", epsilon=0.1, attacks=None, **more):

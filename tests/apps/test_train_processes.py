@@ -17,8 +17,8 @@ import pytest
 
 from apps import locking
 from apps.workdir import Workdir
-from tests.apps.test_checkpointing import assert_same_end
-from tests.apps.test_checkpointing import without_time
+from tests.apps.test_train_interrupted import assert_same_end
+from tests.apps.test_train_interrupted import without_time
 
 if keras.config.backend() != "jax":
     pytest.skip("only JAX joins processes", allow_module_level=True)
