@@ -126,7 +126,7 @@ def test_help_that_was_asked_for_is_no_error(flag, shown):
 )
 def test_what_took_the_place_of_a_removed_key_is_said(key, said):
     assert said in command._successor(f"config.{key}")
-    assert command._successor(f"config.{key}s") == ""
+    assert command._successor("config.method.neo_kd.nkd_weight") == ""
 
 
 IMPORTING = """
@@ -147,7 +147,9 @@ def test_importing_weights_imports_torch_before_keras():
     """In the other order interpreters have crashed."""
     pytest.importorskip("torch")
     imported = imported_for_help("import_weights")
-    assert "torch" in imported and "keras" not in imported
+    # The package itself is not listed, being imported by importlib.
+    assert any(name.startswith("torch.") for name in imported)
+    assert "keras" not in imported
 
 
 @pytest.mark.parametrize("app", ["train", "evaluate"])
