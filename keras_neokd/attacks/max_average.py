@@ -48,7 +48,7 @@ class MaxAverage(Attack):
     def __init__(self, attack, exits=None):
         if not isinstance(attack, Attack):
             raise TypeError(
-                "`MaxAverage` needs an Attack such as PGD, received "
+                "`attack` of MaxAverage needs an Attack such as PGD, received "
                 f"{attack!r}."
             )
         attack.with_objective(SingleExit(-1))  # Or the attack says why not.

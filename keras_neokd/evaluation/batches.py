@@ -42,6 +42,16 @@ def check(model, images, labels, batch_size):
     return images, ops.convert_to_numpy(checks.class_indices(labels))
 
 
+def pair(name, value, model, batch_size):
+    """Return checked images and labels from an argument that holds both."""
+    value = checks.sequence(name, value, "images and labels")
+    if len(value) != 2:
+        raise ValueError(
+            f"`{name}` needs images and labels, received {len(value)} values."
+        )
+    return check(model, *value, batch_size)
+
+
 def check_model(model):
     """Raise `TypeError` if `model` is no `MultiExitModel`."""
     if not isinstance(model, MultiExitModel):

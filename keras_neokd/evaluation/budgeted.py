@@ -200,8 +200,8 @@ def budgeted(
     """
     batches.check_model(model)
     _check_settings(threshold_data, ensemble)
-    validation = _pair("validation", validation, model, batch_size)
-    test = _pair("test", test, model, batch_size)
+    validation = batches.pair("validation", validation, model, batch_size)
+    test = batches.pair("test", test, model, batch_size)
     _refuse_overlap(validation[0], test[0])
     costs = exit_shares.exit_costs(model)
     wanted = exit_shares.shares_of_budgets(costs, budgets)
@@ -231,16 +231,6 @@ def budgeted(
         num_examples=len(answers),
         exit_names=model.exit_names,
     )
-
-
-def _pair(name, pair, model, batch_size):
-    """Return checked images and labels from an argument that holds both."""
-    pair = checks.sequence(name, pair, "images and labels")
-    if len(pair) != 2:
-        raise ValueError(
-            f"`{name}` needs images and labels, received {len(pair)} values."
-        )
-    return batches.check(model, *pair, batch_size)
 
 
 def _refuse_overlap(validation, test):

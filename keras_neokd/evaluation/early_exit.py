@@ -9,6 +9,7 @@ import numpy as np
 from keras_neokd import attacks
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import Decision
+from keras_neokd.evaluation import batches
 from keras_neokd.evaluation import exit_shares
 from keras_neokd.evaluation import latency
 from keras_neokd.evaluation.anytime import adversarial_images
@@ -85,6 +86,8 @@ def early_exit(
         batch_size: images per compiled call, also of those that are timed.
             Defaults to 64.
     """
+    checks.integer("num_calls", num_calls, minimum=1)
+    batches.check(model, images, labels, batch_size)
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
     )
@@ -194,6 +197,8 @@ def early_exit_attacked(
             that of all.
         batch_size, seed: as for `anytime`.
     """
+    attack = attacks.get(attack)
+    batches.check(model, images, labels, batch_size)
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
     )

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import exit_probabilities
 from keras_neokd.evaluation.intervals import mean_cost_interval
 
@@ -179,8 +180,9 @@ def policy_for_cost(
         TypeError, ValueError: if a setting is not possible, or no policy
             costs that much.
     """
+    images, labels = batches.pair("validation", validation, model, batch_size)
     shares = _shares(exit_costs(model), share_of_cost)
-    found = exit_probabilities(model, *validation, batch_size).max(axis=2)
+    found = exit_probabilities(model, images, labels, batch_size).max(axis=2)
     return ExitPolicy(thresholds(found, shares), ensemble)
 
 

@@ -80,9 +80,9 @@ BAD = {
         (
             {"attack": "pgd"},
             TypeError,
-            "`MaxAverage` needs an Attack such as PGD, received 'pgd'",
+            "`attack` of MaxAverage needs an Attack .* received 'pgd'",
         ),
-        ({"attack": attacks.PGD}, TypeError, "`MaxAverage` needs an Attack"),
+        ({"attack": attacks.PGD}, TypeError, "`attack` of MaxAverage needs"),
         (
             {"attack": attacks.MaxAverage(PGD)},
             TypeError,
