@@ -208,6 +208,8 @@ def compile_arguments(config, num_exits, num_examples=None):
         ValueError, TypeError: if a setting is not possible.
     """
     attack = build_attack(config)
+    # Not all attacks take it.
+    checks.integer("attack.exit", config.attack.exit, -checks.MOST_EXITS)
     _check_schedule(config)
     validation = checks.choice(
         "train.validation", config.train.validation, _VALIDATIONS

@@ -323,8 +323,7 @@ def what_is_wrong(function, good, argument, bad):
 NAMES = {
     "attack": {"SearchAttack"},
     "budgets": {"budget"},
-    "exit": {"An exit"},
-    "exits": {"An exit", "`exit`"},
+    "exits": {"`exit`"},
     "identifier": {"`attack`", "attack=", "`method`", "method"},
     "images": {"Images"},
     "labels": {"Labels"},

@@ -183,7 +183,7 @@ def check_exits(exits):
     exits = checks.sequence(
         "exits", exits, "0-based exit indices (None is all exits)"
     )
-    exits = tuple(_check_index(each) for each in exits)
+    exits = tuple(_check_index(each, "exits") for each in exits)
     if not exits or len(set(exits)) != len(exits):
         raise ValueError(
             "`exits` needs at least one exit index and none of them twice, "
@@ -213,11 +213,11 @@ def select_exits(exits, num_exits):
     return indices
 
 
-def _check_index(index):
+def _check_index(index, name="exit"):
     if isinstance(index, bool) or not hasattr(index, "__index__"):
         raise TypeError(
-            "An exit needs a 0-based integer index in depth order, received "
-            f"{checks.typed(index)}."
+            f"`{name}` needs for each exit a 0-based integer index in depth "
+            f"order, received {checks.typed(index)}."
         )
     return checks.integer("exit", index, minimum=-checks.MOST_EXITS)
 

@@ -18,6 +18,7 @@ from apps import flag_values
 from apps import training
 from apps.config_flag import ConfigFlag
 from configs import digits
+from keras_neokd import MultiExitModel
 from tests.apps.tiny import untrained_run
 
 pytestmark = pytest.mark.slow
@@ -114,7 +115,7 @@ def plan(monkeypatch, tmp_path):
     def stop(*arguments, **named):
         raise Planned
 
-    monkeypatch.setattr(training, "_fit", stop)
+    monkeypatch.setattr(MultiExitModel, "fit", stop)
     monkeypatch.setattr(evaluating.soundness, "check_model", stop)
     model = untrained_run(tmp_path / "run") / "model.keras"
     numbers = itertools.count()
