@@ -87,7 +87,7 @@ def early_exit(
             Defaults to 64.
     """
     checks.integer("num_calls", num_calls, minimum=1)
-    batches.check(model, images, labels, batch_size)
+    images, labels = batches.check(model, images, labels, batch_size)
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
     )
@@ -198,7 +198,7 @@ def early_exit_attacked(
         batch_size, seed: as for `anytime`.
     """
     attack = attacks.get(attack)
-    batches.check(model, images, labels, batch_size)
+    images, labels = batches.check(model, images, labels, batch_size)
     policy = exit_shares.policy_for_cost(
         model, validation, share_of_cost, ensemble, batch_size
     )
