@@ -80,8 +80,9 @@ def flags(arguments=None):
         ("attack_steps", _whole(1), None, "steps of the attack"),
         ("epsilon", _fraction, 0.3, "L-infinity radius of evaluations"),
         ("epsilon_l2", _fraction, 2.0, "L2 radius of evaluations"),
-        ("exit", str, "exit_1", "exit that `parity` attacks"),
-        ("model", Path, None, "file; for `attacks` a SmallCNN for MNIST"),
+        ("num_queries", _whole(1), None, "of Square, also in AutoAttack"),
+        ("exit", str, "exit_1", "that `parity` and `repeats` attack"),
+        ("model", Path, None, "file; SmallCNN for `attacks`, `auto_attack`"),
         ("images", Path, None, ".npz file with `images` and `labels`"),
     ):
         parser.add_argument(f"--{name}", type=read, default=default, help=text)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,6 +19,7 @@ class Variant:
         work: class of `benchmarks.work`, for example `"keras_step.KerasStep"`.
         settings: its arguments.
         packages: further modules that must be installed.
+        programs: programs that must be installed.
         checkout: folder of the keras_neokd that is imported.
     """
 
@@ -26,14 +28,15 @@ class Variant:
     work: str
     settings: dict
     packages: tuple = ()
+    programs: tuple = ()
     checkout: Path = ROOT
 
     def missing(self):
-        """Return the modules that it needs and that are not installed."""
+        """Return modules and programs that it needs and that are missing."""
+        modules = (self.backend, *self.packages)
         return [
-            name
-            for name in (self.backend, *self.packages)
-            if importlib.util.find_spec(name) is None
+            *(name for name in modules if not importlib.util.find_spec(name)),
+            *(name for name in self.programs if not shutil.which(name)),
         ]
 
 

@@ -6,6 +6,7 @@ what `--only` of `benchmarks.run` chooses from.
 """
 
 import itertools
+import os
 
 from benchmarks.scenario import BACKENDS
 from benchmarks.scenario import Scenario
@@ -13,25 +14,32 @@ from benchmarks.scenario import Variant
 from benchmarks.work.optimisations import OPTIMISATIONS
 from benchmarks.work.workloads import WORKLOADS
 
-_EAGER = {
-    f"eager_{each}": {"memory_format": each}
-    for each in ("contiguous_format", "channels_last")
+# PyTorch without us: two memory formats, and channels last with more.
+_TRUNCATED = {"truncated": True}
+PEERS = {
+    "eager_contiguous_format": {"memory_format": "contiguous_format"},
+    "eager_channels_last": {},
+    "eager_truncated": _TRUNCATED,
+    "eager_autocast": {**_TRUNCATED, "autocast": True},
 }
 
 
 def models(flags):
-    """Compare a NEO-KD step, max-average attack, with eager PyTorch's.
+    """Compare a NEO-KD step, max-average attack, with plain PyTorch's.
 
-    The unit is the faster of PyTorch's memory formats. Eager PyTorch runs the
-    whole network for every exit, as triple-wins does.
+    The unit is the faster of PyTorch's memory formats, in which it runs the
+    whole network for every exit, as triple-wins does. Its other rows, in
+    channels last, run the network no further than the exit that is attacked,
+    in float32 or with autocast to bfloat16.
     """
     found = []
     for model in WORKLOADS:
         ours = [_steps(flags, model, each, {each: {}}) for each in BACKENDS]
-        eager = _steps(flags, model, "torch", _EAGER, "eager_step.EagerStep")
-        variants = itertools.chain(*ours, eager)
-        # Weights and random starts are not the same.
-        found.append(Scenario(model, tuple(variants), tuple(_EAGER), 0.1))
+        peers = _steps(flags, model, "torch", PEERS, "eager_step.EagerStep")
+        variants = itertools.chain(*ours, peers)
+        # Weights and random starts are not the same; bfloat16 adds far less.
+        unit = tuple(PEERS)[:2]
+        found.append(Scenario(model, tuple(variants), unit, 0.1))
     return found
 
 
@@ -120,8 +128,13 @@ def _steps(
         "batch_size": flags.batch_size or batch_size,
         "attack_steps": flags.attack_steps or attack_steps,
     }
+    # What `torch.compile` calls on processors.
+    compiler = (os.environ.get("CXX", "g++"),)
     return tuple(
-        Variant(name, backend, work, {**settings, **row})
+        Variant(
+            *(name, backend, work, {**settings, **row}),
+            programs=compiler if "compiled" in row else (),
+        )
         for name, row in rows.items()
     )
 
@@ -135,8 +148,22 @@ def attacks(flags):
     plain = {"torchattacks": "PlainTorchEvaluation"}
     both = {**plain, "foolbox": "FoolboxEvaluation"}
     return [
-        _evaluations(flags, attack, tools, "exit_3", 250, 50)
+        _evaluations(flags, attack, attack, "exit_3", _beside(tools), 250, 50)
         for attack, tools in (("pgd", both), ("apgd_ce", plain))
+    ]
+
+
+def auto_attack(flags):
+    """Compare AutoAttack on each exit of a SmallCNN with pyautoattack.
+
+    The tool attacks a plain PyTorch copy of the network up to the exit. The
+    result is the share of images that survive. The published budget is
+    `--attack_steps=100 --num_queries=5000`, with 9 target classes as here.
+    """
+    rows = _beside({"pyautoattack": "PlainTorchEvaluation"})
+    return [
+        _evaluations(flags, exit, "auto_attack", exit, rows, 250, 20)
+        for exit in ("exit_1", "exit_2", "exit_3")
     ]
 
 
@@ -148,20 +175,46 @@ def parity(flags):
     """
     from benchmarks.work.attacks import ATTACKS
 
-    tools = {"auto_attack": "pyautoattack"}
-    found = []
+    tools, found = {"auto_attack": "pyautoattack"}, []
     for attack in ATTACKS:
         if attack != "pgd":
             tool = tools.get(attack, "torchattacks")
-            work = {tool: "TorchEvaluation"}
+            rows = _beside({tool: "TorchEvaluation"})
             found.append(
-                _evaluations(flags, attack, work, flags.exit, 1000, 20)
+                _evaluations(flags, attack, attack, flags.exit, rows, 1000, 20)
             )
     return found
 
 
-def _evaluations(flags, attack, tools, exit, batch_size, attack_steps):
-    """Return the scenario of an attack: ours, and classes of other tools."""
+def repeats(flags):
+    """Compare `evaluation.anytime` again and again with one `Evaluator`.
+
+    PGD on one exit. "eight / first" is the time of the first eight evaluations
+    of a process relative to that of the first alone, which compiles.
+    """
+    works = {"evaluator": "KerasEvaluation", "anytime": "KerasRepeats"}
+    found = []
+    for backend in BACKENDS:
+        rows = {name: (backend, work, ()) for name, work in works.items()}
+        found.append(
+            _evaluations(flags, backend, "pgd", flags.exit, rows, 250, 20, 0.0)
+        )
+    return found
+
+
+def _beside(tools):
+    """Return rows of other tools, from their classes, and then of ours."""
+    rows = {tool: ("torch", work, (tool,)) for tool, work in tools.items()}
+    return rows | {each: (each, "KerasEvaluation", ()) for each in BACKENDS}
+
+
+def _evaluations(
+    flags, name, attack, exit, rows, batch_size, attack_steps, tolerance=0.05
+):
+    """Return a scenario of evaluations under an attack.
+
+    The rows are backend, class and packages by name, the unit first.
+    """
     is_l2 = attack.endswith("l2")
     settings = {
         "attack": attack,
@@ -170,21 +223,30 @@ def _evaluations(flags, attack, tools, exit, batch_size, attack_steps):
         "epsilon": flags.epsilon_l2 if is_l2 else flags.epsilon,
         "num_steps": flags.attack_steps or attack_steps,
     }
-    for name in ("model", "images"):
-        path = getattr(flags, name)
+    if flags.num_queries is not None:
+        settings["num_queries"] = flags.num_queries
+    for each in ("model", "images"):
+        path = getattr(flags, each)
         if path is None or not path.is_file():
-            raise ValueError(f"`{name}` needs a file, received {path}.")
-        settings[name] = str(path.resolve())
-    rows = [(each, each, "KerasEvaluation", ()) for each in BACKENDS]
-    rows += [(tool, "torch", work, (tool,)) for tool, work in tools.items()]
+            raise ValueError(f"`{each}` needs a file, received {path}.")
+        settings[each] = str(path.resolve())
     variants = tuple(
-        Variant(name, backend, f"evaluations.{work}", settings, packages)
-        for name, backend, work, packages in rows
+        Variant(each, backend, f"evaluations.{work}", settings, packages)
+        for each, (backend, work, packages) in rows.items()
     )
-    return Scenario(attack, variants, tuple(tools)[:1], 0.05)
+    return Scenario(name, variants, tuple(rows)[:1], tolerance)
 
 
 SCENARIOS = {
     each.__name__: each
-    for each in (models, methods, optimisations, exits, attacks, parity)
+    for each in (
+        models,
+        methods,
+        optimisations,
+        exits,
+        attacks,
+        auto_attack,
+        parity,
+        repeats,
+    )
 }

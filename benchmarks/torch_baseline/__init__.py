@@ -13,7 +13,8 @@ keras_neokd or Keras.
     logs = train_step(model, optimizer, x, x_adv, y, supports)
 
 A model maps images (batch, channels, height, width) in [0, 1] to a list of
-logits, one tensor (batch, classes) per exit. Labels `y` are integers, (batch,).
+logits, one tensor (batch, classes) per exit, and with the index of an exit to
+a list of its logits only. Labels `y` are integers, (batch,).
 Exits count from 0 in arguments and from 1 in names. Radius and length of a step
 are in pixel units, and `generator=None` stands for PyTorch's global one.
 """
@@ -29,15 +30,18 @@ from benchmarks.torch_baseline.networks import SmallCNN as SmallCNN
 
 # Attacks. All run with the model in evaluation mode (batch norm and dropout
 # are fixed), leave its mode and the gradients of its weights as they found
-# them, and run the whole network, as triple-wins does.
+# them, and run the whole network, as triple-wins does, unless `truncated`.
 
 
-def attacked(model, x, y, epsilon, step_size, num_steps, generator=None):
+def attacked(
+    model, x, y, epsilon, step_size, num_steps, generator=None, truncated=False
+):
     """Run `max_average` from random starts."""
     starts = [
         random_start(x, epsilon, generator) for _ in range(model.num_exits)
     ]
-    return max_average(model, x, y, epsilon, step_size, num_steps, starts)
+    budget = (epsilon, step_size, num_steps)
+    return max_average(model, x, y, *budget, starts, truncated)
 
 
 def random_start(x, epsilon, generator=None):
@@ -46,7 +50,9 @@ def random_start(x, epsilon, generator=None):
     return _project(x + epsilon * (2 * noise.to(x.device) - 1), x, epsilon)
 
 
-def pgd(model, x, y, exits, epsilon, step_size, num_steps, start):
+def pgd(
+    model, x, y, exits, epsilon, step_size, num_steps, start, truncated=False
+):
     """Maximise the mean cross-entropy of some exits by signed gradient steps.
 
     Args:
@@ -57,6 +63,8 @@ def pgd(model, x, y, exits, epsilon, step_size, num_steps, start):
         num_steps: number of steps.
         start: images to start from; projected to the ball and to [0, 1]
             before the first gradient.
+        truncated: run each of `exits` by itself, and the network no further.
+            Defaults to False.
 
     Returns:
         The last iterate.
@@ -65,8 +73,11 @@ def pgd(model, x, y, exits, epsilon, step_size, num_steps, start):
     with _evaluation_mode(model):
         for _ in range(num_steps):
             x_adv.requires_grad_(True)
-            logits = model(x_adv)
-            chosen = logits if exits is None else [logits[i] for i in exits]
+            if truncated:
+                chosen = [model(x_adv, i)[0] for i in exits]
+            else:
+                logits = model(x_adv)
+                chosen = logits if exits is None else [logits[i] for i in exits]
             losses = [functional.cross_entropy(z, y) for z in chosen]
             (gradient,) = torch.autograd.grad(sum(losses) / len(losses), x_adv)
             x_adv = x_adv.detach() + step_size * gradient.sign()
@@ -74,23 +85,26 @@ def pgd(model, x, y, exits, epsilon, step_size, num_steps, start):
     return x_adv
 
 
-def max_average(model, x, y, epsilon, step_size, num_steps, starts):
+def max_average(
+    model, x, y, epsilon, step_size, num_steps, starts, truncated=False
+):
     """Of the attacks on each single exit, keep the one that hurts most.
 
     Each image keeps the candidate with the largest sum of cross-entropies
     over all exits; the first of equal ones wins.
 
     Args:
-        model, x, y, epsilon, step_size, num_steps: see `pgd`.
+        model, x, y, epsilon, step_size, num_steps, truncated: see `pgd`.
         starts: one tensor of images to start from per exit.
 
     Returns:
         Tuple of the images and of the index, (batch,), of the exit whose
         candidate was kept.
     """
+    budget = (epsilon, step_size, num_steps)
     candidates, scores = [], []
     for i, start in enumerate(starts):
-        x_adv = pgd(model, x, y, (i,), epsilon, step_size, num_steps, start)
+        x_adv = pgd(model, x, y, (i,), *budget, start, truncated)
         with _evaluation_mode(model), torch.no_grad():
             losses = [
                 functional.cross_entropy(z, y, reduction="none")

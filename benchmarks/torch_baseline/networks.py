@@ -9,7 +9,25 @@ from torch.nn.functional import max_pool2d
 from torch.nn.functional import relu_
 
 
-class SmallCNN(nn.Module):
+class _MultiExit(nn.Module):
+    """Network that `parts` cuts at its exits."""
+
+    def forward(self, x, exit=None):
+        """Map images, channels first, to a list of logits per exit.
+
+        With `exit`, an index, only those are computed, and nothing behind.
+        """
+        logits = []
+        for i, (layers, head) in enumerate(self.parts()):
+            x = layers(x)
+            if exit in (None, i):
+                logits.append(head(x))
+            if exit == i:
+                break
+        return logits
+
+
+class SmallCNN(_MultiExit):
     """Classify 28 x 28 x 1 images at three exits.
 
     Convolutions 3 x 3 without padding, no batch norm, side heads without any
@@ -42,23 +60,23 @@ class SmallCNN(nn.Module):
         nn.init.zeros_(self.exit_3.logits.weight)
         nn.init.zeros_(self.exit_3.logits.bias)
 
-    def forward(self, x):
-        """Map images, (batch, 1, 28, 28), to a list of logits per exit."""
-        x = relu_(self.trunk_conv_1(x))
-        first = self.exit_1(max_pool2d(self.exit_1.conv(x), 2))
-        x = max_pool2d(relu_(self.trunk_conv_2(x)), 2)
-        x = relu_(self.trunk_conv_3(x))
-        second = self.exit_2(max_pool2d(x, 2))
-        return [first, second, self._third(x)]
+    def parts(self):
+        """Return a pair per exit: the layers since the last, and its head."""
+        return (
+            (
+                lambda x: relu_(self.trunk_conv_1(x)),
+                lambda x: self.exit_1(max_pool2d(self.exit_1.conv(x), 2)),
+            ),
+            (self._second, lambda x: self.exit_2(max_pool2d(x, 2))),
+            (self._third, self.exit_3),
+        )
 
-    def last_exit(self, x):
-        """Return the logits of the last exit, computing no other head."""
-        x = relu_(self.trunk_conv_1(x))
+    def _second(self, x):
         x = max_pool2d(relu_(self.trunk_conv_2(x)), 2)
-        return self._third(relu_(self.trunk_conv_3(x)))
+        return relu_(self.trunk_conv_3(x))
 
     def _third(self, x):
-        return self.exit_3(max_pool2d(relu_(self.trunk_conv_4(x)), 2))
+        return max_pool2d(relu_(self.trunk_conv_4(x)), 2)
 
 
 class _DenseHead(nn.Module):
@@ -86,7 +104,7 @@ def _kaiming_conv(in_channels, out_channels, stride=1):
     return conv
 
 
-class MSDNet(nn.Module):
+class MSDNet(_MultiExit):
     """Classify images at several exits (Huang et al., ICLR 2018).
 
     Written from the description of the network and the options of
@@ -160,13 +178,9 @@ class MSDNet(nn.Module):
             head = _Classifier(channels, filters, num_classes)
             self.classifier.append(head)
 
-    def forward(self, x):
-        """Map images, channels first, to a list of logits per exit."""
-        logits = []
-        for block, classifier in zip(self.blocks, self.classifier, strict=True):
-            x = block(x)
-            logits.append(classifier(x))
-        return logits
+    def parts(self):
+        """Return a pair per exit: the layers since the last, and its head."""
+        return tuple(zip(self.blocks, self.classifier, strict=True))
 
     def _first(self, data, width):
         """Make the layer that reads images."""

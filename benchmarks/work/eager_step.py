@@ -1,5 +1,6 @@
-"""The training step of `torch_baseline`, plain eager PyTorch."""
+"""The training step of `torch_baseline`, and what PyTorch can add to it."""
 
+import functools
 import itertools
 
 import torch
@@ -13,16 +14,42 @@ class EagerStep:
 
     Args:
         model, batch_size, attack_steps: as for `KerasStep`.
-        memory_format: `"contiguous_format"` or `"channels_last"`.
+        memory_format: `"channels_last"` (default) or `"contiguous_format"`.
+        truncated: whether the attack on an exit runs no further than to it.
+        autocast: whether the network computes in bfloat16 where PyTorch finds
+            that safe; weights, logits and losses stay in float32.
+        compiled: whether `torch.compile` compiles the network.
     """
 
-    def __init__(self, model, batch_size, attack_steps, memory_format):
+    def __init__(
+        self,
+        model,
+        batch_size,
+        attack_steps,
+        memory_format="channels_last",
+        truncated=False,
+        autocast=False,
+        compiled=False,
+    ):
         torch.manual_seed(0)
         workload = workloads.WORKLOADS[model]
         self._format = getattr(torch, memory_format)
         self._budget = (workload.epsilon, workload.step_size, attack_steps)
+        self._truncated = truncated
         self._model = workload.build(torch_baseline)
         self._model.to(memory_format=self._format)
+        if autocast:
+            self._model.forward = functools.partial(
+                _in_bfloat16, self._model.forward
+            )
+        if compiled:
+            # Nothing may fall back to eager PyTorch. There is a graph for
+            # each exit, one for all exits, and one to train.
+            self._model.compile(
+                fullgraph=True,
+                dynamic=False,
+                recompile_limit=self._model.num_exits + 2,
+            )
         self._optimizer = torch.optim.SGD(
             self._model.parameters(),
             workloads.LEARNING_RATE,
@@ -50,7 +77,9 @@ class EagerStep:
     def step(self):
         """Take one step and return the loss."""
         x, y = next(self._batches)
-        x_adv, _ = torch_baseline.attacked(self._model, x, y, *self._budget)
+        x_adv, _ = torch_baseline.attacked(
+            self._model, x, y, *self._budget, truncated=self._truncated
+        )
         logs = torch_baseline.train_step(
             self._model,
             self._optimizer,
@@ -60,3 +89,9 @@ class EagerStep:
             self._supports[y],
         )
         return [logs["loss"]]
+
+
+def _in_bfloat16(forward, *arguments):
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = forward(*arguments)
+    return [each.float() for each in logits]

@@ -4,9 +4,12 @@ Each step k attacks all images once with seed k and returns which of them stay
 correct, a 0 or 1 for each. Ours need public names of the library only.
 """
 
+import functools
+
 import keras
 import numpy as np
 
+import keras_neokd.attacks
 from benchmarks.work import attacks
 from keras_neokd import evaluation
 
@@ -34,9 +37,9 @@ class KerasEvaluation:
         self._prepare()
 
     def _prepare(self):
-        self._evaluator = evaluation.Evaluator(
+        self._evaluate = evaluation.Evaluator(
             self._model, self._attack, self._batch_size
-        )
+        ).anytime
 
     def step(self):
         """Attack all images once."""
@@ -44,8 +47,22 @@ class KerasEvaluation:
         return self._correct()
 
     def _correct(self):
-        result = self._evaluator.anytime(self._images, self._labels, self._seed)
+        result = self._evaluate(self._images, self._labels, seed=self._seed)
         return result.ranks[:, self._exit] == 0
+
+
+class KerasRepeats(KerasEvaluation):
+    """Attack by `evaluation.anytime`, which is given everything each time."""
+
+    is_repeated = True
+
+    def _prepare(self):
+        self._evaluate = functools.partial(
+            evaluation.anytime,
+            self._model,
+            attack=self._attack,
+            batch_size=self._batch_size,
+        )
 
 
 class TorchEvaluation(KerasEvaluation):
@@ -55,15 +72,13 @@ class TorchEvaluation(KerasEvaluation):
         import torch
 
         self._network = self._build_network()
-        self._batches = list(
-            zip(
-                torch.from_numpy(_channels_first(self._images)).split(
-                    self._batch_size
-                ),
-                torch.from_numpy(self._labels).long().split(self._batch_size),
-                strict=True,
-            )
-        )
+        images = torch.from_numpy(_channels_first(self._images))
+        labels, size = torch.from_numpy(self._labels).long(), self._batch_size
+        if isinstance(self._attack, keras_neokd.attacks.AutoAttack):
+            # It makes batches of 250, anew after each of its attacks.
+            size = len(images)
+        pairs = zip(images.split(size), labels.split(size), strict=True)
+        self._batches = list(pairs)
 
     def _build_network(self):
         from keras_neokd.serving.adapters import as_single_output
@@ -81,13 +96,13 @@ class TorchEvaluation(KerasEvaluation):
 
 
 class PlainTorchEvaluation(TorchEvaluation):
-    """Attack the last exit of a SmallCNN as a plain PyTorch network.
+    """Attack an exit of a SmallCNN as a plain PyTorch network.
 
     That is what the tools are made for, so nothing of Keras slows them down.
     """
 
     def _build_network(self):
-        return plain_network(self._model, self._images[:16])
+        return plain_network(self._model, self._images[:16], self._exit)
 
 
 class FoolboxEvaluation(PlainTorchEvaluation):
@@ -111,12 +126,13 @@ class FoolboxEvaluation(PlainTorchEvaluation):
         return ~fooled.numpy()
 
 
-def plain_network(model, images):
-    """Return the path of a `SmallCNN` to its last exit, in PyTorch.
+def plain_network(model, images, exit):
+    """Return the path of a `SmallCNN` to an exit, in PyTorch.
 
     Args:
         model: a `keras_neokd.models.SmallCNN` for MNIST.
         images: some images to compare both on.
+        exit: index of the exit.
 
     Returns:
         A `torch.nn.Module` in evaluation mode, channels first.
@@ -135,10 +151,11 @@ def plain_network(model, images):
     }
     torch_baseline.load(network, weights)
     network.eval()
-    network.forward = network.last_exit
+    forward = network.forward
+    network.forward = lambda x: forward(x, exit)[0]
     with torch.no_grad():
         theirs = network(torch.from_numpy(_channels_first(images))).numpy()
-    ours = model.exit_model(-1).predict(images, verbose=0)
+    ours = model.exit_model(exit).predict(images, verbose=0)
     np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
     return network
 

@@ -8,10 +8,12 @@ import pytest
 
 from benchmarks import run
 from benchmarks import scenario
+from benchmarks.scenario import BACKENDS
 from benchmarks.scenario import Scenario
 from benchmarks.scenario import Variant
 from benchmarks.scenario import against
 from benchmarks.scenario import chosen
+from benchmarks.scenarios import PEERS
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.work.workloads import WORKLOADS
 from keras_neokd import methods
@@ -79,6 +81,30 @@ def test_optimisations_go_without_backends_they_are_not_about(build):
     common.append("without_merged")
     assert found["small_cnn torch"] == [*common, "without_pooling"]
     assert found["msdnet_cifar10 jax"] == [*common, "without_cpu_convolution"]
+
+
+def test_peers_add_to_pytorch_and_the_two_formats_are_the_unit(build):
+    for each in build("models"):
+        assert each.unit == ("eager_contiguous_format", "eager_channels_last")
+        found = {variant.name: variant for variant in each.variants}
+        assert {*found} == {*BACKENDS, *PEERS}
+        for name, variant in found.items():
+            assert bool(variant.programs) == name.startswith("compiled")
+
+
+def test_auto_attack_attacks_each_exit_with_the_given_budget(build):
+    found = build("auto_attack", "--attack_steps=100", "--num_queries=5000")
+    for number, each in enumerate(found, start=1):
+        assert each.unit == ("pyautoattack",)
+        for variant in each.variants:
+            settings = variant.settings
+            assert settings["exit"] == each.name == f"exit_{number}"
+            assert settings["num_steps"] == 100
+            assert settings["num_queries"] == 5000
+    assert len(found) == 3
+    (first, *_) = build("auto_attack")
+    # The attack's own.
+    assert "num_queries" not in first.variants[0].settings
 
 
 def test_flags_change_the_work(build):
@@ -158,6 +184,17 @@ def test_another_checkout_is_the_unit_of_each_variant(tmp_path):
     ours, theirs = found[0].variants
     assert found[0].unit == (theirs.name,)
     assert (ours.checkout, theirs.checkout) == (scenario.ROOT, tmp_path)
+
+
+def test_evaluations_are_measured_against_another_checkout(build, tmp_path):
+    (tmp_path / "keras_neokd").mkdir()
+    (tmp_path / "keras_neokd" / "__init__.py").touch()
+    for kind in ("attacks", "auto_attack", "repeats"):
+        found = against(build(kind), tmp_path)
+        backends = [each.variants[0].backend for each in found]
+        # Other tools are not of the library.
+        assert {*backends} == {*BACKENDS}
+        assert all(".Keras" in each.variants[0].work for each in found)
 
 
 def test_a_folder_without_the_library_is_no_checkout(tmp_path):

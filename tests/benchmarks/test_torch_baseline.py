@@ -2,6 +2,7 @@
 
 import ast
 import math
+import re
 from pathlib import Path
 
 import keras
@@ -179,11 +180,30 @@ def test_small_cnn_has_the_logits_of_ours_at_every_exit():
         for ours, theirs in zip(expected, network(x), strict=True):
             assert abs(ours).max() > 0.1
             np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
-        assert torch.equal(network.last_exit(x), network(x)[-1])
     for name, value in torch_baseline.dump(network).items():
         np.testing.assert_array_equal(value, weights[name])
     with pytest.raises(ValueError, match=r"of shape .*, found \(5,\)"):
         torch_baseline.load(network, {**weights, "exit_1/bias": np.zeros(5)})
+
+
+def test_one_exit_runs_no_further_and_no_other_head(model_and_batch):
+    model, x, _ = model_and_batch
+    expected, ran = model(x), set()
+    for name, module in model.named_modules():
+        part = re.match(r"(blocks|classifier)\.\d+|\w+", name)
+        if part and not [*module.children()]:
+            module.register_forward_hook(lambda *_, part=part[0]: ran.add(part))
+    trunk = [f"trunk_conv_{i}" for i in (1, 2, 3, 4)]
+    parts = [{*trunk[:1], "exit_1"}, {*trunk[:3], "exit_2"}]
+    parts.append({*trunk, "exit_3"})
+    if isinstance(model, MSDNet):
+        blocks = [f"blocks.{i}" for i in range(3)]
+        parts = [{*blocks[: i + 1], f"classifier.{i}"} for i in range(3)]
+    for i, logits in enumerate(expected):
+        ran.clear()
+        (found,) = model(x, i)
+        assert torch.equal(found, logits)
+        assert ran == parts[i]
 
 
 @pytest.mark.parametrize(
@@ -281,6 +301,26 @@ def test_max_average_keeps_the_largest_sum_over_exits(model_and_batch):
             sums.append(sum(-z.log_softmax(1)[n, y[n]].item() for z in logits))
         assert sums[chosen[n]] == max(sums)
         assert torch.equal(x_adv[n], candidates[chosen[n]][n])
+
+
+def test_truncated_attacks_find_the_same_images(model_and_batch):
+    model, x, y = model_and_batch
+    found = [
+        torch_baseline.attacked(
+            model,
+            x,
+            y,
+            **BUDGET,
+            generator=torch.Generator().manual_seed(1),
+            truncated=truncated,
+        )
+        for truncated in (False, True)
+    ]
+    (expected, chosen), (x_adv, chosen_too) = found
+    assert torch.equal(chosen, chosen_too)
+    assert not torch.equal(x_adv, x)
+    # The sign of a gradient of almost zero may differ.
+    assert (x_adv == expected).float().mean() > 0.99
 
 
 def test_the_first_of_equal_candidates_wins():

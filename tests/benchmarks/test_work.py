@@ -1,9 +1,12 @@
 """The work that processes do: equal steps, its arithmetic, evaluations."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
 
+from benchmarks.scenarios import PEERS
 from benchmarks.work import attacks as rows
 from benchmarks.work import keras_step
 from benchmarks.work.optimisations import OPTIMISATIONS
@@ -74,14 +77,38 @@ def test_a_step_of_neo_kd_knows_its_arithmetic():
     assert step.multiply_adds == 4 * needed
 
 
-def test_eager_pytorch_starts_from_the_same_loss():
+@pytest.mark.parametrize("peer", PEERS)
+def test_plain_pytorch_starts_from_the_same_loss(peer):
     pytest.importorskip("torch")
     from benchmarks.work.eager_step import EagerStep
 
+    if "compiled" in peer and not shutil.which("g++"):
+        pytest.skip("nothing compiles")
+    expected, received = (
+        EagerStep("small_cnn", 32, 2, **settings).step()
+        for settings in ({}, PEERS[peer])
+    )
+    # Compiled dropout draws other numbers.
+    close = 0.02 if "compiled" in peer else 1e-3
+    assert received == pytest.approx(expected, rel=close)
     ours = keras_step.KerasStep("small_cnn", 32, 2).step()
-    for memory_format in ("contiguous_format", "channels_last"):
-        step = EagerStep("small_cnn", 32, 2, memory_format)
-        assert step.step() == pytest.approx(ours, rel=0.05)
+    assert received == pytest.approx(ours, rel=0.05)
+
+
+def test_autocast_computes_in_bfloat16_and_returns_float32():
+    torch = pytest.importorskip("torch")
+    from benchmarks.work.eager_step import EagerStep
+
+    for autocast, kind in ((False, torch.float32), (True, torch.bfloat16)):
+        step = EagerStep("small_cnn", 4, 1, autocast=autocast)
+        kinds = []
+        for layer in (step._model.trunk_conv_4, step._model.exit_3):
+            layer.register_forward_hook(
+                lambda _, given, made, kinds=kinds: kinds.append(made.dtype)
+            )
+        logits = step._model(torch.zeros(1, 1, 28, 28))
+        assert kinds == [kind, kind]
+        assert {each.dtype for each in logits} == {torch.float32}
 
 
 def first_loss(optimisation, compile_options=None):
@@ -167,22 +194,37 @@ def test_our_evaluation_says_which_images_stay_correct(settings):
         assert not answers[::2].any()
 
 
-def test_the_plain_network_is_that_of_the_last_exit(settings):
+def test_repeats_find_the_same_images(settings):
+    from benchmarks.work.evaluations import KerasEvaluation
+    from benchmarks.work.evaluations import KerasRepeats
+
+    both = [
+        kind(attack="pgd", num_steps=2, **settings)
+        for kind in (KerasEvaluation, KerasRepeats)
+    ]
+    for _ in range(2):
+        expected, received = (work.step() for work in both)
+        np.testing.assert_array_equal(received, expected)
+    assert [hasattr(work, "is_repeated") for work in both] == [False, True]
+
+
+@pytest.mark.parametrize("exit", [0, 1, 2])
+def test_the_plain_network_is_that_of_the_exit(settings, exit):
     torch = pytest.importorskip("torch")
     from benchmarks.work.evaluations import plain_network
 
     model = keras.saving.load_model(settings["model"], compile=False)
     images = np.load(settings["images"])["images"]
-    network = plain_network(model, images)
+    network = plain_network(model, images, exit)
     assert not network.training
     with torch.no_grad():
         found = network(torch.from_numpy(images).permute(0, 3, 1, 2)).numpy()
-    expected = model.predict(images, verbose=0)["exit_3"]
+    expected = model.predict(images, verbose=0)[f"exit_{exit + 1}"]
     assert abs(expected).max() > 0.1
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     other = models.SmallCNN((32, 32, 3))
     with pytest.raises(ValueError, match="needs a weight 'trunk_conv_1/kernel"):
-        plain_network(other, np.zeros((1, 32, 32, 3), "float32"))
+        plain_network(other, np.zeros((1, 32, 32, 3), "float32"), exit)
 
 
 @pytest.mark.parametrize("name", rows.ATTACKS)
