@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import PathLike
 from keras_neokd.data import downloads
 from keras_neokd.data import tfds
 from keras_neokd.data.cifar import read_cifar
@@ -15,6 +16,7 @@ from keras_neokd.data.imagenet import read_imagenet
 from keras_neokd.data.imagenet import read_tiny_imagenet
 from keras_neokd.data.mnist import read_mnist
 from keras_neokd.data.npz import read_npz
+from keras_neokd.data.splits import Dataset
 from keras_neokd.data.splits import divide
 
 # Functions of a folder, and of a `View` where images stay encoded.
@@ -37,17 +39,17 @@ OWN_DATASET_NAMES = ("npz", "image_folder")
 
 
 def load(
-    name,
-    data_dir=None,
-    validation_size=0,
-    num_train=None,
-    num_test=None,
-    seed=0,
-    image_size=None,
-    resize=None,
-    channels=None,
-    title=None,
-):
+    name: str,
+    data_dir: PathLike | None = None,
+    validation_size: int = 0,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    seed: int = 0,
+    image_size: int | None = None,
+    resize: int | None = None,
+    channels: int | None = None,
+    title: str | None = None,
+) -> Dataset:
     """Load a data set and divide it into train, validation and test.
 
     `digits` come with scikit-learn. All others are read from `data_dir` or,

@@ -14,6 +14,8 @@ methods.get("neo_kd")              # the same by name
 class MyMethod(methods.Method): ...
 """
 
+from typing import Any
+
 from keras_neokd.base.registry import METHODS as BY_NAME
 from keras_neokd.methods.adversarial_training import AdversarialTraining
 from keras_neokd.methods.context import Context
@@ -35,7 +37,7 @@ from keras_neokd.methods.trades import TRADES
 register = BY_NAME.register
 
 
-def get(identifier):
+def get(identifier: Any) -> Method:
     """Return a method from an object or a name.
 
     Args:
