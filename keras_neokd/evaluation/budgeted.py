@@ -188,25 +188,20 @@ def budgeted(
     """Return a `BudgetedResult` of clean or attacked images.
 
     Args:
-        model: a `MultiExitModel`.
+        model, attack, batch_size, seed: as for `anytime`.
         validation: tuple of images and labels that set the thresholds; never
             test images.
         test: tuple of images and labels that are scored.
-        attack: a `keras_neokd.attacks.Attack`, or `None` for clean images.
-        threshold_data: `"attacked"` (default) sets thresholds on validation
-            images under the same attack, which the paper's numbers suggest;
-            `"clean"` on clean ones.
+        threshold_data: `"attacked"` (default) for validation images under the
+            same attack, which the paper's numbers suggest, or `"clean"`.
         ensemble: predict by the mean of the chosen exit and all before it,
             as the paper does. Defaults to True.
-        budgets: list of mean multiply-adds per image, from that of the first
-            exit to that of the last; `None` (default) for the 100 of
-            `exit_shares.geometric_shares`.
-        batch_size, seed: as for `anytime`.
+        budgets: list of mean multiply-adds per image, from the first exit's
+            to the last's; `None` (default): `exit_shares.geometric_shares`.
 
     Raises:
-        ValueError: if the data is not as described, test images are among
-            the validation images, a budget is out of reach, or the exits
-            cost the same.
+        ValueError: if the data is not as described, a test image is one for
+            validation, a budget is out of reach, or the exits cost the same.
     """
     batches.check_model(model)
     _check_settings(threshold_data, ensemble)
@@ -226,16 +221,14 @@ def budgeted(
         for each in wanted
     ]
     decisions = [policy.decide(answers) for policy in policies]
-    shares = np.stack(
-        [exit_shares.shares_at_exits(each, model) for each in decisions]
-    )
+    accuracy = [np.mean(each.label == test[1]) for each in decisions]
+    shares = [exit_shares.shares_at_exits(each, model) for each in decisions]
+    shares = np.stack(shares)
     return BudgetedResult(
         policies=tuple(policies),
         nominal_costs=wanted @ costs,
         costs=shares @ costs,
-        accuracy=np.array(
-            [(each.label == test[1]).mean() for each in decisions]
-        ),
+        accuracy=np.array(accuracy),
         exit_shares=shares,
         exit_costs=costs,
         num_examples=len(answers),

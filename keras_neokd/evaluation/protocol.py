@@ -26,6 +26,7 @@ from keras_neokd.evaluation.result import Result
 
 _GIVEN = ("model", "student", "images", "labels", "test")
 _OPTIONS = ("batch_size", "seed", "verbose")
+_NEEDS = "attack", "validation", "teacher", "teacher_exit", "models", "epsilon"
 _KNOWN: dict[str, "Protocol"] = {}
 
 
@@ -85,6 +86,18 @@ class Protocol:
             name: each
             for name, each in self._signature.items()
             if name not in (*_GIVEN, *_OPTIONS)
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Dict from `parameters` that have a default to that default.
+
+        Without what a measurement needs, which is supplied in other ways.
+        """
+        return {
+            name: each.default
+            for name, each in self.parameters.items()
+            if name not in _NEEDS and each.default is not each.empty
         }
 
     @property

@@ -177,20 +177,17 @@ def certify(
             2**-24 (less changes nothing in float32).
         num_selection: noisy images that select the class, >= 1. Defaults to
             100, as in the paper.
-        num_estimation: noisy images that certify it, >= 1. Defaults to
-            10,000, with radii up to 3.2 sigma; the paper's 100,000 take ten
-            times as long and reach 3.8 sigma.
+        num_estimation: noisy images that certify it, >= 1. 10,000 (default)
+            reach a radius of 3.2 sigma, 100,000 as in the paper 3.8 sigma.
         failure_probability: alpha, above 0 and below 1. Defaults to 0.001.
-        batch_size: noisy images per compiled call, all of one example.
-            Defaults to 256.
+        batch_size: noisy images per call, of one example. Defaults to 256.
         seed: integer from 0 to 2**31 - 1. Draw `j` of image `i` has the
             noise of (seed, i, j), whatever the batch size. Defaults to 0.
         radii: those at which `rows` gives the accuracy. Defaults to 0 alone.
 
     Raises:
         ImportError: if SciPy is not installed.
-        TypeError, ValueError: if an argument or the data is not as described,
-            or the model returns NaN or infinite logits.
+        TypeError, ValueError: as `anytime`, or for any other argument.
     """
     _check(
         model, sigma, num_selection, num_estimation, failure_probability, radii

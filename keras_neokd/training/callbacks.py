@@ -270,7 +270,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.position = checkpoints.Position(epoch)
         self._first = self.position.batch
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+    def on_train_begin(self, logs: Any = None) -> None:
         """See that training goes through `fit` above."""
         if not self._is_training:
             raise TypeError(
@@ -279,9 +279,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "other models."
             )
 
-    def on_train_batch_begin(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Make what PyTorch's generator draws a function of the step."""
         del logs
         if keras.config.backend() == "torch":
@@ -293,9 +291,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
             keras.utils.set_random_seed(int(seed))
 
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save if it is time, and stop if a signal said so."""
         can_save = self._num_batches > 0
         if can_save:
@@ -312,9 +308,7 @@ class Checkpoints(keras.callbacks.Callback):
         if is_told:
             raise Stopped(self._saved)
 
-    def on_epoch_end(
-        self, epoch: int, logs: dict[str, Any] | None = None
-    ) -> None:
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save, and stop if a signal said so."""
         self.position = checkpoints.Position(epoch + 1)
         self._save(epoch, logs, is_judged=True)
