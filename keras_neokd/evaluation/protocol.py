@@ -1,4 +1,4 @@
-"""Entrys that a user can name: protocols and diagnostics.
+"""Measurements that a user can name: protocols and diagnostics.
 
     @Protocol("mine", MyResult)
     def mine(model, images, labels, attack, strength=2, batch_size=256, seed=0):

@@ -187,7 +187,7 @@ def certify(
 
     Raises:
         ImportError: if SciPy is not installed.
-        TypeError, ValueError: as `anytime`, or for any other argument.
+        TypeError, ValueError: as `anytime`, or if another argument is wrong.
     """
     _check(
         model, sigma, num_selection, num_estimation, failure_probability, radii
