@@ -77,7 +77,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         return min(self.batch_size, len(self.split) - index * self.batch_size)
 
     def rows(
-        self, index: int, pick: Callable[[int], Array]
+        self, index: int, pick: Callable[[int], slice | Array]
     ) -> tuple[Array, Labels]:
         """Return some rows of a batch; only their images are prepared.
 
@@ -179,7 +179,7 @@ class TrainingBatches(EvaluationBatches):
         self._epoch_and_order = epoch, np.argsort(keys, kind="stable")
 
     def rows(
-        self, index: int, pick: Callable[[int], Array]
+        self, index: int, pick: Callable[[int], slice | Array]
     ) -> tuple[Array, Labels]:
         """See `EvaluationBatches.rows`."""
         start = time.monotonic()
@@ -253,7 +253,7 @@ class RemainingBatches(keras.utils.PyDataset):
         return self._batches.num_rows(self._first + index)
 
     def rows(
-        self, index: int, pick: Callable[[int], Array]
+        self, index: int, pick: Callable[[int], slice | Array]
     ) -> tuple[Array, Labels]:
         """See `EvaluationBatches.rows`."""
         return self._batches.rows(self._first + index, pick)

@@ -13,7 +13,7 @@ import concurrent.futures
 import functools
 import math
 import os
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -123,7 +123,7 @@ class EncodedImages:
 
     def __init__(
         self,
-        contents: Sequence[bytes],
+        contents: Any,
         view: View,
         positions: Array | None = None,
     ) -> None:

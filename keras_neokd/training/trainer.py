@@ -39,7 +39,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         optimizer: keras.optimizers.Optimizer | str | None = None,
         method: Method | str | None = None,
         attack: Attack | None = None,
-        metrics: Sequence[keras.metrics.Metric] | None = None,
+        metrics: Sequence[Any] | None = None,
         validation_attack: Attack | None = None,
         attack_training_mode: bool = False,
         crafting_batch_size: int | None = None,
