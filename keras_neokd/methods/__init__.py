@@ -14,8 +14,6 @@ methods.get("neo_kd")              # the same by name
 class MyMethod(methods.Method): ...
 """
 
-from typing import Any
-
 from keras_neokd.base.registry import METHODS as BY_NAME
 from keras_neokd.methods.adversarial_training import AdversarialTraining
 from keras_neokd.methods.context import Context
