@@ -52,12 +52,7 @@ def with_everything(config, model, validation):
 
 
 def evaluate(
-    config,
-    model_path,
-    results_path,
-    plot_path,
-    is_full=False,
-    check_data=None,
+    config, model_path, results_path, plot_path, is_full=False, check_data=None
 ):
     """Return the record of every exit, clean and under every attack.
 

@@ -32,6 +32,7 @@ ALLOWED = {
     "methods": {
         "backend",
         "losses",
+        "attacks.attack",
         "attacks.objective",
         "attacks.uniform_noise",
     },

@@ -6,6 +6,7 @@ that a framework is slow at, `precision` is for layers that compute in 16 bits.
 """
 
 import importlib
+from typing import Any
 
 import keras
 
@@ -15,7 +16,7 @@ if _NAME not in ("tensorflow", "jax", "torch"):
         "keras_neokd trains with the Keras backends tensorflow, jax and "
         f"torch; KERAS_BACKEND is {_NAME!r}."
     )
-_own = importlib.import_module(f"keras_neokd.backend.{_NAME}")
+_own: Any = importlib.import_module(f"keras_neokd.backend.{_NAME}")
 
 
 class TrainStep(_own.TrainStep):

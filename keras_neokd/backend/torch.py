@@ -1,5 +1,7 @@
 """PyTorch: autograd, eager execution."""
 
+from typing import Any
+
 import keras
 import torch
 from torch.nn import functional
@@ -11,16 +13,17 @@ from keras_neokd.backend.plain import gather_processes as gather_processes
 from keras_neokd.backend.plain import gather_replicas as gather_replicas
 from keras_neokd.backend.plain import global_batch as global_batch
 from keras_neokd.backend.plain import present
+from keras_neokd.base.typing import Mixin
 
 
-class TrainStep:
-    def train_step(self, data):
+class TrainStep(Mixin):
+    def train_step(self, data: Any) -> Any:
         """Train on one batch; called by Keras."""
         _check_gradients()
         with torch.no_grad():
             return self.training_step.run(data)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Any:
         """Evaluate one batch; called by Keras."""
         with torch.inference_mode(False), torch.no_grad():
             return self.testing_step.run(_normal(data))

@@ -13,6 +13,7 @@ of the model up to rounding.
 """
 
 import functools
+from typing import Any
 from typing import NamedTuple
 
 from keras import ops
@@ -76,10 +77,10 @@ class FrozenNetwork:
 class _Stage(NamedTuple):
     """Merged calls of an exit beyond the exits before it."""
 
-    trunk: list  # Calls that later exits need, too.
-    head: list
-    needed_by_head: set  # Names of tensors.
-    needed_later: set
+    trunk: list[Any]  # Calls that later exits need, too.
+    head: list[Any]
+    needed_by_head: set[str]  # Names of tensors.
+    needed_later: set[str]
 
 
 class FrozenForward:
