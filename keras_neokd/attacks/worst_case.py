@@ -104,7 +104,9 @@ class WorstCase(Attack):
 
     def perturb(self, predict, images, labels, keys):
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
-        problem = search.Problem(predict, self.objective, images, labels, keys)
+        problem = search.Problem(
+            predict.exact, self.objective, images, labels, keys
+        )
         found = {
             "adversarial": images,
             "fooled": problem.fooled(problem.logits(images)),
