@@ -45,9 +45,7 @@ def _single(graph, call):
 
 
 def _keep_ends(calls, exits):
-    """Mark the calls between images and a convolution, or one and logits.
-
-    bfloat16 would round pixels and logits.
+    """Mark the calls that see pixels or give logits: bfloat16 rounds both.
 
     Args:
         calls: merged ones, each after those whose results it takes.
@@ -55,12 +53,14 @@ def _keep_ends(calls, exits):
     """
     behind = set()
     for each in calls:
-        each.is_end = not any(source.call in behind for source in each.sources)
-        if not each.is_end or isinstance(each, _Convolution):
+        each.sees_pixels = not any(
+            source.call in behind for source in each.sources
+        )
+        if not each.sees_pixels or isinstance(each, _Convolution):
             behind.add(each.call)
     for each in reversed(calls):
         if each.call in exits:
-            each.is_end = True
+            each.gives_logits = True
             if isinstance(each, (_Moving, _Pooling)):
                 exits = exits | {source.call for source in each.sources}
 
@@ -94,11 +94,12 @@ class Call:
     """One call of a layer or operation, as it is.
 
     Attributes:
-        is_end: whether no convolution is before it, or it gives logits.
-        computes_in_16_bits: whether it does where it is prepared for that.
+        sees_pixels: whether no convolution is before it.
+        gives_logits: whether only what moves or pools numbers is behind it.
+        computes_in_16_bits: whether it convolves so where it is prepared so.
     """
 
-    is_end = computes_in_16_bits = False
+    sees_pixels = gives_logits = computes_in_16_bits = False
 
     def __init__(self, graph, call):
         self.call, self.merged = call, (call,)
@@ -145,7 +146,7 @@ class _Moving(Call):
         """Return the results by name."""
         layer = self._operation
         # A layer, called as such, casts its inputs to its own precision.
-        is_lowered = prepared != "float32" and not self.is_end
+        is_lowered = prepared != "float32" and not _is_end(self)
         return self._results(layer.call if is_lowered else layer, values)
 
 
@@ -154,7 +155,7 @@ class _Pooling(Call):
 
     def prepare(self, dtype):
         """Return the precision that it computes in."""
-        return _precision(self, self._operation, dtype)
+        return _precision(self._operation, dtype, _is_end(self))
 
     def __call__(self, prepared, values):
         """Return the result by name."""
@@ -179,7 +180,7 @@ class _Convolution:
     Attributes: see `Call`.
     """
 
-    is_end = False
+    sees_pixels = gives_logits = False
 
     def __init__(self, graph, uses, call):
         self._layer = graph.operation(call)
@@ -214,14 +215,18 @@ class _Convolution:
         self._result = Tensor(*self.call, 0)
 
     def prepare(self, dtype):
-        """Return the kernel and the bias, batch norm included."""
-        dtype = _precision(self, self._layer, dtype)
-        return [ops.cast(each, dtype) for each in self._kernel_and_bias()]
+        """Return kernel and bias, batch norm included, and the result's type.
+
+        A convolution of pixels computes in float32 and hands 16 bits on.
+        """
+        own = _precision(self._layer, dtype, _is_end(self))
+        kernel, bias = (ops.cast(each, own) for each in self._kernel_and_bias())
+        return kernel, bias, _precision(self._layer, dtype, self.gives_logits)
 
     @property
     def computes_in_16_bits(self):
         """See `Call`."""
-        return not self.is_end
+        return not _is_end(self)
 
     def _kernel_and_bias(self):
         kernel = _float32(self._layer.kernel)
@@ -235,7 +240,7 @@ class _Convolution:
 
     def __call__(self, prepared, values):
         """Return the result by name."""
-        kernel, bias = prepared
+        kernel, bias, dtype = prepared
         result = backend.convolve(
             # As Keras does: layers before may compute in 16 bits.
             ops.cast(values[self._source], kernel.dtype),
@@ -246,13 +251,17 @@ class _Convolution:
             dilation=self._layer.dilation_rate,
             relu=self._has_relu,
         )
-        return {self._result: result}
+        return {self._result: ops.cast(result, dtype)}
 
 
-def _precision(call, layer, dtype):
-    """Return the precision of a layer where those in float32 use `dtype`."""
+def _is_end(call):
+    return call.sees_pixels or call.gives_logits
+
+
+def _precision(layer, dtype, is_end):
+    """Return a layer's precision where inner ones in float32 use `dtype`."""
     own = layer.compute_dtype
-    return dtype if own == "float32" and not call.is_end else own
+    return dtype if own == "float32" and not is_end else own
 
 
 def _float32(variable):

@@ -176,11 +176,11 @@ def _warn_of_slow_layers(model):
     slow = speed.slow_layers(model)
     if slow:
         warnings.warn(
-            f"{len(slow)} layers of model {model.name!r}, {slow[0]!r} among "
-            "them, convolve in 16 bits, which takes JAX five times as long on "
-            "processors as float32. Build the model in float32, or with "
-            "keras_neokd.models.convolution.Convolution, which computes in "
-            "float32 here.",
+            f"Layers of model {model.name!r}, {slow[0]!r} the first of "
+            f"{len(slow)}, convolve in 16 bits, which takes JAX five times as "
+            "long on processors as float32. Build the model in float32, or "
+            "with keras_neokd.models.convolution.Convolution, which computes "
+            "in float32 here.",
             stacklevel=4,
         )
 

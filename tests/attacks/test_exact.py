@@ -16,14 +16,17 @@ LABELS = np.zeros(4, "int32")
 
 
 def exit_logits(*weights, exact=None):
-    """Return an `ExitLogits`; each exit weighs the left and right pixels."""
+    """Return an `ExitLogits`; each exit weighs the left and right pixels.
+
+    A third weight is the margin of grey images, 0 without one.
+    """
 
     def function(images, exits):
         columns = ops.mean(images, axis=(1, 3)) - 0.5
         found = []
         for index in exits:
-            left, right = weights[index]
-            margin = left * columns[:, 0] + right * columns[:, 1]
+            left, right, *bias = weights[index]
+            margin = left * columns[:, 0] + right * columns[:, 1] + sum(bias)
             found.append(ops.stack([-margin, margin], axis=1))
         return tuple(found)
 
@@ -104,12 +107,12 @@ def test_the_worst_of_attacks_is_what_the_exact_function_says():
                 exit_logits(
                     (9, 0),
                     (0, 9),
-                    (1, -1),
+                    (1, -1, -0.05),
                     exact=exit_logits((9, 0), (0, 9), last),
                 ),
             )[0]
         )
-        for last in ((1, -1), (-1, 1))
+        for last in ((1, -1, -0.05), (-1, 1, -0.05))
     ]
     np.testing.assert_allclose(images[0], 0.6, atol=1e-6)
     np.testing.assert_allclose(images[1], 0.5, atol=1e-6)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from keras_neokd import MultiExitModel
 from keras_neokd import backend
 from keras_neokd.backend import speed
 from keras_neokd.models.convolution import Convolution
@@ -90,15 +91,14 @@ def test_layers_that_keras_is_slow_at_are_found(monkeypatch):
         layers.Dense(2, dtype="mixed_bfloat16"),
     ):
         assert speed.slow_layers(model_of(fast)) == []
-    with pytest.warns(UserWarning, match="'slow' among them.*five times"):
-        pooled = layers.Flatten()(nested.output)
-        logits = layers.Dense(tiny.NUM_CLASSES, dtype="float32")(pooled)
-        from keras_neokd import MultiExitModel
-
-        tiny.compiled(
-            MultiExitModel(nested.input, [logits]),
-            method="adversarial_training",
-        )
+    flat = layers.Flatten()(nested.output)
+    logits = layers.Dense(tiny.NUM_CLASSES, dtype="float32")(flat)
+    model = MultiExitModel(nested.input, [logits])
+    # A warning is an error in these tests.
+    with pytest.raises(
+        UserWarning, match="'slow' the first of 1, .*five times"
+    ):
+        tiny.compiled(model, method="adversarial_training")
 
 
 def test_passes_of_both_precisions_are_timed_once(monkeypatch):

@@ -141,7 +141,15 @@ def test_the_gradient_for_the_image_is_that_of_the_model(model):
             images,
         )[1]
 
-    assert_close(gradient(predict.frozen()), gradient(predict), rounding(model))
+    received, expected = gradient(predict.frozen()), gradient(predict)
+    if precision.layer_dtypes(model) == ["float32"]:
+        assert_close(received, expected)
+        return
+    # Where rounding decides which pixel of a window is the largest, or which
+    # slope of a ReLU counts, the gradient jumps.
+    difference = np.abs(tiny.array(received) - tiny.array(expected))
+    scale = max(1.0, np.abs(tiny.array(expected)).max())
+    assert (difference <= rounding(model) * scale).mean() > 0.9
 
 
 @pytest.mark.parametrize("has_accelerator", [False, True])
@@ -172,6 +180,7 @@ def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
     assert_close(logits[2:], predict(images)[0][2:])
 
 
+@pytest.mark.filterwarnings("ignore:Layers of model.*convolve in 16 bits")
 def test_a_network_read_in_a_compiled_step_is_good_for_later_ones():
     model = special_calls()
     model.compile("sgd", method="adversarial_training", attack=ATTACK)

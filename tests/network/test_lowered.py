@@ -119,11 +119,12 @@ def test_each_layer_in_between_hands_16_bits_on():
         results = call(call.prepare("bfloat16"), values)
         values.update(results)
         (result,) = results.values()
-        name = type(model.get_layer(call.call[0])).__name__
+        name = type(model.call_graph.operation(call.call)).__name__
         dtype = keras.backend.standardize_dtype(result.dtype)
         seen.setdefault(dtype, []).append(name)
     assert set(seen) == {"float32", "bfloat16"}
     assert seen["bfloat16"] == [
+        "BatchNormalization",  # Part of the convolution of pixels.
         "ReLU",
         "Conv2D",
         "Add",
@@ -163,7 +164,7 @@ def test_models_of_16_bits_are_merged_and_become_more_exact(policy, build):
             np.dtype("float32")
         }
         assert deviation(logits, expected) < STEPS_OF_LOGITS * step
-    assert 0 < deviation(merged, layer_by_layer) < STEPS_OF_LOGITS * step
+    assert deviation(merged, layer_by_layer) < STEPS_OF_LOGITS * step
 
 
 def built_in(policy, build):
@@ -186,10 +187,13 @@ def test_models_of_16_bits_have_as_few_calls_as_those_of_float32(build):
         for model in (built_in("mixed_bfloat16", build), build())
     )
     assert list(map(len, merged)) == list(map(len, expected))
-    assert max(map(len, merged)) > 1
+    # The layers of SmallCNN have nothing around them.
+    assert (max(map(len, merged)) > 1) == (build is not small_cnn)
 
 
 def test_float64_is_not_merged():
+    if keras.config.backend() == "jax":
+        pytest.skip("JAX computes in float32 unless it is told otherwise")
     inputs = keras.Input((8, 8, 1))
     x = layers.Conv2D(4, 3, dtype="float64")(inputs)
     x = layers.BatchNormalization(dtype="float64")(x)

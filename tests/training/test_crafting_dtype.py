@@ -53,6 +53,11 @@ def trained(crafting_dtype, epochs=1, callbacks=None, **arguments):
 @pytest.mark.parametrize("attack", [PGD, MAX_AVERAGE], ids=["pgd", "max"])
 def test_images_are_nearly_those_of_float32(attack):
     model = tiny.conv_model()
+    images, labels = tiny.data(96)
+
+    def losses_of(logits):
+        values = [losses.cross_entropy(each, labels) for each in logits]
+        return float(np.mean([*map(tiny.array, values)]))
 
     def craft(dtype):
         def function(images, labels, keys):
@@ -60,28 +65,21 @@ def test_images_are_nearly_those_of_float32(attack):
             found = attack.generate(predict, images, labels, keys)[0]
             return found, ops.stack(predict.exact(found), axis=1)
 
-        given = IMAGES, LABELS, np.arange(len(IMAGES), dtype="int32")
+        given = images, labels, np.arange(len(images), dtype="int32")
         run = backend.compile_function(function, model.variables)
-        images, logits = run(*map(ops.convert_to_tensor, given))
-        logits = ops.moveaxis(logits, 1, 0)
-        values = [losses.cross_entropy(each, LABELS) for each in logits]
-        return tiny.array(images), np.mean([tiny.array(x) for x in values])
+        found, logits = run(*map(ops.convert_to_tensor, given))
+        return tiny.array(found), losses_of(ops.moveaxis(logits, 1, 0))
 
     exact, exact_loss = craft("float32")
-    images, loss = craft("bfloat16")
-    assert images.dtype == exact.dtype == np.float32
-    same = np.abs(images - exact) < 1e-6
+    found, loss = craft("bfloat16")
+    assert found.dtype == exact.dtype == np.float32
+    same = np.abs(found - exact) < 1e-6
     assert 0.97 < same.mean() < 1
     # Steps are as long as ever: pixels and their moves are not rounded.
-    assert np.abs(images - IMAGES).max() == pytest.approx(0.1, abs=1e-6)
-    gained = exact_loss - np.mean(
-        [
-            tiny.array(losses.cross_entropy(each, LABELS))
-            for each in model.exit_logits()(ops.convert_to_tensor(IMAGES))
-        ]
-    )
-    assert gained > 0.1
-    assert loss == pytest.approx(exact_loss, abs=0.02 * gained)
+    assert np.abs(found - images).max() == pytest.approx(0.1, abs=1e-6)
+    before = losses_of(model.exit_logits()(ops.convert_to_tensor(images)))
+    assert exact_loss - before > 0.1
+    assert loss == pytest.approx(exact_loss, abs=0.02 * (exact_loss - before))
 
 
 # The step.
@@ -132,14 +130,18 @@ def test_methods_log_nearly_the_losses_of_float32(name):
             method=METHODS[name],
             attack=MAX_AVERAGE,
             crafting_batch_size=3,
-            steps_per_execution=2,
+            # Keras takes one at a time under PyTorch.
+            steps_per_execution=1 + (keras.config.backend() != "torch"),
         )
         return history, model.training_step.state
 
     found, state = logs("bfloat16")
     expected, expected_state = logs("float32")
     assert set(found) == set(expected)
-    assert found["loss"] == pytest.approx(expected["loss"], rel=0.01)
+    # The divergence of TRADES hardly has a gradient where its attack starts,
+    # so rounding decides about the first step.
+    bound = 0.01 if name == "neo_kd" else 0.03
+    assert found["loss"] == pytest.approx(expected["loss"], rel=bound)
     assert found["adversarial_accuracy"] != [0, 0]
     for key, values in expected_state.items():
         # Of clean images, which no attack has changed: not lowered.
@@ -236,7 +238,10 @@ def test_bfloat16_is_refused_and_auto_is_float32_where_it_cannot_be(
 
 def test_a_method_without_attack_has_no_precision_to_choose(capsys):
     model = tiny.compiled(
-        tiny.dense_model(), method="skd", attack=None, crafting_dtype="auto"
+        tiny.dense_model(),
+        method="clean_training",
+        attack=None,
+        crafting_dtype="auto",
     )
     assert model.settings.crafting_dtype == "float32"
     assert not capsys.readouterr().out
