@@ -29,7 +29,9 @@ def compiled(crafting_dtype="bfloat16", **arguments):
     )
 
 
-def trained(crafting_dtype, epochs=1, callbacks=None, **arguments):
+def trained(
+    crafting_dtype, epochs=1, callbacks=None, initial_epoch=0, **arguments
+):
     """Train on three batches an epoch; return the model and the history."""
     model = compiled(crafting_dtype, **arguments)
     labels = LABELS
@@ -40,6 +42,7 @@ def trained(crafting_dtype, epochs=1, callbacks=None, **arguments):
         labels,
         batch_size=4,
         epochs=epochs,
+        initial_epoch=initial_epoch,
         shuffle=False,
         verbose=0,
         callbacks=callbacks,
@@ -127,6 +130,7 @@ def test_methods_log_nearly_the_losses_of_float32(name):
         model, history = trained(
             dtype,
             epochs=2,
+            initial_epoch=1,  # The ramp of TEAT is 0 in the first.
             method=METHODS[name],
             attack=MAX_AVERAGE,
             crafting_batch_size=3,
@@ -140,9 +144,8 @@ def test_methods_log_nearly_the_losses_of_float32(name):
     assert set(found) == set(expected)
     # The divergence of TRADES hardly has a gradient where its attack starts,
     # so rounding decides about the first step.
-    bound = 0.01 if name == "neo_kd" else 0.03
+    bound = 0.005 if name == "neo_kd" else 0.02
     assert found["loss"] == pytest.approx(expected["loss"], rel=bound)
-    assert found["adversarial_accuracy"] != [0, 0]
     for key, values in expected_state.items():
         # Of clean images, which no attack has changed: not lowered.
         np.testing.assert_allclose(
