@@ -26,7 +26,15 @@ from .workdir import Workdir
 
 # Keys of what `compile` and the batches are given.
 _KEYS = {
-    **keys_of("train", ("seed", "crafting_batch_size", "steps_per_execution")),
+    **keys_of(
+        "train",
+        (
+            "seed",
+            "crafting_batch_size",
+            "crafting_dtype",
+            "steps_per_execution",
+        ),
+    ),
     **keys_of("data", ("batch_size", "augment")),
     "attack_training_mode": "attack.training_mode",
 }
@@ -77,6 +85,8 @@ def _train(config, run):
     arguments = building.compile_arguments(
         config, model.num_exits, len(dataset.train)
     )
+    if run.crafting_dtype is not None:  # What "auto" came to at first.
+        arguments["crafting_dtype"] = run.crafting_dtype
     with named_by_keys(_KEYS):
         model.compile(**arguments)
     distributing.check_batches(
@@ -102,7 +112,7 @@ def _train(config, run):
     _agree_on_start(model, facts)
     with locking.alone_in(run.path):
         if processes.is_first():
-            run.begin(config, facts)
+            run.begin(config, facts, model.settings.crafting_dtype)
             _describe(config, model, dataset)
         start = time.monotonic()
         saved = _checkpoints(run, config, facts)
@@ -196,7 +206,10 @@ def _attack_of(config, model):
     if method.own_attack is not None:
         return repr(method.own_attack)
     epsilon = config.attack.epsilon
-    return f"{config.attack.name} attack, epsilon {epsilon:.4g}"
+    return (
+        f"{config.attack.name} attack, epsilon {epsilon:.4g}, made in "
+        f"{model.settings.crafting_dtype}"
+    )
 
 
 def _validation(config, dataset):

@@ -37,6 +37,8 @@ _FREE = {
     "train.max_rollbacks",
     "train.on_divergence",
 }
+# Settings of later versions than a run may be of, as they were before.
+_LATER = {"train.crafting_dtype": "float32"}
 # Settings of the method and the model that name a file whose content the run
 # depends on.
 _FILES = re.compile(r"model\.weights|method\..*\.teacher_file")
@@ -65,6 +67,11 @@ class Workdir:
         """Return True if training is finished; its last file is the model."""
         return self.model.exists()
 
+    @property
+    def crafting_dtype(self):
+        """What `train.crafting_dtype` came to at first; `None` if unknown."""
+        return self._environment().get("crafting_dtype")
+
     def check(self, config):
         """Raise if a run with this config cannot begin or go on here.
 
@@ -83,7 +90,8 @@ class Workdir:
                     "(no config.json). Give a new folder."
                 )
             return
-        theirs = {**flatten(self._recorded_config()), **self._backend()}
+        recorded = flatten(self._recorded_config())
+        theirs = {**_LATER, **recorded, **self._backend()}
         refuse_differences(
             _without_free(theirs),
             _lasting_settings(config),
@@ -125,12 +133,14 @@ class Workdir:
         }
         return {**_lasting_settings(config), **digests, **facts}
 
-    def begin(self, config, facts):
+    def begin(self, config, facts, crafting_dtype=None):
         """Make the folder and write what describes the run.
 
         Args:
             config: a whole config, checked.
             facts: `data_facts.data_facts` of the data; `None` if unknown.
+            crafting_dtype: what `train.crafting_dtype` came to. Defaults to
+                `None`: unknown.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
@@ -138,6 +148,7 @@ class Workdir:
             described = {
                 "files_sha256": _digests_of_files(config),
                 "data": facts,
+                "crafting_dtype": crafting_dtype,
             }
             write_json(self.environment, {**environment(), **described})
             write_json(self.config, run_config.chosen(config))

@@ -220,6 +220,10 @@ def _train():
         # Images attacked at once, to save memory; None: the whole batch. Not
         # with distribution.strategy=data_parallel.
         "crafting_batch_size": config_dict.placeholder(int),
+        # Of the network that training attacks see: float32, bfloat16, or auto,
+        # the one that this device is measured to be faster in; see
+        # docs/performance.md. What the run began with stays.
+        "crafting_dtype": "float32",
         # Seconds between two checkpoints within an epoch; one is written
         # after every epoch besides. The newest are kept, and the best by
         # validation robust accuracy.

@@ -39,13 +39,19 @@ class ExitLogits:
             each of them, in that order. For attacks that average over random
             draws of the model it takes the number of a draw as `noise`.
         num_exits: number of exits of the model behind it.
+        exact: an `ExitLogits` of the same model in its own precision, if
+            this one computes in a lower one. Defaults to `None`: it does not.
     """
 
     def __init__(
-        self, function: Callable[..., Sequence[Tensor]], num_exits: int
+        self,
+        function: Callable[..., Sequence[Tensor]],
+        num_exits: int,
+        exact: "ExitLogits | None" = None,
     ) -> None:
         self.num_exits = num_exits
         self._function = function
+        self._exact = exact
 
     def __call__(
         self,
@@ -68,6 +74,14 @@ class ExitLogits:
             ops.cast(logits, "float32")
             for logits in self._function(images, exits, **named)
         )
+
+    @property
+    def exact(self) -> "ExitLogits":
+        """The same function in the precision of the model's layers.
+
+        Attacks choose by it which of several finished images they return.
+        """
+        return self if self._exact is None else self._exact
 
     def frozen(self) -> "ExitLogits":
         """Return the same function, prepared for weights that do not change.
@@ -92,7 +106,8 @@ class ExitLogits:
             ]
             return (ops.concatenate(logits, axis=0),)
 
-        return ExitLogits(function, 1)
+        exact = None if self._exact is None else self._exact.staggered(exits)
+        return ExitLogits(function, 1, exact)
 
 
 class Attack(Configurable):

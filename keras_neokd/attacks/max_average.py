@@ -120,7 +120,7 @@ class MaxAverage(Attack):
             ops.concatenate([randomness.bits(keys, index) for index in exits]),
         )
         average = AverageExits(exits, loss if callable(loss) else _COMPARED)
-        logits = predict(candidates, exits)
+        logits = predict.exact(candidates, exits)
         parts = _parts(candidates, len(exits))
         scores = [
             average([each[part] for each in logits], labels, exits)

@@ -157,8 +157,12 @@ class PGD(Attack):
         """See `Attack.perturb`. `info` is empty."""
         exits = self.objective.exit_indices(predict.num_exits)
 
-        def score(candidates):
-            return self.objective(predict(candidates, exits), labels, exits)
+        def score_by(predict):
+            return lambda candidates: self.objective(
+                predict(candidates, exits), labels, exits
+            )
+
+        score = score_by(predict)
 
         def ascend_from(restart):
             start = self._start(images, randomness.bits(keys, restart))
@@ -166,7 +170,8 @@ class PGD(Attack):
 
         if self.num_restarts == 1:
             return ascend_from(0), {}
-        return self._best_of_restarts(score, ascend_from), {}
+        exact = score_by(predict.exact)
+        return self._best_of_restarts(exact, ascend_from), {}
 
     def _start(self, images, keys):
         if not self.random_start:

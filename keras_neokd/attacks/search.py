@@ -172,7 +172,7 @@ class SearchAttack(Attack):
     ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
         problem = Problem(predict, self.objective, images, labels, keys)
-        logits = problem.logits(images)
+        logits = problem._replace(predict=predict.exact).logits(images)
         num_rounds = self.num_rounds()
 
         def one_round(round_, state):

@@ -116,7 +116,9 @@ class WorstCase(Attack):
         self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
-        problem = search.Problem(predict, self.objective, images, labels, keys)
+        problem = search.Problem(
+            predict.exact, self.objective, images, labels, keys
+        )
         found = {
             "adversarial": images,
             "fooled": problem.fooled(problem.logits(images)),

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from keras_neokd.backend.kernels import torch_convolution
 from keras_neokd.backend.plain import as_column
+from keras_neokd.backend.plain import convolves_16_bits as convolves_16_bits
 from keras_neokd.backend.plain import frozen_state as frozen_state
 from keras_neokd.backend.plain import gather_processes as gather_processes
 from keras_neokd.backend.plain import gather_replicas as gather_replicas

@@ -42,9 +42,22 @@ class FrozenNetwork:
         stages = self.stages(exits)
         return [call for each in stages for call in (*each.trunk, *each.head)]
 
-    def freeze(self):
-        """Return a `FrozenForward` for the weights as they are now."""
-        prepared = {name: call.prepare() for name, call in self._merged.items()}
+    def computes_in_16_bits(self):
+        """Return whether `freeze("bfloat16")` makes a difference."""
+        return any(each.computes_in_16_bits for each in self._merged.values())
+
+    def freeze(self, dtype="float32"):
+        """Return a `FrozenForward` for the weights as they are now.
+
+        Args:
+            dtype: `"float32"` (default), or `"bfloat16"` for what lies
+                between the first convolution and the heads: convolutions,
+                poolings, ReLU and what moves or adds numbers, where these
+                layers compute in float32. Weights are merged before.
+        """
+        prepared = {
+            name: call.prepare(dtype) for name, call in self._merged.items()
+        }
         return FrozenForward(self, prepared)
 
     def _stages(self, exits):

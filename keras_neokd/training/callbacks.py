@@ -89,7 +89,8 @@ class Checkpoints(keras.callbacks.Callback):
     `fit` raises `Diverged`, a `ValueError` that names the terms of the loss or
     the variable, instead of saving what is NaN or infinite. It raises
     `ValueError` for an optimizer with `use_ema`, for fewer epochs than the
-    checkpoint has, and where `monitor` is no number in [0, 1].
+    checkpoint has, for another `crafting_dtype` than it has, and where
+    `monitor` is no number in [0, 1].
     """
 
     def __init__(
@@ -165,6 +166,8 @@ class Checkpoints(keras.callbacks.Callback):
         if isinstance(batches, TrainingBatches) and is_whole:
             self._num_batches = len(batches)
         self._check_position(batches, epochs)
+        if self._unrestored is not None:
+            run_identity.check_model(self._unrestored, model)
         if self.position == (0, 0):
             self.position = checkpoints.Position(arguments["initial_epoch"])
         begin = keras.callbacks.LambdaCallback(
@@ -364,7 +367,7 @@ class Checkpoints(keras.callbacks.Callback):
         return float(value)
 
     def _write(self, state, score):
-        state = {**state, **run_identity.state(self._identity)}
+        state = {**state, **run_identity.state(self._identity, self.model)}
         try:
             self._folder.write(state, self.position, score)
             self._saved = self.position

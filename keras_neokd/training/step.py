@@ -170,7 +170,7 @@ class TrainingStep(Step):
             return None, {}
         predict = self.model.exit_logits(
             training=self.settings.attack_training_mode
-        ).frozen()
+        ).frozen(self.settings.crafting_dtype)
         method.begin_step(self.context(batch, predict))
         return self._attacked(
             batch,

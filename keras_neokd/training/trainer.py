@@ -43,6 +43,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         validation_attack: Attack | None = None,
         attack_training_mode: bool = False,
         crafting_batch_size: int | None = None,
+        crafting_dtype: str = "float32",
         seed: int = 0,
         run_eagerly: bool = False,
         steps_per_execution: int = 1,
@@ -71,6 +72,15 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 per replica, with the same result in less memory; not with
                 `attack_training_mode` or several devices of a
                 `keras.distribution`. Defaults to `None`: all.
+            crafting_dtype: precision of what training attacks see between the
+                first convolution and the heads: `"float32"` (default),
+                `"bfloat16"`, or `"auto"` for the one that this device is
+                measured to be faster in, which is printed and kept (JAX on
+                processors: always float32). Images, logits, losses, the
+                choice between finished images, validation and the training
+                passes stay as they are. bfloat16 is refused with
+                `attack_training_mode` and for models without such layers in
+                float32, `"auto"` in several processes.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly, steps_per_execution, jit_compile: as in

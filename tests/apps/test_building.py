@@ -60,6 +60,15 @@ def test_the_size_of_slices_is_handed_on():
     assert building.compile_arguments(config, 3)["crafting_batch_size"] == 32
 
 
+def test_the_precision_of_attacks_is_handed_on():
+    config = cifar10.get_config()
+    arguments = building.compile_arguments(config, 3)
+    assert arguments["crafting_dtype"] == "float32"
+    config.train.crafting_dtype = "auto"
+    arguments = building.compile_arguments(config, 3)
+    assert arguments["crafting_dtype"] == "auto"
+
+
 def test_only_the_model_of_the_config_is_made_in_its_precision():
     config = mnist.get_config()
     config.train.precision = "mixed_bfloat16"

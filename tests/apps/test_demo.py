@@ -70,6 +70,7 @@ def test_the_record_says_what_was_measured(run):
     config, model = demo_configs()["neo_kd"], keras.saving.load_model(run.model)
     images, labels = building.load_data(config, model).test.arrays()
     assert record["schema_version"] == evaluating.SCHEMA_VERSION
+    assert record["layer_dtypes"] == ["float32"]
     assert record["data"] == {
         "name": "digits",
         "split": "test",

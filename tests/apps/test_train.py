@@ -62,6 +62,7 @@ def test_a_run_leaves_its_files(finished):
     environment = json.loads(run.environment.read_text())
     assert environment["backend"] == backend
     assert {"keras", "keras_neokd", backend} <= set(environment)
+    assert environment["crafting_dtype"] == "float32"
     assert run.learning_curves.read_bytes().startswith(b"\x89PNG")
     assert run.model.exists()
     assert not run.checkpoints.exists()
@@ -265,6 +266,23 @@ def test_known_data_may_move_but_images_of_ones_own_may_not(
         run.check(config)
         return
     with pytest.raises(ValueError, match='data.dir: there "here", now "there"'):
+        run.check(config)
+
+
+def test_a_run_of_before_attacks_could_be_in_16_bits_is_one_of_float32(
+    tmp_path,
+):
+    config = tiny_config()
+    run = workdir.Workdir(tmp_path)
+    run.begin(config, None)
+    recorded = json.loads(run.config.read_text())
+    del recorded["train"]["crafting_dtype"]
+    workdir.write_json(run.config, recorded)
+    run.check(config)
+    assert run_config.read(run).train.crafting_dtype == "float32"
+    assert run.crafting_dtype is None
+    config.train.crafting_dtype = "bfloat16"
+    with pytest.raises(ValueError, match='there "float32", now "bfloat16"'):
         run.check(config)
 
 

@@ -16,6 +16,8 @@ import pytest
 from apps import callbacks
 from apps import training
 from apps import workdir
+from keras_neokd import backend
+from keras_neokd.backend import speed
 from keras_neokd.training import Checkpoints
 from keras_neokd.training import checkpoints
 from keras_neokd.training.divergence import Diverged
@@ -104,6 +106,48 @@ def test_a_signal_saves_and_ends_with_status_75(
     assert stopped.value.code == 75
     assert "goes on in epoch 2 after 2 batches" in capfd.readouterr().err
     assert_same_end(training.train(config_of(), tmp_path), whole)
+
+
+def test_a_run_goes_on_in_the_precision_that_auto_came_to(
+    tmp_path, monkeypatch, capsys
+):
+    """Measured again, it would be the other one."""
+    monkeypatch.setattr(backend, "convolves_16_bits", lambda: True)
+
+    def measure(seconds_in_bfloat16):
+        seconds = {"float32": [1.0], "bfloat16": [seconds_in_bfloat16]}
+        monkeypatch.setattr(speed, "seconds_of_passes", lambda: seconds)
+
+    whole = training.train(
+        config_of(crafting_dtype="bfloat16"), tmp_path / "whole"
+    )
+    capsys.readouterr()
+    config, path = config_of(crafting_dtype="auto"), tmp_path / "killed"
+    measure(0.5)
+    with monkeypatch.context() as patch:
+        at_batch(patch, 1, 0, kill)
+        with pytest.raises(Killed):
+            training.train(config, path)
+    printed = capsys.readouterr().out
+    assert "crafting_dtype='auto' is 'bfloat16' here: bfloat16 was" in printed
+    assert "made in bfloat16, backend" in printed
+    run = workdir.Workdir(path)
+    assert workdir.read_json(run.config)["train"]["crafting_dtype"] == "auto"
+    assert run.crafting_dtype == "bfloat16"
+    measure(2.0)
+    assert_same_end(training.train(config, path), whole)
+    with pytest.raises(ValueError, match='_dtype: there "auto", now "float32"'):
+        training.train(config_of(), path)
+
+
+def test_errors_name_the_precision_of_attacks_as_the_config_does(tmp_path):
+    with pytest.raises(ValueError, match="`train.crafting_dtype` 'half'"):
+        training.train(config_of(crafting_dtype="half"), tmp_path / "run")
+    config = config_of(crafting_dtype="bfloat16")
+    config.attack.training_mode = True
+    with pytest.raises(ValueError, match="`train.crafting_dtype` cannot be"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 # Checkpoints of another run.

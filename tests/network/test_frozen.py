@@ -3,6 +3,7 @@
 from collections import Counter
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import ops
@@ -10,6 +11,7 @@ from keras import ops
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd.backend import precision
 from keras_neokd.network.frozen import FrozenNetwork
 from tests.network.models import MODELS
 from tests.network.models import calls_of
@@ -103,6 +105,21 @@ def assert_close(received, expected, tolerance=1e-5):
     np.testing.assert_allclose(received, expected, atol=tolerance * scale)
 
 
+def rounding(model):
+    """Return how far merging may move results: 1e-5 in float32.
+
+    A convolution in 16 bits rounds its sum, and the sum with the bias; merged,
+    it may do both at once. Each rounding is of half a step of the format.
+    """
+    steps = [
+        2 * float(ml_dtypes.finfo(layer.compute_dtype).eps) / 2
+        for layer in model.layers
+        if isinstance(layer, layers.Conv2D) and layer.compute_dtype != "float32"
+    ]
+    assert bool(steps) == (precision.layer_dtypes(model) != ["float32"])
+    return sum(steps, start=1e-5)
+
+
 def test_every_exit_gives_the_logits_of_the_model(model):
     predict, images = model.exit_logits(), images_for(model)
     expected = predict(images)
@@ -112,7 +129,7 @@ def test_every_exit_gives_the_logits_of_the_model(model):
         logits = frozen(images, chosen)
         assert len(logits) == len(chosen)
         for index, each in zip(chosen, logits, strict=True):
-            assert_close(each, expected[index])
+            assert_close(each, expected[index], rounding(model))
 
 
 def test_the_gradient_for_the_image_is_that_of_the_model(model):
@@ -124,7 +141,15 @@ def test_the_gradient_for_the_image_is_that_of_the_model(model):
             images,
         )[1]
 
-    assert_close(gradient(predict.frozen()), gradient(predict))
+    received, expected = gradient(predict.frozen()), gradient(predict)
+    if precision.layer_dtypes(model) == ["float32"]:
+        assert_close(received, expected)
+        return
+    # Where rounding decides which pixel of a window is the largest, or which
+    # slope of a ReLU counts, the gradient jumps.
+    difference = np.abs(tiny.array(received) - tiny.array(expected))
+    scale = max(1.0, np.abs(tiny.array(expected)).max())
+    assert (difference <= rounding(model) * scale).mean() > 0.9
 
 
 @pytest.mark.parametrize("has_accelerator", [False, True])
@@ -143,7 +168,7 @@ def test_staggered_batches_leave_at_their_own_exits(
         (logits,) = staggered(images)
         for index in exits:
             own = slice(2 * index, 2 * index + 2)
-            assert_close(logits[own], expected[index][own])
+            assert_close(logits[own], expected[index][own], rounding(model))
 
 
 def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
@@ -155,6 +180,7 @@ def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
     assert_close(logits[2:], predict(images)[0][2:])
 
 
+@pytest.mark.filterwarnings("ignore:Layers of model.*convolve in 16 bits")
 def test_a_network_read_in_a_compiled_step_is_good_for_later_ones():
     model = special_calls()
     model.compile("sgd", method="adversarial_training", attack=ATTACK)

@@ -209,6 +209,11 @@ def has_accelerator():
     return jax.default_backend() != "cpu"
 
 
+def convolves_16_bits():
+    # XLA's for processors take five times as long as those in float32.
+    return has_accelerator()
+
+
 def compile_function(function, variables, **options):
     @functools.partial(jax.jit, **options)
     def stateless(values, *arguments):
