@@ -1,12 +1,13 @@
 """APGD against plain NumPy on exits that are quadratic in the pixels."""
 
-import numpy as np
 import pytest
 
 from keras_neokd import attacks
 from keras_neokd.attacks import apgd
+from tests import arrays
 from tests.attacks import running
 from tests.attacks import search_reference
+from tests.marks import slow
 
 NORMS = ("linf", "l2")
 # Of some images, all or some of the classes are out of reach.
@@ -74,7 +75,7 @@ def test_steps_may_be_halved_at_the_iterations_of_auto_attack(
     ("norm", "loss", "epsilon"),
     [
         ("linf", "cross_entropy", 0.3),
-        pytest.param("l2", "cross_entropy", 0.5, marks=pytest.mark.slow),
+        slow("l2", "cross_entropy", 0.5),
         ("l2", "dlr", 0.2),
     ],
 )
@@ -100,7 +101,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
         ("best_x", "best_images"),
         ("x", "images"),
     ):
-        np.testing.assert_allclose(
+        arrays.close(
             state[ours],
             [each[name] for each in expected],
             rtol=1e-4,
@@ -116,8 +117,8 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
     [
         ("linf", "all"),
         ("l2", "any"),
-        pytest.param("linf", "any", marks=pytest.mark.slow),
-        pytest.param("l2", "all", marks=pytest.mark.slow),
+        slow("linf", "any"),
+        slow("l2", "all"),
     ],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
@@ -129,7 +130,7 @@ def test_what_comes_back_equals_plain_numpy(norm, success):
 
     received = running.attacker(attack, model)(images, labels)
 
-    np.testing.assert_allclose(received, expected, atol=2e-5)
+    arrays.close(received, expected, atol=2e-5)
     # Some resist, and come back clean; some do not.
     assert set(winners) == {None, 0}
 
@@ -145,12 +146,10 @@ def test_an_image_is_left_alone_after_the_ten_iterations_that_fool_it():
     assert apgd.checkpoints(11)[:9] == apgd.checkpoints(10)
     fooled = (after_ten != images).any(axis=(1, 2, 3))
     assert 0 < fooled.sum() < len(images)
-    np.testing.assert_array_equal(after_more[fooled], after_ten[fooled])
+    arrays.equal(after_more[fooled], after_ten[fooled])
 
 
-@pytest.mark.parametrize(
-    "norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("norm", ["linf", slow("l2")])
 def test_restarts_go_on_with_the_images_that_resist(norm):
     model, images, labels = running.batch()
     attack = apgd_of(norm, num_steps=2, num_restarts=5)
@@ -161,7 +160,7 @@ def test_restarts_go_on_with_the_images_that_resist(norm):
 
     received = running.attacker(attack, model)(images, labels)
 
-    np.testing.assert_allclose(received, expected, atol=1e-5)
+    arrays.close(received, expected, atol=1e-5)
 
 
 def test_share_of_rises_below_which_the_step_is_halved():
@@ -174,7 +173,7 @@ def test_share_of_rises_below_which_the_step_is_halved():
         state = running.final_state(attack, model, images, running.LABELS)
         steps[rho] = state["step_size"]
     # Every iteration is a checkpoint; a share of 1 is never exceeded.
-    np.testing.assert_allclose(steps[1], 0.6 / 2**4)
+    arrays.close(steps[1], 0.6 / 2**4)
     assert (steps[0] > steps[1]).all()
 
 
@@ -187,7 +186,7 @@ def test_share_of_rises_below_which_the_step_is_halved():
         ("linf", "dlr", 9),
         ("linf", "margin", 2),
         ("l2", "margin", None),
-        pytest.param("l2", "dlr", 1, marks=pytest.mark.slow),
+        slow("l2", "dlr", 1),
     ],
 )
 def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
@@ -213,7 +212,7 @@ def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
     received = running.attacker(attack, model)(images, labels)
 
     assert attack.num_attempts(5) == 2 * len(ranks)
-    np.testing.assert_allclose(received, expected, atol=1e-5)
+    arrays.close(received, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

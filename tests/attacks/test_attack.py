@@ -10,6 +10,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base import randomness
+from tests import arrays
 from tests import numpy_reference as reference
 
 SHAPE = (3, 2, 2)
@@ -83,11 +84,7 @@ def test_exit_logits_asks_for_all_exits_or_those_named():
     assert predict.num_exits == 3
     assert len(everything) == 3
     for received, exit_ in ((some[0], 2), (some[1], 0), (everything[1], 1)):
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(received),
-            model.logits(images(), exit_),
-            atol=1e-5,
-        )
+        arrays.close(received, model.logits(images(), exit_), atol=1e-5)
 
 
 def test_exit_logits_returns_float32_for_half_precision_models():
@@ -110,10 +107,8 @@ def test_images_are_projected_to_the_ball_and_to_the_pixel_range():
         ops.convert_to_tensor([0, 1]),
         ops.convert_to_tensor([5, 6]),
     )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(adversarial), images(fill=0.8), atol=1e-6
-    )
-    np.testing.assert_array_equal(ops.convert_to_numpy(info["keys"]), [5, 6])
+    arrays.close(adversarial, images(fill=0.8), atol=1e-6)
+    arrays.equal(info["keys"], [5, 6])
 
 
 def test_no_gradient_flows_out():
@@ -124,9 +119,7 @@ def test_no_gradient_flows_out():
     _, gradient = backend.value_and_input_gradient(
         values, ops.convert_to_tensor(images())
     )
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(gradient), np.ones((2, *SHAPE))
-    )
+    arrays.equal(gradient, np.ones((2, *SHAPE)))
 
 
 def test_an_attack_without_algorithm_says_so():
@@ -157,7 +150,7 @@ def test_labels_of_every_form_and_the_keys_of_seed_and_index_arrive(labels):
     for image, number in zip(
         ops.convert_to_numpy(received), expected, strict=True
     ):
-        np.testing.assert_allclose(image, number, atol=1e-6)
+        arrays.close(image, number, atol=1e-6)
 
 
 def test_image_and_seed_decide_an_attack_and_not_what_stands_beside_them():
@@ -315,7 +308,7 @@ def test_an_attack_returns_what_it_logs():
 
 def test_an_attack_may_return_arrays():
     moved = crafted(lambda images: (np.full((3, 2, 2, 4), 0.55), {}))
-    np.testing.assert_allclose(ops.convert_to_numpy(moved), 0.55, atol=1e-7)
+    arrays.close(moved, 0.55, atol=1e-7)
 
 
 # Configuration.

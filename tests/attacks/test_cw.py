@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import attacks
+from tests import arrays
 from tests.attacks import running
 from tests.attacks import search_reference
 
@@ -42,7 +43,7 @@ def test_adam_equals_plain_numpy(attack, success):
 
     received = running.attacker(attack, model)(images, labels)
 
-    np.testing.assert_allclose(received, expected, atol=1e-4)
+    arrays.close(received, expected, atol=1e-4)
     if attack.epsilon is not None:
         # The ball excludes some of what is found without it.
         assert found.sum() < len(images)
@@ -62,12 +63,12 @@ def test_an_image_whose_own_cost_rises_is_left_alone():
     state = running.final_state(attack, model, images, labels)
 
     stopped = [each["steps"] < 40 for each in results]
-    np.testing.assert_array_equal(~state["active"], stopped)
+    arrays.equal(~state["active"], stopped)
     found = [each["found"] is not None for each in results]
-    np.testing.assert_array_equal(state["fooled"], found)
+    arrays.equal(state["fooled"], found)
     for image, result in zip(state["adversarial"], results, strict=True):
         if result["found"] is not None:
-            np.testing.assert_allclose(image, result["found"], atol=1e-3)
+            arrays.close(image, result["found"], atol=1e-3)
 
 
 def attacked_pixel(attack):

@@ -12,6 +12,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import evaluation
 from keras_neokd.base.exit_policy import ExitPolicy
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.attacks import running
 from tests.training import tiny
@@ -68,7 +69,7 @@ def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
     objective = attacks.EarlyExit(ExitPolicy(thresholds, ensemble))
     decision = decided(thresholds, ensemble)
     received = numpy(objective.fooled(tensors(), LABELS.astype("int32")))
-    np.testing.assert_array_equal(received, decision.label != LABELS)
+    arrays.equal(received, decision.label != LABELS)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +82,7 @@ def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
 def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6)]
-    np.testing.assert_allclose(
-        score(objective), expected(taken, LABELS), atol=1e-5
-    )
+    arrays.close(score(objective), expected(taken, LABELS), atol=1e-5)
 
 
 def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
@@ -91,7 +90,7 @@ def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
     sums = np.cumsum(reference.softmax(LOGITS), axis=0)
     exits = decided(THRESHOLDS, ensemble=True).exit_index
     means = sums[exits, np.arange(6)] / (exits[:, None] + 1)
-    np.testing.assert_allclose(
+    arrays.close(
         score(objective), -np.log(means[np.arange(6), LABELS]), rtol=1e-5
     )
 
@@ -105,7 +104,7 @@ def test_a_loss_of_ones_own_sees_one_answer():
 
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6), 0]
-    np.testing.assert_allclose(score(objective), taken, rtol=1e-6)
+    arrays.close(score(objective), taken, rtol=1e-6)
     assert seen == [2]
 
 
@@ -129,7 +128,7 @@ def test_the_gradient_goes_through_the_exit_taken_alone():
     pull = reference.softmax(taken) - np.eye(3)[LABELS]
     expected[exits, np.arange(6)] = pull
     received = gradients(attacks.EarlyExit(THRESHOLDS))
-    np.testing.assert_allclose(received, expected, atol=1e-6)
+    arrays.close(received, expected, atol=1e-6)
 
 
 def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
@@ -137,7 +136,7 @@ def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
     exits = decided(THRESHOLDS).exit_index
     moves = np.abs(received).max(axis=2) > 1e-6
     for exit_ in range(3):
-        np.testing.assert_array_equal(moves[exit_], exit_ <= exits)
+        arrays.equal(moves[exit_], exit_ <= exits)
 
 
 # A long way.
@@ -147,20 +146,20 @@ def test_slow_is_what_gets_to_the_last_exit():
     objective = attacks.SlowDown(THRESHOLDS)
     received = numpy(objective.fooled(tensors(), LABELS))
     expected = decided(THRESHOLDS).exit_index == 2
-    np.testing.assert_array_equal(received, expected)
+    arrays.equal(received, expected)
 
 
 def test_the_score_of_slow_is_cross_entropy_with_the_uniform_prediction():
     uniform = np.full((6, 3), 1 / 3)
     expected = -reference.soft_cross_entropy(LOGITS[:2], uniform).mean(axis=0)
     received = score(attacks.SlowDown(THRESHOLDS))
-    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    arrays.close(received, expected, rtol=1e-5)
 
 
 def test_nothing_is_slower_than_no_opinion():
     slow_down = attacks.SlowDown(THRESHOLDS)
     flat = score(slow_down, np.zeros((3, 6, 3)))
-    np.testing.assert_allclose(flat, -np.log(3), rtol=1e-6)
+    arrays.close(flat, -np.log(3), rtol=1e-6)
     assert (score(slow_down) < flat).all()
 
 
@@ -262,7 +261,7 @@ def test_the_worst_case_over_objectives_is_judged_by_the_policy(
         model, images, labels, attacks.WorstCase(members, wrong)
     )
     answers = exits_taken(model, worst.adversarial, policy).label
-    np.testing.assert_array_equal(worst.fooled_by >= 0, answers != labels)
+    arrays.equal(worst.fooled_by >= 0, answers != labels)
     alone = evaluation.craft(model, images, labels, members[0])
     fooled_alone = exits_taken(model, alone, policy).label != labels
     assert (worst.fooled_by >= 0).sum() >= fooled_alone.sum()
@@ -273,7 +272,7 @@ def test_searches_attack_the_policy(model, images, labels, policy):
     attack = attacks.APGD(0.1, 10, objective=attacks.EarlyExit(together))
     found = evaluation.search(model, images, labels, attack)
     answers = exits_taken(model, found.adversarial, together).label
-    np.testing.assert_array_equal(found.fooled_by == -1, answers == labels)
+    arrays.equal(found.fooled_by == -1, answers == labels)
     assert (found.fooled_by == 0).any()
 
 

@@ -8,8 +8,10 @@ from scipy import optimize
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.attacks import fab
+from tests import arrays
 from tests.attacks import running
 from tests.attacks import search_reference
+from tests.marks import slow
 
 NORMS = ("linf", "l2")
 EPSILON = {"linf": 0.15, "l2": 0.5}
@@ -93,7 +95,7 @@ def test_move_reaches_the_plane_inside_the_pixel_range(norm):
     distance = (np.sum(normal * after, axis=1) - level) / np.linalg.norm(
         normal, axis=1
     )
-    np.testing.assert_allclose(distance, 0, atol=1e-5)
+    arrays.close(distance, 0, atol=1e-5)
     assert after.min() > -1e-6 and after.max() < 1 + 1e-6
 
 
@@ -108,7 +110,7 @@ def test_no_move_is_shorter_by_linear_and_quadratic_programming(norm):
     moves = moved(points, normal, level, norm)
 
     order = {"linf": np.inf, "l2": 2}[norm]
-    np.testing.assert_allclose(
+    arrays.close(
         np.linalg.norm(moves, order, axis=1), expected, rtol=1e-4, atol=1e-5
     )
 
@@ -120,9 +122,7 @@ def test_move_equals_the_one_found_by_sorting(norm):
         search_reference.move_to_plane(*each, norm)
         for each in zip(points, normal, level, strict=True)
     ]
-    np.testing.assert_allclose(
-        moved(points, normal, level, norm), expected, atol=1e-5
-    )
+    arrays.close(moved(points, normal, level, norm), expected, atol=1e-5)
 
 
 def test_moves_by_hand():
@@ -133,9 +133,7 @@ def test_moves_by_hand():
         ("linf", [[0.05, 0.05], [0.3, 0.1], [-0.2, -0.2]]),
         ("l2", [[0.03, 0.06], [0.3, 0.1], [-0.12, -0.24]]),
     ):
-        np.testing.assert_allclose(
-            moved(points, normal, levels, norm), expected, atol=1e-6
-        )
+        arrays.close(moved(points, normal, levels, norm), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -144,16 +142,14 @@ def test_a_plane_out_of_reach_is_approached_as_far_as_possible(norm):
     normal = [[1.0, -2.0, 0.0], [1.0, -2.0, 0.0], [0.0, 0.0, 0.0]]
     moves = moved(points, normal, [5.0, -5.0, 1.0], norm)
     # What has no weight stays, and so does everything without a plane.
-    np.testing.assert_allclose(
+    arrays.close(
         moves, [[0.75, -0.5, 0], [-0.25, 0.5, 0], [0, 0, 0]], atol=1e-6
     )
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_point_on_the_plane_stays(norm):
-    np.testing.assert_array_equal(
-        moved([[0.5, 0.25]], [[1.0, 2.0]], [1.0], norm), [[0, 0]]
-    )
+    arrays.equal(moved([[0.5, 0.25]], [[1.0, 2.0]], [1.0], norm), [[0, 0]])
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -170,7 +166,7 @@ def test_pixels_that_stop_one_after_the_other_need_many_newton_steps(norm):
         level = weight @ (points - share * room)
         expected = search_reference.move_to_plane(points, normal, level, norm)
         received = moved(points[None], normal[None], [level], norm)[0]
-        np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-5)
+        arrays.close(received, expected, rtol=1e-3, atol=1e-5)
 
 
 # The algorithm.
@@ -199,7 +195,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm):
 
     state = running.final_state(attack, model, images, labels)
 
-    np.testing.assert_allclose(state["images"], expected, atol=1e-4)
+    arrays.close(state["images"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -207,8 +203,8 @@ def test_a_run_to_its_end_equals_plain_numpy(norm):
     [
         ("linf", "all"),
         ("l2", "any"),
-        pytest.param("linf", "any", marks=pytest.mark.slow),
-        pytest.param("l2", "all", marks=pytest.mark.slow),
+        slow("linf", "any"),
+        slow("l2", "all"),
     ],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
@@ -221,13 +217,11 @@ def test_what_comes_back_equals_plain_numpy(norm, success):
 
     received = running.attacker(attack, model)(images, labels)
 
-    np.testing.assert_allclose(received, expected, atol=1e-4)
+    arrays.close(received, expected, atol=1e-4)
     assert set(winners) == {None, 0}
 
 
-@pytest.mark.parametrize(
-    "norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("norm", ["linf", slow("l2")])
 def test_later_restarts_begin_at_random_points(norm):
     model, images, labels = batch()
     attack = fab_of(
@@ -250,7 +244,7 @@ def test_later_restarts_begin_at_random_points(norm):
         state = running.final_state(
             attack, model, images, labels, attempt=attempt, seed=4
         )
-        np.testing.assert_allclose(state["images"], expected, atol=1e-4)
+        arrays.close(state["images"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("norm", "num_targets"), [("linf", 9), ("l2", 3)])
@@ -271,7 +265,7 @@ def test_targets_are_the_likely_wrong_classes_in_turn(norm, num_targets):
     received = running.attacker(attack, model)(images, labels)
 
     assert attack.num_attempts(5) == num_attempts
-    np.testing.assert_allclose(received, expected, atol=1e-4)
+    arrays.close(received, expected, atol=1e-4)
 
 
 def test_restarts_of_targets_begin_with_all_targets_at_the_image():
@@ -295,4 +289,4 @@ def test_restarts_of_targets_begin_with_all_targets_at_the_image():
         state = running.final_state(
             attack, model, images, labels, attempt=attempt
         )
-        np.testing.assert_allclose(state["images"], expected, atol=1e-4)
+        arrays.close(state["images"], expected, atol=1e-4)

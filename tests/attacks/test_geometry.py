@@ -7,6 +7,7 @@ from scipy import stats
 
 from keras_neokd.attacks import geometry
 from keras_neokd.base import randomness
+from tests import arrays
 from tests import numpy_reference as reference
 
 SHAPE = (3, 2, 2)
@@ -38,13 +39,11 @@ def test_projection_equals_the_reference(norm, epsilon):
         )
     )
 
-    np.testing.assert_allclose(
-        projected,
-        reference.project(points, clean, epsilon, norm),
-        atol=1e-6,
+    arrays.close(
+        projected, reference.project(points, clean, epsilon, norm), atol=1e-6
     )
     if epsilon == 0:
-        np.testing.assert_array_equal(projected, clean)
+        arrays.equal(projected, clean)
 
 
 def test_projection_by_hand():
@@ -62,15 +61,9 @@ def test_projection_by_hand():
         )
 
     # The change is (0.3, 0.4) for both: length 0.5.
-    np.testing.assert_allclose(
-        project(0.1, "linf"), [[0.6, 0.6], [1.0, 0.6]], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        project(0.25, "l2"), [[0.65, 0.7], [1.0, 0.7]], atol=1e-6
-    )
-    np.testing.assert_allclose(
-        project(0.6, "l2"), [[0.8, 0.9], [1.0, 0.9]], atol=1e-6
-    )
+    arrays.close(project(0.1, "linf"), [[0.6, 0.6], [1.0, 0.6]], atol=1e-6)
+    arrays.close(project(0.25, "l2"), [[0.65, 0.7], [1.0, 0.7]], atol=1e-6)
+    arrays.close(project(0.6, "l2"), [[0.8, 0.9], [1.0, 0.9]], atol=1e-6)
 
 
 def test_without_a_ball_only_the_pixel_range_counts():
@@ -78,9 +71,7 @@ def test_without_a_ball_only_the_pixel_range_counts():
     projected = geometry.project(
         tensor(points), tensor([[0, 0, 0]]), None, "l2"
     )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(projected), [[0, 0.3, 1]], atol=1e-7
-    )
+    arrays.close(projected, [[0, 0.3, 1]], atol=1e-7)
 
 
 # Norms.
@@ -93,11 +84,8 @@ def test_norms_of_each_example_by_hand():
         ("linf", [[[4.0]], [[0.0]]]),
     ):
         received = geometry.example_norm(x, norm)
-        np.testing.assert_allclose(ops.convert_to_numpy(received), expected)
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(geometry.example_norm(x)),
-        ops.convert_to_numpy(geometry.example_norm(x, "l2")),
-    )
+        arrays.close(received, expected)
+    arrays.equal(geometry.example_norm(x), geometry.example_norm(x, "l2"))
 
 
 # Steps.
@@ -111,9 +99,7 @@ def test_steepest_step_has_length_one_whatever_the_gradient(scale):
         ("l2", [[[0.6], [-0.8]], [[0], [0]]]),
     ):
         step = geometry.steepest_step(gradient, norm)
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(step), expected, rtol=1e-5
-        )
+        arrays.close(step, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -146,8 +132,8 @@ def test_random_directions_equal_the_reference():
     uniform = 2 * reference.example_uniform(keys, SHAPE) - 1
     largest = abs(uniform).max(axis=(1, 2, 3), keepdims=True)
     normal = reference.example_normal(keys, SHAPE)
-    np.testing.assert_allclose(directions("linf"), uniform / largest, atol=1e-5)
-    np.testing.assert_allclose(
+    arrays.close(directions("linf"), uniform / largest, atol=1e-5)
+    arrays.close(
         directions("l2"), normal / reference.lengths(normal), atol=1e-5
     )
 
@@ -157,7 +143,7 @@ def test_random_directions_have_length_one_and_no_preference():
         drawn = directions(norm).reshape(400, -1)
         order = {"linf": np.inf, "l2": 2}[norm]
         lengths = np.linalg.norm(drawn, order, axis=1)
-        np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+        arrays.close(lengths, 1, rtol=1e-5)
         # Standard errors are below 0.03.
         assert abs(drawn.mean(axis=0)).max() < 0.12
         signs = (drawn > 0).sum()
@@ -170,12 +156,8 @@ def test_random_directions_have_length_one_and_no_preference():
 def test_values_of_examples_broadcast_and_select():
     images = tensor(np.arange(8).reshape((2, 2, 2, 1)))
     values = geometry.per_example(tensor([10.0, 100.0]), images)
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(images * values)[:, 1, 1, 0], [30, 700]
-    )
+    arrays.equal(ops.convert_to_numpy(images * values)[:, 1, 1, 0], [30, 700])
     chosen = geometry.select(
         ops.convert_to_tensor([True, False]), images, -images
     )
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(chosen)[:, 1, 1, 0], [3, -7]
-    )
+    arrays.equal(ops.convert_to_numpy(chosen)[:, 1, 1, 0], [3, -7])

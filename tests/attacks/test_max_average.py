@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import attacks
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.attacks import running
 
@@ -76,8 +77,8 @@ def test_each_image_keeps_the_candidate_that_hurts_all_exits_most(pgd, exits):
         images, LABELS, seed=4
     )
 
-    np.testing.assert_allclose(adversarial, expected, atol=1e-5)
-    np.testing.assert_array_equal(share, np.eye(len(indices))[winners])
+    arrays.close(adversarial, expected, atol=1e-5)
+    arrays.equal(share, np.eye(len(indices))[winners])
 
 
 def test_of_equal_candidates_the_first_wins():
@@ -95,8 +96,8 @@ def test_of_equal_candidates_the_first_wins():
         (0,),
     )
 
-    np.testing.assert_array_equal(share, np.eye(3)[np.zeros(8, int)])
-    np.testing.assert_allclose(adversarial, single, atol=1e-5)
+    arrays.equal(share, np.eye(3)[np.zeros(8, int)])
+    arrays.close(adversarial, single, atol=1e-5)
 
 
 def test_of_different_candidates_with_equal_losses_the_first_wins():
@@ -117,15 +118,15 @@ def test_of_different_candidates_with_equal_losses_the_first_wins():
     first = reference.random_start(
         images.astype("float64"), reference.bits(keys, 0), 0.15, "linf"
     )
-    np.testing.assert_allclose(adversarial, first, atol=1e-6)
-    np.testing.assert_array_equal(share, np.eye(3)[np.zeros(8, int)])
+    arrays.close(adversarial, first, atol=1e-6)
+    arrays.equal(share, np.eye(3)[np.zeros(8, int)])
 
 
 def test_epsilon_zero_returns_the_clean_images():
     images = some_images()
     attack = attacks.MaxAverage(pgd_of(epsilon=0))
     adversarial, _ = attacker(attack, three_exits())(images, LABELS)
-    np.testing.assert_array_equal(adversarial, images)
+    arrays.equal(adversarial, images)
 
 
 # Cost.

@@ -8,6 +8,7 @@ from scipy import stats
 
 from keras_neokd import attacks
 from keras_neokd.attacks.pgd import keep_better
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.attacks import running
 
@@ -79,7 +80,7 @@ def test_attack_equals_plain_numpy(
 
     adversarial = attacker(attack, model)(images, LABELS, seed=3)
 
-    np.testing.assert_allclose(adversarial, iterates[-1], atol=1e-5)
+    arrays.close(adversarial, iterates[-1], atol=1e-5)
 
 
 def test_the_comparison_with_numpy_is_not_trivial():
@@ -129,7 +130,7 @@ def test_length_of_a_step_does_not_depend_on_the_size_of_the_gradient(
         lengths = abs(change).max(axis=(1, 2, 3))
     else:
         lengths = reference.lengths(change).ravel()
-    np.testing.assert_allclose(lengths, STEP_SIZE[norm], rtol=1e-3)
+    arrays.close(lengths, STEP_SIZE[norm], rtol=1e-3)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -147,16 +148,14 @@ def test_an_image_without_gradient_stays_and_others_move(norm):
     for is_compiled in (False, True):
         attacked = running.attacker(attack, function, is_compiled=is_compiled)
         adversarial = attacked(images, [0, 0]).ravel()
-        np.testing.assert_allclose(adversarial, [0.2, 0.7], atol=1e-6)
+        arrays.close(adversarial, [0.2, 0.7], atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_epsilon_zero_returns_the_clean_images(norm):
     model, images = two_exits(), running.some_images(6)
     attack = pgd_of(norm, epsilon=0, num_restarts=2)
-    np.testing.assert_array_equal(
-        attacker(attack, model)(images, LABELS), images
-    )
+    arrays.equal(attacker(attack, model)(images, LABELS), images)
 
 
 # Random start.
@@ -187,7 +186,7 @@ def test_l2_start_has_a_uniform_direction_and_a_uniform_length():
     directions = noise / lengths[:, None]
     # Mean 0, variance 1/24; standard errors 0.01 and 0.0006 per pixel.
     assert abs(directions.mean(axis=0)).max() < 0.04
-    np.testing.assert_allclose(directions.var(axis=0), 1 / 24, atol=0.012)
+    arrays.close(directions.var(axis=0), 1 / 24, atol=0.012)
     assert abs(stats.spearmanr(lengths, directions[:, 0]).statistic) < 0.2
 
 
@@ -226,7 +225,7 @@ def test_restarts_keep_the_best_one_of_each_example(norm):
 
     adversarial = attacker(attack, model)(images, LABELS, seed=5)
 
-    np.testing.assert_allclose(adversarial, expected, atol=1e-5)
+    arrays.close(adversarial, expected, atol=1e-5)
 
 
 def test_the_better_image_is_kept_and_anything_is_better_than_nan():
@@ -237,9 +236,7 @@ def test_the_better_image_is_kept_and_anything_is_better_than_nan():
         ops.convert_to_tensor([0.6, 0.5, -9.0, np.nan]),
     )
     assert ops.convert_to_numpy(images).ravel().tolist() == [-1, 2, -3, 4]
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(values), [0.6, 0.5, -9.0, 0.5]
-    )
+    arrays.close(values, [0.6, 0.5, -9.0, 0.5])
 
 
 # Randomness.
@@ -255,7 +252,7 @@ def test_attack_depends_on_the_seed_and_on_nothing_hidden(norm):
     again = attacked(images, LABELS, seed=1)
     other = attacked(images, LABELS, seed=2)
 
-    np.testing.assert_array_equal(again, first)
+    arrays.equal(again, first)
     assert (other != first).any(axis=(1, 2, 3)).all()
 
 
@@ -290,7 +287,7 @@ def test_attack_is_the_same_compiled_and_eager():
         )
         for is_compiled in (True, False)
     )
-    np.testing.assert_allclose(compiled, eager, rtol=0, atol=1e-6)
+    arrays.close(compiled, eager, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +338,7 @@ def test_a_missing_gradient_is_reported_where_the_backend_can_tell(
     else:
         # The backend calls the gradient zero, so the images stay.
         adversarial = attack(predict, images, LABELS)
-        np.testing.assert_array_equal(ops.convert_to_numpy(adversarial), images)
+        arrays.equal(adversarial, images)
 
 
 # Steps that do nothing, or most likely not what was meant.

@@ -13,8 +13,10 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base.exit_policy import ExitPolicy
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.attacks import running
+from tests.marks import slow
 from tests.training import tiny
 
 COUNT = 4
@@ -77,7 +79,7 @@ SLOW_ATTACKS += [
 
 
 def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
+    return slow(*values)
 
 
 every_attack = pytest.mark.parametrize(
@@ -183,9 +185,7 @@ def test_an_image_is_attacked_the_same_way_beside_any_others(
 ):
     # With all rows in order, it says that attacks are deterministic.
     whole = attacked(attack, case)
-    np.testing.assert_allclose(
-        attacked(attack, case, rows), whole[rows], rtol=0, atol=1e-6
-    )
+    arrays.close(attacked(attack, case, rows), whole[rows], rtol=0, atol=1e-6)
 
 
 @every_attack
@@ -201,7 +201,7 @@ def test_the_same_seed_gives_the_same_images(attack):
     }
     first = attacked(attack, case)
     keras.utils.set_random_seed(99)
-    np.testing.assert_array_equal(attacked(attack, case), first)
+    arrays.equal(attacked(attack, case), first)
 
 
 # Sizes.

@@ -8,6 +8,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.attacks import square_changes
 from keras_neokd.base import randomness
+from tests import arrays
 from tests.attacks import running
 from tests.attacks import search_reference
 
@@ -49,12 +50,8 @@ def test_schedule_is_stretched_to_the_number_of_queries_only_if_asked():
     short = attacks.Square(0.1, num_queries=100)
     stretched = attacks.Square(0.1, num_queries=100, rescale_schedule=True)
     all_queries = attacks.Square(0.1, num_queries=10_000)
-    np.testing.assert_array_equal(
-        short.sides(32, 32), all_queries.sides(32, 32)[:100]
-    )
-    np.testing.assert_array_equal(
-        stretched.sides(32, 32), all_queries.sides(32, 32)[::100]
-    )
+    arrays.equal(short.sides(32, 32), all_queries.sides(32, 32)[:100])
+    arrays.equal(stretched.sides(32, 32), all_queries.sides(32, 32)[::100])
 
 
 @pytest.mark.parametrize(
@@ -137,9 +134,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
     state = running.final_state(attack, model, images, labels, seed=5)
 
     for name, ours in (("best", "best"), ("x", "images")):
-        np.testing.assert_allclose(
-            state[ours], [each[name] for each in expected], atol=1e-5
-        )
+        arrays.close(state[ours], [each[name] for each in expected], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +163,7 @@ def test_what_comes_back_equals_plain_numpy(norm, epsilon, success):
 
     received = running.attacker(attack, model)(images, labels)
 
-    np.testing.assert_allclose(received, expected, atol=1e-5)
+    arrays.close(received, expected, atol=1e-5)
     assert 0 < winners.count(None) < len(images)
 
 
@@ -189,16 +184,14 @@ def test_in_l2_the_windows_have_a_centre():
 
 
 def test_bumps_of_the_paper():
-    np.testing.assert_allclose(
+    arrays.close(
         square_changes.bumps(3) * np.sqrt(2),
         np.array([[0.25, 1.25, 0.25], [-0.25] * 3, [-0.25, -1.25, -0.25]])
         / np.sqrt([[1.6875], [1.875], [1.875]]),
         atol=1e-6,
     )
     for side in (1, 2, 5, 6):
-        np.testing.assert_allclose(
-            square_changes.bumps(side), search_reference.bumps(side)
-        )
+        arrays.close(square_changes.bumps(side), search_reference.bumps(side))
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (9, 7, 2)])
@@ -213,9 +206,7 @@ def test_first_bumps_cover_images_of_any_size(shape):
         )
         for key in keys.tolist()
     ]
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(received), expected, atol=1e-6
-    )
+    arrays.close(received, expected, atol=1e-6)
 
 
 def test_no_gradient_is_needed():

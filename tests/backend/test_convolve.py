@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import backend
+from tests import arrays
 
 SIZE = (9, 8)
 TAPS = [(1, 1), (3, 3), (5, 2)]
@@ -86,8 +87,8 @@ def test_values_and_gradients(strides, padding, channels):
             weights = ops.convert_to_tensor(weights)
             return ops.sum(outputs(images) * weights, axis=(1, 2, 3))
 
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(outputs(ops.convert_to_tensor(images))),
+        arrays.close(
+            outputs(ops.convert_to_tensor(images)),
             expected + bias,
             rtol=1e-4,
             atol=1e-4,
@@ -95,8 +96,8 @@ def test_values_and_gradients(strides, padding, channels):
         _, gradient = backend.value_and_input_gradient(
             weighted_sum, ops.convert_to_tensor(images)
         )
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(gradient),
+        arrays.close(
+            gradient,
             image_gradient(weights, images, kernel, strides, padding),
             rtol=1e-4,
             atol=1e-4,
@@ -121,12 +122,7 @@ def test_dilation_and_groups():
         convolved(images[..., :2], spread[..., :3], (1, 1), padding),
         convolved(images[..., 2:], spread[..., 3:], (1, 1), padding),
     ]
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(result),
-        np.concatenate(halves, axis=-1),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    arrays.close(result, np.concatenate(halves, axis=-1), rtol=1e-4, atol=1e-4)
 
 
 def test_relu_hides_what_is_negative():
@@ -148,11 +144,11 @@ def test_relu_hides_what_is_negative():
 
     plain = ops.convert_to_numpy(outputs(images, False))
     received = ops.convert_to_numpy(outputs(images, True))
-    np.testing.assert_allclose(received, np.maximum(plain, 0), atol=1e-6)
+    arrays.close(received, np.maximum(plain, 0), atol=1e-6)
     mask = ops.convert_to_tensor((plain > 0).astype("float32"))
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(gradient(lambda x: outputs(x, True))),
-        ops.convert_to_numpy(gradient(lambda x: outputs(x, False) * mask)),
+    arrays.close(
+        gradient(lambda x: outputs(x, True)),
+        gradient(lambda x: outputs(x, False) * mask),
         atol=1e-4,
     )
 
@@ -192,12 +188,8 @@ def test_poolings(mode, strides):
     images = ops.convert_to_tensor(images)
     received = backend.pool(images, size, strides, mode)
     _, gradient = backend.value_and_input_gradient(weighted_sum, images)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(received), expected, atol=1e-6
-    )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(gradient), expected_gradient, atol=1e-5
-    )
+    arrays.close(received, expected, atol=1e-6)
+    arrays.close(gradient, expected_gradient, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [30, 31])
@@ -224,10 +216,8 @@ def test_large_batches(batch):
             )[1]
         )
 
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(outputs(images)), expected, rtol=1e-4, atol=1e-3
-    )
-    np.testing.assert_allclose(
+    arrays.close(outputs(images), expected, rtol=1e-4, atol=1e-3)
+    arrays.close(
         gradient(images, weights),
         # As examples do not see each other, also in a small batch.
         np.concatenate(

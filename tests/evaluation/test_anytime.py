@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import evaluation
+from tests import arrays
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(21)
@@ -54,7 +55,7 @@ def test_accuracy_equals_that_of_evaluate(model, clean, attacked):
     for kind, result in (("clean", clean), ("adversarial", attacked)):
         for k, metric in ((1, "accuracy"), (3, "top_3")):
             expected = [logs[f"{name}_{kind}_{metric}"] for name in tiny.NAMES]
-            np.testing.assert_allclose(result.accuracy(k), expected, atol=1e-6)
+            arrays.close(result.accuracy(k), expected, atol=1e-6)
         assert result.accuracy().mean() == pytest.approx(
             logs[f"{kind}_accuracy"], abs=1e-6
         )
@@ -66,7 +67,7 @@ def test_ranks_equal_a_sort_of_the_predictions(model, clean):
     for i, name in enumerate(tiny.NAMES):
         order = np.argsort(-predictions[name], axis=1)
         ranks = np.argmax(order == LABELS[:, None], axis=1)
-        np.testing.assert_array_equal(clean.ranks[:, i], ranks)
+        arrays.equal(clean.ranks[:, i], ranks)
     assert clean.num_classes == 8
     assert clean.info == {}
 
@@ -81,7 +82,7 @@ def test_top_k_accuracy_equals_scikit_learn(model, clean, k):
         )
         for name in tiny.NAMES
     ]
-    np.testing.assert_allclose(clean.accuracy(k), expected)
+    arrays.close(clean.accuracy(k), expected)
 
 
 @pytest.mark.parametrize("k", [8, 9])
@@ -133,14 +134,14 @@ def test_ties_count_as_argmax_counts_them(answering):
     model, images = answering(tied, tied)
     for label, ranks in ((0, [0, 3]), (1, [1, 0]), (2, [2, 1]), (3, [3, 2])):
         result = evaluation.anytime(model, images, [label] * 2)
-        np.testing.assert_array_equal(result.ranks[:, 0], ranks)
+        arrays.equal(result.ranks[:, 0], ranks)
         expected = np.argmax(tied, axis=1) == label
         assert result.accuracy()[0] == expected.mean()
     # Constant logits: nobody gets a class for free.
     model, images = answering([[0, 0, 0, 0]] * 4, [[0, 0, 0, 0]] * 4)
     result = evaluation.anytime(model, images, np.arange(4))
-    np.testing.assert_array_equal(result.accuracy(), [0.25, 0.25])
-    np.testing.assert_array_equal(result.accuracy(3), [0.75, 0.75])
+    arrays.equal(result.accuracy(), [0.25, 0.25])
+    arrays.equal(result.accuracy(3), [0.75, 0.75])
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
@@ -163,7 +164,7 @@ def test_every_image_is_counted_whatever_the_batch_size(
 ):
     result = anytime(model, batch_size=batch_size)
     assert result.ranks.shape == (21, 3)
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
+    arrays.equal(result.ranks, clean.ranks)
 
 
 def test_attacks_do_not_depend_on_the_batch_size(model):
@@ -182,7 +183,7 @@ def test_attacks_do_not_depend_on_the_batch_size(model):
     result = anytime(model, **arguments)
     share = result.info["selected_share"]
     assert share.shape == (21, 3)
-    np.testing.assert_array_equal(share.sum(axis=1), 1)
+    arrays.equal(share.sum(axis=1), 1)
 
 
 def test_noise_is_that_of_seed_and_position(model):
@@ -191,11 +192,11 @@ def test_noise_is_that_of_seed_and_position(model):
         anytime(model, attack=attack, seed=seed).info["noise"]
         for seed in (0, 0, 1)
     )
-    np.testing.assert_array_equal(first, again)
+    arrays.equal(first, again)
     assert len(np.unique(first)) == 21
     assert np.abs(first - other).min() > 0
     alone = anytime(model, attack=attack, batch_size=21).info["noise"]
-    np.testing.assert_array_equal(first, alone)
+    arrays.equal(first, alone)
 
 
 def test_crafted_images_are_the_ones_that_are_scored(model, attacked):
@@ -204,7 +205,7 @@ def test_crafted_images_are_the_ones_that_are_scored(model, attacked):
     )
     assert np.abs(crafted - IMAGES).max() <= 0.1 + 1e-6
     result = evaluation.anytime(model, crafted, LABELS, batch_size=8)
-    np.testing.assert_array_equal(result.ranks, attacked.ranks)
+    arrays.equal(result.ranks, attacked.ranks)
 
 
 def test_new_weights_are_seen_without_a_new_model(model):
@@ -212,9 +213,9 @@ def test_new_weights_are_seen_without_a_new_model(model):
     first = anytime(model).accuracy()
     model.set_weights([np.zeros_like(each) for each in before])
     # Equal logits everywhere: class 0 is the answer.
-    np.testing.assert_allclose(anytime(model).accuracy(), (LABELS == 0).mean())
+    arrays.close(anytime(model).accuracy(), (LABELS == 0).mean())
     model.set_weights(before)
-    np.testing.assert_array_equal(anytime(model).accuracy(), first)
+    arrays.equal(anytime(model).accuracy(), first)
 
 
 @pytest.mark.parametrize(
@@ -224,18 +225,18 @@ def test_new_weights_are_seen_without_a_new_model(model):
 )
 def test_all_forms_of_labels_are_the_same(model, clean, labels):
     result = evaluation.anytime(model, IMAGES, labels, batch_size=8)
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
+    arrays.equal(result.ranks, clean.ranks)
 
 
 def test_pixels_of_other_types_are_the_same(model, clean):
     images = IMAGES.astype("float64")
     result = evaluation.anytime(model, images, LABELS, batch_size=8)
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
+    arrays.equal(result.ranks, clean.ranks)
 
 
 def test_epsilon_0_is_allowed_and_clean(model, clean):
     result = anytime(model, attack=attacks.PGD(0.0, 0.1, 1))
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
+    arrays.equal(result.ranks, clean.ranks)
 
 
 # What is refused.

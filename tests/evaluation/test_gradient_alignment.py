@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_neokd import evaluation
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.evaluation import linear
 from tests.training import tiny
@@ -43,18 +44,14 @@ def assert_equals_numpy(result, teacher_exit):
             (result.cosines, cosine),
             (result.student_norms, norm(own, axis=1)),
         ):
-            np.testing.assert_allclose(
-                received[:, exit_], expected, rtol=1e-3, atol=1e-5
-            )
-    np.testing.assert_allclose(
+            arrays.close(received[:, exit_], expected, rtol=1e-3, atol=1e-5)
+    arrays.close(
         result.teacher_norms, norm(wanted, axis=1), rtol=1e-3, atol=1e-5
     )
-    np.testing.assert_allclose(
+    arrays.close(
         result.mean_distance(), result.distances.mean(axis=0), rtol=1e-6
     )
-    np.testing.assert_allclose(
-        result.mean_cosine(), result.cosines.mean(axis=0), rtol=1e-5
-    )
+    arrays.close(result.mean_cosine(), result.cosines.mean(axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 256])
@@ -119,15 +116,14 @@ def test_a_teacher_without_a_graph_is_built_first(student):
     before = [tiny.array(each) for each in teacher.variables]
     result = align(student, teacher)
     assert np.isfinite(result.distances).all()
-    for variable, value in zip(teacher.variables, before, strict=True):
-        np.testing.assert_array_equal(tiny.array(variable), value)
+    tiny.assert_equal_states(teacher.variables, before)
 
 
 def test_a_model_is_aligned_with_itself(student):
     for teacher in (student, student.exit_model("exit_2")):
         result = align(student, teacher)
-        np.testing.assert_allclose(result.distances[:, 1], 0, atol=1e-6)
-        np.testing.assert_allclose(result.cosines[:, 1], 1, rtol=1e-5)
+        arrays.close(result.distances[:, 1], 0, atol=1e-6)
+        arrays.close(result.cosines[:, 1], 1, rtol=1e-5)
         assert (result.cosines[:, 0] < 0.99).all()
 
 
@@ -144,10 +140,10 @@ def test_opposite_gradients_by_hand():
     teacher = two_classes([[0, 0, 0], [1, 2, 2]])
     images = np.zeros((1, 1, 3, 1), "float32")
     result = evaluation.gradient_alignment(student, teacher, images, [0])
-    np.testing.assert_allclose(result.distances, [[3, 3]], rtol=1e-6)
-    np.testing.assert_allclose(result.cosines, [[-1, -1]], rtol=1e-6)
-    np.testing.assert_allclose(result.student_norms, [[1.5, 1.5]], rtol=1e-6)
-    np.testing.assert_allclose(result.teacher_norms, [1.5], rtol=1e-6)
+    arrays.close(result.distances, [[3, 3]], rtol=1e-6)
+    arrays.close(result.cosines, [[-1, -1]], rtol=1e-6)
+    arrays.close(result.student_norms, [[1.5, 1.5]], rtol=1e-6)
+    arrays.close(result.teacher_norms, [1.5], rtol=1e-6)
 
 
 def test_tiny_gradients_keep_their_length_and_direction():
@@ -156,10 +152,8 @@ def test_tiny_gradients_keep_their_length_and_direction():
     student = two_classes([[0, 0, 0], [1, 2, 2]], offsets=(69, 0))
     images = np.zeros((1, 1, 3, 1), "float32")
     result = evaluation.gradient_alignment(student, teacher, images, [0])
-    np.testing.assert_allclose(
-        result.student_norms, [[3 * np.exp(-69)] * 2], rtol=1e-4
-    )
-    np.testing.assert_allclose(result.cosines, [[1, 1]], rtol=1e-5)
+    arrays.close(result.student_norms, [[3 * np.exp(-69)] * 2], rtol=1e-4)
+    arrays.close(result.cosines, [[1, 1]], rtol=1e-5)
 
 
 def test_a_gradient_of_zero_has_no_cosine():
@@ -170,7 +164,7 @@ def test_a_gradient_of_zero_has_no_cosine():
         result = evaluation.gradient_alignment(student, teacher, images, [0, 1])
         assert np.isnan(result.cosines).all()
         assert np.isnan(result.mean_cosine()).all()
-        np.testing.assert_allclose(result.mean_distance(), 1.5, rtol=1e-6)
+        arrays.close(result.mean_distance(), 1.5, rtol=1e-6)
 
 
 def test_the_mean_leaves_out_images_without_a_cosine():
@@ -178,7 +172,7 @@ def test_the_mean_leaves_out_images_without_a_cosine():
     result = evaluation.GradientAlignmentResult(
         ("exit_1", "exit_2"), cosines, cosines, cosines, cosines[:, 0]
     )
-    np.testing.assert_array_equal(result.mean_cosine(), [0.75, np.nan])
+    arrays.equal(result.mean_cosine(), [0.75, np.nan])
 
 
 def dense(*layers, shape=linear.SHAPE):

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from keras_neokd import methods
+from tests import arrays
 from tests import numpy_reference as reference
+from tests.marks import slow
 from tests.methods import table
 from tests.methods import tiny_network
 from tests.training import tiny
@@ -43,12 +45,7 @@ _OF_EACH_KIND = (
 )
 all_methods_slowly = pytest.mark.parametrize(
     "name",
-    [
-        name
-        if name in _OF_EACH_KIND
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in table.ROWS
-    ],
+    [name if name in _OF_EACH_KIND else slow(name) for name in table.ROWS],
 )
 
 
@@ -153,7 +150,7 @@ def test_every_term_equals_the_reference(name, steps):
     for term, (values, weights) in terms.items():
         found = np.array([logs[f"{name}_{term}_loss"] for name in tiny.NAMES])
         counts = weights > 0
-        np.testing.assert_allclose(
+        arrays.close(
             found[counts], mean(values)[counts], 1e-5, 1e-6, err_msg=term
         )
     assert logs["loss"] == pytest.approx(reference_loss(row, given), rel=1e-5)
@@ -177,9 +174,7 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences(name, steps):
                 ends.append(reference_loss(row, given_at(moved, before)))
             expected[place] = (ends[0] - ends[1]) / (2 * width)
         largest = max(largest, np.abs(expected).max())
-        np.testing.assert_allclose(
-            found, expected, rtol=1e-4, atol=2e-5 * max(1, largest)
-        )
+        arrays.close(found, expected, rtol=1e-4, atol=2e-5 * max(1, largest))
     assert largest > 1e-3
 
 
@@ -215,9 +210,7 @@ def test_a_model_reloaded_in_mid_training_goes_on_the_same(name, tmp_path):
     tiny.assert_equal_states(model.get_weights(), loaded.get_weights(), 1e-6)
     for key, variable in model.training_step.state.items():
         other = loaded.training_step.state[key]
-        np.testing.assert_allclose(
-            tiny.array(variable), tiny.array(other), atol=1e-6
-        )
+        arrays.close(variable, other, atol=1e-6)
 
 
 @all_methods_slowly
@@ -267,10 +260,7 @@ def test_the_network_is_that_without_a_method(name, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     assert len(loaded.variables) == len(plain.variables)
-    np.testing.assert_array_equal(
-        tiny.array(loaded(IMAGES)["exit_2"]),
-        tiny.array(plain(IMAGES)["exit_2"]),
-    )
+    arrays.equal(loaded(IMAGES)["exit_2"], plain(IMAGES)["exit_2"])
 
 
 @pytest.mark.skipif(

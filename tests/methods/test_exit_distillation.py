@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import methods
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.methods import given
 
@@ -103,7 +104,7 @@ def test_the_loss_equals_plain_numpy(method, expected):
         repr(methods.SKD.phuong()): (1e-5, 0),
         repr(methods.ARD.goldblum()): (1e-7, 2e-4),
     }.get(repr(method), (1e-7, 1e-5))
-    np.testing.assert_allclose(total(method), expected, rtol, atol)
+    arrays.close(total(method), expected, rtol, atol)
 
 
 # Teachers are not taught.
@@ -123,7 +124,7 @@ def gradient_to_clean_logits(method):
 @pytest.mark.parametrize("teacher", [0, -1, "ensemble"])
 def test_clean_predictions_that_teach_ard_are_not_taught(teacher):
     gradient = gradient_to_clean_logits(methods.ARD(teacher=teacher))
-    np.testing.assert_array_equal(gradient, 0)
+    arrays.equal(gradient, 0)
 
 
 @pytest.mark.parametrize("teacher", [0, 1, -1, "ensemble"])
@@ -137,7 +138,7 @@ def test_exits_are_taught_by_skd_as_students_only(teacher):
     # the teaching exit, whose target is its own prediction.
     expected = 0.35 * (p - target) / 1.5
     gradient = gradient_to_clean_logits(methods.SKD(teacher=teacher))
-    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+    arrays.close(gradient, expected, atol=1e-6)
 
 
 # Sums.
@@ -151,7 +152,7 @@ def test_a_sum_has_the_base_once_and_the_extras_of_all():
         - EQUATION_4
         + 0.5 * (total(methods.ARD(2.0)) - EQUATION_4)
     )
-    np.testing.assert_allclose(total(method), EQUATION_4 + parts, atol=5e-4)
+    arrays.close(total(method), EQUATION_4 + parts, atol=5e-4)
 
 
 def test_sums_are_flat_and_weights_multiply():
@@ -176,7 +177,7 @@ def test_a_sum_survives_a_round_trip():
     config = keras.saving.serialize_keras_object(method)
     loaded = keras.saving.deserialize_keras_object(config)
     assert repr(loaded) == repr(method)
-    np.testing.assert_array_equal(total(loaded), total(method))
+    arrays.equal(total(loaded), total(method))
 
 
 def test_every_method_of_a_sum_must_fit_the_model():
@@ -235,7 +236,7 @@ def test_the_temperature_of_a_step_is_that_before_it_grows():
     variable = keras.Variable(2.0, trainable=False)
     terms = method(context._replace(state={"skd_temperature": variable}))
     for found, expected in zip(terms, constant(context), strict=True):
-        np.testing.assert_allclose(
+        arrays.close(
             given.values_of(found), given.values_of(expected), rtol=1e-6
         )
 

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_neokd import methods
 from keras_neokd.methods import exit_weights as exit_weights_module
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.methods import given
 from tests.training import tiny
@@ -49,10 +50,8 @@ def test_adversarial_training_is_equation_4():
     assert list(terms) == list(expected)
     for name, term in terms.items():
         assert term.weights == (1.0, 1.0, 1.0)
-        np.testing.assert_allclose(
-            given.values_of(term), expected[name], atol=1e-5
-        )
-    np.testing.assert_allclose(given.total(terms), [5.183907], atol=1e-5)
+        arrays.close(given.values_of(term), expected[name], atol=1e-5)
+    arrays.close(given.total(terms), [5.183907], atol=1e-5)
 
 
 def test_terms_keep_examples_and_exits_apart():
@@ -64,7 +63,7 @@ def test_terms_keep_examples_and_exits_apart():
     )
     for name, logits in (("clean", clean), ("adversarial", adversarial)):
         assert terms[name].values.shape == (5, 7)
-        np.testing.assert_allclose(
+        arrays.close(
             given.values_of(terms[name]),
             reference.cross_entropy(logits, labels),
             atol=1e-5,
@@ -85,9 +84,7 @@ def test_a_method_adds_terms_to_the_base_terms():
     penalty = np.square(np.subtract(CLEAN, ADVERSARIAL)).mean(axis=1).sum()
 
     assert Penalty().term_names(3) == ("clean", "adversarial", "penalty")
-    np.testing.assert_allclose(
-        given.total(terms), [5.183907 + 0.5 * penalty], atol=1e-5
-    )
+    arrays.close(given.total(terms), [5.183907 + 0.5 * penalty], atol=1e-5)
 
 
 def test_a_sum_has_the_base_weights_of_its_first_method():
@@ -109,7 +106,7 @@ def test_round_trip_keeps_every_argument(method):
     assert type(loaded) is type(method)
     assert loaded.arguments() == method.arguments()
     assert repr(loaded) == repr(method)
-    np.testing.assert_array_equal(
+    arrays.equal(
         given.total(given.terms_of(loaded, *EXAMPLE)),
         given.total(given.terms_of(method, *EXAMPLE)),
     )

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import methods
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.methods import given
 
@@ -75,7 +76,7 @@ def test_golden_terms(divergence):
     terms = golden_terms(methods.NEOKD(divergence=divergence))
     assert list(terms) == ["clean", "adversarial", "nkd", "eokd"]
     for name in ("nkd", "eokd"):
-        np.testing.assert_allclose(
+        arrays.close(
             given.values_of(terms[name]), [GOLDEN[name][divergence]], atol=1e-5
         )
 
@@ -93,7 +94,7 @@ def test_golden_terms(divergence):
 def test_golden_totals_of_equation_7(divergence, exit_weights, expected):
     method = methods.NEOKD(3, 1, exit_weights, divergence=divergence)
     total = given.total(golden_terms(method))
-    np.testing.assert_allclose(total, [expected], atol=1e-5)
+    arrays.close(total, [expected], atol=1e-5)
 
 
 def test_golden_totals_of_each_part_alone():
@@ -107,9 +108,9 @@ def test_golden_totals_of_each_part_alone():
         expected = method.weight * np.dot(
             weights, GOLDEN[name]["cross_entropy"]
         )
-        np.testing.assert_allclose(added, [expected], atol=1e-5)
+        arrays.close(added, [expected], atol=1e-5)
         total = total + added
-    np.testing.assert_allclose(total, [23.196681], atol=2e-5)
+    arrays.close(total, [23.196681], atol=2e-5)
 
 
 def test_gamma_weighs_distillation_only():
@@ -138,8 +139,8 @@ def test_without_weight_the_loss_is_equation_4(method):
         given.total(given.terms_of(each, *EXAMPLE))
         for each in (method, methods.AdversarialTraining())
     )
-    np.testing.assert_allclose(found, [EQUATION_4], atol=1e-5)
-    np.testing.assert_array_equal(found, plain)
+    arrays.close(found, [EQUATION_4], atol=1e-5)
+    arrays.equal(found, plain)
 
 
 # NKD.
@@ -172,9 +173,7 @@ def test_teachers_are_means_over_neighbors(arguments, radius):
         terms = given.terms_of(
             kind(**arguments), clean, adversarial, np.arange(10)
         )
-        np.testing.assert_allclose(
-            given.values_of(terms["nkd"]), expected, atol=1e-5
-        )
+        arrays.close(given.values_of(terms["nkd"]), expected, atol=1e-5)
 
 
 # EOKD.
@@ -189,8 +188,8 @@ def test_exits_get_disjoint_classes_that_rest_on_the_true_label():
         others = np.delete(row, label, axis=1)
         assert (others.sum(axis=1) == 3).all()
         assert (others.sum(axis=0) == 1).all()
-    np.testing.assert_array_equal(supports[0], supports[1])
-    np.testing.assert_array_equal(supports[2], supports[3])
+    arrays.equal(supports[0], supports[1])
+    arrays.equal(supports[2], supports[3])
 
 
 def test_true_class_stays_where_the_clean_exit_is_wrong():
@@ -199,7 +198,7 @@ def test_true_class_stays_where_the_clean_exit_is_wrong():
     labels = np.full(10, 2)
     targets = targets_of(methods.EOKD(), clean, labels)
     assert (targets[:, :, 2] > 1e-6).all()
-    np.testing.assert_allclose(targets.sum(axis=2), 1, atol=1e-5)
+    arrays.close(targets.sum(axis=2), 1, atol=1e-5)
 
 
 def test_epoch_table_equals_the_reference_on_every_backend():
@@ -248,7 +247,7 @@ def test_a_draw_lasts_as_long_as_its_allocation(
 
     first = table()
     for place in same:
-        np.testing.assert_array_equal(table(**place), first)
+        arrays.equal(table(**place), first)
     others = [first, *(table(**place) for place in others)]
     for earlier, later in itertools.combinations(others, 2):
         assert (earlier != later).any()
@@ -256,8 +255,8 @@ def test_a_draw_lasts_as_long_as_its_allocation(
 
 def test_batch_allocation_is_shared_by_label():
     table = supports_of(methods.EOKD(allocation="batch"), [4, 4, 1, 4])
-    np.testing.assert_array_equal(table[0], table[1])
-    np.testing.assert_array_equal(table[0], table[3])
+    arrays.equal(table[0], table[1])
+    arrays.equal(table[0], table[3])
 
 
 def test_sample_allocation_gives_every_image_its_own_draw():
@@ -266,9 +265,7 @@ def test_sample_allocation_gives_every_image_its_own_draw():
     assert len(np.unique(table, axis=0)) == 6
     assert table[:, :, 4].all()
     # Position in the global batch counts, not in this part of it.
-    np.testing.assert_array_equal(
-        supports_of(method, labels, first=2)[:4], table[2:]
-    )
+    arrays.equal(supports_of(method, labels, first=2)[:4], table[2:])
 
 
 def test_left_over_classes_can_be_spread_over_the_first_exits():
@@ -303,9 +300,7 @@ def test_neo_kd_draws_as_eokd_does():
     both = given.terms_of(methods.NEOKD(), *arguments, epoch=6)
     for name, method in (("nkd", methods.NKD()), ("eokd", methods.EOKD())):
         alone = given.terms_of(method, *arguments, epoch=6)
-        np.testing.assert_array_equal(
-            given.values_of(both[name]), given.values_of(alone[name])
-        )
+        arrays.equal(given.values_of(both[name]), given.values_of(alone[name]))
 
 
 # Gradients; tests/methods/test_battery.py has those of the weights.
@@ -321,9 +316,7 @@ def test_teachers_are_not_taught(name, divergence):
         # The second summand has gradient 1: there is a path to report.
         return term.values + ops.sum(clean, axis=2)
 
-    np.testing.assert_array_equal(
-        given.gradient(values, CLEAN), np.ones((1, 3, 4))
-    )
+    arrays.equal(given.gradient(values, CLEAN), np.ones((1, 3, 4)))
 
 
 @pytest.mark.parametrize("name", ["nkd", "eokd"])
@@ -337,7 +330,7 @@ def test_both_divergences_teach_alike(name):
 
     expected = gradient("cross_entropy")
     assert np.abs(expected).max() > 1e-3
-    np.testing.assert_allclose(gradient("kl"), expected, atol=1e-6)
+    arrays.close(gradient("kl"), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e4, -1e4])

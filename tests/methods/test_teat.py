@@ -7,6 +7,7 @@ import pytest
 from keras_neokd import attacks
 from keras_neokd import data
 from keras_neokd import methods
+from tests import arrays
 from tests import numpy_reference as reference
 from tests.methods import crafting
 from tests.methods import table
@@ -63,7 +64,7 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
         if epoch >= 2:
             rows = [8, 0, 3, 1, 5]
             expected[rows] = 0.8 * expected[rows] + 0.2 * predictions
-        np.testing.assert_allclose(tiny.array(average), expected, atol=1e-6)
+        arrays.close(average, expected, atol=1e-6)
     assert not tiny.array(average)[[2, 4, 6, 7]].any()
 
 
@@ -103,9 +104,7 @@ def test_the_attack_climbs_the_whole_inner_loss(variant, factor):
     start = crafting.IMAGES
     if variant == "trades":
         start = crafting.normal_start()
-    np.testing.assert_allclose(
-        found, crafting.ascend(objective, start), atol=1e-5
-    )
+    arrays.close(found, crafting.ascend(objective, start), atol=1e-5)
 
 
 def test_before_the_ramp_it_is_adversarial_training_of_attacked_images():
@@ -138,7 +137,7 @@ def test_shuffled_epochs_and_last_batches_reach_every_row():
     expected = 0.1 * reference.softmax(
         crafting.STUDENT.logits(images.astype("float64"))
     )
-    np.testing.assert_allclose(averages_of(model), expected, atol=1e-6)
+    arrays.close(averages_of(model), expected, atol=1e-6)
 
 
 def test_sample_weights_are_kept():

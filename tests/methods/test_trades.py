@@ -7,6 +7,7 @@ import pytest
 from keras_neokd import attacks
 from keras_neokd import losses
 from keras_neokd import methods
+from tests import arrays
 from tests.methods import crafting
 from tests.methods import table
 from tests.training import tiny
@@ -32,7 +33,7 @@ def test_the_attack_climbs_the_divergence_from_a_small_normal_start(exits):
     expected = crafting.ascend(
         lambda images: divergence(images, exits or (0, 1, 2)), start
     )
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    arrays.close(found, expected, atol=1e-5)
 
 
 def test_max_average_compares_its_candidates_by_the_divergence():
@@ -51,7 +52,7 @@ def test_max_average_compares_its_candidates_by_the_divergence():
             given.predict, given.images, given.labels, keys
         )
         scores.append(divergence(tiny.array(candidate).astype("float64")))
-    np.testing.assert_allclose(
+    arrays.close(
         divergence(found.astype("float64")), np.max(scores, axis=0), atol=1e-5
     )
 
@@ -59,7 +60,7 @@ def test_max_average_compares_its_candidates_by_the_divergence():
 def test_equal_predictions_have_no_divergence():
     logits = keras.ops.convert_to_tensor([[80.0, -80.0, 0.0]])
     value = losses.kl_between(logits, logits)
-    np.testing.assert_allclose(tiny.array(value), [0.0], atol=1e-6)
+    arrays.close(value, [0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.convolution import ImageConv2D
+from tests import arrays
 
 SHAPE = (9, 8, 4)
 ONE_CHANNEL = (9, 8, 1)
@@ -50,9 +51,9 @@ def test_training_moves_the_weights_as_conv2d_does(shape, arguments):
         model.compile("sgd", "mse")
         model.train_on_batch(images, np.ones_like(results[0]))
         after.append(model.get_weights())
-    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
+    arrays.close(*results, rtol=1e-5, atol=1e-5)
     for ours, reference in zip(*after, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-5)
+        arrays.close(ours, reference, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", [Convolution, ImageConv2D])
@@ -65,7 +66,7 @@ def test_a_file_holds_its_arguments(tmp_path, kind):
     layer = loaded.get_layer("conv")
     assert type(layer) is kind and layer.strides == (2, 2)
     images = np.ones((1, *SHAPE), "float32")
-    np.testing.assert_array_equal(
+    arrays.equal(
         loaded.predict(images, verbose=0), model.predict(images, verbose=0)
     )
 
@@ -83,7 +84,7 @@ def test_a_small_kernel_with_strides_has_the_gradient_by_definition():
     error = seen @ before[0, 0] - targets
     gradient = np.einsum("bhwc,bhwf->cf", seen, error) * 2 / error.size
     model.train_on_batch(images, targets)
-    np.testing.assert_allclose(
+    arrays.close(
         before[0, 0] - model.get_weights()[0][0, 0],
         gradient,
         rtol=1e-4,

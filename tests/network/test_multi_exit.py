@@ -7,6 +7,7 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import MultiExitModel
+from tests import arrays
 from tests.network.models import inputs_and_logits
 from tests.training import tiny
 
@@ -46,11 +47,7 @@ def test_exits_of_a_dict_keep_names_and_order():
     outputs = model(IMAGES)
     assert set(outputs) == {"shallow", "middle", "deep"}
     for name in model.exit_names:
-        np.testing.assert_allclose(
-            tiny.array(model.exit_model(name)(IMAGES)),
-            tiny.array(outputs[name]),
-            atol=1e-6,
-        )
+        arrays.close(model.exit_model(name)(IMAGES), outputs[name], atol=1e-6)
 
 
 def test_exit_names_can_be_given_for_both_kinds_of_outputs():
@@ -78,14 +75,12 @@ def test_every_way_to_an_exit_gives_the_same_logits(
         for alias in (name, i, i - 12):
             single = model_of_12.exit_model(alias)
             assert single is model_of_12.exit_model(name)
-        np.testing.assert_allclose(
+        arrays.close(
             single.predict(IMAGES, verbose=0),
             predictions_of_12[name],
             atol=1e-6,
         )
-        np.testing.assert_allclose(
-            tiny.array(seen[i]), predictions_of_12[name], atol=1e-6
-        )
+        arrays.close(seen[i], predictions_of_12[name], atol=1e-6)
 
 
 def test_an_attack_gets_the_exits_it_asks_for_in_its_order(
@@ -96,10 +91,8 @@ def test_an_attack_gets_the_exits_it_asks_for_in_its_order(
         logits = predict(ops.convert_to_tensor(IMAGES), exits)
         assert isinstance(logits, tuple)
         for index, values in zip(exits, logits, strict=True):
-            np.testing.assert_allclose(
-                tiny.array(values),
-                predictions_of_12[NAMES_OF_12[index]],
-                atol=1e-6,
+            arrays.close(
+                values, predictions_of_12[NAMES_OF_12[index]], atol=1e-6
             )
 
 
@@ -214,7 +207,7 @@ def test_functional_models_convert_and_share_their_layers(kind):
     expected = list(expected.values()) if kind == "dict" else expected
     results = model.predict(IMAGES, verbose=0)
     for name, values in zip(model.exit_names, expected, strict=True):
-        np.testing.assert_allclose(results[name], values, atol=1e-6)
+        arrays.close(results[name], values, atol=1e-6)
 
 
 def test_conversion_takes_names_and_a_name():
@@ -259,9 +252,7 @@ def test_the_file_keeps_names_order_and_numbers(
             predictions[name],
             loaded.exit_model(i).predict(IMAGES, verbose=0),
         ):
-            np.testing.assert_allclose(
-                values, predictions_of_12[name], atol=1e-6
-            )
+            arrays.close(values, predictions_of_12[name], atol=1e-6)
 
 
 def test_names_that_sort_backwards_survive_file_and_config(tmp_path):
@@ -275,7 +266,7 @@ def test_names_that_sort_backwards_survive_file_and_config(tmp_path):
         assert copy.exit_names == ("shallow", "deep")
         copy.set_weights(model.get_weights())
         for name in copy.exit_names:
-            np.testing.assert_allclose(
+            arrays.close(
                 copy.exit_model(name).predict(IMAGES, verbose=0),
                 model.predict(IMAGES, verbose=0)[name],
                 atol=1e-6,

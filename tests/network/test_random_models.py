@@ -13,6 +13,8 @@ from keras_neokd import backend
 from keras_neokd.network.frozen import FrozenNetwork
 from keras_neokd.network.stages import build_stages
 from keras_neokd.serving.predictor import EarlyExitPredictor
+from tests import arrays
+from tests.marks import slow
 from tests.network.random_models import random_model
 from tests.training import tiny
 
@@ -84,7 +86,7 @@ def logits_of(model):
 def assert_close(received, expected):
     received = np.stack([tiny.array(each) for each in received])
     scale = max(1.0, abs(expected).max())
-    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5 * scale)
+    arrays.close(received, expected, rtol=0, atol=1e-5 * scale)
 
 
 def gradient(predict):
@@ -124,7 +126,7 @@ def test_all_ways_to_the_logits_agree(model, monkeypatch):
 
 @pytest.mark.parametrize(
     "seed",
-    [3, *(pytest.param(i, marks=pytest.mark.slow) for i in range(4, 24))],
+    [3, *(slow(i) for i in range(4, 24))],
 )
 @pytest.mark.filterwarnings("ignore:.*depth order")
 def test_images_leave_early_with_the_logits_of_their_exit(seed):
@@ -136,8 +138,8 @@ def test_images_leave_early_with_the_logits_of_their_exit(seed):
     thresholds = tuple(np.median(confidence, axis=1)[:-1])
     decision = EarlyExitPredictor(model, thresholds)(IMAGES)
     leaves = confidence >= np.array([*thresholds, 0.0])[:, None]
-    np.testing.assert_array_equal(decision.exit_index, leaves.argmax(axis=0))
+    arrays.equal(decision.exit_index, leaves.argmax(axis=0))
     rows = np.arange(len(IMAGES))
-    np.testing.assert_allclose(
+    arrays.close(
         decision.confidence, confidence[decision.exit_index, rows], atol=1e-5
     )

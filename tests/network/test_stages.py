@@ -3,12 +3,12 @@
 import collections
 
 import keras
-import numpy as np
 import pytest
 from keras import ops
 
 from keras_neokd import MultiExitModel
 from keras_neokd.network.stages import build_stages
+from tests import arrays
 from tests.network.models import MODELS
 from tests.network.models import calls_of
 from tests.network.models import images_for
@@ -36,9 +36,7 @@ def assert_same_logits(model, images, stages):
     expected = model(images, training=False)
     found = run(stages, images)
     for name, logits in zip(model.exit_names, found, strict=True):
-        np.testing.assert_allclose(
-            logits, tiny.array(expected[name]), atol=1e-5
-        )
+        arrays.close(logits, expected[name], atol=1e-5)
 
 
 def test_the_stages_together_give_the_logits_of_the_model(model):

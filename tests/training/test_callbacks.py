@@ -124,8 +124,7 @@ def test_what_is_finished_is_put_into_the_model(model, whole, tmp_path):
     trained = [tiny.array(each) for each in model.weights]
     model.set_weights([0 * each for each in trained])
     assert fit(model, tmp_path).epoch == []
-    for weight, expected in zip(model.weights, trained, strict=True):
-        np.testing.assert_array_equal(tiny.array(weight), expected)
+    tiny.assert_equal_states(model.weights, trained)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from keras_neokd import backend  # noqa: E402
+from tests import arrays  # noqa: E402
 from tests.training import tiny  # noqa: E402
 from tests.training import torch_reference  # noqa: E402
 
@@ -101,9 +102,7 @@ def test_one_step_has_the_signs_of_the_pytorch_gradient(
     start = torch.as_tensor(IMAGES).double()
     clear = gradient(network, start, exits).abs().numpy() > 1e-6
     assert clear.mean() > 0.7  # Exit 2 does not see the last row and column.
-    np.testing.assert_allclose(
-        crafted[clear], expected[clear], rtol=0, atol=1e-6
-    )
+    arrays.close(crafted[clear], expected[clear], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("objective", "exits"), OBJECTIVES[:1])
@@ -136,7 +135,7 @@ def test_max_average_chooses_as_the_pytorch_rewrite(model, network):
     same = np.abs(results["adversarial"] - expected).reshape(40, -1).max(axis=1)
     assert (same <= 1e-6).mean() >= 0.95
     shares = results["selected_share"]
-    np.testing.assert_array_equal(shares.sum(axis=1), 1)
+    arrays.equal(shares.sum(axis=1), 1)
     assert (shares.argmax(axis=1) == winner.numpy()).mean() >= 0.95
 
 
@@ -186,9 +185,7 @@ def test_training_mode_is_that_of_a_training_step():
     before = tiny.snapshot(model)
     trained = model(images, training=True)
     for i, name in enumerate(tiny.NAMES):
-        np.testing.assert_allclose(
-            tiny.array(seen[i]), tiny.array(trained[name]), atol=1e-6
-        )
+        arrays.close(seen[i], trained[name], atol=1e-6)
         assert (
             np.abs(tiny.array(seen[i]) - tiny.array(inference[i])).max() > 0.1
         )

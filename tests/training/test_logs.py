@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import MultiExitModel  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
+from tests import arrays  # noqa: E402
 from tests.training import tiny  # noqa: E402
 from tests.training import torch_reference  # noqa: E402
 
@@ -92,7 +93,7 @@ def assert_terms(logs, terms, sample_weights=None):
     for name in TERMS:
         weighted = weights[:, None] * terms[name]
         logged = [logs[f"{each}_{name}_loss"] for each in tiny.NAMES]
-        np.testing.assert_allclose(logged, weighted.mean(axis=0), atol=1e-5)
+        arrays.close(logged, weighted.mean(axis=0), atol=1e-5)
         assert logs[f"{name}_loss"] == pytest.approx(weighted.mean(), abs=1e-5)
     assert logs["loss"] == pytest.approx(total(terms, weights), abs=2e-5)
 
@@ -165,7 +166,7 @@ def test_sample_weights_weigh_the_gradient(shared):
     for before, after, variable in zip(
         start, decayed, model.trainable_variables, strict=False
     ):
-        np.testing.assert_allclose(
+        arrays.close(
             after, before * (1 - 0.05 * 5e-4), atol=1e-7, err_msg=variable.path
         )
     # ... and wrong labels of examples that do not count change nothing.
@@ -375,7 +376,7 @@ def test_regularisers_are_added_once_to_the_gradient(regularised, model):
         strict=False,
     ):
         strength = 0.0 if with_penalty.regularizer is None else 0.1
-        np.testing.assert_allclose(
+        arrays.close(
             tiny.array(without) - tiny.array(with_penalty),
             0.05 * 2 * strength * before,
             atol=1e-6,

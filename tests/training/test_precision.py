@@ -10,6 +10,7 @@ from keras_neokd import backend
 from keras_neokd import methods
 from keras_neokd.backend import precision
 from keras_neokd.training import checkpoints
+from tests import arrays
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -48,8 +49,8 @@ def test_a_gradient_that_float16_cannot_hold_comes_back_exact():
     values, plain = gradient_through(half_model)
     same, exact = gradient_through(precision.rescaled(half_model, False))
     assert not plain.any()
-    np.testing.assert_array_equal(same, values)
-    np.testing.assert_allclose(exact, 2e-9 * tiny.array(x), rtol=1e-3)
+    arrays.equal(same, values)
+    arrays.close(exact, 2e-9 * tiny.array(x), rtol=1e-3)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -71,7 +72,7 @@ def test_each_image_has_its_own_scale_unless_images_see_each_other(
     monkeypatch.setattr(backend, "call_with_factors", spy)
     precision.rescaled(lambda x: (x,), together)(ops.ones((2, 3)))
     expected = [64, 64] if together else [64, 64e7]
-    np.testing.assert_allclose(seen[0], expected, rtol=1e-5)
+    arrays.close(seen[0], expected, rtol=1e-5)
 
 
 def gradients(model, exits, training=False, labels=LABELS):
@@ -241,7 +242,7 @@ def test_a_checkpoint_holds_the_scale_and_goes_on(in_float16):
     one, other = go_on(model), go_on(in_float16[0])
     assert 2.0**3 in [value for value in state.values() if value.shape == ()]
     for name, value in one.items():
-        np.testing.assert_array_equal(other[name], value, err_msg=name)
+        arrays.equal(other[name], value, err_msg=name)
 
 
 def test_a_saved_model_goes_on_in_float16(in_float16, tmp_path):

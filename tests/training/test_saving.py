@@ -13,6 +13,7 @@ import pytest
 from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd import optimizers
+from tests import arrays
 from tests.training import fresh_process
 from tests.training import tiny
 
@@ -65,7 +66,7 @@ def test_a_fresh_process_predicts_the_same(saved):
     predictions = model.predict(IMAGES, verbose=0)
     assert list(predictions) == list(tiny.NAMES)
     for name in tiny.NAMES:
-        np.testing.assert_allclose(
+        arrays.close(
             results[f"prediction:{name}"], predictions[name], atol=1e-6
         )
 
@@ -74,7 +75,7 @@ def test_a_fresh_process_has_the_optimizer_and_the_arguments(saved):
     model, _, results = saved
     state = fresh_process.optimizer_state(model)
     assert results["optimizer"].shape == state.shape
-    np.testing.assert_array_equal(results["optimizer"], state)
+    arrays.equal(results["optimizer"], state)
     assert state[0] == 2  # Iterations.
     assert np.abs(state[2:]).max() > 0.1  # Velocities.
     assert str(results["setup"]) == fresh_process.setup(model)
@@ -83,7 +84,7 @@ def test_a_fresh_process_has_the_optimizer_and_the_arguments(saved):
 def test_a_fresh_process_evaluates_the_same(saved):
     # Attack, metrics and seed of the validation are those of the saved model.
     model, _, results = saved
-    np.testing.assert_allclose(
+    arrays.close(
         results["evaluation"],
         fresh_process.evaluation(model, IMAGES, LABELS),
         atol=1e-5,
@@ -97,7 +98,7 @@ def test_a_fresh_process_goes_on_as_if_nothing_had_been_saved(saved):
     after = {each.path: tiny.array(each) for each in model.weights}
     tiny.restore(model, start)
     for path, value in after.items():
-        np.testing.assert_allclose(
+        arrays.close(
             results[f"weight:{path}"], value, rtol=0, atol=1e-6, err_msg=path
         )
 
@@ -106,9 +107,7 @@ def test_without_compile_the_plain_model_is_loaded(saved):
     _, _, results = saved
     assert not results["plain_is_compiled"]
     assert str(results["plain_type"]) == "MultiExitModel"
-    np.testing.assert_array_equal(
-        results["plain_prediction"], results["prediction:exit_2"]
-    )
+    arrays.equal(results["plain_prediction"], results["prediction:exit_2"])
 
 
 def test_all_arguments_of_compile_come_back(saved):

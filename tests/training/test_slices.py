@@ -12,6 +12,8 @@ from keras_neokd import backend
 from keras_neokd import methods
 from keras_neokd.training import checks
 from keras_neokd.training import slices
+from tests import arrays
+from tests.marks import slow
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(10)
@@ -60,12 +62,10 @@ def test_slices_give_the_images_of_the_whole_batch(model, at_once, largest):
     found = craft(model, MAX_AVERAGE, largest)
     assert set(found) == {"adversarial", "selected_share"}
     for name, expected in at_once.items():
-        np.testing.assert_allclose(
-            found[name], expected, rtol=0, atol=1e-6, err_msg=name
-        )
+        arrays.close(found[name], expected, rtol=0, atol=1e-6, err_msg=name)
     # Not the clean images.
     assert np.abs(found["adversarial"] - IMAGES).max() > 0.04
-    np.testing.assert_array_equal(found["selected_share"].sum(axis=1), 1)
+    arrays.equal(found["selected_share"].sum(axis=1), 1)
 
 
 def test_what_an_attack_logs_stays_with_its_image(model):
@@ -73,7 +73,7 @@ def test_what_an_attack_logs_stays_with_its_image(model):
     expected = craft(model, attack, None)
     found = craft(model, attack, 4)
     assert len(np.unique(expected["noise"])) == len(IMAGES)
-    np.testing.assert_array_equal(found["noise"], expected["noise"])
+    arrays.equal(found["noise"], expected["noise"])
 
 
 def test_no_slice_is_larger_than_asked_for(model):
@@ -158,7 +158,7 @@ def trained(crafting_batch_size, **arguments):
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(tiny.neo_kd(), marks=pytest.mark.slow),
+        slow(tiny.neo_kd()),
         # An inner objective with tensors of the batch, and a state.
         methods.TEAT(10, num_epochs=2, variant="trades"),
     ],

@@ -14,6 +14,8 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.base import randomness
 from keras_neokd.optimizers import TorchSGD
+from tests import arrays
+from tests.arrays import array
 
 NUM_CLASSES = 8
 NUM_EXITS = 3
@@ -134,11 +136,6 @@ def compiled(model, **arguments):
     return model
 
 
-def array(tensor):
-    """Return a copy of a tensor or variable as a NumPy array."""
-    return np.array(ops.convert_to_numpy(tensor))
-
-
 def snapshot(model):
     """Return copies of all variables, by name: layers, then optimizer."""
     variables = list(model.variables)
@@ -162,13 +159,13 @@ def fresh(model):
 
 def assert_equal_states(first, second, tolerance=0.0):
     for a, b in zip(first, second, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+        arrays.close(a, b, rtol=0, atol=tolerance)
 
 
 def assert_equal_logs(first, second, tolerance=1e-6):
     assert set(first) == set(second)
     for name in first:
-        np.testing.assert_allclose(
+        arrays.close(
             first[name], second[name], rtol=0, atol=tolerance, err_msg=name
         )
 
