@@ -6,8 +6,8 @@ from keras_neokd import attacks
 from keras_neokd.attacks import apgd
 from tests import arrays
 from tests.attacks import running
-from tests.attacks import search_reference
 from tests.marks import slow
+from tests.reference import searches
 
 NORMS = ("linf", "l2")
 # Of some images, all or some of the classes are out of reach.
@@ -25,17 +25,14 @@ def apgd_of(norm, kind=attacks.APGD, **arguments):
     return kind(**{**defaults, **arguments})
 
 
-def expected_images(attack, examples, targets=()):
-    """What the reference returns, and the number of the attempt that fooled.
+def attempt_of(attack, targets=()):
+    """The reference's attempt. Each restart has one for each rank."""
 
-    With `targets`, each restart has one attempt for each of these ranks.
-    """
-
-    def attempt(example, number):
+    def attempt(example, number=0):
         if targets:
             rank = targets[number % len(targets)]
             example.target = example.likely_classes()[rank]
-        return search_reference.apgd(
+        return searches.apgd(
             example,
             attack.epsilon,
             attack.num_steps,
@@ -45,8 +42,7 @@ def expected_images(attack, examples, targets=()):
             attack.rho,
         )
 
-    num_attempts = attack.num_restarts * max(len(targets), 1)
-    return running.expected(examples, attempt, num_attempts)
+    return attempt
 
 
 # Step sizes.
@@ -86,30 +82,18 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
         labels = running.LABELS
     objective = running.NeverFooled(loss=loss)
     attack = apgd_of(norm, epsilon=epsilon, objective=objective)
-    expected = [
-        search_reference.apgd(each, epsilon, NUM_STEPS, norm, CHECKPOINTS)
-        for each in running.examples(
-            model, images, labels, seed=3, loss=loss, success="never"
-        )
-    ]
-
-    state = running.final_state(attack, model, images, labels, seed=3)
-
-    for name, ours in (
-        ("step", "step_size"),
-        ("best", "best"),
-        ("best_x", "best_images"),
-        ("x", "images"),
-    ):
-        arrays.close(
-            state[ours],
-            [each[name] for each in expected],
-            rtol=1e-4,
-            atol=1e-5,
-            err_msg=name,
-        )
+    names = {"step": "step_size", "best": "best", "best_x": "best_images"}
+    ends = running.assert_ends(
+        attack,
+        attempt_of(attack),
+        (model, images, labels),
+        {**names, "x": "images"},
+        seed=3,
+        rtol=1e-4,
+        loss=loss,
+    )
     # The number of halvings differs from image to image.
-    assert len({each["step"] for each in expected}) > 1
+    assert len({each["step"] for each in ends}) > 1
 
 
 @pytest.mark.parametrize(
@@ -122,15 +106,10 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
     ],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
-    model, images, labels = running.batch()
     attack = apgd_of(norm, objective=attacks.AverageExits(success=success))
-    expected, winners = expected_images(
-        attack, running.examples(model, images, labels, success=success)
+    winners = running.assert_found(
+        attack, attempt_of(attack), running.batch(), 1, 2e-5, success=success
     )
-
-    received = running.attacker(attack, model)(images, labels)
-
-    arrays.close(received, expected, atol=2e-5)
     # Some resist, and come back clean; some do not.
     assert set(winners) == {None, 0}
 
@@ -151,16 +130,11 @@ def test_an_image_is_left_alone_after_the_ten_iterations_that_fool_it():
 
 @pytest.mark.parametrize("norm", ["linf", slow("l2")])
 def test_restarts_go_on_with_the_images_that_resist(norm):
-    model, images, labels = running.batch()
     attack = apgd_of(norm, num_steps=2, num_restarts=5)
-    expected, winners = expected_images(
-        attack, running.examples(model, images, labels)
+    winners = running.assert_found(
+        attack, attempt_of(attack), running.batch(), num_attempts=5
     )
     assert len(set(winners)) > 2
-
-    received = running.attacker(attack, model)(images, labels)
-
-    arrays.close(received, expected, atol=1e-5)
 
 
 def test_share_of_rises_below_which_the_step_is_halved():
@@ -190,7 +164,6 @@ def test_share_of_rises_below_which_the_step_is_halved():
     ],
 )
 def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
-    model, images, labels = running.batch()
     # Nine targets, or all, are the four wrong classes of five.
     ranks = range(4)[:num_targets]
     attack = apgd_of(
@@ -201,18 +174,15 @@ def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
         num_restarts=2,
         loss=loss,
     )
-    expected, winners = expected_images(
-        attack,
-        running.examples(model, images, labels, loss=f"targeted_{loss}"),
-        ranks,
-    )
-    if len(ranks) > 1:
-        assert len(set(winners)) > 2
-
-    received = running.attacker(attack, model)(images, labels)
-
     assert attack.num_attempts(5) == 2 * len(ranks)
-    arrays.close(received, expected, atol=1e-5)
+    winners = running.assert_found(
+        attack,
+        attempt_of(attack, ranks),
+        running.batch(),
+        2 * len(ranks),
+        loss=f"targeted_{loss}",
+    )
+    assert len(ranks) == 1 or len(set(winners)) > 2
 
 
 @pytest.mark.parametrize(

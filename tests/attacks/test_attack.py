@@ -11,7 +11,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base import randomness
 from tests import arrays
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 SHAPE = (3, 2, 2)
 ALL_ATTACKS = [

@@ -13,8 +13,8 @@ from keras_neokd import backend
 from keras_neokd import evaluation
 from keras_neokd.base.exit_policy import ExitPolicy
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.attacks import running
+from tests.reference import equations as reference
 from tests.training import tiny
 
 INFINITY = math.inf

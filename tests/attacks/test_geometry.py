@@ -8,7 +8,7 @@ from scipy import stats
 from keras_neokd.attacks import geometry
 from keras_neokd.base import randomness
 from tests import arrays
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 SHAPE = (3, 2, 2)
 

@@ -7,8 +7,8 @@ from keras import ops
 
 from keras_neokd import attacks
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.attacks import running
+from tests.reference import equations as reference
 
 LABELS = running.LABELS
 

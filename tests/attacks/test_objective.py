@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_neokd import attacks
 from tests import arrays
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 ALL_OBJECTIVES = [
     attacks.SingleExit(2),

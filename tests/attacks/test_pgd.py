@@ -9,8 +9,8 @@ from scipy import stats
 from keras_neokd import attacks
 from keras_neokd.attacks.pgd import keep_better
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.attacks import running
+from tests.reference import equations as reference
 
 SHAPE, LABELS = running.SHAPE, running.LABELS[:6]
 attacker, iterates_of = running.quick_attacker, running.iterates_of

@@ -14,9 +14,9 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base.exit_policy import ExitPolicy
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.attacks import running
 from tests.marks import slow
+from tests.reference import equations as reference
 from tests.training import tiny
 
 COUNT = 4
@@ -76,10 +76,6 @@ SLOW_ATTACKS += [
         lambda each: attacks.CW(num_steps=3, objective=each),
     )
 ]
-
-
-def slow(*values):
-    return slow(*values)
 
 
 every_attack = pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from keras_neokd.attacks import square_changes
 from keras_neokd.base import randomness
 from tests import arrays
 from tests.attacks import running
-from tests.attacks import search_reference
+from tests.reference import searches
 
 EPSILON = 0.12
 
@@ -113,7 +113,12 @@ def corner_of(window, side):
 
 # Windows in L2 are three pixels wide at least, and should have room to move.
 SHAPES = {"linf": running.SHAPE, "l2": (6, 7, 2)}
-ATTEMPTS = {"linf": search_reference.square, "l2": search_reference.square_l2}
+
+
+def attempt_of(attack):
+    run = {"linf": searches.square, "l2": searches.square_l2}[attack.norm]
+    sides = attack.sides(*SHAPES[attack.norm][:2])
+    return lambda each, number=0: run(each, attack.epsilon, sides, number)
 
 
 @pytest.mark.parametrize(
@@ -121,20 +126,16 @@ ATTEMPTS = {"linf": search_reference.square, "l2": search_reference.square_l2}
     [("linf", "margin"), ("linf", "cross_entropy"), ("l2", "margin")],
 )
 def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
-    model, images, labels = running.batch(SHAPES[norm])
     objective = running.NeverFooled(loss=loss)
     attack = square_of(num_queries=120, norm=norm, objective=objective)
-    expected = [
-        ATTEMPTS[norm](each, EPSILON, attack.sides(*SHAPES[norm][:2]))
-        for each in running.examples(
-            model, images, labels, seed=5, loss=loss, success="never"
-        )
-    ]
-
-    state = running.final_state(attack, model, images, labels, seed=5)
-
-    for name, ours in (("best", "best"), ("x", "images")):
-        arrays.close(state[ours], [each[name] for each in expected], atol=1e-5)
+    running.assert_ends(
+        attack,
+        attempt_of(attack),
+        running.batch(SHAPES[norm]),
+        {"best": "best", "x": "images"},
+        seed=5,
+        loss=loss,
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,25 +147,14 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
     ],
 )
 def test_what_comes_back_equals_plain_numpy(norm, epsilon, success):
-    model, images, labels = running.batch(SHAPES[norm])
-    objective = attacks.AverageExits(loss="margin", success=success)
+    batch = running.batch(SHAPES[norm])
+    how = {"loss": "margin", "success": success}
+    objective = attacks.AverageExits(**how)
     attack = square_of(
         epsilon=epsilon, norm=norm, num_restarts=2, objective=objective
     )
-    sides = attack.sides(*SHAPES[norm][:2])
-    examples = running.examples(
-        model, images, labels, loss="margin", success=success
-    )
-    expected, winners = running.expected(
-        examples,
-        lambda each, attempt: ATTEMPTS[norm](each, epsilon, sides, attempt),
-        2,
-    )
-
-    received = running.attacker(attack, model)(images, labels)
-
-    arrays.close(received, expected, atol=1e-5)
-    assert 0 < winners.count(None) < len(images)
+    winners = running.assert_found(attack, attempt_of(attack), batch, 2, **how)
+    assert 0 < winners.count(None) < len(batch[1])
 
 
 def test_in_l2_the_windows_have_a_centre():
@@ -191,7 +181,7 @@ def test_bumps_of_the_paper():
         atol=1e-6,
     )
     for side in (1, 2, 5, 6):
-        arrays.close(square_changes.bumps(side), search_reference.bumps(side))
+        arrays.close(square_changes.bumps(side), searches.bumps(side))
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (9, 7, 2)])
@@ -201,8 +191,8 @@ def test_first_bumps_cover_images_of_any_size(shape):
     windows = square_changes.Windows(0.25, np.array([3]))
     received = windows.first(clean, ops.convert_to_tensor(keys))
     expected = [
-        search_reference.scaled(
-            np.full(shape, 0.5), search_reference.first_bumps(shape, key), 0.25
+        searches.scaled(
+            np.full(shape, 0.5), searches.first_bumps(shape, key), 0.25
         )
         for key in keys.tolist()
     ]

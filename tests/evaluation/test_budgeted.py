@@ -17,7 +17,7 @@ from keras_neokd.evaluation.exit_shares import geometric_shares
 from keras_neokd.evaluation.exit_shares import shares_for_budget
 from keras_neokd.evaluation.exit_shares import thresholds
 from tests import arrays
-from tests import numpy_reference
+from tests.reference import equations
 from tests.training import tiny
 
 # Eight images, two exits and a last one; reaches and leavers worked out by
@@ -236,7 +236,7 @@ def model():
 def softmaxes(model, images):
     logits = model.predict(images, verbose=0)
     stacked = np.stack([logits[name] for name in tiny.NAMES], axis=1)
-    return numpy_reference.softmax(stacked.astype("float64"))
+    return equations.softmax(stacked.astype("float64"))
 
 
 def exact_shares(k):

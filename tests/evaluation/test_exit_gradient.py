@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_neokd.evaluation.batches import exit_gradient
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.evaluation import linear
+from tests.reference import equations as reference
 
 EXITS = reference.LinearExits(2, linear.SHAPE, linear.NUM_CLASSES)
 

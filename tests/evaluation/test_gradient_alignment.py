@@ -6,8 +6,8 @@ import pytest
 
 from keras_neokd import evaluation
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.evaluation import linear
+from tests.reference import equations as reference
 from tests.training import tiny
 
 STUDENT = reference.LinearExits(2, linear.SHAPE, linear.NUM_CLASSES)

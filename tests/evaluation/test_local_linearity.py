@@ -5,8 +5,8 @@ import pytest
 
 from keras_neokd import evaluation
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.evaluation import linear
+from tests.reference import equations as reference
 from tests.training import tiny
 
 EPSILON, STEP_SIZE, NUM_STEPS, SEED = 0.15, 0.1, 6, 5

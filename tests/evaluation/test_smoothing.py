@@ -12,8 +12,8 @@ from scipy import stats
 from keras_neokd import evaluation
 from keras_neokd.evaluation import smoothing
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.evaluation import linear
+from tests.reference import equations as reference
 from tests.training import tiny
 
 NORMAL = statistics.NormalDist()

@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_neokd import methods
-from tests import numpy_reference as reference
 from tests.methods import tiny_network
+from tests.reference import equations as reference
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(

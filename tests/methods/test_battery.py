@@ -14,10 +14,10 @@ import pytest
 
 from keras_neokd import methods
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.marks import slow
 from tests.methods import table
 from tests.methods import tiny_network
+from tests.reference import equations as reference
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(

@@ -10,8 +10,8 @@ from keras import ops
 from keras_neokd import methods
 from keras_neokd.methods import exit_weights as exit_weights_module
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.methods import given
+from tests.reference import equations as reference
 from tests.training import tiny
 
 # One example, three exits, four classes, true class 0.

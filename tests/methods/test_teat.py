@@ -8,10 +8,9 @@ from keras_neokd import attacks
 from keras_neokd import data
 from keras_neokd import methods
 from tests import arrays
-from tests import numpy_reference as reference
 from tests.methods import crafting
-from tests.methods import table
 from tests.methods import tiny_network
+from tests.reference import equations as reference
 from tests.training import tiny
 
 
@@ -98,7 +97,7 @@ def test_the_attack_climbs_the_whole_inner_loss(variant, factor):
         if variant == "pgd":
             base = reference.cross_entropy(logits, crafting.LABELS)
         else:
-            base = 6.0 * table.kl_of_logits(clean, logits)
+            base = 6.0 * reference.kl_of_logits(clean, logits)
         return np.mean(base + 20.0 * distance, axis=1)
 
     start = crafting.IMAGES

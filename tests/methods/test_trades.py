@@ -9,13 +9,13 @@ from keras_neokd import losses
 from keras_neokd import methods
 from tests import arrays
 from tests.methods import crafting
-from tests.methods import table
+from tests.reference import equations as reference
 from tests.training import tiny
 
 
 def divergence(images, exits=(0, 1, 2)):
     clean = crafting.STUDENT.logits(crafting.IMAGES.astype("float64"))
-    values = table.kl_of_logits(clean, crafting.STUDENT.logits(images))
+    values = reference.kl_of_logits(clean, crafting.STUDENT.logits(images))
     return values[:, list(exits)].mean(axis=1)
 
 

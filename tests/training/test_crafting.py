@@ -11,8 +11,8 @@ from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from keras_neokd import backend  # noqa: E402
 from tests import arrays  # noqa: E402
+from tests.reference import torch_step  # noqa: E402
 from tests.training import tiny  # noqa: E402
-from tests.training import torch_reference  # noqa: E402
 
 EPSILON, STEP_SIZE = 0.1, 0.025
 IMAGES, LABELS = tiny.data(40)
@@ -25,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def network(model):
-    network = torch_reference.Network()
+    network = torch_step.Network()
     weights = {each.path: tiny.array(each) for each in model.weights}
     torch_baseline.load(network, weights)
     return network.eval()
@@ -54,7 +54,7 @@ def exit_losses(network, images):
     labels = torch.as_tensor(LABELS).long()
     losses = [
         torch.nn.functional.cross_entropy(each, labels, reduction="none")
-        for each in network(torch_reference.channels_first(images))
+        for each in network(torch_step.channels_first(images))
     ]
     return torch.stack(losses, dim=1)
 
@@ -66,7 +66,7 @@ def gradient(network, images, exits):
 
 
 def reference_pgd(network, exits, num_steps):
-    images = torch_reference.channels_first(IMAGES)
+    images = torch_step.channels_first(IMAGES)
     adversarial = torch_baseline.pgd(
         network,
         images,

@@ -14,8 +14,8 @@ from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import MultiExitModel  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from tests import arrays  # noqa: E402
+from tests.reference import torch_step  # noqa: E402
 from tests.training import tiny  # noqa: E402
-from tests.training import torch_reference  # noqa: E402
 
 SEED = 4
 IMAGES, LABELS = tiny.data(6)
@@ -66,7 +66,7 @@ def logits(shared):
 @pytest.fixture(scope="module")
 def terms(logits):
     """Every term by name, `(batch, exits)`, in float64."""
-    allowed = torch_reference.allowed_classes(LABELS, 3, 8, SEED, epoch=0)
+    allowed = torch_step.allowed_classes(LABELS, 3, 8, SEED, epoch=0)
     _, terms = torch_baseline.neo_kd_loss(
         *(
             torch.as_tensor(logits[kind]).double().unbind(dim=1)

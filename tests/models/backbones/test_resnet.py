@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from keras_neokd.models import ResNet
+from tests import arrays
 from tests.isolation import run_without
 from tests.models.backbones import battery
 
