@@ -12,6 +12,7 @@ from keras_neokd import backend
 from keras_neokd.base import randomness
 from tests import arrays
 from tests.reference import equations as reference
+from tests.refusals import bad
 
 SHAPE = (3, 2, 2)
 ALL_ATTACKS = [
@@ -168,29 +169,24 @@ GOOD = {"images": images(), "labels": [0, 1], "seed": 0}
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"images": images()[0]}, ValueError, "Images need shape"),
-        (
-            {"images": images(fill=128.0)},
-            ValueError,
+        bad("Images need shape", images=images()[0]),
+        bad(
             r"pixels in \[0, 1\].*from 128.0 to 128.0. Divide 8-bit",
+            images=images(fill=128.0),
         ),
-        ({"images": images(fill=-0.1)}, ValueError, r"pixels in \[0, 1\]"),
-        ({"images": images(fill=np.nan)}, ValueError, "NaN or infinity in 2"),
-        ({"labels": [0, 1, 2]}, ValueError, "received 2 images and 3 labels"),
-        ({"labels": [0, -1]}, ValueError, "from 0 .*received values from -1"),
-        ({"labels": 0}, ValueError, "Labels need shape"),
-        ({"labels": np.zeros((2, 1, 1))}, ValueError, "Labels need shape"),
-        ({"labels": [0.5, 1.0]}, ValueError, "fractional values such as 0.5"),
-        (
-            {"labels": [[0.5, 0.5, 0, 0], [0, 0, 0, 1.0]]},
-            ValueError,
-            "need to be one-hot",
-        ),
+        bad(r"pixels in \[0, 1\]", images=images(fill=-0.1)),
+        bad("NaN or infinity in 2", images=images(fill=np.nan)),
+        bad("received 2 images and 3 labels", labels=[0, 1, 2]),
+        bad("from 0 .*received values from -1", labels=[0, -1]),
+        bad("Labels need shape", labels=0),
+        bad("Labels need shape", labels=np.zeros((2, 1, 1))),
+        bad("fractional values such as 0.5", labels=[0.5, 1.0]),
+        bad("need to be one-hot", labels=[[0.5, 0.5, 0, 0], [0, 0, 0, 1.0]]),
         # The model has four classes. Such a label has no cross-entropy to
         # raise: the image would come back with noise on it and no warning.
-        ({"labels": [0, 4]}, ValueError, "from 0 to 3.*from 0 to 4"),
-        ({"seed": -1}, ValueError, "`seed` needs"),
-        ({"seed": 0.5}, TypeError, "`seed` needs an integer"),
+        bad("from 0 to 3.*from 0 to 4", labels=[0, 4]),
+        bad("`seed` needs", seed=-1),
+        bad("`seed` needs an integer", TypeError, seed=0.5),
     ],
 )
 def test_bad_arrays_are_refused(changed, error, message):

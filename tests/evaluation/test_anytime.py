@@ -8,6 +8,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import evaluation
 from tests import arrays
+from tests.refusals import bad
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(21)
@@ -245,12 +246,11 @@ def test_epsilon_0_is_allowed_and_clean(model, clean):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"attack": "pgd"}, ValueError, "does not say how strong"),
-        ({"attack": 0.1}, TypeError, "`attack` needs"),
-        (
-            {"attack": tiny.pgd(objective=attacks.SingleExit(7))},
-            ValueError,
+        bad("does not say how strong", attack="pgd"),
+        bad("`attack` needs", TypeError, attack=0.1),
+        bad(
             "Exit index 7 does not exist",
+            attack=tiny.pgd(objective=attacks.SingleExit(7)),
         ),
     ],
 )

@@ -14,6 +14,7 @@ from keras_neokd.evaluation import smoothing
 from tests import arrays
 from tests.evaluation import linear
 from tests.reference import equations as reference
+from tests.refusals import bad
 from tests.training import tiny
 
 NORMAL = statistics.NormalDist()
@@ -226,14 +227,14 @@ def test_noisy_images_are_not_clipped():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sigma": 0}, ValueError, "`sigma` needs"),
-        ({"sigma": "0.1"}, TypeError, "`sigma` needs"),
-        ({"sigma": 1e-320}, ValueError, "`sigma` .* which is 0 in float32"),
-        ({"sigma": 1e-30}, ValueError, "`sigma` .* changes nothing in float32"),
-        ({"num_selection": 0}, ValueError, "`num_selection` needs"),
-        ({"num_estimation": 0}, ValueError, "`num_estimation` needs"),
-        ({"failure_probability": 0}, ValueError, "`failure_probability` needs"),
-        ({"failure_probability": 1}, ValueError, "> 0 and < 1, received 1"),
+        bad("`sigma` needs", sigma=0),
+        bad("`sigma` needs", TypeError, sigma="0.1"),
+        bad("`sigma` .* which is 0 in float32", sigma=1e-320),
+        bad("`sigma` .* changes nothing in float32", sigma=1e-30),
+        bad("`num_selection` needs", num_selection=0),
+        bad("`num_estimation` needs", num_estimation=0),
+        bad("`failure_probability` needs", failure_probability=0),
+        bad("> 0 and < 1, received 1", failure_probability=1),
     ],
 )
 def test_bad_arguments_are_refused_in_words(model, arguments, error, message):

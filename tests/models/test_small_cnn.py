@@ -9,6 +9,7 @@ from keras_neokd.models import SmallCNN
 from tests import arrays
 from tests.models.backbones import battery
 from tests.models.backbones.battery import weights_of
+from tests.refusals import bad
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +152,13 @@ def test_other_sizes_and_class_counts():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"input_shape": (15, 28, 1)}, ValueError, "at least 16 pixels"),
-        ({"input_shape": (28, 28)}, ValueError, "three integers"),
-        ({"input_shape": (28, 28, None)}, TypeError, "needs an integer"),
-        ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
-        ({"dropout": 1.5}, ValueError, "`dropout`.* <= 1, received 1.5"),
-        ({"dropout": "0.5"}, TypeError, "`dropout` needs a number"),
-        ({"droput": 0.5}, TypeError, "droput"),
+        bad("at least 16 pixels", input_shape=(15, 28, 1)),
+        bad("three integers", input_shape=(28, 28)),
+        bad("needs an integer", TypeError, input_shape=(28, 28, None)),
+        bad("`num_classes`.*>= 2", num_classes=1),
+        bad("`dropout`.* <= 1, received 1.5", dropout=1.5),
+        bad("`dropout` needs a number", TypeError, dropout="0.5"),
+        bad("droput", TypeError, droput=0.5),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):
