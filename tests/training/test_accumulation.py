@@ -43,15 +43,9 @@ def compiled(steps, name="torch_sgd", **arguments):
 
 
 def fit(model, batch_size, epochs=2, **arguments):
-    return model.fit(
-        IMAGES,
-        LABELS,
-        batch_size=batch_size,
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-        **arguments,
-    ).history
+    return tiny.fit(
+        model, IMAGES, LABELS, batch_size=batch_size, epochs=epochs, **arguments
+    )
 
 
 @pytest.mark.parametrize("name", ["torch_sgd", slow("adamw")])

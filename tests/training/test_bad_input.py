@@ -180,7 +180,7 @@ def test_evaluation_leaves_inference_mode():
 
     def evaluated():
         images, labels = (torch.as_tensor(each) for each in (IMAGES, LABELS))
-        logs = model.evaluate(images, labels, verbose=0, return_dict=True)
+        logs = tiny.evaluate(model, images, labels)
         result = evaluation.anytime(model, IMAGES, LABELS, attack)
         return logs, result
 
@@ -367,7 +367,7 @@ def test_a_bad_batch_of_a_stream_stops_training_with_its_message(
     # TensorFlow reports what its own pipelines meet in its own way.
     error = ValueError if "py_dataset" in kind else Exception
     with pytest.raises(error, match=message):
-        model.fit(stream, shuffle=False, verbose=0)
+        tiny.fit(model, stream)
     _assert_alive(model)
 
 
@@ -397,11 +397,10 @@ def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
         stream.batches = [BAD_BATCHES["range"][0]]
 
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        model.fit(
+        tiny.fit(
+            model,
             stream,
             epochs=2,
-            shuffle=False,
-            verbose=0,
             validation_data=GOOD,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=spoil)],
         )
@@ -422,7 +421,7 @@ def test_a_bad_batch_among_several_of_one_execution_leaves_the_model_alive():
     )
     batches = [GOOD, BAD_BATCHES["range"][0]]
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        model.fit(_Batches(batches), shuffle=False, verbose=0)
+        tiny.fit(model, _Batches(batches))
     assert all(np.isfinite(each).all() for each in model.get_weights())
     assert np.isfinite(model.predict(IMAGES, verbose=0)["exit_1"]).all()
 
@@ -438,7 +437,7 @@ def _assert_alive(model):
 def test_streams_need_labels_for_training(shared):
     model, _ = shared
     with pytest.raises(Exception, match="[Ll]abels"):
-        model.fit(_Batches([(IMAGES[:4],)]), shuffle=False, verbose=0)
+        tiny.fit(model, _Batches([(IMAGES[:4],)]))
 
 
 def test_only_the_images_of_a_stream_are_predicted(shared):

@@ -64,15 +64,14 @@ def train(scope, build, epochs=2, count=13, **arguments):
                 **arguments,
             },
         )
-    history = model.fit(
+    history = tiny.fit(
+        model,
         IMAGES[:count],
         LABELS[:count],
         batch_size=BATCH_SIZE,
         epochs=epochs,
-        shuffle=False,
-        verbose=0,
         validation_data=(IMAGES, LABELS),
-    ).history
+    )
     return history, model.get_weights(), attack.record
 
 
@@ -222,4 +221,4 @@ def test_a_stream_is_checked_under_a_strategy(strategy):
     images[9] = 2.0
     dataset = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(8)
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        model.fit(dataset, shuffle=False, verbose=0)
+        tiny.fit(model, dataset)

@@ -184,10 +184,8 @@ def test_streams_are_evaluated_as_arrays_are(model, kind):
         "steps" if name == "steps_per_epoch" else name: value
         for name, value in arguments.items()
     }
-    expected = model.evaluate(
-        IMAGES, LABELS, batch_size=4, verbose=0, return_dict=True
-    )
-    results = model.evaluate(stream(), verbose=0, return_dict=True, **arguments)
+    expected = tiny.evaluate(model, IMAGES, LABELS, batch_size=4)
+    results = tiny.evaluate(model, stream(), **arguments)
     tiny.assert_equal_logs(results, expected)
 
 
@@ -219,9 +217,7 @@ def test_validation_data_can_come_from_grain(model):
         batch_size=4,
         validation_data=_grain_map_dataset(),
     )
-    expected = model.evaluate(
-        IMAGES, LABELS, batch_size=4, verbose=0, return_dict=True
-    )
+    expected = tiny.evaluate(model, IMAGES, LABELS, batch_size=4)
     for name, value in expected.items():
         assert history[f"val_{name}"][1] == pytest.approx(value, abs=1e-6)
 
@@ -540,7 +536,7 @@ def test_the_best_model_under_attack_is_kept(model, tmp_path):
         ],
     )
     best = keras.models.load_model(path)
-    results = best.evaluate(*VALIDATION, verbose=0, return_dict=True)
+    results = tiny.evaluate(best, *VALIDATION)
     assert results["adversarial_accuracy"] == pytest.approx(
         max(history["val_adversarial_accuracy"])
     )

@@ -193,26 +193,13 @@ def test_fit_takes_both_kinds_of_weights(shared, terms):
         ({"class_weight": dict(enumerate(by_class))}, by_class[LABELS]),
     ):
         tiny.restore(model, start)
-        history = model.fit(
-            IMAGES,
-            LABELS,
-            batch_size=6,
-            shuffle=False,
-            verbose=0,
-            **arguments,
-        ).history
+        history = tiny.fit(model, IMAGES, LABELS, batch_size=6, **arguments)
         logs = {name: values[0] for name, values in history.items()}
         assert_terms(logs, terms, weights)
 
 
 def test_evaluation_weighs_examples_too(model, terms):
-    logs = model.evaluate(
-        IMAGES,
-        LABELS,
-        sample_weight=SAMPLE_WEIGHTS,
-        verbose=0,
-        return_dict=True,
-    )
+    logs = tiny.evaluate(model, IMAGES, LABELS, sample_weight=SAMPLE_WEIGHTS)
     expected = SAMPLE_WEIGHTS[:, None] * terms["adversarial"]
     assert logs["adversarial_loss"] == pytest.approx(expected.mean(), abs=1e-5)
 
@@ -243,7 +230,7 @@ def test_all_forms_of_labels_give_the_same_step(shared, terms):
 
 
 def test_evaluation_logs_both_kinds(model, terms, logits):
-    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    logs = tiny.evaluate(model, IMAGES, LABELS)
     both = ("clean", "adversarial")
     for kind in both:
         correct = logits[kind].argmax(axis=2) == LABELS[:, None]
@@ -262,7 +249,7 @@ def test_evaluation_logs_both_kinds(model, terms, logits):
 
 def test_logs_of_a_batch_equal_those_of_the_same_whole_data(model):
     tiny.assert_equal_logs(
-        model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True),
+        tiny.evaluate(model, IMAGES, LABELS),
         model.test_on_batch(IMAGES, LABELS, return_dict=True),
     )
 
@@ -299,7 +286,7 @@ def test_training_and_testing_logs_do_not_mix(model):
 
 def test_clean_evaluation_logs_nothing_adversarial(terms):
     model = tiny.compiled(tiny.dense_model(), metrics=[top_2()])
-    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    logs = tiny.evaluate(model, IMAGES, LABELS)
     quantities = ["clean_accuracy", "clean_loss"]
     assert set(logs) == {
         "loss",
@@ -355,7 +342,7 @@ def regularised():
 def test_regularisers_are_added_once_to_the_loss(regularised, terms):
     model, start, penalty = regularised
     tiny.restore(model, start)
-    tested = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    tested = tiny.evaluate(model, IMAGES, LABELS)
     trained = step(model)
     assert trained["loss"] == pytest.approx(total(terms) + penalty, abs=2e-5)
     both = terms["clean"] + terms["adversarial"]
@@ -444,7 +431,7 @@ def mean_largest_logit(labels, logits):
 )
 def test_metrics_can_be_names_functions_and_objects(metric, name):
     model = tiny.compiled(tiny.dense_model(), metrics=["accuracy", metric])
-    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    logs = tiny.evaluate(model, IMAGES, LABELS)
     for exit_name in tiny.NAMES:
         assert f"{exit_name}_clean_{name}" in logs
     if name == "cross_entropy":
@@ -458,15 +445,14 @@ def test_metrics_start_anew_in_every_epoch(shared):
     tiny.restore(model, start)
     model.optimizer.learning_rate.assign(0.0)
     try:
-        history = model.fit(
+        history = tiny.fit(
+            model,
             IMAGES,
             LABELS,
             batch_size=6,
             epochs=2,
-            verbose=0,
-            shuffle=False,
             validation_data=(IMAGES, LABELS),
-        ).history
+        )
     finally:
         tiny.restore(model, start)
     for name, (first, second) in history.items():
@@ -527,7 +513,7 @@ def warned(text):
 def test_nan_logits_have_no_accuracy(model):
     break_weights(model)
     with warned("returned NaN or infinite logits, which have no accuracy"):
-        logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+        logs = tiny.evaluate(model, IMAGES, LABELS)
     scores = [name for name in logs if name.endswith(("accuracy", "top_2"))]
     assert len(scores) == 2 * (1 + 2 * tiny.NUM_EXITS)
     assert np.isnan([logs[name] for name in scores]).all()
@@ -539,7 +525,7 @@ def test_an_exit_before_the_broken_one_keeps_its_accuracy(model, logits):
     # The last two variables are those of the last exit's head.
     break_weights(model, first=-2)
     with warned("returned NaN"):
-        logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+        logs = tiny.evaluate(model, IMAGES, LABELS)
     right = logits["clean"][:, 0].argmax(axis=1) == LABELS
     assert logs["exit_1_clean_accuracy"] == pytest.approx(right.mean())
     assert np.isfinite(logs["exit_1_clean_top_2"])

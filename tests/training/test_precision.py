@@ -149,15 +149,14 @@ def trained(dtype, epochs=3, **arguments):
         validation_attack=tiny.pgd(),
         **arguments,
     )
-    history = model.fit(
+    history = tiny.fit(
+        model,
         IMAGES,
         LABELS,
         batch_size=3,
         epochs=epochs,
-        verbose=0,
-        shuffle=False,
         validation_data=(IMAGES, LABELS),
-    ).history
+    )
     return model, history
 
 

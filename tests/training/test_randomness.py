@@ -38,12 +38,11 @@ def model(shared):
 def noise_of_fit(model, count=3, batch_size=1, **arguments):
     """Train in order; return the mean noise of every batch."""
     batches = tiny.LogsOfBatches()
-    model.fit(
+    tiny.fit(
+        model,
         IMAGES[:count],
         LABELS[:count],
         batch_size=batch_size,
-        shuffle=False,
-        verbose=0,
         callbacks=[batches],
         **arguments,
     )
@@ -144,13 +143,8 @@ def test_every_batch_draws_other_noise_with_all_optimizers(kind):
 
 
 def evaluate(model, batch_size=8, **arguments):
-    return model.evaluate(
-        IMAGES,
-        LABELS,
-        batch_size=batch_size,
-        verbose=0,
-        return_dict=True,
-        **arguments,
+    return tiny.evaluate(
+        model, IMAGES, LABELS, batch_size=batch_size, **arguments
     )
 
 

@@ -43,7 +43,7 @@ def saved(tmp_path_factory):
     """A model after one epoch, its file, and what a fresh process did."""
     folder = tmp_path_factory.mktemp("saved")
     model = build()
-    model.fit(IMAGES, LABELS, batch_size=4, shuffle=False, verbose=0)
+    tiny.fit(model, IMAGES, LABELS, batch_size=4)
     model.save(folder / "model.keras")
     np.savez(folder / "data.npz", images=IMAGES, labels=LABELS)
     subprocess.run(

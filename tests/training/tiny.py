@@ -136,6 +136,17 @@ def compiled(model, **arguments):
     return model
 
 
+def fit(model, *data, **arguments):
+    """Train quietly and in order; return the logs of each epoch."""
+    named = {"shuffle": False, "verbose": 0, **arguments}
+    return model.fit(*data, **named).history
+
+
+def evaluate(model, *data, **arguments):
+    """Return the logs of a quiet evaluation."""
+    return model.evaluate(*data, verbose=0, return_dict=True, **arguments)
+
+
 def snapshot(model):
     """Return copies of all variables, by name: layers, then optimizer."""
     variables = list(model.variables)
