@@ -1,7 +1,5 @@
 """The contract of attacks: what goes in, what comes out, what is refused."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -11,6 +9,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base import randomness
 from tests import arrays
+from tests import saving
 from tests.reference import equations as reference
 from tests.refusals import bad
 
@@ -312,9 +311,7 @@ def test_an_attack_may_return_arrays():
 
 @pytest.mark.parametrize("attack", ALL_ATTACKS, ids=repr)
 def test_round_trip_keeps_every_argument(attack):
-    text = json.dumps(keras.saving.serialize_keras_object(attack))
-
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+    loaded = saving.rebuilt(attack)
 
     assert type(loaded) is type(attack)
     assert repr(loaded) == repr(attack)

@@ -1,14 +1,12 @@
 """Objectives: which exits, which loss, and bad arguments."""
 
-import json
-
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_neokd import attacks
 from tests import arrays
+from tests import saving
 from tests.reference import equations as reference
 
 ALL_OBJECTIVES = [
@@ -162,9 +160,7 @@ def test_a_loss_that_needs_more_classes_than_there_are_is_refused(kind):
 
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=repr)
 def test_round_trip_keeps_every_argument(objective):
-    text = json.dumps(keras.saving.serialize_keras_object(objective))
-
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+    loaded = saving.rebuilt(objective)
 
     assert type(loaded) is type(objective)
     assert loaded.arguments() == objective.arguments()

@@ -6,7 +6,6 @@ training step, on a network that NumPy knows as well.
 
 import contextlib
 import copy
-import json
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 
 from keras_neokd import methods
 from tests import arrays
+from tests import saving
 from tests.marks import slow
 from tests.methods import table
 from tests.methods import tiny_network
@@ -182,8 +182,7 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences(name, steps):
 def test_configuration_comes_back(name):
     teacher = tiny_network.teacher()
     method = table.ROWS[name].make(teacher)
-    text = json.dumps(keras.saving.serialize_keras_object(method))
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+    loaded = saving.rebuilt(method)
     assert "softplus" not in text  # Nothing of the teacher.
     if "kdiga" in name:
         loaded = loaded.with_teacher(teacher)
@@ -197,8 +196,7 @@ def test_a_model_reloaded_in_mid_training_goes_on_the_same(name, tmp_path):
     model.set_epoch(3)
     for _ in range(2):
         model.train_on_batch(IMAGES, y)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     if "kdiga" in name:
         with pytest.raises(ValueError, match="model.set_teacher"):
             loaded.train_on_batch(IMAGES, y)

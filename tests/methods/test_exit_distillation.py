@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_neokd import methods
 from tests import arrays
+from tests import saving
 from tests.methods import given
 from tests.reference import equations as reference
 
@@ -171,8 +172,7 @@ def test_the_base_is_that_of_the_first_method():
 
 def test_a_sum_survives_a_round_trip():
     method = methods.NEOKD() + 0.5 * methods.ARD()
-    config = keras.saving.serialize_keras_object(method)
-    loaded = keras.saving.deserialize_keras_object(config)
+    loaded = saving.rebuilt(method)
     assert repr(loaded) == repr(method)
     arrays.equal(total(loaded), total(method))
 

@@ -12,6 +12,7 @@ from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.models.convolution import ImageConv2D
+from tests import saving
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data()
@@ -304,8 +305,7 @@ def test_the_file_does_not_hold_the_teacher(tmp_path):
     method = methods.NKD(exit_weights=tiny.GAMMA) + methods.KDIGA(teacher())
     model = compiled(method, attack=tiny.pgd())
     model.train_on_batch(IMAGES, LABELS)
-    model.save(tmp_path / "student.keras")
-    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert len(loaded.weights) == len(tiny.dense_model().weights)
     with pytest.raises(ValueError, match="give it with model.set_teach"):
         loaded.fit(IMAGES, LABELS, verbose=0)
@@ -316,8 +316,7 @@ def test_the_file_does_not_hold_the_teacher(tmp_path):
     loaded.set_teacher(teacher())
     tiny.assert_equal_logs(step(loaded), step(model), 1e-5)
     # And once more.
-    loaded.save(tmp_path / "again.keras")
-    again = keras.saving.load_model(tmp_path / "again.keras")
+    again = saving.reloaded(loaded, tmp_path)
     again.set_teacher(teacher())
     tiny.assert_equal_logs(step(loaded), step(again), 1e-5)
 
@@ -350,8 +349,7 @@ def test_a_teacher_that_is_changed_in_place_teaches_anew():
 def test_a_missing_teacher_is_noticed_before_anything_changes(tmp_path):
     model = compiled(methods.KDIGA(teacher()), tiny.conv_model())
     step(model)
-    model.save(tmp_path / "student.keras")
-    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    loaded = saving.reloaded(model, tmp_path)
     before = tiny.snapshot(loaded)
     with pytest.raises(ValueError, match="has no teacher"):
         loaded.fit(IMAGES, LABELS, verbose=0)

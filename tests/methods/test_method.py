@@ -1,8 +1,5 @@
 """The contract of methods, Eq. 4, exit weights and names."""
 
-import json
-
-import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -10,6 +7,7 @@ from keras import ops
 from keras_neokd import methods
 from keras_neokd.methods import exit_weights as exit_weights_module
 from tests import arrays
+from tests import saving
 from tests.methods import given
 from tests.reference import equations as reference
 from tests.training import tiny
@@ -99,9 +97,7 @@ def test_a_sum_has_the_base_weights_of_its_first_method():
 
 @pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
 def test_round_trip_keeps_every_argument(method):
-    text = json.dumps(keras.saving.serialize_keras_object(method))
-
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
+    loaded = saving.rebuilt(method)
 
     assert type(loaded) is type(method)
     assert loaded.arguments() == method.arguments()

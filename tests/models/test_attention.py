@@ -9,6 +9,7 @@ from keras_neokd.models import layer_costs
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
 from tests import arrays
+from tests import saving
 
 
 def test_self_attention_equals_keras():
@@ -32,8 +33,7 @@ def test_self_attention_equals_keras():
 
 @pytest.mark.parametrize("layer", [SelfAttention(2), TokenEmbedding()])
 def test_layers_come_back_from_their_config(layer):
-    config = keras.saving.serialize_keras_object(layer)
-    again = keras.saving.deserialize_keras_object(config)
+    again = saving.rebuilt(layer)
     assert type(again) is type(layer)
     assert again.get_config() == layer.get_config()
 

@@ -7,6 +7,7 @@ import pytest
 from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.convolution import ImageConv2D
 from tests import arrays
+from tests import saving
 
 SHAPE = (9, 8, 4)
 ONE_CHANNEL = (9, 8, 1)
@@ -61,8 +62,7 @@ def test_a_file_holds_its_arguments(tmp_path, kind):
     model = keras.Sequential(
         [keras.Input(SHAPE), kind(2, 3, strides=2, name="conv")]
     )
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     layer = loaded.get_layer("conv")
     assert type(layer) is kind and layer.strides == (2, 2)
     images = np.ones((1, *SHAPE), "float32")

@@ -7,6 +7,7 @@ import pytest
 from keras_neokd.models.initializers import KaimingNormal
 from keras_neokd.models.initializers import TorchDefault
 from tests import arrays
+from tests import saving
 
 
 def drawn(initializer, shape=(3, 3, 64, 64)):
@@ -35,8 +36,7 @@ def test_a_seed_fixes_the_values(kind):
 
 @pytest.mark.parametrize("kind", [KaimingNormal, TorchDefault])
 def test_round_trip(kind):
-    config = keras.saving.serialize_keras_object(kind(50, seed=1))
-    loaded = keras.saving.deserialize_keras_object(config)
+    loaded = saving.rebuilt(kind(50, seed=1))
     assert type(loaded) is kind
     assert loaded.get_config() == {"fan": 50, "seed": 1}
 

@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_neokd import MultiExitModel
 from tests import arrays
+from tests import saving
 from tests.network.models import inputs_and_logits
 from tests.training import tiny
 
@@ -240,8 +241,7 @@ def test_the_file_keeps_names_order_and_numbers(
     model_of_12, predictions_of_12, tmp_path
 ):
     model = tiny.dense_model(num_exits=12, num_classes=13)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert type(loaded) is MultiExitModel
     assert loaded.exit_names == NAMES_OF_12
     predictions = loaded.predict(IMAGES, verbose=0)

@@ -9,6 +9,7 @@ from keras import ops
 from keras_neokd import MultiExitModel
 from keras_neokd.network.stages import build_stages
 from tests import arrays
+from tests import saving
 from tests.network.models import MODELS
 from tests.network.models import calls_of
 from tests.network.models import images_for
@@ -76,8 +77,7 @@ def test_the_model_stays_as_it_was(model, tmp_path):
     assert model.get_config() == before
     assert calls_of(model) == calls
     # Its file too, whose stages are those of the model.
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     images = images_for(model)
     assert_same_logits(loaded, images, stages)
     assert_same_logits(model, images, build_stages(loaded))

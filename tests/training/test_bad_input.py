@@ -8,6 +8,7 @@ from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd import methods
 from tests import arrays
+from tests.training import streams
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -310,42 +311,11 @@ def test_sample_weights_are_checked_too(shared, weights):
 # Streams.
 
 
-class _Batches(keras.utils.PyDataset):
-    def __init__(self, batches, **arguments):
-        super().__init__(**arguments)
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-
-def _tf_dataset(batches):
-    tf = pytest.importorskip("tensorflow")
-    images, labels = (
-        np.concatenate(each) for each in zip(*batches, strict=True)
-    )
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-
-
-def _data_loader(batches):
-    torch = pytest.importorskip("torch")
-    images, labels = (
-        np.concatenate(each) for each in zip(*batches, strict=True)
-    )
-    dataset = torch.utils.data.TensorDataset(
-        torch.as_tensor(images), torch.as_tensor(labels)
-    )
-    return torch.utils.data.DataLoader(dataset, batch_size=4)
-
-
 STREAMS = {
-    "tf_dataset": _tf_dataset,
-    "py_dataset": _Batches,
-    "py_dataset_threads": lambda batches: _Batches(batches, workers=2),
-    "data_loader": _data_loader,
+    "tf_dataset": lambda each: streams.tf_dataset(*streams.joined(each)),
+    "py_dataset": streams.Batches,
+    "py_dataset_threads": lambda each: streams.Batches(each, workers=2),
+    "data_loader": lambda each: streams.data_loader(*streams.joined(each)),
     "generator": iter,
 }
 BAD_BATCHES = {
@@ -391,7 +361,7 @@ def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
     model, start = shared
     tiny.restore(model, start)
 
-    stream = _Batches([GOOD])
+    stream = streams.Batches([GOOD])
 
     def spoil(epoch, logs):
         stream.batches = [BAD_BATCHES["range"][0]]
@@ -421,7 +391,7 @@ def test_a_bad_batch_among_several_of_one_execution_leaves_the_model_alive():
     )
     batches = [GOOD, BAD_BATCHES["range"][0]]
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        tiny.fit(model, _Batches(batches))
+        tiny.fit(model, streams.Batches(batches))
     assert all(np.isfinite(each).all() for each in model.get_weights())
     assert np.isfinite(model.predict(IMAGES, verbose=0)["exit_1"]).all()
 
@@ -437,7 +407,7 @@ def _assert_alive(model):
 def test_streams_need_labels_for_training(shared):
     model, _ = shared
     with pytest.raises(Exception, match="[Ll]abels"):
-        tiny.fit(model, _Batches([(IMAGES[:4],)]))
+        tiny.fit(model, streams.Batches([(IMAGES[:4],)]))
 
 
 def test_only_the_images_of_a_stream_are_predicted(shared):
@@ -445,7 +415,7 @@ def test_only_the_images_of_a_stream_are_predicted(shared):
     tiny.restore(model, start)
     expected = model.predict(IMAGES, verbose=0)
     for stream in (
-        _Batches([GOOD, (IMAGES[4:], LABELS[4:])]),
+        streams.Batches([GOOD, (IMAGES[4:], LABELS[4:])]),
         iter([(IMAGES[:4],), (IMAGES[4:],)]),
     ):
         predictions = model.predict(stream, steps=2, verbose=0)

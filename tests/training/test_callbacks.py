@@ -59,13 +59,6 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, start = shared
-    tiny.restore(model, start)
-    return model
-
-
 def fit(model, folder, *callbacks, seconds=0, epochs=3, **settings):
     """Train on three batches an epoch; callbacks see what is saved."""
     saved = Checkpoints(folder, seconds=seconds, **settings)

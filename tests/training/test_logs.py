@@ -41,13 +41,6 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, state = shared
-    tiny.restore(model, state)
-    return model
-
-
 def logits_of(model, images):
     predictions = model.predict(images, verbose=0)
     return np.stack([predictions[name] for name in tiny.NAMES], axis=1)
@@ -143,6 +136,8 @@ def test_loss_is_the_weighted_sum_of_the_logged_terms(model):
 # Weights of examples.
 
 SAMPLE_WEIGHTS = np.array([0.5, 2.0, 0.0, 1.0, 3.0, 0.25], "float32")
+BY_CLASS = np.linspace(0.2, 3.0, 8)
+CLASS_WEIGHT = dict(enumerate(BY_CLASS))
 
 
 def test_sample_weights_weigh_every_term(model, terms, logits):
@@ -179,18 +174,11 @@ def test_sample_weights_weigh_the_gradient(shared):
     tiny.assert_equal_states(weighted, tiny.snapshot(model), tolerance=1e-7)
 
 
-def test_class_weights_are_sample_weights_of_the_labels(model, terms):
-    by_class = np.linspace(0.2, 3.0, 8)
-    logs = step(model, class_weight=dict(enumerate(by_class)))
-    assert_terms(logs, terms, by_class[LABELS])
-
-
 def test_fit_takes_both_kinds_of_weights(shared, terms):
     model, start = shared
-    by_class = np.linspace(0.2, 3.0, 8)
     for arguments, weights in (
         ({"sample_weight": SAMPLE_WEIGHTS}, SAMPLE_WEIGHTS),
-        ({"class_weight": dict(enumerate(by_class))}, by_class[LABELS]),
+        ({"class_weight": CLASS_WEIGHT}, BY_CLASS[LABELS]),
     ):
         tiny.restore(model, start)
         history = tiny.fit(model, IMAGES, LABELS, batch_size=6, **arguments)
@@ -217,13 +205,10 @@ FORMS = {
 def test_all_forms_of_labels_give_the_same_step(shared, terms):
     """Also one form after another with the same compiled step."""
     model, start = shared
-    by_class = np.linspace(0.2, 3.0, 8)
     for labels in (LABELS, *FORMS.values()):
         tiny.restore(model, start)
-        logs = step(
-            model, labels=labels, class_weight=dict(enumerate(by_class))
-        )
-        assert_terms(logs, terms, by_class[LABELS])
+        logs = step(model, labels=labels, class_weight=CLASS_WEIGHT)
+        assert_terms(logs, terms, BY_CLASS[LABELS])
 
 
 # Testing.

@@ -11,6 +11,7 @@ from keras_neokd import methods
 from keras_neokd.backend import precision
 from keras_neokd.training import checkpoints
 from tests import arrays
+from tests import saving
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -246,9 +247,7 @@ def test_a_checkpoint_holds_the_scale_and_goes_on(in_float16):
 
 def test_a_saved_model_goes_on_in_float16(in_float16, tmp_path):
     model, _ = in_float16
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
+    loaded = saving.reloaded(model, tmp_path)
     optimizer = loaded.optimizer
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     assert type(optimizer.inner_optimizer) is type(tiny.sgd())

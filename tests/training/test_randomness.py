@@ -28,13 +28,6 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, start = shared
-    tiny.restore(model, start)
-    return model
-
-
 def noise_of_fit(model, count=3, batch_size=1, **arguments):
     """Train in order; return the mean noise of every batch."""
     batches = tiny.LogsOfBatches()

@@ -14,6 +14,7 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd import optimizers
 from tests import arrays
+from tests import saving
 from tests.training import fresh_process
 from tests.training import tiny
 
@@ -140,8 +141,7 @@ def test_names_and_nested_attacks_come_back(tmp_path):
         metrics=["accuracy"],
     )
     tiny.fresh(model)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert repr(loaded.settings.method) == repr(methods.NEOKD())
     assert isinstance(loaded.settings.attack, attacks.MaxAverage)
     assert repr(loaded.settings.attack) == repr(attack)
@@ -151,16 +151,14 @@ def test_names_and_nested_attacks_come_back(tmp_path):
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_a_compiled_model_can_be_saved_before_training(tmp_path):
     model = tiny.compiled(tiny.dense_model(), seed=np.int64(3))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert loaded.compiled
     assert loaded.settings.seed == 3
 
 
 def test_a_model_that_was_never_compiled_comes_back_plain(tmp_path):
     model = tiny.dense_model()
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert not loaded.compiled
     assert loaded.exit_names == tiny.NAMES
     assert loaded.get_compile_config() == {}

@@ -13,6 +13,7 @@ from keras_neokd import methods
 from keras_neokd.training import checks
 from keras_neokd.training import slices
 from tests import arrays
+from tests import saving
 from tests.marks import slow
 from tests.training import tiny
 
@@ -173,9 +174,7 @@ def test_training_in_slices_is_the_same_training(method):
 def test_slices_are_part_of_a_saved_compilation(tmp_path):
     model = tiny.compiled(tiny.dense_model(), crafting_batch_size=2)
     tiny.fresh(model)
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
+    loaded = saving.reloaded(model, tmp_path)
     assert loaded.get_compile_config()["crafting_batch_size"] == 2
 
 
