@@ -1,18 +1,17 @@
 """Attacks on early exits: scores, success and gradients against NumPy."""
 
-import json
 import math
 
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import evaluation
 from keras_neokd.base.exit_policy import ExitPolicy
 from tests import arrays
+from tests import saving
 from tests.attacks import running
 from tests.reference import equations as reference
 from tests.training import tiny
@@ -33,18 +32,12 @@ THRESHOLDS = (float(np.sort(CONFIDENCES[0])[3]), 0.7)
 
 
 def tensors(logits=LOGITS):
-    return tuple(
-        ops.convert_to_tensor(each.astype("float32")) for each in logits
-    )
-
-
-def numpy(tensor):
-    return ops.convert_to_numpy(tensor)
+    return tuple(map(arrays.tensor, logits))
 
 
 def score(objective, logits=LOGITS):
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    return numpy(objective(tensors(logits), labels, (0, 1, 2)))
+    labels = arrays.tensor(LABELS, "int32")
+    return arrays.array(objective(tensors(logits), labels, (0, 1, 2)))
 
 
 def decided(thresholds, ensemble=False, logits=LOGITS):
@@ -68,7 +61,7 @@ def test_the_data_sends_images_to_every_exit():
 def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
     objective = attacks.EarlyExit(ExitPolicy(thresholds, ensemble))
     decision = decided(thresholds, ensemble)
-    received = numpy(objective.fooled(tensors(), LABELS.astype("int32")))
+    received = arrays.array(objective.fooled(tensors(), LABELS.astype("int32")))
     arrays.equal(received, decision.label != LABELS)
 
 
@@ -113,12 +106,12 @@ def gradients(objective):
 
     def of_logits(stacked):
         logits = [stacked[:, i] for i in range(3)]
-        labels = ops.convert_to_tensor(LABELS.astype("int32"))
+        labels = arrays.tensor(LABELS, "int32")
         return objective(tuple(logits), labels, (0, 1, 2))
 
-    stacked = ops.convert_to_tensor(np.moveaxis(LOGITS, 0, 1).astype("float32"))
+    stacked = arrays.tensor(np.moveaxis(LOGITS, 0, 1))
     _, gradient = backend.value_and_input_gradient(of_logits, stacked)
-    return np.moveaxis(numpy(gradient), 1, 0)
+    return np.moveaxis(arrays.array(gradient), 1, 0)
 
 
 def test_the_gradient_goes_through_the_exit_taken_alone():
@@ -144,7 +137,7 @@ def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
 
 def test_slow_is_what_gets_to_the_last_exit():
     objective = attacks.SlowDown(THRESHOLDS)
-    received = numpy(objective.fooled(tensors(), LABELS))
+    received = arrays.array(objective.fooled(tensors(), LABELS))
     expected = decided(THRESHOLDS).exit_index == 2
     arrays.equal(received, expected)
 
@@ -290,10 +283,7 @@ def test_objectives_survive_their_configuration(objective):
     plain = keras.saving.serialize_keras_object(objective)
     # JSON has no infinity.
     assert None in plain["config"]["policy"]["config"]["thresholds"]
-    restored = keras.saving.deserialize_keras_object(
-        json.loads(json.dumps(plain))
-    )
-    assert repr(restored) == repr(objective)
+    assert repr(saving.rebuilt(objective)) == repr(objective)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,6 @@ from tests.reference import equations as reference
 SHAPE = (3, 2, 2)
 
 
-def tensor(values):
-    return ops.convert_to_tensor(np.asarray(values, "float32"))
-
-
 # Projection.
 
 
@@ -32,8 +28,8 @@ def test_projection_equals_the_reference(norm, epsilon):
 
     projected = ops.convert_to_numpy(
         geometry.project(
-            ops.convert_to_tensor(points),
-            ops.convert_to_tensor(clean),
+            arrays.tensor(points),
+            arrays.tensor(clean),
             epsilon,
             norm,
         )
@@ -53,8 +49,8 @@ def test_projection_by_hand():
     def project(epsilon, norm):
         return ops.convert_to_numpy(
             geometry.project(
-                ops.convert_to_tensor(points),
-                ops.convert_to_tensor(clean),
+                arrays.tensor(points),
+                arrays.tensor(clean),
                 epsilon,
                 norm,
             )
@@ -69,7 +65,7 @@ def test_projection_by_hand():
 def test_without_a_ball_only_the_pixel_range_counts():
     points = [[-0.5, 0.3, 1.5]]
     projected = geometry.project(
-        tensor(points), tensor([[0, 0, 0]]), None, "l2"
+        arrays.tensor(points), arrays.tensor([[0, 0, 0]]), None, "l2"
     )
     arrays.close(projected, [[0, 0.3, 1]], atol=1e-7)
 
@@ -78,7 +74,7 @@ def test_without_a_ball_only_the_pixel_range_counts():
 
 
 def test_norms_of_each_example_by_hand():
-    x = tensor([[[3.0], [-4.0]], [[0.0], [0.0]]])
+    x = arrays.tensor([[[3.0], [-4.0]], [[0.0], [0.0]]])
     for norm, expected in (
         ("l2", [[[5.0]], [[0.0]]]),
         ("linf", [[[4.0]], [[0.0]]]),
@@ -93,7 +89,7 @@ def test_norms_of_each_example_by_hand():
 
 @pytest.mark.parametrize("scale", [1e30, 1.0, 1e-15, 1e-30])
 def test_steepest_step_has_length_one_whatever_the_gradient(scale):
-    gradient = tensor([[[3.0 * scale], [-4.0 * scale]], [[0.0], [0.0]]])
+    gradient = arrays.tensor([[[3.0 * scale], [-4.0 * scale]], [[0.0], [0.0]]])
     for norm, expected in (
         ("linf", [[[1], [-1]], [[0], [0]]]),
         ("l2", [[[0.6], [-0.8]], [[0], [0]]]),
@@ -110,7 +106,9 @@ def test_no_step_of_length_one_goes_further_up(norm):
     order = {"linf": np.inf, "l2": 2}[norm]
     others /= np.linalg.norm(others, order, axis=1, keepdims=True)
 
-    step = ops.convert_to_numpy(geometry.steepest_step(tensor(gradient), norm))
+    step = ops.convert_to_numpy(
+        geometry.steepest_step(arrays.tensor(gradient), norm)
+    )
 
     assert np.linalg.norm(step[0], order) == pytest.approx(1, rel=1e-6)
     assert ((step - others) @ gradient[0] > 0).all()
@@ -120,7 +118,7 @@ def test_no_step_of_length_one_goes_further_up(norm):
 
 
 def directions(norm, count=400):
-    keys = ops.convert_to_tensor(
+    keys = arrays.tensor(
         randomness.host_bits(3, np.arange(count)).view("int32")
     )
     drawn = geometry.random_direction(keys, SHAPE, norm)
@@ -154,10 +152,8 @@ def test_random_directions_have_length_one_and_no_preference():
 
 
 def test_values_of_examples_broadcast_and_select():
-    images = tensor(np.arange(8).reshape((2, 2, 2, 1)))
-    values = geometry.per_example(tensor([10.0, 100.0]), images)
+    images = arrays.tensor(np.arange(8).reshape((2, 2, 2, 1)))
+    values = geometry.per_example(arrays.tensor([10.0, 100.0]), images)
     arrays.equal(ops.convert_to_numpy(images * values)[:, 1, 1, 0], [30, 700])
-    chosen = geometry.select(
-        ops.convert_to_tensor([True, False]), images, -images
-    )
+    chosen = geometry.select(arrays.tensor([True, False]), images, -images)
     arrays.equal(ops.convert_to_numpy(chosen)[:, 1, 1, 0], [3, -7])
