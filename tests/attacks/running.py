@@ -135,8 +135,8 @@ def tensors(images, labels, index=None, seed=0):
     index = np.arange(len(images)) if index is None else np.asarray(index)
     keys = randomness.host_bits(seed, index).view("int32")
     return (
-        ops.convert_to_tensor(np.asarray(images, "float32")),
-        ops.convert_to_tensor(np.asarray(labels, "int32")),
+        arrays.tensor(images),
+        arrays.tensor(labels, "int32"),
         ops.convert_to_tensor(keys),
     )
 

@@ -76,7 +76,7 @@ class Echo(attacks.Attack):
 def test_exit_logits_asks_for_all_exits_or_those_named():
     model = reference.LinearExits(3, SHAPE, num_classes=4)
     predict = attacks.ExitLogits(model, num_exits=3)
-    x = ops.convert_to_tensor(images())
+    x = arrays.tensor(images())
 
     everything, some = predict(x), predict(x, (2, 0))
 
@@ -93,7 +93,7 @@ def test_exit_logits_returns_float32_for_half_precision_models():
         return [ops.cast(flat, "float16") for _ in exits]
 
     predict = attacks.ExitLogits(half, num_exits=2)
-    for logits in predict(ops.convert_to_tensor(images())):
+    for logits in predict(arrays.tensor(images())):
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
 
 
@@ -101,12 +101,8 @@ def test_exit_logits_returns_float32_for_half_precision_models():
 
 
 def test_images_are_projected_to_the_ball_and_to_the_pixel_range():
-    adversarial, info = Garbage(epsilon=0.3).generate(
-        linear_predict(),
-        ops.convert_to_tensor(images()),
-        ops.convert_to_tensor([0, 1]),
-        ops.convert_to_tensor([5, 6]),
-    )
+    given = arrays.tensor(images()), [0, 1], ops.convert_to_tensor([5, 6])
+    adversarial, info = Garbage(0.3).generate(linear_predict(), *given)
     arrays.close(adversarial, images(fill=0.8), atol=1e-6)
     arrays.equal(info["keys"], [5, 6])
 
@@ -117,7 +113,7 @@ def test_no_gradient_flows_out():
         return ops.sum(adversarial, axis=(1, 2, 3)) + ops.sum(x, axis=(1, 2, 3))
 
     _, gradient = backend.value_and_input_gradient(
-        values, ops.convert_to_tensor(images())
+        values, arrays.tensor(images())
     )
     arrays.equal(gradient, np.ones((2, *SHAPE)))
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from keras import ops
 from scipy import optimize
 
 from keras_neokd import attacks
@@ -20,13 +19,10 @@ EPSILON = {"linf": 0.15, "l2": 0.5}
 def moved(points, normal, level, norm):
     """`fab.move_to_plane` of NumPy arrays, compiled."""
     move = backend.compile_function(
-        lambda *arrays: fab.move_to_plane(*arrays, norm), []
+        lambda *planes: fab.move_to_plane(*planes, norm), []
     )
-    arrays = (
-        ops.convert_to_tensor(np.asarray(each, "float32"))
-        for each in (points, normal, level)
-    )
-    return ops.convert_to_numpy(move(*arrays)).astype("float64")
+    planes = map(arrays.tensor, (points, normal, level))
+    return arrays.array(move(*planes)).astype("float64")
 
 
 def random_planes(count=12, pixels=10, seed=0):

@@ -16,6 +16,11 @@ SHAPE = (3, 2, 2)
 # Projection.
 
 
+def project(points, clean, epsilon, norm):
+    points, clean = arrays.tensor(points), arrays.tensor(clean)
+    return geometry.project(points, clean, epsilon, norm)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 @pytest.mark.parametrize("epsilon", [0.0, 0.05, 0.3, 1.0])
 def test_projection_equals_the_reference(norm, epsilon):
@@ -25,48 +30,29 @@ def test_projection_equals_the_reference(norm, epsilon):
     points = clean + rng.normal(scale=0.5, size=clean.shape)
     points[::2] = clean[::2] + 0.01
     points = points.astype("float32")
-
-    projected = ops.convert_to_numpy(
-        geometry.project(
-            arrays.tensor(points),
-            arrays.tensor(clean),
-            epsilon,
-            norm,
-        )
-    )
-
-    arrays.close(
-        projected, reference.project(points, clean, epsilon, norm), atol=1e-6
-    )
+    projected = project(points, clean, epsilon, norm)
+    expected = reference.project(points, clean, epsilon, norm)
+    arrays.close(projected, expected, atol=1e-6)
     if epsilon == 0:
         arrays.equal(projected, clean)
 
 
-def test_projection_by_hand():
-    clean = np.array([[0.5, 0.5], [0.9, 0.5]], "float32")
-    points = np.array([[0.8, 0.9], [1.2, 0.9]], "float32")
-
-    def project(epsilon, norm):
-        return ops.convert_to_numpy(
-            geometry.project(
-                arrays.tensor(points),
-                arrays.tensor(clean),
-                epsilon,
-                norm,
-            )
-        )
-
-    # The change is (0.3, 0.4) for both: length 0.5.
-    arrays.close(project(0.1, "linf"), [[0.6, 0.6], [1.0, 0.6]], atol=1e-6)
-    arrays.close(project(0.25, "l2"), [[0.65, 0.7], [1.0, 0.7]], atol=1e-6)
-    arrays.close(project(0.6, "l2"), [[0.8, 0.9], [1.0, 0.9]], atol=1e-6)
+@pytest.mark.parametrize(
+    ("epsilon", "norm", "expected"),
+    [
+        # The change is (0.3, 0.4) for both: length 0.5.
+        (0.1, "linf", [[0.6, 0.6], [1.0, 0.6]]),
+        (0.25, "l2", [[0.65, 0.7], [1.0, 0.7]]),
+        (0.6, "l2", [[0.8, 0.9], [1.0, 0.9]]),
+    ],
+)
+def test_projection_by_hand(epsilon, norm, expected):
+    clean, points = [[0.5, 0.5], [0.9, 0.5]], [[0.8, 0.9], [1.2, 0.9]]
+    arrays.close(project(points, clean, epsilon, norm), expected, atol=1e-6)
 
 
 def test_without_a_ball_only_the_pixel_range_counts():
-    points = [[-0.5, 0.3, 1.5]]
-    projected = geometry.project(
-        arrays.tensor(points), arrays.tensor([[0, 0, 0]]), None, "l2"
-    )
+    projected = project([[-0.5, 0.3, 1.5]], [[0, 0, 0]], None, "l2")
     arrays.close(projected, [[0, 0.3, 1]], atol=1e-7)
 
 

@@ -122,11 +122,18 @@ def test_of_different_candidates_with_equal_losses_the_first_wins():
     arrays.equal(share, np.eye(3)[np.zeros(8, int)])
 
 
-def test_epsilon_zero_returns_the_clean_images():
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.PGD(0, 0.1, 4, num_restarts=2),
+        attacks.PGD(0, 0.1, 4, "l2", num_restarts=2),
+        attacks.MaxAverage(pgd_of(epsilon=0)),
+    ],
+)
+def test_epsilon_zero_returns_the_clean_images(attack):
     images = some_images()
-    attack = attacks.MaxAverage(pgd_of(epsilon=0))
-    adversarial, _ = attacker(attack, three_exits())(images, LABELS)
-    arrays.equal(adversarial, images)
+    attacked = running.quick_attacker(attack, three_exits())
+    arrays.equal(attacked(images, LABELS), images)
 
 
 # Cost.

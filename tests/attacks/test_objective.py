@@ -18,14 +18,15 @@ ALL_OBJECTIVES = [
 ]
 
 
-def scores(objective, logits, labels):
-    """Score logits `(batch, exits, classes)` of the exits it asks for."""
+def given(objective, logits, labels):
+    """The logits `(batch, exits, classes)` of the exits it asks for."""
     exits = objective.exit_indices(logits.shape[1])
-    chosen = tuple(
-        ops.convert_to_tensor(logits[:, i].astype("float32")) for i in exits
-    )
-    labels = ops.convert_to_tensor(np.asarray(labels, "int32"))
-    return ops.convert_to_numpy(objective(chosen, labels))
+    chosen = tuple(arrays.tensor(logits[:, i]) for i in exits)
+    return chosen, arrays.tensor(labels, "int32")
+
+
+def scores(objective, *data):
+    return arrays.array(objective(*given(objective, *data)))
 
 
 @pytest.mark.parametrize(
@@ -94,11 +95,9 @@ DECISIONS = np.array(
 )
 
 
-def fooled(objective, logits, labels):
-    exits = objective.exit_indices(logits.shape[1])
-    chosen = tuple(ops.convert_to_tensor(logits[:, i]) for i in exits)
-    labels = ops.convert_to_tensor(np.asarray(labels, "int32"))
-    return ops.convert_to_numpy(objective.fooled(chosen, labels)).tolist()
+def fooled(objective, *data):
+    found = objective.fooled(*given(objective, *data))
+    return arrays.array(found).tolist()
 
 
 @pytest.mark.parametrize(
@@ -135,8 +134,9 @@ def test_success_and_exits_stay_when_the_loss_changes():
 
 
 def test_one_prediction_of_several_exits_is_their_mean_logits():
-    logits = (ops.convert_to_tensor(DECISIONS[:, i]) for i in range(2))
-    combined = attacks.AverageExits().combined_logits(tuple(logits))
+    objective = attacks.AverageExits()
+    logits, _ = given(objective, DECISIONS, [1, 1, 1])
+    combined = objective.combined_logits(logits)
     arrays.close(combined, [[0, 2, 1], [1.5, 2, 1], [1.5, 1.5, 1.5]])
 
 

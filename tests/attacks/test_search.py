@@ -75,12 +75,12 @@ def test_info_says_which_images_are_fooled():
 
 def test_later_images_replace_earlier_ones_within_a_round():
     state = {
-        "adversarial": ops.convert_to_tensor([[1.0], [2.0], [3.0]]),
+        "adversarial": arrays.tensor([[1.0], [2.0], [3.0]]),
         "fooled": ops.convert_to_tensor([True, True, False]),
     }
     new = search.keep_fooled(
         state,
-        ops.convert_to_tensor([[-1.0], [-2.0], [-3.0]]),
+        arrays.tensor([[-1.0], [-2.0], [-3.0]]),
         ops.convert_to_tensor([True, False, False]),
     )
     new = {name: ops.convert_to_numpy(each) for name, each in new.items()}
@@ -95,10 +95,7 @@ def test_later_images_replace_earlier_ones_within_a_round():
 def test_classes_are_ranked_by_the_mean_softmax_over_the_exits():
     # Means: 0.45, 0.26 and 0.29.
     predictions = ([[0.6, 0.02, 0.38]], [[0.3, 0.5, 0.2]])
-    logits = tuple(
-        ops.convert_to_tensor(np.log(each).astype("float32"))
-        for each in predictions
-    )
+    logits = tuple(arrays.tensor(np.log(each)) for each in predictions)
     # The true class comes last.
     for label, expected in ((0, [2, 1, 0]), (1, [0, 2, 1]), (2, [0, 1, 2])):
         labels = ops.convert_to_tensor([label])

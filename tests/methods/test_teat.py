@@ -37,7 +37,7 @@ def test_the_ramp_is_that_of_200_epochs_scaled(num_epochs, start, full):
     method = methods.TEAT(1, num_epochs)
 
     def ramp(epoch):
-        return float(method.ramp(keras.ops.convert_to_tensor(np.int32(epoch))))
+        return float(method.ramp(arrays.tensor(epoch, "int32")))
 
     assert ramp(start - 1) == 0
     assert ramp(start) == pytest.approx(np.exp(-5))
@@ -56,9 +56,7 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
     )
     expected = np.zeros((9, 3, 5))
     for epoch in range(4):
-        position = given.position._replace(
-            epoch=keras.ops.convert_to_tensor(np.int32(epoch))
-        )
+        position = given.position._replace(epoch=arrays.tensor(epoch, "int32"))
         method.begin_step(given._replace(position=position))
         if epoch >= 2:
             rows = [8, 0, 3, 1, 5]

@@ -1,6 +1,5 @@
 """TRADES: its inner loss, and what it asks of the attack."""
 
-import keras
 import numpy as np
 import pytest
 
@@ -41,7 +40,7 @@ def test_max_average_compares_its_candidates_by_the_divergence():
     pgd = attacks.PGD(crafting.EPSILON, crafting.STEP_SIZE, 1)
     given = crafting.context(method)
     found = crafting.craft(method, attacks.MaxAverage(pgd), given)
-    keys = keras.ops.convert_to_tensor(crafting.KEYS.astype("int32"))
+    keys = arrays.tensor(crafting.KEYS, "int32")
     scores = []
     for exit_ in range(3):
         # The candidates one by one, with the random numbers they have there.
@@ -58,7 +57,7 @@ def test_max_average_compares_its_candidates_by_the_divergence():
 
 
 def test_equal_predictions_have_no_divergence():
-    logits = keras.ops.convert_to_tensor([[80.0, -80.0, 0.0]])
+    logits = arrays.tensor([[80.0, -80.0, 0.0]])
     value = losses.kl_between(logits, logits)
     arrays.close(value, [0.0], atol=1e-6)
 
