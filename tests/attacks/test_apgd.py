@@ -17,11 +17,7 @@ CHECKPOINTS = (6, 11, 15, 18, *range(20, 31))
 
 
 def apgd_of(norm, kind=attacks.APGD, **arguments):
-    defaults = {
-        "epsilon": EPSILON[norm],
-        "num_steps": NUM_STEPS,
-        "norm": norm,
-    }
+    defaults = {"epsilon": EPSILON[norm], "num_steps": NUM_STEPS, "norm": norm}
     return kind(**{**defaults, **arguments})
 
 
@@ -98,12 +94,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
 
 @pytest.mark.parametrize(
     ("norm", "success"),
-    [
-        ("linf", "all"),
-        ("l2", "any"),
-        slow("linf", "any"),
-        slow("l2", "all"),
-    ],
+    [("linf", "all"), ("l2", "any"), slow("linf", "any"), slow("l2", "all")],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
     attack = apgd_of(norm, objective=attacks.AverageExits(success=success))
@@ -118,9 +109,7 @@ def test_an_image_is_left_alone_after_the_ten_iterations_that_fool_it():
     model, images, labels = running.batch()
     ten = running.attacker(apgd_of("linf", num_steps=10, rho=0), model)
     more = running.attacker(apgd_of("linf", num_steps=11, rho=0), model)
-
     after_ten, after_more = ten(images, labels), more(images, labels)
-
     # Both have the same checkpoints up to then.
     assert apgd.checkpoints(11)[:9] == apgd.checkpoints(10)
     fooled = (after_ten != images).any(axis=(1, 2, 3))

@@ -77,9 +77,7 @@ def test_exit_logits_asks_for_all_exits_or_those_named():
     model = reference.LinearExits(3, SHAPE, num_classes=4)
     predict = attacks.ExitLogits(model, num_exits=3)
     x = arrays.tensor(images())
-
     everything, some = predict(x), predict(x, (2, 0))
-
     assert model.calls == [(0, 1, 2), (2, 0)]
     assert predict.num_exits == 3
     assert len(everything) == 3
@@ -139,9 +137,7 @@ def test_an_attack_without_algorithm_says_so():
 def test_labels_of_every_form_and_the_keys_of_seed_and_index_arrive(labels):
     keys = reference.bits(4, np.arange(2))
     expected = np.array([0.2, 0.1]) + reference.uniform(keys) / 100
-
     received = Echo(epsilon=1)(linear_predict(), images(), labels, seed=4)
-
     assert received.shape == (2, *SHAPE)
     for image, number in zip(
         ops.convert_to_numpy(received), expected, strict=True
@@ -308,7 +304,6 @@ def test_an_attack_may_return_arrays():
 @pytest.mark.parametrize("attack", ALL_ATTACKS, ids=repr)
 def test_round_trip_keeps_every_argument(attack):
     loaded = saving.rebuilt(attack)
-
     assert type(loaded) is type(attack)
     assert repr(loaded) == repr(attack)
     assert loaded.get_config() == attack.get_config()
@@ -330,10 +325,7 @@ def test_with_objective_changes_nothing_else():
     original = attacks.PGD(0.2, 0.1, 3, "l2", True, 4)
     objective = attacks.SingleExit(1)
     copy = original.with_objective(objective)
-    assert copy.arguments() == {
-        **original.arguments(),
-        "objective": objective,
-    }
+    assert copy.arguments() == {**original.arguments(), "objective": objective}
     assert isinstance(original.objective, attacks.AverageExits)
 
 

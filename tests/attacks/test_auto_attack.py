@@ -81,9 +81,7 @@ def test_what_comes_back_is_clean_or_fools_every_exit():
     model, images = running.two_exits(), running.some_images()
     labels = running.predicted(model, images)
     attack = attacks.AutoAttack(0.12, "standard", 3, 20, 1)
-
     received = running.attacker(attack, model)(images, labels)
-
     fooled = (received != images).any(axis=(1, 2, 3))
     assert 0 < fooled.sum() < len(images)
     wrong = [model.logits(received, i).argmax(axis=1) != labels for i in (0, 1)]

@@ -57,9 +57,7 @@ def test_an_image_whose_own_cost_rises_is_left_alone():
     ]
     assert len({each["steps"] for each in results}) > 1
     assert min(each["steps"] for each in results) < 40
-
     state = running.final_state(attack, model, images, labels)
-
     stopped = [each["steps"] < 40 for each in results]
     arrays.equal(~state["active"], stopped)
     found = [each["found"] is not None for each in results]

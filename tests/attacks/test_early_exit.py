@@ -67,10 +67,7 @@ def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
 
 @pytest.mark.parametrize(
     ("loss", "expected"),
-    [
-        ("cross_entropy", reference.cross_entropy),
-        ("margin", reference.margin),
-    ],
+    [("cross_entropy", reference.cross_entropy), ("margin", reference.margin)],
 )
 def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)

@@ -85,9 +85,7 @@ def shortest_in_l2(point, normal, level):
 @pytest.mark.parametrize("norm", NORMS)
 def test_move_reaches_the_plane_inside_the_pixel_range(norm):
     points, normal, level = random_planes(60)
-
     after = points + moved(points, normal, level, norm)
-
     distance = (np.sum(normal * after, axis=1) - level) / np.linalg.norm(
         normal, axis=1
     )
@@ -102,9 +100,7 @@ def test_no_move_is_shorter_by_linear_and_quadratic_programming(norm):
     expected = [
         shortest(*each) for each in zip(points, normal, level, strict=True)
     ]
-
     moves = moved(points, normal, level, norm)
-
     order = {"linf": np.inf, "l2": 2}[norm]
     arrays.close(
         np.linalg.norm(moves, order, axis=1), expected, rtol=1e-4, atol=1e-5
@@ -221,12 +217,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm):
 
 @pytest.mark.parametrize(
     ("norm", "success"),
-    [
-        ("linf", "all"),
-        ("l2", "any"),
-        slow("linf", "any"),
-        slow("l2", "all"),
-    ],
+    [("linf", "all"), ("l2", "any"), slow("linf", "any"), slow("l2", "all")],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
     attack = fab_of(norm, objective=attacks.AverageExits(success=success))

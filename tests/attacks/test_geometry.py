@@ -91,11 +91,9 @@ def test_no_step_of_length_one_goes_further_up(norm):
     others = rng.normal(size=(500, 6))
     order = {"linf": np.inf, "l2": 2}[norm]
     others /= np.linalg.norm(others, order, axis=1, keepdims=True)
-
     step = ops.convert_to_numpy(
         geometry.steepest_step(arrays.tensor(gradient), norm)
     )
-
     assert np.linalg.norm(step[0], order) == pytest.approx(1, rel=1e-6)
     assert ((step - others) @ gradient[0] > 0).all()
 

@@ -72,11 +72,9 @@ def test_each_image_keeps_the_candidate_that_hurts_all_exits_most(pgd, exits):
     )
     if exits is None:
         assert len(set(winners)) > 1
-
     adversarial, share = attacker(attacks.MaxAverage(pgd, exits), model)(
         images, LABELS, seed=4
     )
-
     arrays.close(adversarial, expected, atol=1e-5)
     arrays.equal(share, np.eye(len(indices))[winners])
 
@@ -95,7 +93,6 @@ def test_of_equal_candidates_the_first_wins():
         LABELS,
         (0,),
     )
-
     arrays.equal(share, np.eye(3)[np.zeros(8, int)])
     arrays.close(adversarial, single, atol=1e-5)
 
@@ -109,11 +106,9 @@ def test_of_different_candidates_with_equal_losses_the_first_wins():
     constant.num_exits = 3
     images, labels = some_images(), np.zeros(8, "int32")
     pgd = pgd_of(num_steps=1)
-
     adversarial, share = attacker(
         attacks.MaxAverage(pgd, exits=(1, 2, 0)), constant
     )(images, labels)
-
     keys = reference.bits(reference.bits(0, np.arange(8)), 1)
     first = reference.random_start(
         images.astype("float64"), reference.bits(keys, 0), 0.15, "linf"

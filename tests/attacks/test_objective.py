@@ -53,7 +53,6 @@ def test_score_is_the_mean_loss_over_the_chosen_exits(objective, exits, loss):
         "margin": reference.margin,
         "dlr": reference.dlr,
     }[loss]
-
     assert objective.exit_indices(3) == exits
     expected = np.mean([function(logits[:, i], labels) for i in exits], axis=0)
     received = scores(objective, logits, labels)
@@ -161,7 +160,6 @@ def test_a_loss_that_needs_more_classes_than_there_are_is_refused(kind):
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=repr)
 def test_round_trip_keeps_every_argument(objective):
     loaded = saving.rebuilt(objective)
-
     assert type(loaded) is type(objective)
     assert loaded.arguments() == objective.arguments()
     assert loaded.exit_indices(3) == objective.exit_indices(3)

@@ -82,9 +82,7 @@ def test_attack_equals_plain_numpy(
         objective=objective,
     )
     iterates = iterates_of(attack, model, images, LABELS, exits, 0, seed=3)
-
     adversarial = attacker(attack, model)(images, LABELS, seed=3)
-
     arrays.close(adversarial, iterates[-1], atol=1e-5)
 
 
@@ -121,9 +119,7 @@ def test_length_of_a_step_does_not_depend_on_the_size_of_the_gradient(
     model = reference.LinearExits(2, SHAPE, num_classes=5, scale=scale)
     images = 0.4 + 0.2 * running.some_images(6)
     attack = pgd_of(norm, num_steps=1, random_start=False)
-
     change = attacker(attack, model)(images, LABELS) - images
-
     if norm == "linf":
         lengths = abs(change).max(axis=(1, 2, 3))
     else:
@@ -213,9 +209,7 @@ def test_restarts_keep_the_best_one_of_each_example(norm):
     winners = scores.argmax(axis=0)
     assert len(set(winners)) > 1
     expected = [restarts[winner][i] for i, winner in enumerate(winners)]
-
     adversarial = attacker(attack, model)(images, LABELS, seed=5)
-
     arrays.close(adversarial, expected, atol=1e-5)
 
 
@@ -237,12 +231,10 @@ def test_the_better_image_is_kept_and_anything_is_better_than_nan():
 def test_attack_depends_on_the_seed_and_on_nothing_hidden(norm):
     model, images = two_exits(), running.some_images(6)
     attacked = attacker(pgd_of(norm, num_steps=1, num_restarts=2), model)
-
     first = attacked(images, LABELS, seed=1)
     keras.utils.set_random_seed(99)
     again = attacked(images, LABELS, seed=1)
     other = attacked(images, LABELS, seed=2)
-
     arrays.equal(again, first)
     assert (other != first).any(axis=(1, 2, 3)).all()
 

@@ -79,12 +79,7 @@ SLOW_ATTACKS += [
 
 
 every_attack = pytest.mark.parametrize(
-    "attack",
-    [
-        *ATTACKS,
-        *(slow(each) for each in SLOW_ATTACKS),
-    ],
-    ids=repr,
+    "attack", [*ATTACKS, *(slow(each) for each in SLOW_ATTACKS)], ids=repr
 )
 many_examples = hypothesis.settings(
     max_examples=100, deadline=None, derandomize=True, database=None
@@ -156,7 +151,6 @@ def cases(draw):
 @hypothesis.given(case=cases())
 def test_images_are_finite_in_the_ball_and_in_the_pixel_range(attack, case):
     adversarial = attacked(attack, case)
-
     assert adversarial.dtype == np.float32
     assert adversarial.shape == case["images"].shape
     assert np.isfinite(adversarial).all()
@@ -258,7 +252,5 @@ def test_an_attack_leaves_the_model_as_it_is(attack):
     model = tiny.dense_model(norm=True, dropout=0.5)
     images, labels = tiny.data(4)
     before = tiny.snapshot(model)
-
     attack(model.exit_logits(), images, labels)
-
     tiny.assert_equal_states(tiny.snapshot(model), before)

@@ -140,11 +140,7 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
 
 @pytest.mark.parametrize(
     ("norm", "epsilon", "success"),
-    [
-        ("linf", EPSILON, "all"),
-        ("linf", EPSILON, "any"),
-        ("l2", 0.5, "all"),
-    ],
+    [("linf", EPSILON, "all"), ("linf", EPSILON, "any"), ("l2", 0.5, "all")],
 )
 def test_what_comes_back_equals_plain_numpy(norm, epsilon, success):
     batch = running.batch(SHAPES[norm])

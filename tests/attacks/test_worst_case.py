@@ -110,7 +110,6 @@ def test_each_attack_has_random_numbers_of_its_own_and_one_has_those_alone():
     second = reference.uniform(reference.bits(keys, 1))
     pair = np.where(first > 0.6, first, np.where(second > 0.6, second, 0.1))
     alone = reference.uniform(keys)
-
     for attack, expected in (
         (attacks.WorstCase([Noise(1.0), Noise(1.0)]), pair),
         (attacks.WorstCase([Noise(1.0)]), np.where(alone > 0.6, alone, 0.1)),

@@ -41,9 +41,7 @@ def test_gradient_value_and_outputs_of_one_evaluation():
         return ops.sum(x**3, axis=1), outputs
 
     x = ops.convert_to_tensor([[1.0, 2.0], [3.0, -1.0]])
-
     values, gradient, outputs = backend.value_gradient_and_outputs(function, x)
-
     assert calls == [(2, 2)]
     for received, expected in (
         (values, [9, 26]),

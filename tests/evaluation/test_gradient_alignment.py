@@ -83,12 +83,7 @@ def plain(teacher, kind):
 
 @pytest.mark.parametrize(
     ("kind", "exit_", "index"),
-    [
-        ("single", -1, 1),
-        ("list", -1, 2),
-        ("list", 0, 0),
-        ("dict", "two", 1),
-    ],
+    [("single", -1, 1), ("list", -1, 2), ("list", 0, 0), ("dict", "two", 1)],
 )
 def test_a_teacher_may_be_any_keras_model(student, teacher, kind, exit_, index):
     result = align(student, plain(teacher, kind), exit_)

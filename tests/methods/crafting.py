@@ -46,10 +46,7 @@ def craft(method, attack, given):
     method.begin_step(given)
     attack = method.training_attack(attack, given)
     adversarial, _ = attack.generate(
-        given.predict,
-        given.images,
-        given.labels,
-        arrays.tensor(KEYS, "int32"),
+        given.predict, given.images, given.labels, arrays.tensor(KEYS, "int32")
     )
     return tiny.array(adversarial)
 

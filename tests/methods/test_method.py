@@ -80,7 +80,6 @@ def test_a_method_adds_terms_to_the_base_terms():
 
     terms = given.terms_of(Penalty(), *EXAMPLE)
     penalty = np.square(np.subtract(CLEAN, ADVERSARIAL)).mean(axis=1).sum()
-
     assert Penalty().term_names(3) == ("clean", "adversarial", "penalty")
     arrays.close(given.total(terms), [5.183907 + 0.5 * penalty], atol=1e-5)
 
@@ -98,7 +97,6 @@ def test_a_sum_has_the_base_weights_of_its_first_method():
 @pytest.mark.parametrize("method", ALL_METHODS, ids=repr)
 def test_round_trip_keeps_every_argument(method):
     loaded = saving.rebuilt(method)
-
     assert type(loaded) is type(method)
     assert loaded.arguments() == method.arguments()
     assert repr(loaded) == repr(method)

@@ -182,7 +182,6 @@ def test_teachers_are_means_over_neighbors(arguments, radius):
 def test_exits_get_disjoint_classes_that_rest_on_the_true_label():
     labels = np.array([0, 0, 3, 3, 9])
     supports = supports_of(methods.EOKD(), labels)
-
     for row, label in zip(supports, labels, strict=True):
         assert row[:, label].all()
         others = np.delete(row, label, axis=1)

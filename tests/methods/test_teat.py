@@ -84,7 +84,6 @@ def test_the_attack_climbs_the_whole_inner_loss(variant, factor):
         random_start=variant == "trades",
     )
     found = crafting.craft(method, attack, given)
-
     clean = crafting.STUDENT.logits(crafting.IMAGES.astype("float64"))
     average = 0.9 * history + 0.1 * reference.softmax(clean)
     targets = average / average.sum(axis=-1, keepdims=True)
@@ -122,9 +121,7 @@ def test_before_the_ramp_it_is_adversarial_training_of_attacked_images():
 
 def test_shuffled_epochs_and_last_batches_reach_every_row():
     images, labels = tiny.data(
-        13,
-        shape=tiny_network.IMAGE_SHAPE,
-        num_classes=tiny_network.NUM_CLASSES,
+        13, shape=tiny_network.IMAGE_SHAPE, num_classes=tiny_network.NUM_CLASSES
     )
     model = teat_model(13, 2, optimizer=keras.optimizers.SGD(0.0))
     split = data.Split(images, labels, np.arange(100, 113))
@@ -142,10 +139,7 @@ def test_sample_weights_are_kept():
     logs = []
     for weights in (None, np.zeros(5)):
         history = teat_model(num_epochs=1).fit(
-            images,
-            labelled(range(5), labels),
-            sample_weight=weights,
-            verbose=0,
+            images, labelled(range(5), labels), sample_weight=weights, verbose=0
         )
         logs.append(history.history)
     assert logs[0]["adversarial_loss"][0] > 0

@@ -52,10 +52,7 @@ def test_layers_as_published(model, name, shape, parameters):
 
 
 def test_side_exits_leave_after_the_relu_of_convolutions_1_and_3(model):
-    taps = {
-        "exit_1_conv": "trunk_conv_1",
-        "exit_2_pool": "trunk_conv_3",
-    }
+    taps = {"exit_1_conv": "trunk_conv_1", "exit_2_pool": "trunk_conv_3"}
     for name, tap in taps.items():
         assert model.get_layer(name).input is model.get_layer(tap).output
 

@@ -165,12 +165,7 @@ def test_small_cnn_parameters():
         (layers.Conv2D(8, 3, strides=2), 4 * 288, 4 * 288, 296),
         (layers.Conv2D(8, 3, groups=2), 16 * 144, 16 * 144, 152),
         (layers.DepthwiseConv2D(3), 16 * 36, 16 * 36, 40),
-        (
-            layers.DepthwiseConv2D(3, depth_multiplier=2),
-            16 * 72,
-            16 * 72,
-            80,
-        ),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), 16 * 72, 16 * 72, 80),
         # 36 depthwise and 4 * 8 pointwise weights.
         (layers.SeparableConv2D(8, 3), 16 * 68, 16 * 68, 76),
         (layers.MaxPooling2D(2), 3 * 3 * 4 * 4, 0, 0),
@@ -264,9 +259,7 @@ def exits(inputs, outputs):
         for name, output in zip(names, outputs, strict=True)
     }
     return types.SimpleNamespace(
-        inputs=[inputs],
-        exit_names=tuple(names),
-        exit_model=models.__getitem__,
+        inputs=[inputs], exit_names=tuple(names), exit_model=models.__getitem__
     )
 
 

@@ -80,11 +80,7 @@ def special_calls():
     return MultiExitModel(inputs, [first, second])
 
 
-CASES = {
-    **MODELS,
-    "convolutions": convolutions,
-    "special_calls": special_calls,
-}
+CASES = {**MODELS, "convolutions": convolutions, "special_calls": special_calls}
 
 
 @pytest.fixture(scope="module", params=CASES)

@@ -124,10 +124,7 @@ def test_all_ways_to_the_logits_agree(model, monkeypatch):
         assert_close([logits], expected[index : index + 1])
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [3, *(slow(i) for i in range(4, 24))],
-)
+@pytest.mark.parametrize("seed", [3, *(slow(i) for i in range(4, 24))])
 @pytest.mark.filterwarnings("ignore:.*depth order")
 def test_images_leave_early_with_the_logits_of_their_exit(seed):
     model = random_model(seed)

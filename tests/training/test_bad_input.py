@@ -296,9 +296,7 @@ def test_labels_that_are_no_array_are_refused_in_words(shared, labels):
 
 
 @pytest.mark.parametrize(
-    "weights",
-    [np.ones((8, 3)), np.full(8, np.nan)],
-    ids=["per_exit", "nan"],
+    "weights", [np.ones((8, 3)), np.full(8, np.nan)], ids=["per_exit", "nan"]
 )
 def test_sample_weights_are_checked_too(shared, weights):
     model, start = shared
@@ -360,7 +358,6 @@ def test_a_bad_batch_leaves_the_model_alive(shared, kind, position, call):
 def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
     model, start = shared
     tiny.restore(model, start)
-
     stream = streams.Batches([GOOD])
 
     def spoil(epoch, logs):

@@ -341,7 +341,6 @@ def test_weights_in_bfloat16_are_saved_too(folder):
     model.set_weights([0 * each for each in weights])
     checkpoints.restore(model, folder.newest().state)
     tiny.assert_equal_states(model.weights, weights)
-
     other = tiny.compiled(tiny.dense_model())
     with pytest.raises(ValueError, match="_bfloat16.*here None"):
         checkpoints.restore(other, state)

@@ -58,11 +58,7 @@ def train(scope, build, epochs=2, count=13, **arguments):
         keras.utils.set_random_seed(0)
         model = tiny.compiled(
             build(),
-            **{
-                "attack": attack,
-                "validation_attack": tiny.pgd(),
-                **arguments,
-            },
+            **{"attack": attack, "validation_attack": tiny.pgd(), **arguments},
         )
     history = tiny.fit(
         model,

@@ -321,20 +321,16 @@ def test_batches_in_an_order_of_their_own_keep_it(model):
     for batch in batches:
         model.train_on_batch(*batch)
     expected = tiny.snapshot(model)
-
     start = tiny.compiled(tiny.dense_model(), validation_attack=tiny.pgd())
     start.fit(
         library_data.TrainingBatches(split, batch_size=2, seed=3), verbose=0
     )
-
     tiny.assert_equal_states(expected, tiny.snapshot(start))
 
 
 def test_several_steps_per_execution_are_the_same_steps(of_arrays):
     model = tiny.compiled(
-        tiny.dense_model(),
-        validation_attack=tiny.pgd(),
-        steps_per_execution=2,
+        tiny.dense_model(), validation_attack=tiny.pgd(), steps_per_execution=2
     )
     if keras.config.backend() == "torch":
         with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
@@ -405,9 +401,7 @@ def test_callbacks_see_the_logs_of_batches_and_epochs(model):
         on_epoch_end=lambda epoch, logs: epochs.append(dict(logs))
     )
     history = fit_arrays(
-        model,
-        validation_data=VALIDATION,
-        callbacks=[batches, on_epoch],
+        model, validation_data=VALIDATION, callbacks=[batches, on_epoch]
     )
     assert [logs["val_loss"] for logs in epochs] == history["val_loss"]
     assert len(batches.logs) == 4
@@ -482,10 +476,7 @@ def test_training_stops_early_on_accuracy_under_attack(model):
         restore_best_weights=True,
     )
     history = fit_arrays(
-        model,
-        epochs=5,
-        validation_data=VALIDATION,
-        callbacks=[stop],
+        model, epochs=5, validation_data=VALIDATION, callbacks=[stop]
     )
     assert len(history["loss"]) == 2
 

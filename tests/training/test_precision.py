@@ -261,6 +261,5 @@ def test_methods_that_differentiate_input_gradients_refuse_float16():
     teacher = tiny.dense_model(num_exits=1)
     with pytest.raises(ValueError, match="KDIGA differentiates.*bfloat16"):
         tiny.compiled(
-            dense_model("mixed_float16"),
-            method=methods.KDIGA(teacher),
+            dense_model("mixed_float16"), method=methods.KDIGA(teacher)
         )

@@ -135,10 +135,7 @@ def test_all_arguments_of_compile_come_back(saved):
 def test_names_and_nested_attacks_come_back(tmp_path):
     attack = attacks.MaxAverage(tiny.pgd(), exits=(0, 2))
     model = tiny.compiled(
-        tiny.dense_model(),
-        method="neo_kd",
-        attack=attack,
-        metrics=["accuracy"],
+        tiny.dense_model(), method="neo_kd", attack=attack, metrics=["accuracy"]
     )
     tiny.fresh(model)
     loaded = saving.reloaded(model, tmp_path)

@@ -126,12 +126,7 @@ def randomized(model, seed=0):
 def compiled(model, **arguments):
     """Compile with NEO-KD and a one-step PGD unless told otherwise."""
     model.compile(
-        **{
-            "optimizer": sgd(),
-            "method": neo_kd(),
-            "attack": pgd(),
-            **arguments,
-        }
+        **{"optimizer": sgd(), "method": neo_kd(), "attack": pgd(), **arguments}
     )
     return model
 

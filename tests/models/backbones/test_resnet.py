@@ -108,8 +108,7 @@ def test_multiply_adds_of_resnet_18_for_cifar():
 
 @ON_TENSORFLOW
 @pytest.mark.parametrize(
-    ("depth", "millions"),
-    [(18, "11.174"), (34, "21.282"), (50, "23.521")],
+    ("depth", "millions"), [(18, "11.174"), (34, "21.282"), (50, "23.521")]
 )
 def test_parameters_of_the_cifar_networks(depth, millions):
     model = ResNet.cifar10(depth)
