@@ -248,7 +248,7 @@ def _train(name, strategy, images, labels):
     return history, model.get_weights(), state
 
 
-@pytest.mark.parametrize("name", table.ROWS)
+@all_methods_slowly
 def test_the_network_is_that_without_a_method(name, tmp_path):
     """No method costs anything at inference."""
     plain = tiny_network.student()

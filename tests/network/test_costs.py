@@ -8,6 +8,7 @@ from keras_neokd.models import MSDNet
 from keras_neokd.models import SmallCNN
 from keras_neokd.models import exit_costs
 from keras_neokd.models import layer_costs
+from tests.marks import slow_but_on_tensorflow
 
 # Operations and parameters, calculated from the published counter's rules,
 # independently of this code; those for ImageNet and for 5 exits on CIFAR-100
@@ -63,7 +64,18 @@ BUILDERS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CUMULATIVE))
+# Networks take seconds to build, and cost the same on every backend.
+@pytest.fixture(
+    scope="module",
+    params=[
+        "cifar10",
+        *(
+            pytest.param(name, marks=slow_but_on_tensorflow)
+            for name in CUMULATIVE
+            if name != "cifar10"
+        ),
+    ],
+)
 def msdnet_rows(request):
     return request.param, exit_costs(BUILDERS[request.param]())
 
