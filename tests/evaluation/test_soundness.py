@@ -94,22 +94,6 @@ class HiddenSoftmax(keras.layers.Layer):
         return powers / ops.sum(powers, axis=-1, keepdims=True)
 
 
-class Noise(keras.layers.Layer):
-    """Adds noise to images, at inference as well."""
-
-    def __init__(self, deviation, **arguments):
-        super().__init__(**arguments)
-        self.deviation = deviation
-        self.seed_generator = keras.random.SeedGenerator(0)
-
-    def call(self, images):
-        noise = keras.random.normal(ops.shape(images), seed=self.seed_generator)
-        return images + self.deviation * noise
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-
 class Rounding(keras.layers.Layer):
     """Leaves 16 levels of grey."""
 
@@ -139,7 +123,9 @@ def test_logits_so_large_that_the_softmax_is_saturated():
 
 
 def test_noise_at_inference():
-    assert "randomised_model" in codes(nearest_prototype(before=Noise(0.02)))
+    assert "randomised_model" in codes(
+        nearest_prototype(before=tiny.NoiseLayer(0.02))
+    )
 
 
 def test_rounding_that_hides_the_gradient():

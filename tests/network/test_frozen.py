@@ -11,8 +11,8 @@ from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.network.frozen import FrozenNetwork
-from tests import arrays
 from tests.network.models import MODELS
+from tests.network.models import assert_close
 from tests.network.models import calls_of
 from tests.training import tiny
 
@@ -91,13 +91,6 @@ def model(request):
 def images_for(model, count=6):
     images = tiny.data(count, shape=model.input_shape[1:])[0]
     return ops.convert_to_tensor(images)
-
-
-def assert_close(received, expected, tolerance=1e-5):
-    """Compare up to rounding, relative to the largest of the numbers."""
-    received, expected = tiny.array(received), tiny.array(expected)
-    scale = max(1.0, abs(expected).max())
-    arrays.close(received, expected, atol=tolerance * scale)
 
 
 def test_every_exit_gives_the_logits_of_the_model(model):

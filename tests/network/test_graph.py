@@ -12,6 +12,7 @@ from keras_neokd import evaluation
 from keras_neokd.network.graph import Graph
 from keras_neokd.serving.predictor import EarlyExitPredictor
 from tests import arrays
+from tests.network import models
 from tests.training import tiny
 
 layers = keras.layers
@@ -49,8 +50,7 @@ MODELS = pytest.mark.parametrize("build", [head_of_one, head_of_two])
 
 
 def logits_of(model):
-    logits = model(IMAGES, training=False)
-    return [tiny.array(logits[each]) for each in model.exit_names]
+    return models.logits_of(model, IMAGES)
 
 
 def assert_frozen_as_it_is(model):

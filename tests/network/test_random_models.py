@@ -15,6 +15,7 @@ from keras_neokd.network.stages import build_stages
 from keras_neokd.serving.predictor import EarlyExitPredictor
 from tests import arrays
 from tests.marks import slow
+from tests.network import models
 from tests.network.random_models import random_model
 from tests.reference import equations
 from tests.training import tiny
@@ -80,14 +81,11 @@ def model(request, tmp_path):
 
 def logits_of(model):
     """Return Keras' logits, `(exits, batch, classes)`."""
-    logits = model(IMAGES, training=False)
-    return np.stack([tiny.array(logits[each]) for each in model.exit_names])
+    return np.stack(models.logits_of(model, IMAGES))
 
 
 def assert_close(received, expected):
-    received = np.stack([tiny.array(each) for each in received])
-    scale = max(1.0, abs(expected).max())
-    arrays.close(received, expected, rtol=0, atol=1e-5 * scale)
+    models.assert_close(np.stack([*map(arrays.array, received)]), expected)
 
 
 def gradient(predict):

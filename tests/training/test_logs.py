@@ -91,6 +91,17 @@ def assert_terms(logs, terms, sample_weights=None):
     assert logs["loss"] == pytest.approx(total(terms, weights), abs=2e-5)
 
 
+def assert_scores(logs, kind, logits):
+    correct = logits.argmax(axis=2) == LABELS[:, None]
+    best = np.argsort(-logits, axis=2)[:, :, :2]
+    in_top_2 = (best == LABELS[:, None, None]).any(axis=2)
+    for score, values in (("accuracy", correct), ("top_2", in_top_2)):
+        logged = [logs[f"{name}_{kind}_{score}"] for name in tiny.NAMES]
+        assert logged == pytest.approx(values.mean(axis=0))
+    assert logs[f"{kind}_accuracy"] == pytest.approx(correct.mean())
+    assert 0 < correct.sum() < correct.size
+
+
 def test_terms_equal_the_equations_on_the_predictions(model, terms):
     assert_terms(step(model), terms)
 
@@ -98,18 +109,7 @@ def test_terms_equal_the_equations_on_the_predictions(model, terms):
 def test_accuracies_and_metrics_equal_those_of_the_predictions(model, logits):
     logs = step(model)
     for kind, values in logits.items():
-        correct = values.argmax(axis=2) == LABELS[:, None]
-        assert 0 < correct.sum() < correct.size
-        best = np.argsort(-values, axis=2)[:, :, :2]
-        in_top_2 = (best == LABELS[:, None, None]).any(axis=2)
-        for i, name in enumerate(tiny.NAMES):
-            assert logs[f"{name}_{kind}_accuracy"] == pytest.approx(
-                correct[:, i].mean()
-            )
-            assert logs[f"{name}_{kind}_top_2"] == pytest.approx(
-                in_top_2[:, i].mean()
-            )
-        assert logs[f"{kind}_accuracy"] == pytest.approx(correct.mean())
+        assert_scores(logs, kind, values)
 
 
 def test_exactly_the_documented_names_are_logged(model):
@@ -151,7 +151,8 @@ def test_sample_weights_weigh_every_term(model, terms, logits):
 def test_sample_weights_weigh_the_gradient(shared):
     model, start = shared
     tiny.restore(model, start)
-    step(model, sample_weight=np.where(LABELS == LABELS[0], 1.0, 0.0))
+    counts = {"sample_weight": np.where(LABELS == LABELS[0], 1.0, 0.0)}
+    step(model, **counts)
     weighted = tiny.snapshot(model)
     tiny.restore(model, start)
     step(model, sample_weight=np.zeros(6))
@@ -166,11 +167,7 @@ def test_sample_weights_weigh_the_gradient(shared):
         )
     # ... and wrong labels of examples that do not count change nothing.
     labels = np.where(LABELS == LABELS[0], LABELS, (LABELS + 1) % 8)
-    step(
-        model,
-        labels=labels,
-        sample_weight=np.where(LABELS == LABELS[0], 1.0, 0.0),
-    )
+    step(model, labels=labels, **counts)
     tiny.assert_equal_states(weighted, tiny.snapshot(model), tolerance=1e-7)
 
 
@@ -216,18 +213,11 @@ def test_all_forms_of_labels_give_the_same_step(shared, terms):
 
 def test_evaluation_logs_both_kinds(model, terms, logits):
     logs = tiny.evaluate(model, IMAGES, LABELS)
-    both = ("clean", "adversarial")
-    for kind in both:
-        correct = logits[kind].argmax(axis=2) == LABELS[:, None]
-        for i, name in enumerate(tiny.NAMES):
-            assert logs[f"{name}_{kind}_accuracy"] == pytest.approx(
-                correct[:, i].mean()
-            )
-            assert logs[f"{name}_{kind}_loss"] == pytest.approx(
-                terms[kind][:, i].mean(), abs=1e-5
-            )
-            assert f"{name}_{kind}_top_2" in logs
-    expected = sum(terms[kind].sum(axis=1).mean() for kind in both)
+    for kind, values in logits.items():
+        assert_scores(logs, kind, values)
+        losses = [logs[f"{name}_{kind}_loss"] for name in tiny.NAMES]
+        assert losses == pytest.approx(terms[kind].mean(axis=0), abs=1e-5)
+    expected = sum(terms[kind].sum(axis=1).mean() for kind in logits)
     assert logs["loss"] == pytest.approx(expected, abs=1e-5)
     assert not any("nkd" in name or "eokd" in name for name in logs)
 

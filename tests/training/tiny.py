@@ -206,6 +206,22 @@ class NoiseImages(attacks.Attack):
         return images + noise, {"noise": unit[:, 0, 0, :]}
 
 
+class NoiseLayer(keras.layers.Layer):
+    """Adds normal noise, at inference as well."""
+
+    def __init__(self, deviation, **arguments):
+        super().__init__(**arguments)
+        self.deviation = deviation
+        self.seed_generator = keras.random.SeedGenerator(5)
+
+    def call(self, inputs):
+        noise = keras.random.normal(ops.shape(inputs), seed=self.seed_generator)
+        return inputs + self.deviation * noise
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 class LogsOfBatches(keras.callbacks.Callback):
     """Collects the logs of every batch of training."""
 
