@@ -13,19 +13,11 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.models.convolution import ImageConv2D
 from tests import saving
+from tests.methods import teachers
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data()
-SHAPE = (8, 8, 1)
-
-
-def teacher(units=tiny.NUM_CLASSES, shape=SHAPE, activation=None, seed=1):
-    inputs = keras.Input(shape)
-    x = layers.Dense(5, "tanh")(layers.Flatten()(inputs))
-    outputs = layers.Dense(units, activation=activation)(x)
-    return tiny.randomized(
-        keras.Model(inputs, outputs, name=f"teacher_{seed}"), seed
-    )
+SHAPE, teacher = teachers.SHAPE, teachers.single
 
 
 def step(model, **arguments):
@@ -47,33 +39,12 @@ def compiled(method, model=None, **arguments):
 # Teachers.
 
 
-def several_outputs(kind):
-    first, second = teacher(), teacher(seed=2)
-    inputs = keras.Input(SHAPE)
-    outputs = [first(inputs), second(inputs)]
-    if kind == "dict":
-        outputs = {"early": outputs[0], "late": outputs[1]}
-    if kind == "exits":
-        return MultiExitModel(inputs, outputs)
-    return keras.Model(inputs, outputs)
-
-
-@pytest.mark.parametrize(
-    ("kind", "exit_", "seed"),
-    [
-        ("list", -1, 2),
-        ("list", 0, 1),
-        ("dict", "early", 1),
-        ("dict", "late", 2),
-        ("exits", -1, 2),
-        ("exits", 0, 1),
-        ("exits", "exit_1", 1),
-    ],
-)
-def test_one_of_several_outputs_teaches(kind, exit_, seed):
-    expected = step(compiled(methods.KDIGA(teacher(seed=seed))))
-    method = methods.KDIGA(several_outputs(kind), teacher_exit=exit_)
-    tiny.assert_equal_logs(step(compiled(method)), expected, 1e-5)
+def test_one_of_several_outputs_teaches():
+    network = teachers.network("exits")
+    found = step(compiled(methods.KDIGA(network, teacher_exit="exit_1")))
+    tiny.assert_equal_logs(
+        found, step(compiled(methods.KDIGA(teacher()))), 1e-5
+    )
 
 
 class Subclassed(keras.Model):
@@ -116,51 +87,13 @@ def test_nothing_in_the_teacher_moves(make):
     assert not any("teacher" in each.path for each in model.variables)
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: "teacher.keras", TypeError, "needs a keras.Model.*load_model"),
-        (lambda: layers.Dense(8), TypeError, "of type Dense"),
-        (lambda: keras.Sequential([layers.Dense(8)]), ValueError, "not built"),
-        (lambda: teacher(units=9), ValueError, r"\(batch, 8\), received.*9"),
-        (
-            lambda: teacher(shape=(9, 8, 1)),
-            ValueError,
-            r"expected input shape \(batch, 8, 8, 1\), received.*9, 8, 1",
-        ),
-        (
-            lambda: teacher(activation="softmax"),
-            ValueError,
-            "returns probabilities",
-        ),
-        (
-            lambda: teacher(activation="sigmoid"),
-            ValueError,
-            "returns probabilities.*without the last sigmoid",
-        ),
-    ],
-)
-def test_a_teacher_that_cannot_teach_is_refused_by_compile(
-    make, error, message
-):
-    with pytest.raises(error, match=message):
-        compiled(methods.KDIGA(make()))
-
-
-@pytest.mark.parametrize(
-    ("kind", "exit_", "message"),
-    [
-        ("list", 2, "index from 0 to 1"),
-        ("dict", -1, "a name, one of.*early.*late"),
-        ("exits", 2, "no exit 2"),
-        ("exits", "late", "no exit 'late'"),
-        ("one", 1, "has one output.*leave it at -1"),
-    ],
-)
-def test_an_exit_that_the_teacher_lacks_is_refused(kind, exit_, message):
-    network = teacher() if kind == "one" else several_outputs(kind)
-    with pytest.raises(ValueError, match=message):
-        compiled(methods.KDIGA(network, teacher_exit=exit_))
+def test_a_teacher_that_cannot_teach_is_refused_by_compile():
+    for network, exit_, message in (
+        (teacher(units=9), -1, r"\(batch, 8\), received.*9"),
+        (teachers.network("list"), 2, "index from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compiled(methods.KDIGA(network, teacher_exit=exit_))
 
 
 def test_a_model_does_not_teach_itself():
