@@ -41,9 +41,6 @@ def attempt_of(attack, targets=()):
     return attempt
 
 
-# Step sizes.
-
-
 @pytest.mark.parametrize(
     ("num_steps", "expected"),
     [
@@ -58,9 +55,6 @@ def test_steps_may_be_halved_at_the_iterations_of_auto_attack(
     num_steps, expected
 ):
     assert apgd.checkpoints(num_steps) == expected
-
-
-# The algorithm.
 
 
 @pytest.mark.parametrize(
@@ -138,9 +132,6 @@ def test_share_of_rises_below_which_the_step_is_halved():
     # Every iteration is a checkpoint; a share of 1 is never exceeded.
     arrays.close(steps[1], 0.6 / 2**4)
     assert (steps[0] > steps[1]).all()
-
-
-# Targets.
 
 
 @pytest.mark.parametrize(

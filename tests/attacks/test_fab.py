@@ -38,9 +38,6 @@ def random_planes(count=12, pixels=10, seed=0):
     return points, normal, np.sum(normal * targets, axis=1)
 
 
-# Moves to a plane.
-
-
 def shortest_in_linf(point, normal, level):
     """Length of the shortest move, by linear programming."""
     pixels = len(point)
@@ -159,9 +156,6 @@ def test_pixels_that_stop_one_after_the_other_need_many_newton_steps(norm):
         expected = searches.move_to_plane(points, normal, level, norm)
         received = moved(points[None], normal[None], [level], norm)[0]
         arrays.close(received, expected, rtol=1e-3, atol=1e-5)
-
-
-# The algorithm.
 
 
 def fab_of(norm, kind=attacks.FAB, **arguments):

@@ -13,9 +13,6 @@ from tests.reference import equations as reference
 SHAPE = (3, 2, 2)
 
 
-# Projection.
-
-
 def project(points, clean, epsilon, norm):
     points, clean = arrays.tensor(points), arrays.tensor(clean)
     return geometry.project(points, clean, epsilon, norm)
@@ -56,9 +53,6 @@ def test_without_a_ball_only_the_pixel_range_counts():
     arrays.close(projected, [[0, 0.3, 1]], atol=1e-7)
 
 
-# Norms.
-
-
 def test_norms_of_each_example_by_hand():
     x = arrays.tensor([[[3.0], [-4.0]], [[0.0], [0.0]]])
     for norm, expected in (
@@ -68,9 +62,6 @@ def test_norms_of_each_example_by_hand():
         received = geometry.example_norm(x, norm)
         arrays.close(received, expected)
     arrays.equal(geometry.example_norm(x), geometry.example_norm(x, "l2"))
-
-
-# Steps.
 
 
 @pytest.mark.parametrize("scale", [1e30, 1.0, 1e-15, 1e-30])
@@ -96,9 +87,6 @@ def test_no_step_of_length_one_goes_further_up(norm):
     )
     assert np.linalg.norm(step[0], order) == pytest.approx(1, rel=1e-6)
     assert ((step - others) @ gradient[0] > 0).all()
-
-
-# Random vectors.
 
 
 def directions(norm, count=400):
@@ -130,9 +118,6 @@ def test_random_directions_have_length_one_and_no_preference():
         assert abs(drawn.mean(axis=0)).max() < 0.12
         signs = (drawn > 0).sum()
         assert stats.binomtest(int(signs), drawn.size).pvalue > 1e-3
-
-
-# Examples.
 
 
 def test_values_of_examples_broadcast_and_select():

@@ -131,9 +131,6 @@ def test_epsilon_zero_returns_the_clean_images(attack):
     arrays.equal(attacked(images, LABELS), images)
 
 
-# Cost.
-
-
 @pytest.mark.parametrize("exits", [None, (2, 0)])
 def test_gradients_need_one_exit_and_scores_the_chosen_ones(exits):
     model = three_exits()
@@ -156,9 +153,6 @@ def test_tracing_does_not_grow_with_the_number_of_steps():
         assert calls == {2: 3 * 2 + 1, 20: 3 * 20 + 1}
     else:
         assert calls[20] == calls[2] <= 12
-
-
-# What training logs.
 
 
 def test_shares_belong_to_the_attacked_exits():

@@ -154,9 +154,6 @@ def test_a_loss_that_needs_more_classes_than_there_are_is_refused(kind):
         dlr.check(2, num_classes=2)
 
 
-# Configuration.
-
-
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=repr)
 def test_round_trip_keeps_every_argument(objective):
     loaded = saving.rebuilt(objective)
@@ -169,9 +166,6 @@ def test_representation_shows_how_to_write_the_objective():
     assert repr(attacks.SingleExit(1)) == (
         "SingleExit(exit=1, loss='cross_entropy')"
     )
-
-
-# Bad arguments.
 
 
 @pytest.mark.parametrize(

@@ -194,9 +194,6 @@ def test_the_same_seed_gives_the_same_images(attack):
     arrays.equal(attacked(attack, case), first)
 
 
-# Sizes.
-
-
 PLUS = attacks.AutoAttack(0.2, "plus", 1, 1, num_targets=1)
 MARGIN = attacks.AutoAttack(0.2, "standard", 1, 1, 2, "margin")
 CW = attacks.CW(num_steps=1)
@@ -242,9 +239,6 @@ def test_any_number_of_classes_or_a_refusal_by_name(
     else:
         adversarial = ops.convert_to_numpy(attack(predict, images, labels))
         assert np.isfinite(adversarial).all()
-
-
-# Models.
 
 
 @pytest.mark.parametrize("attack", [MARGIN, CW], ids=["standard", "cw"])

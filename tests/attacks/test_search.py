@@ -89,9 +89,6 @@ def test_later_images_replace_earlier_ones_within_a_round():
     assert new["active"].tolist() == [False, False, True]
 
 
-# Likely classes.
-
-
 def test_classes_are_ranked_by_the_mean_softmax_over_the_exits():
     # Means: 0.45, 0.26 and 0.29.
     predictions = ([[0.6, 0.02, 0.38]], [[0.3, 0.5, 0.2]])

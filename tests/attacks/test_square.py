@@ -19,9 +19,6 @@ def square_of(**arguments):
     return attacks.Square(**{"epsilon": EPSILON, "num_queries": 40} | arguments)
 
 
-# Sides of the squares.
-
-
 def test_squares_shrink_on_auto_attacks_schedule():
     sides = attacks.Square(0.1, num_queries=10_000).sides(32, 32)
     # The area is 0.8 of 1024 pixels, halved after these queries.
@@ -106,9 +103,6 @@ def corner_of(window, side):
     assert (abs(inside) == 1).all()
     assert abs(window).sum() == inside.size
     return rows[0], columns[0]
-
-
-# The algorithm.
 
 
 # Windows in L2 are three pixels wide at least, and should have room to move.

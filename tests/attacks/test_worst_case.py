@@ -124,9 +124,6 @@ def test_a_ball_of_any_size_if_one_attack_has_none():
     )
 
 
-# What is refused.
-
-
 @pytest.mark.parametrize(
     ("attack", "num_exits", "num_classes", "message"),
     [

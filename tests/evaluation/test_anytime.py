@@ -45,9 +45,6 @@ def attacked(model):
     return anytime(model, attack=start_free_pgd())
 
 
-# Accuracy.
-
-
 def test_accuracy_equals_that_of_evaluate(model, clean, attacked):
     logs = tiny.evaluate(model, IMAGES, LABELS, batch_size=8)
     assert clean.exit_names == tiny.NAMES
@@ -154,9 +151,6 @@ def test_broken_logits_of_any_class_and_exit_are_an_error(answering, broken):
             evaluation.anytime(model, images, labels)
 
 
-# Batches.
-
-
 @pytest.mark.parametrize("batch_size", [1, 8, 20, 21, 256])
 def test_every_image_is_counted_whatever_the_batch_size(
     model, clean, batch_size
@@ -236,9 +230,6 @@ def test_pixels_of_other_types_are_the_same(model, clean):
 def test_epsilon_0_is_allowed_and_clean(model, clean):
     result = anytime(model, attack=attacks.PGD(0.0, 0.1, 1))
     arrays.equal(result.ranks, clean.ranks)
-
-
-# What is refused.
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,6 @@ def test_impossible_arguments_are_refused(arguments, message):
         wilson_interval(*arguments)
 
 
-# Costs.
-
-
 def test_the_cost_of_two_exits_has_the_interval_of_agresti_and_coull():
     # 30 of 200 images at an exit of cost 1, the others at one of cost 0:
     # (30 + 1.9207) / 203.8415 = 0.15660 with half of 1.96 *
@@ -97,9 +94,6 @@ def test_more_images_give_a_smaller_interval():
 def test_shares_are_one_per_exit_and_one_in_all(shares):
     with pytest.raises(ValueError, match="one share for each of the 2 exits"):
         mean_cost_interval(shares, [1.0, 2.0], 10)
-
-
-# Savings.
 
 
 def test_a_saving_against_a_cost_that_is_certain_has_the_interval_of_its_cost():

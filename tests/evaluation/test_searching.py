@@ -67,9 +67,6 @@ def short_rounds(monkeypatch):
     monkeypatch.setattr(attacks.Square, "steps_per_round", 4)
 
 
-# The same as in one step.
-
-
 @pytest.mark.parametrize("name", ATTACKS)
 def test_equals_the_attack_in_one_step(model, labels, name, short_rounds):
     attack, exits = ATTACKS[name]
@@ -159,9 +156,6 @@ def test_anytime_and_craft_search(model, labels):
     assert some_right == pytest.approx(result.robust_accuracy())
 
 
-# Only what resists.
-
-
 @pytest.fixture
 def attacked(monkeypatch):
     """Examples of each call of a start (attempt) or a round, in order."""
@@ -243,9 +237,6 @@ def test_shares_that_resist_by_hand():
     result = SearchResult(np.zeros((10, 1)), fooled_by, ("a", "b", "c"))
     assert result.robust_accuracy() == pytest.approx(0.3)
     arrays.close(result.robust_after_each(), [0.8, 0.4, 0.4, 0.3])
-
-
-# What is refused.
 
 
 @pytest.mark.parametrize("attack", [tiny.pgd(), None, "apgd"])

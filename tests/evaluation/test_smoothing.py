@@ -46,9 +46,6 @@ def clopper_pearson(hits, total, failure_probability):
     return test.proportion_ci(1 - failure_probability, method="exact").low
 
 
-# Bounds and radii.
-
-
 @pytest.mark.parametrize("total", [1, 60, 1000, 100_000])
 @pytest.mark.parametrize("failure_probability", [0.001, 0.05, 0.5])
 def test_bounds_are_those_of_scipy(total, failure_probability):
@@ -151,9 +148,6 @@ def test_certified_accuracy_counts_right_answers_within_the_radius():
         result.certified_accuracy("0.1")
 
 
-# Draws.
-
-
 def test_the_answers_are_those_of_noise_in_numpy(model):
     result = certify(model)
     draws = np.arange(NUM_SELECTION + NUM_ESTIMATION).astype(object)
@@ -219,9 +213,6 @@ def test_noisy_images_are_not_clipped():
     images = np.stack([np.zeros((8, 8, 1)), np.ones((8, 8, 1))])
     result = evaluation.certify(model, images, [0, 1], 0.1, num_estimation=50)
     arrays.equal(result.predictions, [[0, 0], [1, 1]])
-
-
-# What is refused.
 
 
 @pytest.mark.parametrize(

@@ -58,9 +58,6 @@ def codes(model):
     return [finding.code for finding in findings]
 
 
-# Honest models.
-
-
 def test_an_honest_model_gives_no_finding():
     assert codes(nearest_prototype()) == []
 
@@ -81,9 +78,6 @@ def test_an_adversarially_trained_model_gives_no_finding():
     logs = model.fit(*data(), 24, epochs=12, verbose=0).history
     assert logs["adversarial_accuracy"][-1] > 0.9
     assert codes(model) == []
-
-
-# Planted frauds.
 
 
 class HiddenSoftmax(keras.layers.Layer):
@@ -144,9 +138,6 @@ def test_an_exit_that_nothing_can_fool():
     assert "resists_any_change" in [finding.code for finding in found]
 
 
-# Which images are looked at.
-
-
 def test_the_first_images_are_looked_at():
     images, labels = data()
     images[6:] = np.nan
@@ -163,9 +154,6 @@ def test_a_tenth_without_a_gradient_is_tolerated():
         given = (labels + (np.arange(24) >= right)) % NUM_CLASSES
         found = soundness.check_model(model, images, given)
         assert [finding.code for finding in found] == expected
-
-
-# Searches.
 
 
 def result(fooled_by, names):
@@ -205,9 +193,6 @@ def test_square_that_does_not(fooled_by, names):
     assert soundness.check_search(result(fooled_by, names)) == []
 
 
-# Curves.
-
-
 def test_a_curve_that_falls_gives_no_finding():
     falling = [0.9, 0.5, 0.5, 0.503, 0.0]
     assert soundness.check_curve("epsilon", [0, 1, 2, 3, 4], falling) == []
@@ -225,9 +210,6 @@ def test_every_rise_of_a_curve_is_told(name):
 def test_a_curve_needs_as_many_accuracies_as_values():
     with pytest.raises(ValueError, match="zip"):
         soundness.check_curve("epsilon", [0.1, 0.2], [0.5])
-
-
-# Attacks.
 
 
 @pytest.mark.parametrize(

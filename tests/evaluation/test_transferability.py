@@ -114,9 +114,6 @@ def test_a_single_exit_transfers_nowhere_whatever_the_labels(labels):
         result.off_diagonal_mean()
 
 
-# Between models.
-
-
 def test_the_map_of_two_models_by_hand():
     models = {"one pixel": seeing(A, ((1, 0), 0.39)), "both": seeing(BOTH)}
     result = evaluation.transfer_between(models, IMAGES, LABELS, PGD)
@@ -133,9 +130,6 @@ def test_only_images_that_all_models_get_right_count():
     result = evaluation.transfer_between(models, IMAGES, LABELS, PGD)
     assert result.num_examples == 4
     arrays.close(result.matrix, [[3 / 4, 0], [0, 1]])
-
-
-# What is refused.
 
 
 def test_no_image_that_is_right_everywhere(model):

@@ -105,9 +105,6 @@ def test_the_loss_equals_plain_numpy(method, expected):
     arrays.close(total(method), expected, rtol, atol)
 
 
-# Teachers are not taught.
-
-
 def gradient_to_clean_logits(method):
     def extra(clean):
         terms = method.extra_terms(given.context(clean, ADVERSARIAL, LABELS))
@@ -137,9 +134,6 @@ def test_exits_are_taught_by_skd_as_students_only(teacher):
     expected = 0.35 * (p - target) / 1.5
     gradient = gradient_to_clean_logits(methods.SKD(teacher=teacher))
     arrays.close(gradient, expected, atol=1e-6)
-
-
-# Sums.
 
 
 def test_a_sum_has_the_base_once_and_the_extras_of_all():
@@ -202,9 +196,6 @@ def test_skd_needs_another_exit_to_teach():
     methods.SKD().validate(given.model(2, 10))
     with pytest.raises(ValueError, match="model has a single exit"):
         methods.SKD().validate(given.model(1, 10))
-
-
-# Annealing.
 
 
 def test_the_temperature_grows_while_the_teacher_is_sure():

@@ -28,9 +28,6 @@ def predictions_of_12(model_of_12):
     return model_of_12.predict(IMAGES, verbose=0)
 
 
-# Names and order.
-
-
 @pytest.mark.parametrize("kind", [list, tuple])
 def test_exits_of_a_sequence_are_numbered(kind):
     inputs, logits = inputs_and_logits(3)
@@ -149,9 +146,6 @@ def test_exit_index_counts_from_both_ends(model_of_12):
     assert model_of_12.exit_index(-1) == 11
 
 
-# One set of weights.
-
-
 def test_sub_models_share_layers_and_add_no_weights(model_of_12):
     inputs, logits = inputs_and_logits(3)
     model = MultiExitModel(inputs, logits)
@@ -181,9 +175,6 @@ def test_logits_for_attacks_are_float32_whatever_the_precision():
         keras.config.set_dtype_policy(with_policy)
     for logits in model.exit_logits()(ops.convert_to_tensor(IMAGES)):
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
-
-
-# Conversion.
 
 
 @pytest.mark.parametrize("kind", ["dict", "list", "tuple"])
@@ -232,9 +223,6 @@ def test_models_that_are_not_functional_do_not_convert():
     for model in (Subclassed(), keras.Sequential([layers.Dense(2)]), 3):
         with pytest.raises(TypeError, match="needs a functional keras.Model"):
             MultiExitModel.from_functional(model)
-
-
-# Saving.
 
 
 def test_the_file_keeps_names_order_and_numbers(

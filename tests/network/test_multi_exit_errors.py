@@ -182,9 +182,6 @@ def test_an_input_that_is_no_image_is_refused():
         build(pair(dense(), dense()), inputs=keras.Input((64,)))
 
 
-# What is warned about.
-
-
 def channels_first(turn):
     """Return the outputs of a network with its channels first."""
     inputs = keras.Input((8, 8, 3) if turn else (3, 8, 8))

@@ -83,9 +83,6 @@ def test_the_model_stays_as_it_was(model, tmp_path):
     assert_same_logits(model, images, build_stages(loaded))
 
 
-# The hand-made graph, in detail.
-
-
 @pytest.fixture
 def intricate():
     return tiny.randomized(MODELS["hand_made"]())

@@ -28,9 +28,6 @@ def dense_model(dtype, lead=0.0):
     return model
 
 
-# Gradients of images.
-
-
 def half_model(x):
     """Logits of a layer in float16: the sum of squares."""
     half = ops.cast(x, "float16")
@@ -137,9 +134,6 @@ def test_attacks_find_in_float16_what_they_find_in_float32(attack):
     one, other = map(crafted, map(dense_model, ("float32", "mixed_float16")))
     assert np.abs(one - IMAGES).max() > 0.09
     assert (np.abs(one - other) < 0.02).mean() > 0.95
-
-
-# Training.
 
 
 def trained(dtype, epochs=3, **arguments):

@@ -132,9 +132,6 @@ def test_every_batch_draws_other_noise_with_all_optimizers(kind):
     assert all_differ(noise_of_fit(compiled(optimizer=optimizer), count=4))
 
 
-# Testing.
-
-
 def evaluate(model, batch_size=8, **arguments):
     return tiny.evaluate(
         model, IMAGES, LABELS, batch_size=batch_size, **arguments

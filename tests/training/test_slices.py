@@ -126,9 +126,6 @@ def test_slices_need_less_memory_than_the_batch(model):
     assert needed(4) < 0.25 * needed(64)
 
 
-# In training.
-
-
 def trained(crafting_batch_size, **arguments):
     """Return the logs and the state after batches of 4, 4 and 2 images."""
     model = tiny.compiled(
