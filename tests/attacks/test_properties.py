@@ -78,12 +78,24 @@ SLOW_ATTACKS += [
 ]
 
 
+# How many cases are drawn: `make test-all` looks at more.
+QUICK, MANY = 20, 100
 every_attack = pytest.mark.parametrize(
-    "attack", [*ATTACKS, *(slow(each) for each in SLOW_ATTACKS)], ids=repr
+    ("attack", "count"),
+    [
+        *((each, QUICK) for each in ATTACKS),
+        *(slow(each, MANY) for each in ATTACKS + SLOW_ATTACKS),
+    ],
+    ids=repr,
 )
-many_examples = hypothesis.settings(
-    max_examples=100, deadline=None, derandomize=True, database=None
-)
+
+
+def for_cases(count, check, **drawn):
+    """Call a check with drawn arguments, the same in every run."""
+    settings = hypothesis.settings(
+        max_examples=count, deadline=None, derandomize=True, database=None
+    )
+    settings(hypothesis.given(**drawn)(check))()
 
 
 @functools.cache
@@ -147,38 +159,39 @@ def cases(draw):
 
 
 @every_attack
-@many_examples
-@hypothesis.given(case=cases())
-def test_images_are_finite_in_the_ball_and_in_the_pixel_range(attack, case):
-    adversarial = attacked(attack, case)
-    assert adversarial.dtype == np.float32
-    assert adversarial.shape == case["images"].shape
-    assert np.isfinite(adversarial).all()
-    assert adversarial.min() >= 0 and adversarial.max() <= 1
-    if attack.epsilon is not None:
-        change = adversarial.astype("float64") - case["images"]
-        linf = attack.norm == "linf"
-        size = abs(change) if linf else reference.lengths(change)
-        assert size.max() <= attack.epsilon + 1e-6
+def test_images_are_finite_in_the_ball_and_in_the_pixel_range(attack, count):
+    def check(case):
+        adversarial = attacked(attack, case)
+        assert adversarial.dtype == np.float32
+        assert adversarial.shape == case["images"].shape
+        assert np.isfinite(adversarial).all()
+        assert adversarial.min() >= 0 and adversarial.max() <= 1
+        if attack.epsilon is not None:
+            change = adversarial.astype("float64") - case["images"]
+            linf = attack.norm == "linf"
+            size = abs(change) if linf else reference.lengths(change)
+            assert size.max() <= attack.epsilon + 1e-6
+
+    for_cases(count, check, case=cases())
 
 
 @every_attack
-@many_examples
-@hypothesis.given(
-    case=cases(),
-    rows=strategies.lists(
+def test_an_image_is_attacked_the_same_way_beside_any_others(attack, count):
+    def check(case, rows):
+        # With all rows in order, it says that attacks are deterministic.
+        whole = attacked(attack, case)
+        found = attacked(attack, case, rows)
+        arrays.close(found, whole[rows], rtol=0, atol=1e-6)
+
+    some_rows = strategies.lists(
         strategies.integers(0, COUNT - 1), min_size=COUNT, max_size=COUNT
-    ),
+    )
+    for_cases(count, check, case=cases(), rows=some_rows)
+
+
+@pytest.mark.parametrize(
+    "attack", [*ATTACKS, *map(slow, SLOW_ATTACKS)], ids=repr
 )
-def test_an_image_is_attacked_the_same_way_beside_any_others(
-    attack, case, rows
-):
-    # With all rows in order, it says that attacks are deterministic.
-    whole = attacked(attack, case)
-    arrays.close(attacked(attack, case, rows), whole[rows], rtol=0, atol=1e-6)
-
-
-@every_attack
 def test_the_same_seed_gives_the_same_images(attack):
     case = {
         "images": np.random.default_rng(1).random((COUNT, *SHAPE), "float32"),

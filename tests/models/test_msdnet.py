@@ -8,6 +8,7 @@ from keras import layers
 
 from keras_neokd.models import MSDNet
 from keras_neokd.models.convolution import Convolution
+from tests.marks import slow_but_on_tensorflow
 from tests.models.backbones import battery
 from tests.models.backbones.battery import weights_of
 from tests.refusals import bad
@@ -36,14 +37,15 @@ CIFAR100_MAPS = {
 SMALL = {"num_blocks": 2, "base": 2, "step": 1, "growth_rate": 2}
 
 
-@pytest.fixture(scope="module")
-def cifar100():
-    return MSDNet.cifar100()
+# Networks that take seconds to build, and are the same on every backend.
+def large(build):
+    params = [pytest.param(build.__name__, marks=slow_but_on_tensorflow)]
+    named = {"scope": "module", "name": build.__name__}
+    return pytest.fixture(lambda: build(), params=params, **named)
 
 
-@pytest.fixture(scope="module")
-def imagenet():
-    return MSDNet.imagenet()
+cifar100 = large(MSDNet.cifar100)
+imagenet = large(MSDNet.imagenet)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,13 @@ def test_named_configurations(cifar100, imagenet):
     assert_interface(imagenet, "msdnet_imagenet", 5, 1000, 224)
 
 
-@pytest.mark.parametrize("option, size", [("A", 224), ("B", 64)])
+@pytest.mark.parametrize(
+    "option, size",
+    [
+        pytest.param("A", 224, marks=slow_but_on_tensorflow),
+        pytest.param("B", 64, marks=slow_but_on_tensorflow),
+    ],
+)
 def test_tiny_imagenet_options(option, size):
     model = MSDNet.tiny_imagenet(option)
     assert_interface(model, "msdnet_tiny_imagenet", 5, 200, size)
