@@ -41,6 +41,11 @@ def certify(model, **arguments):
     return evaluation.certify(model, **arguments)
 
 
+@pytest.fixture(scope="module")
+def certified(model):
+    return certify(model)
+
+
 def clopper_pearson(hits, total, failure_probability):
     test = stats.binomtest(hits, total, alternative="greater")
     return test.proportion_ci(1 - failure_probability, method="exact").low
@@ -148,8 +153,8 @@ def test_certified_accuracy_counts_right_answers_within_the_radius():
         result.certified_accuracy("0.1")
 
 
-def test_the_answers_are_those_of_noise_in_numpy(model):
-    result = certify(model)
+def test_the_answers_are_those_of_noise_in_numpy(certified):
+    result = certified
     draws = np.arange(NUM_SELECTION + NUM_ESTIMATION).astype(object)
     for index in (0, 4):
         noise = reference.example_normal(
@@ -175,18 +180,17 @@ def test_the_answers_are_those_of_noise_in_numpy(model):
 
 
 @pytest.mark.parametrize("batch_size", [7, 75, 256])
-def test_the_batch_size_changes_nothing(model, batch_size):
-    first, again = certify(model), certify(model, batch_size=batch_size)
-    arrays.equal(first.lower_bounds, again.lower_bounds)
-    arrays.equal(first.predictions, again.predictions)
+def test_the_batch_size_changes_nothing(model, certified, batch_size):
+    again = certify(model, batch_size=batch_size)
+    arrays.equal(certified.lower_bounds, again.lower_bounds)
+    arrays.equal(certified.predictions, again.predictions)
 
 
-def test_noise_is_that_of_seed_and_position(model):
-    result = certify(model)
+def test_noise_is_that_of_seed_and_position(model, certified):
     fewer = certify(model, images=IMAGES[:3], labels=LABELS[:3])
-    arrays.equal(fewer.radii, result.radii[:3])
+    arrays.equal(fewer.radii, certified.radii[:3])
     other = certify(model, seed=4)
-    assert (other.lower_bounds != result.lower_bounds).any()
+    assert (other.lower_bounds != certified.lower_bounds).any()
 
 
 def test_all_exits_answer_the_same_noisy_images():
