@@ -138,20 +138,17 @@ def test_labels_of_every_form_and_the_keys_of_seed_and_index_arrive(labels):
     keys = reference.bits(4, np.arange(2))
     expected = np.array([0.2, 0.1]) + reference.uniform(keys) / 100
     received = Echo(epsilon=1)(linear_predict(), images(), labels, seed=4)
-    assert received.shape == (2, *SHAPE)
-    for image, number in zip(
-        ops.convert_to_numpy(received), expected, strict=True
-    ):
-        arrays.close(image, number, atol=1e-6)
+    expected = np.broadcast_to(expected.reshape(2, 1, 1, 1), (2, *SHAPE))
+    arrays.close(received, expected, atol=1e-6)
 
 
 def test_image_and_seed_decide_an_attack_and_not_what_stands_beside_them():
-    first = Echo(1)(linear_predict(), images(3), [1, 1, 1], seed=4)
-    again = Echo(1)(linear_predict(), images(3), [1, 2, 1], seed=4)
-    other = Echo(1)(linear_predict(), images(3), [1, 1, 1], seed=5)
-    same = ops.convert_to_numpy(first) == ops.convert_to_numpy(again)
-    assert same[[0, 2]].all()
-    assert (ops.convert_to_numpy(first) != ops.convert_to_numpy(other)).all()
+    first, again, other = (
+        arrays.array(Echo(1)(linear_predict(), images(3), labels, seed=seed))
+        for labels, seed in (([1, 1, 1], 4), ([1, 2, 1], 4), ([1, 1, 1], 5))
+    )
+    assert (first == again)[[0, 2]].all()
+    assert (first != other).all()
 
 
 GOOD = {"images": images(), "labels": [0, 1], "seed": 0}
@@ -188,9 +185,8 @@ def test_bad_arrays_are_refused(changed, error, message):
 
 @pytest.mark.parametrize("predict", [None, lambda images: images])
 def test_other_things_than_exit_logits_are_refused(predict):
-    with pytest.raises(
-        TypeError, match=r"pass `model.exit_logits\(\)` of a MultiExitModel"
-    ):
+    message = r"pass `model.exit_logits\(\)` of a MultiExitModel"
+    with pytest.raises(TypeError, match=message):
         attacks.PGD(0.1, 0.05, 1)(predict, images(), [0, 1])
 
 
@@ -359,34 +355,36 @@ def test_names_are_refused_with_what_to_write(name, wanted):
     assert type(example) is wanted
 
 
-@pytest.mark.parametrize("name", ["deepfool", ""])
-def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(ValueError) as caught:
-        attacks.get(name)
-    assert f"Unknown attack {name!r}" in str(caught.value)
-    assert "['apgd', 'apgd_ce', " in str(caught.value)
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        *(
+            (
+                each,
+                ValueError,
+                rf"Unknown attack {each[0]!r}.*\['apgd', 'apgd_ce', ",
+            )
+            for each in (["deepfool"], [""])
+        ),
+        *(
+            ([each], TypeError, "`attack` needs a keras_neokd.attacks.Attack")
+            for each in (None, 0.3, attacks.PGD, {"epsilon": 0.3})
+        ),
+        (
+            ["pgd", "validation_attack"],
+            ValueError,
+            "validation_attack=keras_neokd",
+        ),
+    ],
+)
+def test_what_is_no_attack_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        attacks.get(*arguments)
 
 
-def test_the_message_calls_the_argument_by_its_name():
-    with pytest.raises(ValueError, match="validation_attack=keras_neokd"):
-        attacks.get("pgd", "validation_attack")
-
-
-def test_objects_pass_as_they_are():
+def test_attacks_pass_as_they_are_and_are_their_own_only_member():
     attack = pgd_with()
     assert attacks.get(attack) is attack
-
-
-@pytest.mark.parametrize("other", [None, 0.3, attacks.PGD, {"epsilon": 0.3}])
-def test_other_types_are_refused(other):
-    with pytest.raises(
-        TypeError, match="`attack` needs a keras_neokd.attacks.Attack"
-    ):
-        attacks.get(other)
-
-
-def test_an_attack_is_its_own_only_member():
-    attack = pgd_with()
     assert attack.members == (attack,)
 
 
