@@ -8,6 +8,7 @@ from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.convolution import ImageConv2D
 from tests import arrays
 from tests import saving
+from tests.models.backbones import battery
 
 SHAPE = (9, 8, 4)
 ONE_CHANNEL = (9, 8, 1)
@@ -32,29 +33,14 @@ CASES = [(SHAPE, case) for case in CASES] + [
 
 @pytest.mark.parametrize(("shape", "arguments"), CASES, ids=str)
 def test_training_moves_the_weights_as_conv2d_does(shape, arguments):
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(4, *shape)).astype("float32")
-    weights, after, results = None, [], []
-    for layer in (Convolution, keras.layers.Conv2D):
-        model = keras.Sequential(
-            [
-                keras.Input(shape),
-                # So that the gradient of its images counts, too.
-                keras.layers.Dense(shape[-1]),
-                layer(6, activation="relu", **arguments),
-            ]
-        )
-        weights = weights or [
-            rng.normal(size=each.shape) for each in model.get_weights()
-        ]
-        model.set_weights(weights)
-        results.append(model.predict(images, verbose=0))
-        model.compile("sgd", "mse")
-        model.train_on_batch(images, np.ones_like(results[0]))
-        after.append(model.get_weights())
-    arrays.close(*results, rtol=1e-5, atol=1e-5)
-    for ours, reference in zip(*after, strict=True):
-        arrays.close(ours, reference, rtol=1e-5, atol=1e-5)
+    ours, theirs = (
+        layer(6, activation="relu", **arguments)
+        for layer in (Convolution, keras.layers.Conv2D)
+    )
+    # So that the gradient of their images counts, too.
+    battery.assert_trains_as(
+        ours, theirs, shape, shape[-1], rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", [Convolution, ImageConv2D])

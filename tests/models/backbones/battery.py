@@ -57,6 +57,27 @@ def assert_equal_seeds_give_equal_weights(build):
     return first
 
 
+def assert_trains_as(ours, theirs, shape, units, *, rtol=1e-7, atol):
+    """Compare a step of two layers, behind one that sees their gradient."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, *shape)).astype("float32")
+    weights, after, outputs = None, [], []
+    for layer in (ours, theirs):
+        dense = keras.layers.Dense(units)
+        model = keras.Sequential([keras.Input(shape), dense, layer])
+        weights = weights or [
+            rng.normal(size=each.shape) for each in model.get_weights()
+        ]
+        model.set_weights(weights)
+        outputs.append(model.predict(images, verbose=0))
+        model.compile("sgd", "mse")
+        model.train_on_batch(images, np.ones_like(outputs[0]))
+        after.append(model.get_weights())
+    arrays.close(*outputs, rtol=rtol, atol=atol)
+    for mine, expected in zip(*after, strict=True):
+        arrays.close(mine, expected, rtol=rtol, atol=atol)
+
+
 def trainable_count(model):
     return sum(int(np.prod(each.shape)) for each in model.trainable_weights)
 
