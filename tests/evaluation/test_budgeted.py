@@ -281,21 +281,20 @@ def run_by_hand(on_validation, on_test, labels, k, ensemble):
 @pytest.mark.parametrize("ensemble", [True, False])
 @pytest.mark.parametrize("kind", ["none", "attacked", "clean"])
 def test_a_run_equals_plain_numpy(model, kind, ensemble):
-    on_validation, on_test = VALIDATION[0], TEST[0]
-    arguments = {}
-    if kind != "none":
-        on_test = shifted(on_test)
-        arguments = {"attack": Shift(0.1), "threshold_data": kind}
-    if kind == "attacked":
-        on_validation = shifted(on_validation)
+    images = {False: (VALIDATION[0], TEST[0])}
+    images[True] = [*map(shifted, images[False])]
+    arguments = {"attack": Shift(0.1), "threshold_data": kind}
     measured = budgeted(
-        model, VALIDATION, TEST, ensemble=ensemble, batch_size=8, **arguments
+        model,
+        VALIDATION,
+        TEST,
+        ensemble=ensemble,
+        batch_size=8,
+        **(arguments if kind != "none" else {}),
     )
     arrays.equal(measured.exit_costs, COSTS)
-    validation, test = (
-        softmaxes(model, on_validation),
-        softmaxes(model, on_test),
-    )
+    validation = softmaxes(model, images[kind == "attacked"][0])
+    test = softmaxes(model, images[kind != "none"][1])
     by_hand = [
         run_by_hand(validation, test, TEST[1], k, ensemble)
         for k in range(1, 101)
@@ -372,12 +371,11 @@ def test_test_images_among_the_validation_images_are_refused(model):
 
 
 def test_a_few_validation_images_out_of_many_test_images_are_refused(model):
-    images, labels = tiny.data(600, seed=3)
-    seen = images[:3], labels[:3]
-    with pytest.raises(
-        ValueError, match="3 of 600 test images are among the 3"
-    ):
-        budgeted(model, seen, (images, labels), budgets=[500.0])
+    test = tiny.data(600, seed=3)
+    seen = test[0][:3], test[1][:3]
+    message = "3 of 600 test images are among the 3"
+    with pytest.raises(ValueError, match=message):
+        budgeted(model, seen, test, budgets=[500.0])
 
 
 def test_few_twins_of_a_data_set_are_no_mistake(model):

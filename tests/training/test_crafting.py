@@ -40,12 +40,8 @@ def craft(model, attack, training=False):
         return {"adversarial": adversarial, **info}
 
     compiled = backend.compile_function(function, model.variables)
-    results = compiled(
-        *(
-            ops.convert_to_tensor(each)
-            for each in (IMAGES, LABELS, np.arange(40, dtype="int32"))
-        )
-    )
+    given = IMAGES, LABELS, np.arange(40, dtype="int32")
+    results = compiled(*map(ops.convert_to_tensor, given))
     return {name: tiny.array(each) for name, each in results.items()}
 
 
