@@ -36,8 +36,13 @@ def anytime(model, **arguments):
 
 
 @pytest.fixture(scope="module")
-def clean(model):
-    return anytime(model)
+def evaluator(model):
+    return evaluation.Evaluator(model, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def clean(evaluator):
+    return evaluator.anytime(IMAGES, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -201,30 +206,28 @@ def test_crafted_images_are_the_ones_that_are_scored(model, attacked):
     arrays.equal(result.ranks, attacked.ranks)
 
 
-def test_new_weights_are_seen_without_a_new_model(model):
+def test_new_weights_are_seen_without_a_new_model(model, clean, evaluator):
     before = model.get_weights()
-    first = anytime(model).accuracy()
     model.set_weights([np.zeros_like(each) for each in before])
     # Equal logits everywhere: class 0 is the answer.
-    arrays.close(anytime(model).accuracy(), (LABELS == 0).mean())
+    for found in (anytime(model), evaluator.anytime(IMAGES, LABELS)):
+        arrays.close(found.accuracy(), (LABELS == 0).mean())
     model.set_weights(before)
-    arrays.equal(anytime(model).accuracy(), first)
+    arrays.equal(anytime(model).accuracy(), clean.accuracy())
 
 
 @pytest.mark.parametrize(
-    "labels",
-    [LABELS.tolist(), LABELS[:, None], np.eye(8)[LABELS]],
-    ids=["list", "column", "one_hot"],
+    ("images", "labels"),
+    [
+        (IMAGES, LABELS.tolist()),
+        (IMAGES, LABELS[:, None]),
+        (IMAGES, np.eye(8)[LABELS]),
+        (IMAGES.astype("float64"), LABELS),
+    ],
+    ids=["list", "column", "one_hot", "float64"],
 )
-def test_all_forms_of_labels_are_the_same(model, clean, labels):
-    result = evaluation.anytime(model, IMAGES, labels, batch_size=8)
-    arrays.equal(result.ranks, clean.ranks)
-
-
-def test_pixels_of_other_types_are_the_same(model, clean):
-    images = IMAGES.astype("float64")
-    result = evaluation.anytime(model, images, LABELS, batch_size=8)
-    arrays.equal(result.ranks, clean.ranks)
+def test_all_forms_of_data_are_the_same(evaluator, clean, images, labels):
+    arrays.equal(evaluator.anytime(images, labels).ranks, clean.ranks)
 
 
 def test_epsilon_0_is_allowed_and_clean(model, clean):
