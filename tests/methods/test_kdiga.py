@@ -13,6 +13,7 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.models.convolution import ImageConv2D
 from tests import saving
+from tests.marks import slow
 from tests.methods import teachers
 from tests.training import tiny
 
@@ -169,10 +170,10 @@ def test_the_fast_first_convolution_can_be_differentiated_twice():
     ("method", "is_needed"),
     [
         (methods.KDIGA(teacher()), False),
-        (methods.KDIGA.author_2021(teacher()), False),
+        slow(methods.KDIGA.author_2021(teacher()), False),
         (methods.KDIGA(teacher()) + methods.LW(), False),
         (methods.AdversarialTraining(1.0, 0.0), False),
-        (methods.KDIGA(teacher(), alignment_weight=0.0), False),
+        slow(methods.KDIGA(teacher(), alignment_weight=0.0), False),
         (
             methods.KDIGA(
                 teacher(), alignment_weight=0.0, alignment="adversarial"

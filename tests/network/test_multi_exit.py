@@ -74,11 +74,7 @@ def test_every_way_to_an_exit_gives_the_same_logits(
         for alias in (name, i, i - 12):
             single = model_of_12.exit_model(alias)
             assert single is model_of_12.exit_model(name)
-        arrays.close(
-            single.predict(IMAGES, verbose=0),
-            predictions_of_12[name],
-            atol=1e-6,
-        )
+        arrays.close(single(IMAGES), predictions_of_12[name], atol=1e-6)
         arrays.close(seen[i], predictions_of_12[name], atol=1e-6)
 
 
@@ -115,12 +111,10 @@ def test_logs_of_twelve_exits_belong_to_their_exits(
         loss = equations.cross_entropy(logits, labels).mean()
         for kind in ("clean", "adversarial"):
             assert trained[f"{name}_{kind}_accuracy"] == pytest.approx(accuracy)
-            assert trained[f"{name}_{kind}_top_2"] == pytest.approx(
-                top_2.mean()
-            )
-            assert trained[f"{name}_{kind}_loss"] == pytest.approx(
-                loss, abs=1e-5
-            )
+            found = trained[f"{name}_{kind}_top_2"]
+            assert found == pytest.approx(top_2.mean())
+            found = trained[f"{name}_{kind}_loss"]
+            assert found == pytest.approx(loss, abs=1e-5)
         accuracies.append(accuracy)
     assert accuracies[9] == 1
     assert max(accuracies[:9] + accuracies[10:]) < 1
@@ -234,10 +228,7 @@ def test_the_file_keeps_names_order_and_numbers(
     assert loaded.exit_names == NAMES_OF_12
     predictions = loaded.predict(IMAGES, verbose=0)
     for i, name in enumerate(NAMES_OF_12):
-        for values in (
-            predictions[name],
-            loaded.exit_model(i).predict(IMAGES, verbose=0),
-        ):
+        for values in (predictions[name], loaded.exit_model(i)(IMAGES)):
             arrays.close(values, predictions_of_12[name], atol=1e-6)
 
 
