@@ -8,3 +8,8 @@ import pytest
 slow_but_on_tensorflow = (
     pytest.mark.slow if keras.config.backend() != "tensorflow" else []
 )
+
+
+def slow(*values, **named):
+    """Return a row of parameters that only `make test-all` runs."""
+    return pytest.param(*values, marks=pytest.mark.slow, **named)

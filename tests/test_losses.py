@@ -10,7 +10,7 @@ from scipy import stats
 from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd.base import randomness
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 # One example, three exits, four classes, true class 0. The expected values
 # were calculated by hand from Eq. 4 to 6 of NEO-KD.

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 # Calculated by hand.
 LOGITS = [[2.0, 1.0, 0.5, -1.0, 0.0]]

@@ -7,7 +7,7 @@ from scipy import stats
 
 from keras_neokd import backend
 from keras_neokd.base import randomness
-from tests import numpy_reference
+from tests.reference import equations
 
 LARGEST = 2**31 - 1
 
@@ -50,7 +50,7 @@ def correlation(first, second):
     ],
 )
 def test_device_host_and_plain_integers_give_equal_bits(words):
-    expected = numpy_reference.bits_of_words(*words)
+    expected = equations.bits_of_words(*words)
 
     assert int(randomness.host_bits(*words)) == expected
     assert int(unsigned(randomness.bits(*words))) == expected
@@ -65,7 +65,7 @@ def test_mixing_is_lowbias32_as_its_published_inverse_undoes_it():
         return x ^ x >> 16
 
     for word in (0, 1, 2, 12345, 2**31, 2**32 - 1):
-        assert inverse(numpy_reference.mix(word)) == word
+        assert inverse(equations.mix(word)) == word
     # The state starts at 0, so one word is mixed twice.
     mixed = int(randomness.host_bits(12345))
     assert inverse(inverse(mixed)) - 0x9E3779B9 == 12345
@@ -82,13 +82,13 @@ def test_large_arrays_have_equal_bits_on_host_and_device():
         device, randomness.host_bits(3, rows, columns)
     )
     np.testing.assert_array_equal(
-        device[:9, :9], numpy_reference.bits(3, rows[:9], columns[:9])
+        device[:9, :9], equations.bits(3, rows[:9], columns[:9])
     )
 
 
 def test_words_may_be_tensors_numbers_and_arrays():
     index = np.array([0, 5, LARGEST])
-    expected = numpy_reference.bits(4, 9, index)
+    expected = equations.bits(4, 9, index)
 
     for word in (index, index.astype("uint32"), ops.convert_to_tensor(index)):
         mixed = randomness.bits(np.int64(4), ops.convert_to_tensor(9), word)
@@ -124,7 +124,7 @@ def test_flipping_any_bit_of_any_word_flips_half_of_the_bits():
 
 
 def test_uniform_numbers_are_the_middles_of_2_to_23_cells():
-    expected = numpy_reference.uniform(5, np.arange(1000))
+    expected = equations.uniform(5, np.arange(1000))
 
     drawn = to_numpy(randomness.uniform(5, np.arange(1000, dtype="int32")))
 
@@ -226,11 +226,11 @@ def test_noise_does_not_depend_on_split_or_order_of_the_batch(draw, tolerance):
 
 
 def test_noise_equals_the_reference():
-    keys = numpy_reference.bits(6, np.arange(3))
+    keys = equations.bits(6, np.arange(3))
 
     np.testing.assert_array_equal(
         uniform_noise(6, 3, (2, 3)),
-        numpy_reference.example_uniform(keys, (2, 3)),
+        equations.example_uniform(keys, (2, 3)),
     )
 
 
@@ -244,8 +244,8 @@ def test_different_keys_give_different_noise():
 
 def test_normal_numbers_equal_box_and_muller():
     drawn = drawn_by(randomness.example_normal, 8, range(20), (6, 6))
-    keys = numpy_reference.bits(8, np.arange(20))
-    expected = numpy_reference.example_normal(keys, (6, 6))
+    keys = equations.bits(8, np.arange(20))
+    expected = equations.example_normal(keys, (6, 6))
     np.testing.assert_allclose(drawn, expected, atol=2e-5)
 
 
