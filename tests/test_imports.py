@@ -8,12 +8,12 @@ A new top-level module needs a row of its own, so that adding one is a decision.
 import ast
 import re
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.isolation import ROOT
+
 PACKAGE = "keras_neokd"
 
 # The room at the bottom, which every module may use.
@@ -276,6 +276,9 @@ def test_a_private_name_of_another_file_is_found(source):
 def test_private_names_of_the_same_file_are_free():
     source = """
 from keras_neokd import _version
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 class Row(tuple):
     def __init__(self):
         self._left = 1

@@ -52,8 +52,7 @@ def build(config, name):
         (
             "cw_linf",
             attacks.WorstCase(
-                [attacks.PGD(0.1, 0.02, 1, objective=with_loss("margin"))],
-                ANY,
+                [attacks.PGD(0.1, 0.02, 1, objective=with_loss("margin"))], ANY
             ),
         ),
         (
@@ -226,6 +225,7 @@ def test_other_names_and_rules_are_refused(config):
         ("cw", "attack.cw.kappa", -1.0),
         ("apgd_ce", "attack.norm", "l1"),
         ("average", "evaluate.epsilon", -1.0),
+        ("average", "evaluate.num_steps", 0),
         ("average", "evaluate.num_steps", -1),
     ],
 )

@@ -21,12 +21,15 @@ from keras_neokd.backend import speed
 from keras_neokd.training import Checkpoints
 from keras_neokd.training import checkpoints
 from keras_neokd.training.divergence import Diverged
+from tests.apps.tiny import Killed
+from tests.apps.tiny import assert_same_end
+from tests.apps.tiny import kill
+from tests.apps.tiny import quick_config
 from tests.apps.tiny import tiny_config
-from tests.apps.tiny import without_time
 
 
-def config_of(**train):
-    config = tiny_config()
+def config_of(make=quick_config, **train):
+    config = make()
     config.train.update({"checkpoint_seconds": 0.0, **train})
     return config
 
@@ -48,30 +51,6 @@ def at_batch(monkeypatch, epoch, batch, action):
     monkeypatch.setattr(progress, "on_epoch_end", lambda *arguments: None)
 
 
-class Killed(Exception):
-    """Stands for a process that ends at the worst moment."""
-
-
-def kill():
-    raise Killed
-
-
-def weights(path):
-    model = keras.saving.load_model(path)
-    variables = [*model.weights, *model.optimizer.variables]
-    return [keras.ops.convert_to_numpy(variable) for variable in variables]
-
-
-def assert_same_end(run, whole):
-    for ours, theirs in zip(
-        weights(run.model), weights(whole.model), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
-    assert [without_time(row) for row in run.read_history()] == [
-        without_time(row) for row in whole.read_history()
-    ]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An uninterrupted run: 3 epochs of 3 batches, dropout in its heads."""
@@ -80,13 +59,17 @@ def whole(tmp_path_factory):
 
 
 def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
-    whole, tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys
 ):
+    """With an attack and a method that draw random numbers in each step."""
+    config = config_of(tiny_config)
+    whole = training.train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         at_batch(patch, 1, 0, kill)
         with pytest.raises(Killed):
-            training.train(config_of(), tmp_path)
-    run = training.train(config_of(), tmp_path)
+            training.train(config, tmp_path / "run")
+    capsys.readouterr()
+    run = training.train(config, tmp_path / "run")
     printed = capsys.readouterr().out
     assert "after epoch 1 and 1 batches of the next" in printed
     assert [line for line in printed.splitlines() if "Epoch" in line] == [
@@ -206,7 +189,7 @@ def test_a_full_disk_does_not_end_training(
 
     with monkeypatch.context() as patch:
         at_batch(patch, 0, 1, lambda: fill(patch))
-        patch.setattr(training, "_finish", lambda *arguments: kill())
+        patch.setattr(training, "_finish", kill)
         with pytest.raises(Killed):
             training.train(config_of(), tmp_path)
     printed = capsys.readouterr().out

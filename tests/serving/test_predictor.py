@@ -84,11 +84,7 @@ def test_no_images_are_no_decisions(model, thresholds):
 
 @pytest.mark.parametrize(
     ("thresholds", "exit_index"),
-    [
-        ((0.0, 0.0), 0),
-        ((math.inf, 0.0), 1),
-        ((math.inf, math.inf), 2),
-    ],
+    [((0.0, 0.0), 0), ((math.inf, 0.0), 1), ((math.inf, math.inf), 2)],
 )
 def test_all_images_leave_at_one_exit(
     model, probabilities, thresholds, exit_index
