@@ -102,10 +102,13 @@ def test_a_run_goes_on_in_the_precision_that_auto_came_to(
         monkeypatch.setattr(speed, "seconds_of_passes", lambda: seconds)
 
     whole = training.train(
-        config_of(crafting_dtype="bfloat16"), tmp_path / "whole"
+        config_of(tiny_config, crafting_dtype="bfloat16"), tmp_path / "whole"
     )
     capsys.readouterr()
-    config, path = config_of(crafting_dtype="auto"), tmp_path / "killed"
+    config, path = (
+        config_of(tiny_config, crafting_dtype="auto"),
+        tmp_path / "killed",
+    )
     measure(0.5)
     with monkeypatch.context() as patch:
         at_batch(patch, 1, 0, kill)
@@ -120,13 +123,15 @@ def test_a_run_goes_on_in_the_precision_that_auto_came_to(
     measure(2.0)
     assert_same_end(training.train(config, path), whole)
     with pytest.raises(ValueError, match='_dtype: there "auto", now "float32"'):
-        training.train(config_of(), path)
+        training.train(config_of(tiny_config), path)
 
 
 def test_errors_name_the_precision_of_attacks_as_the_config_does(tmp_path):
     with pytest.raises(ValueError, match="`train.crafting_dtype` 'half'"):
-        training.train(config_of(crafting_dtype="half"), tmp_path / "run")
-    config = config_of(crafting_dtype="bfloat16")
+        training.train(
+            config_of(tiny_config, crafting_dtype="half"), tmp_path / "run"
+        )
+    config = config_of(tiny_config, crafting_dtype="bfloat16")
     config.attack.training_mode = True
     with pytest.raises(ValueError, match="`train.crafting_dtype` cannot be"):
         training.train(config, tmp_path / "run")

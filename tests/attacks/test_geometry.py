@@ -90,7 +90,7 @@ def test_no_step_of_length_one_goes_further_up(norm):
 
 
 def directions(norm, count=400):
-    keys = arrays.tensor(
+    keys = ops.convert_to_tensor(
         randomness.host_bits(3, np.arange(count)).view("int32")
     )
     drawn = geometry.random_direction(keys, SHAPE, norm)

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from keras import ops
 
 from keras_neokd.methods.teacher import Teacher
 from tests import arrays
 from tests.methods import teachers
 from tests.training import tiny
 
-IMAGES, LABELS = tiny.data()
+IMAGES, LABELS = map(ops.convert_to_tensor, tiny.data())
 
 
 @pytest.mark.parametrize(
