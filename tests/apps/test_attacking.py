@@ -208,7 +208,8 @@ def test_a_search_that_is_not_registered_here_is_noted(
 def test_other_names_and_rules_are_refused(config):
     with pytest.raises(ValueError, match="Unknown `evaluate.search.success`"):
         planned(config, "most", "fab")
-    with pytest.raises(ValueError, match="Unknown `evaluate.attacks` 'fgms'"):
+    message = "Unknown `evaluate.attacks` 'fgms'.*max_average"
+    with pytest.raises(ValueError, match=message):
         planned(config, "all", "fgms")
 
 
@@ -234,6 +235,12 @@ def test_an_impossible_setting_is_told_by_its_key(config, name, key, value):
     given = {"objective": ANY} if building.searches(name) else {}
     with pytest.raises(ValueError, match=f"`{key}`"):
         attacking.attack(config, name, **given)
+
+
+def test_a_negative_epsilon_is_told_what_is_expected(config):
+    config.evaluate.epsilon = -0.1
+    with pytest.raises(ValueError, match="`evaluate.epsilon`.*>= 0"):
+        attacking.attack(config, "average")
 
 
 def test_the_epsilon_of_training_is_told_by_its_key(config):
