@@ -6,6 +6,7 @@ import time
 import keras
 
 from keras_neokd import data
+from keras_neokd.backend import precision
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base import writing
@@ -206,9 +207,12 @@ def _attack_of(config, model):
     if method.own_attack is not None:
         return repr(method.own_attack)
     epsilon = config.attack.epsilon
+    dtypes = precision.layer_dtypes(model)
+    if dtypes == ["float32"]:
+        dtypes = [model.settings.crafting_dtype]
     return (
         f"{config.attack.name} attack, epsilon {epsilon:.4g}, made in "
-        f"{model.settings.crafting_dtype}"
+        f"{' and '.join(dtypes)}"
     )
 
 

@@ -69,7 +69,12 @@ class Workdir:
 
     @property
     def crafting_dtype(self):
-        """What `train.crafting_dtype` came to at first; `None` if unknown."""
+        """What `train.crafting_dtype` came to at first; `None` if unknown.
+
+        A run that was killed before its config was written has not begun.
+        """
+        if not self.config.exists():
+            return None
         return self._environment().get("crafting_dtype")
 
     def check(self, config):
@@ -125,13 +130,17 @@ class Workdir:
         """Return the flat dict that every checkpoint of this run stores.
 
         It holds the settings that may not change when the run goes on, the
-        backend, digests of files, and facts of the data.
+        backend, digests of files, and facts of the data. Checkpoints hold the
+        precision of attacks by themselves; earlier ones are of float32.
         """
+        settings = _lasting_settings(config)
+        for key in _LATER:
+            settings.pop(key, None)
         digests = {
             f"SHA-256 of {key}": each
             for key, each in _digests_of_files(config).items()
         }
-        return {**_lasting_settings(config), **digests, **facts}
+        return {**settings, **digests, **facts}
 
     def begin(self, config, facts, crafting_dtype=None):
         """Make the folder and write what describes the run.

@@ -276,9 +276,6 @@ def test_a_private_name_of_another_file_is_found(source):
 def test_private_names_of_the_same_file_are_free():
     source = """
 from keras_neokd import _version
-from tests.marks import slow_but_on_tensorflow
-
-pytestmark = slow_but_on_tensorflow
 class Row(tuple):
     def __init__(self):
         self._left = 1

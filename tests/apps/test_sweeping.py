@@ -149,9 +149,6 @@ import sys
 
 sys.path.insert(0, {root!r})
 from apps import sweeping
-from tests.marks import slow_but_on_tensorflow
-
-pytestmark = slow_but_on_tensorflow
 sweeping.sweep("sweep.py", ".")
 """
 

@@ -126,6 +126,20 @@ def test_a_run_goes_on_in_the_precision_that_auto_came_to(
         training.train(config_of(tiny_config), path)
 
 
+def test_a_folder_without_a_config_holds_no_precision(tmp_path):
+    run = workdir.Workdir(tmp_path)
+    run.environment.write_text('{"crafting_dtype": "bfloat16"}')
+    assert run.crafting_dtype is None
+    run.config.write_text("{}")
+    assert run.crafting_dtype == "bfloat16"
+
+
+def test_models_in_16_bits_are_attacked_in_their_precision(tmp_path, capsys):
+    config = config_of(tiny_config, epochs=1, precision="mixed_bfloat16")
+    training.train(config, tmp_path / "run")
+    assert "made in bfloat16 and float32, backend" in capsys.readouterr().out
+
+
 def test_errors_name_the_precision_of_attacks_as_the_config_does(tmp_path):
     with pytest.raises(ValueError, match="`train.crafting_dtype` 'half'"):
         training.train(
@@ -150,6 +164,8 @@ def test_a_run_is_its_settings_backend_data_and_files(tmp_path):
     assert identity["train.seed"] == 0
     assert identity["train labels"] == 7
     assert identity["backend"] == keras.config.backend()
+    # Checkpoints of before it do not have it, and go on.
+    assert "train.crafting_dtype" not in identity
     assert identity["SHA-256 of model.weights"] == workdir.text_digest(
         "weights"
     )
