@@ -51,7 +51,7 @@ class FrozenNetwork:
 
         Args:
             dtype: `"float32"` (default), or `"bfloat16"` for what lies
-                between the first convolution and the heads: convolutions,
+                between the first convolution and the logits: convolutions,
                 poolings, ReLU and what moves or adds numbers, where these
                 layers compute in float32. Weights are merged before.
         """

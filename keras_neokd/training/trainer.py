@@ -73,7 +73,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 `attack_training_mode` or several devices of a
                 `keras.distribution`. Defaults to `None`: all.
             crafting_dtype: precision of what training attacks see between the
-                first convolution and the heads: `"float32"` (default),
+                first convolution and the logits: `"float32"` (default),
                 `"bfloat16"`, or `"auto"` for the one that this device is
                 measured to be faster in, which is printed and kept (JAX on
                 processors: always float32). Images, logits, losses, the
