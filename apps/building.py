@@ -221,6 +221,7 @@ def compile_arguments(config, num_exits, num_examples=None):
         "validation_attack": attack if validation == "attack" else None,
         "attack_training_mode": config.attack.training_mode,
         "crafting_batch_size": config.train.crafting_batch_size,
+        "crafting_dtype": config.train.crafting_dtype,
         "seed": config.train.seed,
         "steps_per_execution": checks.integer(
             "train.steps_per_execution", config.train.steps_per_execution, 1

@@ -11,6 +11,7 @@ import numpy as np
 from keras_neokd import evaluation
 from keras_neokd.attacks import PGD
 from keras_neokd.attacks import MaxAverage
+from keras_neokd.backend import precision
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.evaluation import soundness
@@ -52,12 +53,7 @@ def with_everything(config, model, validation):
 
 
 def evaluate(
-    config,
-    model_path,
-    results_path,
-    plot_path,
-    is_full=False,
-    check_data=None,
+    config, model_path, results_path, plot_path, is_full=False, check_data=None
 ):
     """Return the record of every exit, clean and under every attack.
 
@@ -151,6 +147,7 @@ def _header(config, model, model_path, data_name, images, labels):
         "config_sha256": workdir.text_digest(repr(sorted(flat.items()))),
         "model": model.name,
         "model_sha256": workdir.digest(model_path),
+        "layer_dtypes": precision.layer_dtypes(model),
         "method": config.method.name,
         "method_settings": _method_settings(config),
         "data": {

@@ -6,6 +6,7 @@ import time
 import keras
 
 from keras_neokd import data
+from keras_neokd.backend import precision
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base import writing
@@ -26,7 +27,15 @@ from .workdir import Workdir
 
 # Keys of what `compile` and the batches are given.
 _KEYS = {
-    **keys_of("train", ("seed", "crafting_batch_size", "steps_per_execution")),
+    **keys_of(
+        "train",
+        (
+            "seed",
+            "crafting_batch_size",
+            "crafting_dtype",
+            "steps_per_execution",
+        ),
+    ),
     **keys_of("data", ("batch_size", "augment")),
     "attack_training_mode": "attack.training_mode",
 }
@@ -77,6 +86,8 @@ def _train(config, run):
     arguments = building.compile_arguments(
         config, model.num_exits, len(dataset.train)
     )
+    if run.crafting_dtype is not None:  # What "auto" came to at first.
+        arguments["crafting_dtype"] = run.crafting_dtype
     with named_by_keys(_KEYS):
         model.compile(**arguments)
     distributing.check_batches(
@@ -102,7 +113,7 @@ def _train(config, run):
     _agree_on_start(model, facts)
     with locking.alone_in(run.path):
         if processes.is_first():
-            run.begin(config, facts)
+            run.begin(config, facts, model.settings.crafting_dtype)
             _describe(config, model, dataset)
         start = time.monotonic()
         saved = _checkpoints(run, config, facts)
@@ -196,7 +207,13 @@ def _attack_of(config, model):
     if method.own_attack is not None:
         return repr(method.own_attack)
     epsilon = config.attack.epsilon
-    return f"{config.attack.name} attack, epsilon {epsilon:.4g}"
+    dtypes = precision.layer_dtypes(model)
+    if dtypes == ["float32"]:
+        dtypes = [model.settings.crafting_dtype]
+    return (
+        f"{config.attack.name} attack, epsilon {epsilon:.4g}, made in "
+        f"{' and '.join(dtypes)}"
+    )
 
 
 def _validation(config, dataset):

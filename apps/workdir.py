@@ -37,6 +37,8 @@ _FREE = {
     "train.max_rollbacks",
     "train.on_divergence",
 }
+# Settings of later versions than a run may be of, as they were before.
+_LATER = {"train.crafting_dtype": "float32"}
 # Settings of the method and the model that name a file whose content the run
 # depends on.
 _FILES = re.compile(r"model\.weights|method\..*\.teacher_file")
@@ -65,6 +67,16 @@ class Workdir:
         """Return True if training is finished; its last file is the model."""
         return self.model.exists()
 
+    @property
+    def crafting_dtype(self):
+        """What `train.crafting_dtype` came to at first; `None` if unknown.
+
+        A run that was killed before its config was written has not begun.
+        """
+        if not self.config.exists():
+            return None
+        return self._environment().get("crafting_dtype")
+
     def check(self, config):
         """Raise if a run with this config cannot begin or go on here.
 
@@ -83,7 +95,8 @@ class Workdir:
                     "(no config.json). Give a new folder."
                 )
             return
-        theirs = {**flatten(self._recorded_config()), **self._backend()}
+        recorded = flatten(self._recorded_config())
+        theirs = {**_LATER, **recorded, **self._backend()}
         refuse_differences(
             _without_free(theirs),
             _lasting_settings(config),
@@ -117,20 +130,26 @@ class Workdir:
         """Return the flat dict that every checkpoint of this run stores.
 
         It holds the settings that may not change when the run goes on, the
-        backend, digests of files, and facts of the data.
+        backend, digests of files, and facts of the data. Checkpoints hold the
+        precision of attacks by themselves; earlier ones are of float32.
         """
+        settings = _lasting_settings(config)
+        for key in _LATER:
+            settings.pop(key, None)
         digests = {
             f"SHA-256 of {key}": each
             for key, each in _digests_of_files(config).items()
         }
-        return {**_lasting_settings(config), **digests, **facts}
+        return {**settings, **digests, **facts}
 
-    def begin(self, config, facts):
+    def begin(self, config, facts, crafting_dtype=None):
         """Make the folder and write what describes the run.
 
         Args:
             config: a whole config, checked.
             facts: `data_facts.data_facts` of the data; `None` if unknown.
+            crafting_dtype: what `train.crafting_dtype` came to. Defaults to
+                `None`: unknown.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         if not self.config.exists():
@@ -138,6 +157,7 @@ class Workdir:
             described = {
                 "files_sha256": _digests_of_files(config),
                 "data": facts,
+                "crafting_dtype": crafting_dtype,
             }
             write_json(self.environment, {**environment(), **described})
             write_json(self.config, run_config.chosen(config))

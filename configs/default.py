@@ -14,7 +14,8 @@ built.
 name of `BY_NAME` of `keras_neokd.methods`, `.attacks` and `.models`. It holds
 the arguments, with their defaults, of what the name stands for, which
 documents them. Only the sections of the names in use matter: for attacks,
-also those that `config.evaluate` names.
+also those that `config.evaluate` names. In the same way `config.evaluate` has
+a section for each protocol and diagnostic of `keras_neokd.evaluation`.
 """
 
 from ml_collections import config_dict
@@ -25,6 +26,7 @@ from keras_neokd import models
 from keras_neokd.base import plain_settings
 from keras_neokd.base.configurable import REQUIRED
 from keras_neokd.base.configurable import Unset
+from keras_neokd.evaluation.protocol import known
 
 # Arguments that only a run knows, and those of every Keras model.
 _OF_A_RUN = ("num_epochs", "num_examples", "num_exits", "objective")
@@ -218,6 +220,10 @@ def _train():
         # Images attacked at once, to save memory; None: the whole batch. Not
         # with distribution.strategy=data_parallel.
         "crafting_batch_size": config_dict.placeholder(int),
+        # Of the network that training attacks see: float32, bfloat16, or auto,
+        # the one that this device is measured to be faster in; see
+        # docs/performance.md. What the run began with stays.
+        "crafting_dtype": "float32",
         # Seconds between two checkpoints within an epoch; one is written
         # after every epoch besides. The newest are kept, and the best by
         # validation robust accuracy.
@@ -281,58 +287,54 @@ def _evaluate():
         # Of the protocols budgeted, transferability, transfer, sensitivity,
         # early_exit, early_exit_attacked, see docs/evaluation.md.
         "protocols": (),
-        "budgeted": {
-            # clean, average or max_average.
-            "attack": "average",
-            # Thresholds from attacked or clean validation images.
-            "threshold_data": "attacked",
-            "ensemble": True,
-            # Mean multiply-adds per image; (): the sweep of 100.
-            "budgets": (),
-        },
-        "transferability": {
-            "num_starts": 1,
-            # Images to attack; 0: all that every exit classifies correctly.
-            "subset": 0,
-        },
-        # Between models: .keras files of the others.
-        "transfer": {"model_files": (), "attack": "average", "num_starts": 1},
-        "sensitivity": {
-            "attack": "average",
-            # Values to try in turn; () leaves that curve out. None: up to
-            # one and a half times the epsilon of the attacks.
-            "epsilons": config_dict.placeholder(tuple),
-            "num_steps": (1, 5, 10, 20, 50),
-        },
-        "early_exit": {
-            # Mean cost per image to aim at, as a share of the last exit's.
-            "share_of_cost": 0.5,
-            "ensemble": False,
-            "num_calls": 100,
-            "batch_size": 64,
-        },
         # What else to measure: local_linearity, gradient_alignment,
         # smoothing, precision; see docs/diagnostics.md.
         "diagnostics": (),
         # On at most so many of the images: each takes many passes.
         "diagnostics_examples": 500,
-        # epsilon None: that of the attacks.
-        "local_linearity": {
-            "epsilon": config_dict.placeholder(float),
-            "step_size": 0.1,
-            "num_steps": 50,
-        },
         # For gradient_alignment: a .keras file, and which of its outputs, by
         # last, the number of an output from 1, or its name.
         "teacher_file": config_dict.placeholder(str),
         "teacher_exit": "last",
-        # Randomised smoothing: noise, draws per image, alpha, and the L2
-        # radii to report; all in units of pixels in [0, 1].
-        "smoothing": {
-            "sigma": 0.25,
-            "num_selection": 100,
-            "num_estimation": 10_000,
-            "failure_probability": 0.001,
-            "radii": (0.0, 0.25, 0.5, 0.75),
-        },
+        **_protocols(),
     }
+
+
+def _protocols():
+    """Return a section for each protocol and diagnostic: its settings."""
+    found = {}
+    for protocol in known().values():
+        section = found.setdefault(protocol.section, {})
+        for key, default in protocol.settings.items():
+            section[key] = _or_none(default)
+    for name, others in _unlike_functions().items():
+        found[name] |= others
+    return {name: section for name, section in found.items() if section}
+
+
+def _unlike_functions():
+    """Return settings that configs have besides, or with other defaults."""
+    return {
+        # clean, average or max_average. (): the sweep of 100 budgets.
+        "budgeted": {"attack": "average", "budgets": ()},
+        # Images to attack; 0: all that every exit classifies correctly.
+        "transferability": {"subset": 0},
+        # Between models: .keras files of the others.
+        "transfer": {"model_files": (), "attack": "average"},
+        # Values to try in turn; () leaves that curve out. None: up to one and
+        # a half times the epsilon of the attacks.
+        "sensitivity": {
+            "attack": "average",
+            "epsilons": config_dict.placeholder(tuple),
+        },
+        # Of the images that are timed in batches.
+        "early_exit": {"batch_size": 64},
+        # None: that of the attacks.
+        "local_linearity": {"epsilon": config_dict.placeholder(float)},
+        # In units of pixels in [0, 1].
+        "smoothing": {"sigma": 0.25, "radii": (0.0, 0.25, 0.5, 0.75)},
+    }
+
+
+def _or_none(default):
+    return config_dict.placeholder(object) if default is None else default

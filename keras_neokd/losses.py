@@ -16,13 +16,14 @@ import numpy as np
 from keras import ops
 
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Tensor
 
 # Stands for minus infinity in a masked softmax: exp() of it is exactly 0 in
 # float32, and unlike -inf it cannot turn into NaN when two are subtracted.
 _MASKED = -1e9
 
 
-def cross_entropy(logits, labels):
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy with integer labels.
 
     Args:
@@ -35,7 +36,9 @@ def cross_entropy(logits, labels):
     return -_true_class(ops.log_softmax(logits, axis=-1), labels)
 
 
-def soft_cross_entropy(logits, targets, temperature=1.0):
+def soft_cross_entropy(
+    logits: Tensor, targets: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Return the cross-entropy with a distribution: `-sum_c q_c log p_c`.
 
     Args:
@@ -50,7 +53,9 @@ def soft_cross_entropy(logits, targets, temperature=1.0):
     return -ops.sum(targets * log_probabilities, axis=-1)
 
 
-def kl_divergence(logits, targets, temperature=1.0):
+def kl_divergence(
+    logits: Tensor, targets: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Return the KL divergence `sum_c q_c (log q_c - log p_c)`.
 
     The gradient equals that of `soft_cross_entropy`; values differ by the
@@ -61,7 +66,7 @@ def kl_divergence(logits, targets, temperature=1.0):
     return soft_cross_entropy(logits, targets, temperature) + negative_entropy
 
 
-def kl_between(logits, reference_logits):
+def kl_between(logits: Tensor, reference_logits: Tensor) -> Tensor:
     """Return the KL divergence between two predictions.
 
     `sum_c q_c (log q_c - log p_c)` with `p` and `q` the softmax of `logits`
@@ -77,12 +82,12 @@ DIVERGENCES = {"cross_entropy": soft_cross_entropy, "kl": kl_divergence}
 
 
 def nkd(
-    clean_logits,
-    adversarial_logits,
-    radius=1,
-    divergence="cross_entropy",
-    temperature=1.0,
-):
+    clean_logits: Tensor,
+    adversarial_logits: Tensor,
+    radius: int | None = 1,
+    divergence: str = "cross_entropy",
+    temperature: float = 1.0,
+) -> Tensor:
     """Return the loss of neighbour knowledge distillation (Eq. 5).
 
     The mean clean prediction of an exit and its neighbours teaches that
@@ -104,12 +109,12 @@ def nkd(
 
 
 def eokd(
-    clean_logits,
-    adversarial_logits,
-    allowed_classes,
-    divergence="cross_entropy",
-    temperature=1.0,
-):
+    clean_logits: Tensor,
+    adversarial_logits: Tensor,
+    allowed_classes: Tensor,
+    divergence: str = "cross_entropy",
+    temperature: float = 1.0,
+) -> Tensor:
     """Return the loss of exit-wise orthogonal distillation (Eq. 6).
 
     Each exit's clean prediction, restricted to its own classes, teaches its
@@ -121,7 +126,12 @@ def eokd(
     return distil(adversarial_logits, targets, divergence, temperature)
 
 
-def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
+def distil(
+    logits: Tensor,
+    targets: Tensor,
+    divergence: str = "cross_entropy",
+    temperature: float = 1.0,
+) -> Tensor:
     """Return the loss of a student whose teacher is not taught itself.
 
     Args:
@@ -135,7 +145,7 @@ def distil(logits, targets, divergence="cross_entropy", temperature=1.0):
     )
 
 
-def norm(squares):
+def norm(squares: Tensor) -> Tensor:
     """Return the square root of sums of squares plus 1e-12.
 
     The square root has no finite gradient at 0, where SmallCNN's last dense
@@ -144,7 +154,7 @@ def norm(squares):
     return ops.sqrt(squares + 1e-12)
 
 
-def margin(logits, labels):
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the largest wrong logit minus the logit of the true class.
 
     It is positive where the example is misclassified (Carlini and Wagner
@@ -156,7 +166,7 @@ def margin(logits, labels):
     return other - _true_class(logits, labels)
 
 
-def dlr(logits, labels):
+def dlr(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the difference of logits ratio, a margin without scale.
 
     `(max_{i != y} z_i - z_y) / (z_first - z_third)`, where `z_first` and
@@ -172,7 +182,7 @@ def dlr(logits, labels):
     return margin(logits, labels) / scale
 
 
-def targeted_margin(logits, labels, targets):
+def targeted_margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return the logit of a target class minus that of the true class.
 
     Args:
@@ -182,7 +192,7 @@ def targeted_margin(logits, labels, targets):
     return _true_class(logits, targets) - _true_class(logits, labels)
 
 
-def targeted_dlr(logits, labels, targets):
+def targeted_dlr(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return the targeted ratio of logits (Croce and Hein 2020, Eq. 7).
 
     `(z_t - z_y) / (z_first - (z_third + z_fourth) / 2)`, of at least 4
@@ -194,7 +204,9 @@ def targeted_dlr(logits, labels, targets):
     return targeted_margin(logits, labels, targets) / scale
 
 
-def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
+def neighbor_teacher(
+    clean_logits: Tensor, radius: int | None = 1, temperature: float = 1.0
+) -> Tensor:
     """Return the mean prediction of each exit and its neighbours (Eq. 5).
 
     The teacher of exit `i` is the mean of `softmax(logits_k / temperature)`
@@ -220,7 +232,9 @@ def neighbor_teacher(clean_logits, radius=1, temperature=1.0):
     )
 
 
-def exit_teacher(logits, teacher, temperature=1.0):
+def exit_teacher(
+    logits: Tensor, teacher: int | str, temperature: float = 1.0
+) -> Tensor:
     """Return the prediction of one exit, or the mean of all, as a teacher.
 
     Args:
@@ -239,8 +253,12 @@ def exit_teacher(logits, teacher, temperature=1.0):
 
 
 def orthogonal_classes(
-    labels, num_exits, num_classes, keys, spread_left_over=False
-):
+    labels: Tensor,
+    num_exits: int,
+    num_classes: int,
+    keys: Tensor,
+    spread_left_over: bool = False,
+) -> Tensor:
     """Draw the classes that each exit may learn in EOKD (Eq. 6).
 
     The `num_classes - 1` classes other than the true one are put in random
@@ -288,7 +306,9 @@ def orthogonal_classes(
     return ops.logical_or(ops.expand_dims(is_true, 1), own)
 
 
-def orthogonal_targets(clean_logits, allowed_classes, temperature=1.0):
+def orthogonal_targets(
+    clean_logits: Tensor, allowed_classes: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Return clean predictions renormalised over some classes (Eq. 6).
 
     Arguments are as in `eokd`; probabilities outside `allowed_classes` are

@@ -3,6 +3,9 @@
 optimizers.TorchSGD(0.1, momentum=0.9, coupled_weight_decay=5e-4)
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -10,6 +13,7 @@ from keras_neokd.base import checks
 from keras_neokd.base.configurable import SYNONYMS
 from keras_neokd.base.configurable import check_names
 from keras_neokd.base.configurable import settings
+from keras_neokd.base.typing import Tensor
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -42,13 +46,13 @@ class TorchSGD(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=0.01,
-        momentum=0.0,
-        nesterov=False,
-        coupled_weight_decay=0.0,
-        name="torch_sgd",
-        **kwargs,
-    ):
+        learning_rate: Any = 0.01,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        coupled_weight_decay: float = 0.0,
+        name: str = "torch_sgd",
+        **kwargs: Any,
+    ) -> None:
         if kwargs.get("weight_decay"):
             raise ValueError(
                 "`weight_decay` is Keras' decoupled decay; TorchSGD takes "
@@ -73,14 +77,16 @@ class TorchSGD(keras.optimizers.Optimizer):
             "coupled_weight_decay", coupled_weight_decay, minimum=0
         )
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Create one velocity per variable."""
         if self.built:
             return
         super().build(variables)
         self._velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         """Update one variable."""
         gradient = ops.cast(gradient, variable.dtype)
         gradient = gradient + self.coupled_weight_decay * variable
@@ -92,7 +98,7 @@ class TorchSGD(keras.optimizers.Optimizer):
         learning_rate = ops.cast(learning_rate, variable.dtype)
         self.assign_sub(variable, learning_rate * step)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments."""
         return {
             **super().get_config(),

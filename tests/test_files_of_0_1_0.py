@@ -82,9 +82,7 @@ def assert_has_the_logits(model, name, folder=MODELS):
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize(
-    "load",
-    [model_files.load, keras.saving.load_model],
-    ids=["apps", "keras"],
+    "load", [model_files.load, keras.saving.load_model], ids=["apps", "keras"]
 )
 def test_a_model_has_the_logits_that_it_had(file_of, load, name):
     model = load(file_of(name))
@@ -225,10 +223,7 @@ def searched(file_of, state_file):
     ) as archive:
         expected = dict(archive)
     attack = attacks.WorstCase(
-        [
-            attacks.APGD(0.3, num_steps=4),
-            attacks.Square(0.3, num_queries=8),
-        ]
+        [attacks.APGD(0.3, num_steps=4), attacks.Square(0.3, num_queries=8)]
     )
     found = evaluation.search(
         model_files.load(file_of("own_layers")),

@@ -4,13 +4,14 @@ Read from the syntax trees; `test_safe_loading.py` tries the loaders themselves.
 """
 
 import ast
-from pathlib import Path
 
 import pytest
 
+from tests.isolation import ROOT
+from tests.marks import slow_but_on_tensorflow
 from tests.test_imports import find_imports
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = slow_but_on_tensorflow
 
 # Calls that load what may be of others, and the argument that makes them safe.
 # What takes no memory before it judges sizes is `data/arrays.py` alone: of the

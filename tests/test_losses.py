@@ -10,7 +10,7 @@ from scipy import stats
 from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd.base import randomness
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 # One example, three exits, four classes, true class 0. The expected values
 # were calculated by hand from Eq. 4 to 6 of NEO-KD.
@@ -69,50 +69,36 @@ def assert_close(received, expected, atol=1e-5):
 # Golden numbers.
 
 
-def test_golden_cross_entropy():
+def test_golden_numbers():
     clean, adversarial, labels = golden()
-    assert_golden(
-        losses.cross_entropy(clean, labels), [0.440190, 0.746567, 0.236816]
-    )
-    assert_golden(
-        losses.cross_entropy(adversarial, labels),
-        [1.287339, 1.511154, 0.961841],
-    )
-
-
-def test_golden_neighbor_teacher():
-    assert_golden(losses.neighbor_teacher(golden()[0]), TEACHER)
-
-
-def test_golden_orthogonal_targets():
-    targets = losses.orthogonal_targets(golden()[0], allowed_for(SUPPORTS, 4))
-    assert_golden(targets, EOKD_TARGETS)
-
-
-def test_golden_neighbor_distillation():
-    clean, adversarial, _ = golden()
     teacher = losses.neighbor_teacher(clean)
-    assert_golden(
-        losses.soft_cross_entropy(adversarial, teacher),
-        [1.326287, 1.436063, 1.254398],
-    )
-    assert_golden(
-        losses.kl_divergence(adversarial, teacher),
-        [0.216199, 0.399733, 0.209149],
-    )
-
-
-def test_golden_orthogonal_distillation():
-    clean, adversarial, _ = golden()
     targets = losses.orthogonal_targets(clean, allowed_for(SUPPORTS, 4))
-    assert_golden(
-        losses.soft_cross_entropy(adversarial, targets),
-        [1.152868, 1.360138, 1.045284],
-    )
-    assert_golden(
-        losses.kl_divergence(adversarial, targets),
-        [0.570665, 0.697291, 0.679950],
-    )
+    assert_golden(teacher, TEACHER)
+    assert_golden(targets, EOKD_TARGETS)
+    for function, arguments, expected in (
+        (losses.cross_entropy, (clean, labels), [0.440190, 0.746567, 0.236816]),
+        (
+            *(losses.cross_entropy, (adversarial, labels)),
+            [1.287339, 1.511154, 0.961841],
+        ),
+        (
+            *(losses.soft_cross_entropy, (adversarial, teacher)),
+            [1.326287, 1.436063, 1.254398],
+        ),
+        (
+            *(losses.kl_divergence, (adversarial, teacher)),
+            [0.216199, 0.399733, 0.209149],
+        ),
+        (
+            *(losses.soft_cross_entropy, (adversarial, targets)),
+            [1.152868, 1.360138, 1.045284],
+        ),
+        (
+            *(losses.kl_divergence, (adversarial, targets)),
+            [0.570665, 0.697291, 0.679950],
+        ),
+    ):
+        assert_golden(function(*arguments), expected)
 
 
 # Each loss against its definition, on random logits.
@@ -121,10 +107,8 @@ def test_golden_orthogonal_distillation():
 def test_cross_entropy_equals_its_definition_for_one_and_for_many_exits():
     logits, labels = random_logits(), np.array([0, 1, 2, 9, 9, 4])
     expected = reference.cross_entropy(logits, labels)
-
     many = losses.cross_entropy(tensor(logits), tensor(labels, "int32"))
     one = losses.cross_entropy(tensor(logits[:, 1]), tensor(labels, "int32"))
-
     assert many.shape == (6, 3)
     assert_close(many, expected)
     assert one.shape == (6,)
@@ -137,20 +121,16 @@ def test_soft_losses_equal_their_definitions(temperature):
     targets = reference.softmax(random_logits(scale=1.0)[::-1])
     expected = reference.soft_cross_entropy(logits, targets, temperature)
     arguments = (tensor(logits), tensor(targets), temperature)
-
     assert_close(losses.soft_cross_entropy(*arguments), expected)
     assert_close(
-        losses.kl_divergence(*arguments),
-        expected - reference.entropy(targets),
+        losses.kl_divergence(*arguments), expected - reference.entropy(targets)
     )
 
 
 def test_soft_cross_entropy_with_one_hot_targets_is_cross_entropy():
     logits, labels = random_logits(), np.array([0, 1, 2, 9, 9, 4])
     targets = np.repeat(np.eye(10)[labels][:, None], 3, axis=1)
-
     soft = losses.soft_cross_entropy(tensor(logits), tensor(targets))
-
     assert_close(soft, reference.cross_entropy(logits, labels))
     # One-hot targets have no entropy.
     assert_close(losses.kl_divergence(tensor(logits), tensor(targets)), soft)
@@ -171,33 +151,24 @@ def test_divergence_from_itself_is_zero_and_never_negative():
 # Neighbour teacher.
 
 
-@pytest.mark.parametrize("radius", [0, 1, 2, 3])
-def test_teacher_is_the_mean_over_neighbours_that_exist(radius):
-    clean = random_logits(num_exits=7)
-    teacher = losses.neighbor_teacher(tensor(clean), radius)
-    assert_close(teacher, reference.neighbor_teacher(clean, radius))
-    assert_close(ops.sum(teacher, axis=-1), np.ones((6, 7)))
-
-
-def test_teacher_of_radius_none_is_the_mean_over_all_exits():
-    clean = random_logits(num_exits=5)
-    expected = reference.softmax(clean).mean(axis=1, keepdims=True)
-    teacher = losses.neighbor_teacher(tensor(clean), radius=None)
-    assert_close(teacher, np.repeat(expected, 5, axis=1))
-
-
-def test_teacher_of_one_exit_is_the_exit_itself():
-    clean = random_logits(num_exits=1)
-    for radius in (0, 1, None):
-        teacher = losses.neighbor_teacher(tensor(clean), radius)
-        assert_close(teacher, reference.softmax(clean))
-
-
-def test_two_exits_share_one_teacher():
-    clean = random_logits(num_exits=2)
-    teacher = ops.convert_to_numpy(losses.neighbor_teacher(tensor(clean)))
-    assert_close(teacher[:, 0], reference.softmax(clean).mean(axis=1))
-    np.testing.assert_array_equal(teacher[:, 0], teacher[:, 1])
+@pytest.mark.parametrize(
+    ("num_exits", "radius"),
+    [
+        *((7, 0), (7, 1), (7, 2), (7, 3), (5, None)),
+        *((1, 0), (1, 1), (1, None), (2, 1)),
+    ],
+)
+def test_teacher_is_the_mean_over_neighbours_that_exist(num_exits, radius):
+    clean = random_logits(num_exits=num_exits)
+    teacher = ops.convert_to_numpy(
+        losses.neighbor_teacher(tensor(clean), radius)
+    )
+    # Without a radius, all are neighbours.
+    number = num_exits if radius is None else radius
+    assert_close(teacher, reference.neighbor_teacher(clean, number))
+    assert_close(teacher.sum(axis=-1), np.ones((6, num_exits)))
+    if num_exits == 2:
+        np.testing.assert_array_equal(teacher[:, 0], teacher[:, 1])
 
 
 def test_equal_logits_everywhere_make_distillation_the_entropy():
@@ -205,7 +176,6 @@ def test_equal_logits_everywhere_make_distillation_the_entropy():
     clean = np.repeat(one, 4, axis=1)
     teacher = losses.neighbor_teacher(tensor(clean))
     expected = reference.entropy(reference.softmax(clean))
-
     assert_close(losses.soft_cross_entropy(tensor(clean), teacher), expected)
     assert_close(losses.kl_divergence(tensor(clean), teacher), np.zeros((6, 4)))
 
@@ -235,14 +205,12 @@ def draw(labels, keys, num_exits, num_classes):
 def test_paper_toy_gives_each_exit_the_true_and_one_other_class():
     labels = np.full(64, 1)
     allowed = draw(labels, randomness.host_bits(0, np.arange(64)), 3, 4)
-
     others = np.delete(allowed, 1, axis=2)
     assert allowed[:, :, 1].all()
     assert (others.sum(axis=2) == 1).all()
     assert (others.sum(axis=1) == 1).all()
     # Every order turns up.
     assert len(np.unique(others.argmax(axis=2), axis=0)) == 6
-
     clean = random_logits(64, 3, 4)
     targets = losses.orthogonal_targets(tensor(clean), allowed)
     assert_close(ops.sum(targets, axis=-1), np.ones((64, 3)))
@@ -258,11 +226,9 @@ def test_paper_toy_gives_each_exit_the_true_and_one_other_class():
 def test_chunks_have_the_exact_size_and_do_not_overlap(num_exits, num_classes):
     labels = np.arange(40) % num_classes
     size = (num_classes - 1) // num_exits
-
     allowed = draw(
         labels, randomness.host_bits(1, labels), num_exits, num_classes
     )
-
     assert allowed.shape == (40, num_exits, num_classes)
     true = np.eye(num_classes, dtype=bool)[labels]
     assert allowed[np.repeat(true[:, None], num_exits, axis=1)].all()
@@ -281,9 +247,7 @@ def test_fewer_wrong_classes_than_exits_are_refused():
 def test_draw_equals_the_reference_so_all_backends_agree():
     labels = np.array([0, 3, 9, 9, 5])
     keys = [reference.bits_of_words(2, each) for each in range(5)]
-
     allowed = draw(labels, keys, 3, 10)
-
     for row, label, key in zip(allowed, labels, keys, strict=True):
         expected = reference.orthogonal_classes(label, 3, 10, key)
         assert [set(np.flatnonzero(each)) for each in row] == expected
@@ -292,11 +256,9 @@ def test_draw_equals_the_reference_so_all_backends_agree():
 def test_draw_depends_on_the_key_and_not_on_the_batch():
     labels = np.full(20, 4)
     keys = randomness.host_bits(3, np.arange(20))
-
     together = draw(labels, keys, 3, 10)
     alone = draw(labels[7:8], keys[7:8], 3, 10)
     same_key = draw(labels, np.repeat(keys[7:8], 20), 3, 10)
-
     np.testing.assert_array_equal(alone[0], together[7])
     assert (same_key == same_key[:1]).all()
     assert len(np.unique(together, axis=0)) == 20
@@ -308,7 +270,6 @@ def test_every_class_is_as_likely_in_every_chunk():
     labels = np.full(draws, 2)
     allowed = draw(labels, randomness.host_bits(4, np.arange(draws)), 4, 10)
     counts = np.delete(allowed, 2, axis=2).sum(axis=0)
-
     for each in counts.T:
         observed = [*each, draws - each.sum()]
         expected = np.array([2, 2, 2, 2, 1]) * draws / 9
@@ -321,7 +282,6 @@ def test_every_order_of_classes_is_as_likely():
     allowed = draw(labels, randomness.host_bits(5, np.arange(draws)), 4, 5)
     orders = allowed[:, :, 1:].argmax(axis=2)
     _, counts = np.unique(orders, axis=0, return_counts=True)
-
     assert len(counts) == 24
     assert stats.chisquare(counts).pvalue > 1e-3
 
@@ -352,11 +312,9 @@ def test_targets_are_kept_probabilities_divided_by_their_sum():
     clean = random_logits()
     labels = np.array([0, 1, 2, 9, 9, 4])
     allowed = draw(labels, randomness.host_bits(7, labels), 3, 10)
-
     targets = ops.convert_to_numpy(
         losses.orthogonal_targets(tensor(clean), allowed)
     )
-
     assert_close(targets, reference.orthogonal_targets(clean, allowed))
     assert (targets[~allowed] == 0).all()
     assert (targets[allowed] > 0).all()
@@ -377,7 +335,6 @@ def test_losses_of_extreme_logits_are_exact(scale):
     logits = tensor([[[scale, 0.0, -scale]]])
     high, low = (0, 2) if scale > 0 else (2, 0)
     best, worst = tensor([high], "int32"), tensor([low], "int32")
-
     assert_close(losses.cross_entropy(logits, best), [[0]])
     assert_close(losses.cross_entropy(logits, worst), [[2e4]])
     assert_close(losses.margin(logits, best), [[-1e4]])
@@ -489,11 +446,9 @@ def loss_pairs(temperature):
 def test_gradient_equals_central_differences(name, temperature):
     logits, _, _ = gradient_case()
     ours, definition = loss_pairs(temperature)[name]
-
     _, gradient = backend.value_and_input_gradient(
         lambda x: ops.sum(ours(x), axis=1), tensor(logits)
     )
-
     expected = reference.central_difference(definition, logits)
     assert abs(expected).max() > 0.1
     assert_close(gradient, expected, atol=1e-5)

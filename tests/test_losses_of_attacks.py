@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 # Calculated by hand.
 LOGITS = [[2.0, 1.0, 0.5, -1.0, 0.0]]
@@ -34,15 +34,19 @@ def assert_close(received, expected, atol=1e-5):
 # The margin.
 
 
-def test_margin_is_the_best_wrong_logit_minus_the_true_one():
-    logits = [[3.0, 1.0, -2.0], [3.0, 1.0, -2.0], [3.0, 1.0, -2.0]]
-    margin = losses.margin(tensor(logits), tensor([0, 1, 2], "int32"))
-    assert_close(margin, [-2, 2, 5])
-
-
-def test_margin_ignores_the_true_class_when_all_logits_are_negative():
-    margin = losses.margin(tensor([[-7.0, -5.0, -9.0]]), tensor([1], "int32"))
-    assert_close(margin, [-2])
+@pytest.mark.parametrize(
+    ("logits", "label", "expected"),
+    [
+        *(([3.0, 1.0, -2.0], *each) for each in ((0, -2), (1, 2), (2, 5))),
+        # The true class counts for nothing where all logits are negative.
+        ([-7.0, -5.0, -9.0], 1, -2),
+    ],
+)
+def test_margin_is_the_best_wrong_logit_minus_the_true_one(
+    logits, label, expected
+):
+    margin = losses.margin(tensor([logits]), integers(label))
+    assert_close(margin, [expected])
 
 
 def test_margin_is_positive_exactly_where_the_prediction_is_wrong():
@@ -50,9 +54,7 @@ def test_margin_is_positive_exactly_where_the_prediction_is_wrong():
     expected = np.stack(
         [reference.margin(logits[:, i], labels) for i in range(3)], axis=1
     )
-
     margin = losses.margin(tensor(logits), tensor(labels, "int32"))
-
     assert_close(margin, expected)
     wrong = logits.argmax(axis=2) != labels[:, None]
     assert 0 < wrong.mean() < 1
@@ -130,10 +132,7 @@ def test_gradients_equal_central_differences():
     labels, targets = np.arange(6), np.array([3, 4, 5, 0, 1, 2])
     given = (tensor(labels, "int32"), tensor(targets, "int32"))
     for ours, definition in (
-        (
-            lambda x: losses.dlr(x, given[0]),
-            lambda x: reference.dlr(x, labels),
-        ),
+        (lambda x: losses.dlr(x, given[0]), lambda x: reference.dlr(x, labels)),
         (
             lambda x: losses.targeted_dlr(x, *given),
             lambda x: reference.targeted_dlr(x, labels, targets),

@@ -3,11 +3,10 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.isolation import ROOT
 
 pytestmark = pytest.mark.skipif(
     shutil.which("make") is None, reason="needs make"

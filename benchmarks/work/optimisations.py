@@ -149,6 +149,12 @@ OPTIMISATIONS = {
         lambda *arguments: False,
         models=("small_cnn",),
     ),
+    # The same.
+    "image_gradient": Optimisation(
+        ("torch",),
+        "backend.kernels.torch_convolution.convolve",
+        "torch.nn.functional.conv2d",
+    ),
     # No copies under PyTorch, comparisons instead of XLA's gradient.
     "pooling": Optimisation(
         ("jax", "torch"),

@@ -8,6 +8,7 @@ pgd.with_objective(attacks.SingleExit(0))     # attack the first exit only
 """
 
 import functools
+from typing import Any
 
 from keras_neokd.attacks.apgd import APGD
 from keras_neokd.attacks.apgd import TargetedAPGD
@@ -38,7 +39,7 @@ register = BY_NAME.register
 _PROPOSED = {"epsilon": "8/255", "step_size": "2/255", "num_steps": "7"}
 
 
-def get(identifier, name="attack"):
+def get(identifier: Any, name: str = "attack") -> Attack:
     """Return an `Attack` as it is, or explain how to write it.
 
     Args:

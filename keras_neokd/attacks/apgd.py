@@ -6,6 +6,9 @@ TargetedAPGD(epsilon=8 / 255)                                  # APGD-T
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
+from typing import Self
 
 import keras
 import numpy as np
@@ -17,10 +20,14 @@ from keras_neokd.attacks import geometry
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import check_objective
+from keras_neokd.attacks.search import Problem
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 # Weight of the new step; the rest is the momentum of the step before.
 _NEW = 0.75
@@ -56,28 +63,35 @@ class APGD(search.SearchAttack):
             fooled. Defaults to 1: the same draw throughout.
     """
 
+    epsilon: float
+
     def __init__(
         self,
-        epsilon,
-        num_steps=100,
-        norm="linf",
-        num_restarts=1,
-        rho=0.75,
-        objective=None,
-        num_draws=1,
-    ):
+        epsilon: float,
+        num_steps: int = 100,
+        norm: str = "linf",
+        num_restarts: int = 1,
+        rho: float = 0.75,
+        objective: Objective | None = None,
+        num_draws: int = 1,
+    ) -> None:
         super().__init__(epsilon, norm, objective, num_restarts)
         self.num_draws = checks.integer("num_draws", num_draws, minimum=1)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
         self.rho = checks.number("rho", rho, minimum=0, maximum=1)
 
     @classmethod
-    def dlr(cls, epsilon, objective=None, **overrides):
+    def dlr(
+        cls,
+        epsilon: float,
+        objective: Objective | None = None,
+        **overrides: Any,
+    ) -> Self:
         """Return auto-attack's APGD-DLR: the objective's loss is `"dlr"`."""
         objective = check_objective(objective).with_loss("dlr")
         return cls(epsilon, objective=objective, **overrides)
 
-    def start(self, problem, attempt):
+    def start(self, problem: Problem, attempt: Tensor) -> Tensors:
         """See `SearchAttack.start`."""
         keys = randomness.bits(problem.keys, attempt)
         shape = problem.images.shape[1:]
@@ -106,11 +120,11 @@ class APGD(search.SearchAttack):
             "step_size": zeros + 2.0 * self.epsilon,
         }
 
-    def step(self, problem):
+    def step(self, problem: Problem) -> Callable[[Tensor, Tensors], Tensors]:
         """See `SearchAttack.step`."""
         return functools.partial(self._step, problem)
 
-    def objective_of(self, state):
+    def objective_of(self, state: Tensors) -> Objective:
         """Return the objective to maximise, given the state of an attempt."""
         del state
         return self.objective
@@ -225,21 +239,21 @@ class TargetedAPGD(targets.Targeted, APGD):
 
     def __init__(
         self,
-        epsilon,
-        num_steps=100,
-        norm="linf",
-        num_restarts=1,
-        rho=0.75,
-        num_targets=9,
-        loss="dlr",
-        objective=None,
-    ):
+        epsilon: float,
+        num_steps: int = 100,
+        norm: str = "linf",
+        num_restarts: int = 1,
+        rho: float = 0.75,
+        num_targets: int | None = 9,
+        loss: str = "dlr",
+        objective: Objective | None = None,
+    ) -> None:
         super().__init__(epsilon, num_steps, norm, num_restarts, rho, objective)
         self.num_targets = targets.check_num_targets(num_targets)
         self.loss = checks.choice("loss", loss, _TARGETED)
         self.fewest_classes = 4 if loss == "dlr" else 2
 
-    def objective_of(self, state):
+    def objective_of(self, state: Tensors) -> Objective:
         """See `APGD.objective_of`."""
         loss = _TARGETED[self.loss]
         return self.objective.with_loss(

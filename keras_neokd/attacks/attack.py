@@ -12,14 +12,22 @@ A new attack writes one method, `perturb`; `generate` is final and keeps the
 promises: inside the ball, inside [0, 1], no gradient flows out.
 """
 
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 from keras import ops
 
 from keras_neokd.attacks.geometry import NORMS
 from keras_neokd.attacks.geometry import project
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.configurable import Configurable
+from keras_neokd.base.typing import Loss
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 
 class ExitLogits:
@@ -31,13 +39,26 @@ class ExitLogits:
             each of them, in that order. For attacks that average over random
             draws of the model it takes the number of a draw as `noise`.
         num_exits: number of exits of the model behind it.
+        exact: an `ExitLogits` of the same model in its own precision, if
+            this one computes in a lower one. Defaults to `None`: it does not.
     """
 
-    def __init__(self, function, num_exits):
+    def __init__(
+        self,
+        function: Callable[..., Sequence[Tensor]],
+        num_exits: int,
+        exact: "ExitLogits | None" = None,
+    ) -> None:
         self.num_exits = num_exits
         self._function = function
+        self._exact = exact
 
-    def __call__(self, images, exits=None, noise=None):
+    def __call__(
+        self,
+        images: Tensor,
+        exits: Sequence[int] | None = None,
+        noise: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
         """Return a tuple of float32 logits, one per exit asked for.
 
         Args:
@@ -54,14 +75,22 @@ class ExitLogits:
             for logits in self._function(images, exits, **named)
         )
 
-    def frozen(self):
+    @property
+    def exact(self) -> "ExitLogits":
+        """The same function in the precision of the model's layers.
+
+        Attacks choose by it which of several finished images they return.
+        """
+        return self if self._exact is None else self._exact
+
+    def frozen(self) -> "ExitLogits":
         """Return the same function, prepared for weights that do not change.
 
         What depends on weights alone is then computed once per attack.
         """
         return self
 
-    def staggered(self, exits):
+    def staggered(self, exits: Sequence[int]) -> "ExitLogits":
         """Return an `ExitLogits` of several batches at once, one per exit.
 
         It has one exit, and maps images `(len(exits) * batch, ...)`, the
@@ -77,7 +106,8 @@ class ExitLogits:
             ]
             return (ops.concatenate(logits, axis=0),)
 
-        return ExitLogits(function, 1)
+        exact = None if self._exact is None else self._exact.staggered(exits)
+        return ExitLogits(function, 1, exact)
 
 
 class Attack(Configurable):
@@ -96,7 +126,7 @@ class Attack(Configurable):
     # Whether `epsilon` may be None: no ball.
     may_be_unbounded = False
 
-    def __init__(self, epsilon, norm="linf"):
+    def __init__(self, epsilon: float | None, norm: str = "linf") -> None:
         if epsilon is not None or not self.may_be_unbounded:
             epsilon = checks.pixel_change("epsilon", epsilon, minimum=0)
         self.epsilon = epsilon
@@ -109,11 +139,11 @@ class Attack(Configurable):
             )
 
     @property
-    def members(self):
+    def members(self) -> tuple["Attack", ...]:
         """The attacks that are run one after the other: this one."""
         return (self,)
 
-    def with_objective(self, objective):
+    def with_objective(self, objective: Objective) -> Self:
         """Return a copy that maximises another `Objective`.
 
         Raises:
@@ -125,7 +155,9 @@ class Attack(Configurable):
             f"{self!r}."
         )
 
-    def with_loss(self, loss, random_start=None):
+    def with_loss(
+        self, loss: Loss, random_start: bool | str | None = None
+    ) -> Self:
         """Return a copy that maximises another loss over the same exits.
 
         Args:
@@ -141,7 +173,9 @@ class Attack(Configurable):
             f"MaxAverage(PGD); received {self!r}."
         )
 
-    def perturb(self, predict, images, labels, keys):
+    def perturb(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """Run the algorithm; the only method a new attack writes.
 
         Args:
@@ -156,7 +190,7 @@ class Attack(Configurable):
         """
         raise NotImplementedError
 
-    def validate(self, num_exits, num_classes=None):
+    def validate(self, num_exits: int, num_classes: int | None = None) -> None:
         """Raise `ValueError` if a model cannot be attacked like this.
 
         Args:
@@ -164,7 +198,7 @@ class Attack(Configurable):
             num_classes: number of its classes, or `None` if not known.
         """
 
-    def logged(self, num_exits):
+    def logged(self, num_exits: int) -> dict[str, Sequence[int]]:
         """Return which entries of `info` training logs, and for which exits.
 
         Args:
@@ -175,7 +209,9 @@ class Attack(Configurable):
         """
         return {}
 
-    def generate(self, predict, images, labels, keys):
+    def generate(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """Attack a batch inside a compiled step.
 
         Args and returns: as `perturb`. The images are projected to the ball
@@ -214,7 +250,9 @@ class Attack(Configurable):
             )
         return adversarial, info
 
-    def __call__(self, predict, images, labels, seed=0):
+    def __call__(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, seed: int = 0
+    ) -> Tensor:
         """Attack a batch of arrays.
 
         Args:

@@ -7,6 +7,7 @@ WorstCase([APGD(epsilon=0.1), Square(epsilon=0.1)])     # an order of your own
 """
 
 from typing import NamedTuple
+from typing import Self
 
 import keras
 
@@ -14,6 +15,7 @@ from keras_neokd.attacks.apgd import APGD
 from keras_neokd.attacks.apgd import TargetedAPGD
 from keras_neokd.attacks.fab import FAB
 from keras_neokd.attacks.fab import TargetedFAB
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.attacks.square import Square
 from keras_neokd.attacks.worst_case import WorstCase
@@ -25,7 +27,7 @@ from keras_neokd.base.registry import ATTACKS
 class _Version(NamedTuple):
     """Attacks in turn; restarts of APGD and FAB; draws of APGD."""
 
-    members: tuple
+    members: tuple[str, ...]
     restarts: int = 1
     draws: int = 1
 
@@ -81,15 +83,15 @@ class AutoAttack(WorstCase):
 
     def __init__(
         self,
-        epsilon,
-        version="standard",
-        num_steps=100,
-        num_queries=5_000,
-        num_targets=9,
-        loss="dlr",
-        norm="linf",
-        objective=None,
-    ):
+        epsilon: float,
+        version: str = "standard",
+        num_steps: int = 100,
+        num_queries: int = 5_000,
+        num_targets: int | None = 9,
+        loss: str = "dlr",
+        norm: str = "linf",
+        objective: Objective | None = None,
+    ) -> None:
         self.version = checks.choice("version", version, _VERSIONS)
         self.num_steps = num_steps
         self.num_queries = num_queries
@@ -104,7 +106,9 @@ class AutoAttack(WorstCase):
         super().__init__(members, objective)
 
     @classmethod
-    def paper(cls, epsilon=0.03, objective=None):
+    def paper(
+        cls, epsilon: float = 0.03, objective: Objective | None = None
+    ) -> Self:
         """Return NEO-KD's AutoAttack (appendix H.3).
 
         50 iterations of every attack, all target classes, 5,000 queries.

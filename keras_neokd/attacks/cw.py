@@ -7,6 +7,9 @@ PGD(epsilon=0.03, step_size=0.003, num_steps=50,
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
+from typing import Self
 
 import keras
 from keras import ops
@@ -16,8 +19,12 @@ from keras_neokd import losses
 from keras_neokd.attacks import search
 from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.objective import Objective
+from keras_neokd.attacks.search import Problem
 from keras_neokd.base import checks
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 # Keeps pixels of 0 and 1 movable, whose inverse tanh is infinite.
 _LARGEST = 1.0 - 1e-6
@@ -56,13 +63,13 @@ class CW(search.SearchAttack):
 
     def __init__(
         self,
-        c=1.0,
-        kappa=0.0,
-        num_steps=50,
-        learning_rate=0.01,
-        epsilon=None,
-        objective=None,
-    ):
+        c: float = 1.0,
+        kappa: float = 0.0,
+        num_steps: int = 50,
+        learning_rate: float = 0.01,
+        epsilon: float | None = None,
+        objective: Objective | None = None,
+    ) -> None:
         super().__init__(epsilon, "l2", objective)
         self.c = checks.number("c", c, above=0)
         self.kappa = checks.number("kappa", kappa, minimum=0)
@@ -72,7 +79,9 @@ class CW(search.SearchAttack):
         )
 
     @classmethod
-    def for_ball(cls, epsilon=None, norm="l2", **overrides):
+    def for_ball(
+        cls, epsilon: float | None = None, norm: str = "l2", **overrides: Any
+    ) -> Self:
         """Return the attack for comparison with attacks in some ball.
 
         Its `epsilon` counts where `norm` is `"l2"` (default), not `"linf"`.
@@ -81,11 +90,11 @@ class CW(search.SearchAttack):
         return cls(**{"epsilon": epsilon, **overrides})
 
     @property
-    def steps_per_round(self):
+    def steps_per_round(self) -> int:  # type: ignore[override]
         """Steps between two looks at the cost."""
         return max(self.num_steps // 10, 1)
 
-    def start(self, problem, attempt):
+    def start(self, problem: Problem, attempt: Tensor) -> Tensors:
         """See `SearchAttack.start`."""
         del attempt  # Nothing is random.
         centred = 2.0 * problem.images - 1.0
@@ -100,7 +109,7 @@ class CW(search.SearchAttack):
             "cost": infinite,
         }
 
-    def step(self, problem):
+    def step(self, problem: Problem) -> Callable[[Tensor, Tensors], Tensors]:
         """See `SearchAttack.step`."""
         return functools.partial(self._step, problem)
 

@@ -13,28 +13,40 @@ image may be easier to fool at an exit that it does not reach yet.
                (wrong, AverageExits(), SingleExit(0), SingleExit(1))], wrong)
 """
 
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 from keras import ops
 
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Loss
+from keras_neokd.base.typing import Tensor
 
 
 class _KnownPolicy(Objective):
     """Base of objectives that know at which exit an image leaves."""
 
-    def __init__(self, policy, loss="cross_entropy"):
+    def __init__(
+        self,
+        policy: ExitPolicy | Sequence[float | None],
+        loss: Loss = "cross_entropy",
+    ) -> None:
         super().__init__(loss)
-        is_policy = isinstance(policy, ExitPolicy)
-        self.policy = policy if is_policy else ExitPolicy(policy)
+        if not isinstance(policy, ExitPolicy):
+            policy = ExitPolicy(policy)
+        self.policy = policy
 
-    def exit_indices(self, num_exits):
+    def exit_indices(self, num_exits: int) -> tuple[int, ...]:
         """See `Objective.exit_indices`: all exits."""
         self.policy.check(num_exits)
         return tuple(range(num_exits))
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build the objective, also from what version 0.1.0 wrote."""
         if "policy" not in config:
             config = dict(config)
@@ -43,7 +55,7 @@ class _KnownPolicy(Objective):
             config["policy"] = keras.saving.serialize_keras_object(policy)
         return super().from_config(config)
 
-    def chosen(self, logits):
+    def chosen(self, logits: Sequence[Tensor]) -> Tensor:
         """Return which exit each image takes, one-hot `(batch, exits)`."""
         stacked = ops.stack(logits, axis=1)
         confidences = ops.max(ops.softmax(stacked, axis=-1), axis=-1)
@@ -66,14 +78,14 @@ class EarlyExit(_KnownPolicy):
         loss: see `Objective`.
     """
 
-    def fooled(self, logits, labels):
+    def fooled(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
         """See `Objective.fooled`: the policy's answer is wrong."""
         answer = ops.argmax(self.combined_logits(logits), axis=-1)
         return ops.not_equal(
             ops.cast(answer, "int32"), ops.cast(labels, "int32")
         )
 
-    def combined_logits(self, logits):
+    def combined_logits(self, logits: Sequence[Tensor]) -> Tensor:
         """See `Objective.combined_logits`: what the policy answers with."""
         chosen = ops.expand_dims(self.chosen(logits), -1)
         answers = ops.stack(logits, axis=1)
@@ -83,7 +95,12 @@ class EarlyExit(_KnownPolicy):
             answers = ops.log(ops.maximum(total, 1e-30))
         return ops.sum(ops.stop_gradient(chosen) * answers, axis=1)
 
-    def __call__(self, logits, labels, exits=None):
+    def __call__(
+        self,
+        logits: Sequence[Tensor],
+        labels: Tensor,
+        exits: Sequence[int] = (),
+    ) -> Tensor:
         """See `Objective.__call__`."""
         answer = self.combined_logits(logits)
         last = None if exits is None else exits[-1:]
@@ -108,7 +125,7 @@ class SlowDown(_KnownPolicy):
 
     has_own_loss = True
 
-    def __init__(self, policy):
+    def __init__(self, policy: ExitPolicy | Sequence[float | None]) -> None:
         super().__init__(policy)
         if not self.policy.thresholds:
             raise ValueError(
@@ -116,17 +133,22 @@ class SlowDown(_KnownPolicy):
                 "one threshold, received none."
             )
 
-    def with_loss(self, loss):
+    def with_loss(self, loss: Loss) -> Self:
         """Return the objective itself: it has a loss of its own."""
         del loss
         return self
 
-    def fooled(self, logits, labels):
+    def fooled(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
         """See `Objective.fooled`: the image gets to the last exit."""
         del labels
         return self.chosen(logits)[:, -1] > 0
 
-    def __call__(self, logits, labels, exits=None):
+    def __call__(
+        self,
+        logits: Sequence[Tensor],
+        labels: Tensor,
+        exits: Sequence[int] = (),
+    ) -> Tensor:
         """See `Objective.__call__`."""
         del labels, exits
         means = [

@@ -4,6 +4,9 @@ FAB(epsilon=8 / 255)              # against the nearest of all classes
 TargetedFAB(epsilon=8 / 255)      # against each of the likely classes (FAB-T)
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -15,9 +18,13 @@ from keras_neokd.attacks import targets
 from keras_neokd.attacks.geometry import example_norm
 from keras_neokd.attacks.geometry import example_sum
 from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.objective import Objective
+from keras_neokd.attacks.search import Problem
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 # Most of Newton's steps to the move that reaches a plane, and the share of the
 # way below which they end.
@@ -56,19 +63,20 @@ class FAB(search.SearchAttack):
             Defaults to 0.9.
     """
 
+    epsilon: float
     works_on_margins = True
 
     def __init__(
         self,
-        epsilon,
-        num_steps=100,
-        norm="linf",
-        num_restarts=1,
-        max_weight=0.1,
-        overshoot=1.05,
-        backward=0.9,
-        objective=None,
-    ):
+        epsilon: float,
+        num_steps: int = 100,
+        norm: str = "linf",
+        num_restarts: int = 1,
+        max_weight: float = 0.1,
+        overshoot: float = 1.05,
+        backward: float = 0.9,
+        objective: Objective | None = None,
+    ) -> None:
         super().__init__(epsilon, norm, objective, num_restarts)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
         self.max_weight = checks.number(
@@ -79,7 +87,7 @@ class FAB(search.SearchAttack):
             "backward", backward, minimum=0, maximum=1
         )
 
-    def start(self, problem, attempt):
+    def start(self, problem: Problem, attempt: Tensor) -> Tensors:
         """See `SearchAttack.start`."""
         clean = problem.images
         keys = randomness.bits(problem.keys, attempt)
@@ -92,11 +100,11 @@ class FAB(search.SearchAttack):
             "images": ops.where(restart < 1, clean, moved),
         }
 
-    def step(self, problem):
+    def step(self, problem: Problem) -> Callable[[Tensor, Tensors], Tensors]:
         """See `SearchAttack.step`."""
         return lambda _, state: self._step(problem, state)
 
-    def plane(self, problem, state):
+    def plane(self, problem: Problem, state: Tensors) -> tuple[Tensor, Tensor]:
         """Return the nearest plane between the true class and another.
 
         That is the difference `(batch,)` of the logits of the other and the
@@ -171,11 +179,13 @@ class TargetedFAB(targets.Targeted, FAB):
         num_targets: as `TargetedAPGD`. Defaults to 9.
     """
 
-    def __init__(self, *fab, num_targets=9, **settings):
+    def __init__(
+        self, *fab: Any, num_targets: int | None = 9, **settings: Any
+    ) -> None:
         super().__init__(*fab, **settings)
         self.num_targets = targets.check_num_targets(num_targets)
 
-    def plane(self, problem, state):
+    def plane(self, problem: Problem, state: Tensors) -> tuple[Tensor, Tensor]:
         """See `FAB.plane`: that of the target class."""
         return self._difference(problem, state["images"], state["target"])
 

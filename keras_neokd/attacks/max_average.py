@@ -3,10 +3,15 @@
 MaxAverage(PGD(epsilon=8 / 255, step_size=2 / 255, num_steps=7))
 """
 
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 from keras import ops
 
 from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.attacks.objective import AverageExits
 from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
@@ -16,6 +21,9 @@ from keras_neokd.attacks.pgd import PGD
 from keras_neokd.attacks.pgd import keep_better
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Loss
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 # What the candidates are compared by (Eq. 2).
 _COMPARED = "cross_entropy"
@@ -45,7 +53,9 @@ class MaxAverage(Attack):
         TypeError: if `attack` cannot be aimed at a single exit.
     """
 
-    def __init__(self, attack, exits=None):
+    def __init__(
+        self, attack: Attack, exits: Sequence[int] | None = None
+    ) -> None:
         if not isinstance(attack, Attack):
             raise TypeError(
                 "`attack` of MaxAverage needs an Attack such as PGD, received "
@@ -53,20 +63,20 @@ class MaxAverage(Attack):
             )
         attack.with_objective(SingleExit(-1))  # Or the attack says why not.
         super().__init__(attack.epsilon, attack.norm)
-        self.attack = attack
+        self.attack: Any = attack
         self.exits = check_exits(exits)
 
     @classmethod
     def of_pgd(
         cls,
-        epsilon,
-        step_size,
-        num_steps,
-        norm="linf",
-        random_start=True,
-        num_restarts=1,
-        exits=None,
-    ):
+        epsilon: float,
+        step_size: float,
+        num_steps: int,
+        norm: str = "linf",
+        random_start: bool | str = True,
+        num_restarts: int = 1,
+        exits: Sequence[int] | None = None,
+    ) -> Self:
         """Return `MaxAverage(PGD(...), exits)`; arguments as there."""
         pgd = PGD(
             epsilon,
@@ -78,21 +88,25 @@ class MaxAverage(Attack):
         )
         return cls(pgd, exits)
 
-    def with_loss(self, loss, random_start=None):
+    def with_loss(
+        self, loss: Loss, random_start: bool | str | None = None
+    ) -> Self:
         """See `Attack.with_loss`."""
         return self.replace(attack=self.attack.with_loss(loss, random_start))
 
-    def validate(self, num_exits, num_classes=None):
+    def validate(self, num_exits: int, num_classes: int | None = None) -> None:
         """See `Attack.validate`."""
         exits = select_exits(self.exits, num_exits)
         objective = AverageExits(exits, self.attack.objective.loss)
         self.attack.with_objective(objective).validate(num_exits, num_classes)
 
-    def logged(self, num_exits):
+    def logged(self, num_exits: int) -> dict[str, Sequence[int]]:
         """See `Attack.logged`."""
         return {"selected_share": select_exits(self.exits, num_exits)}
 
-    def perturb(self, predict, images, labels, keys):
+    def perturb(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`; `info` holds `selected_share`."""
         exits = select_exits(self.exits, predict.num_exits)
         loss = self.attack.objective.loss
@@ -106,7 +120,7 @@ class MaxAverage(Attack):
             ops.concatenate([randomness.bits(keys, index) for index in exits]),
         )
         average = AverageExits(exits, loss if callable(loss) else _COMPARED)
-        logits = predict(candidates, exits)
+        logits = predict.exact(candidates, exits)
         parts = _parts(candidates, len(exits))
         scores = [
             average([each[part] for each in logits], labels, exits)

@@ -10,12 +10,17 @@ Objectives are values: an attack takes one as an argument, so there is one PGD
 and not one per objective. Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
+from collections.abc import Sequence
+from typing import Self
+
 import keras
 from keras import ops
 
 from keras_neokd import losses
 from keras_neokd.base import checks
 from keras_neokd.base.configurable import Configurable
+from keras_neokd.base.typing import Loss
+from keras_neokd.base.typing import Tensor
 
 _LOSSES = {
     "cross_entropy": losses.cross_entropy,
@@ -48,16 +53,16 @@ class Objective(Configurable):
     # "all" or "any" of the exits have to be wrong.
     success = "all"
 
-    def __init__(self, loss="cross_entropy"):
+    def __init__(self, loss: Loss = "cross_entropy") -> None:
         if not callable(loss):
             checks.choice("loss", loss, _LOSSES)
         self.loss = loss
 
-    def with_loss(self, loss):
+    def with_loss(self, loss: Loss) -> Self:
         """Return a copy of the objective with another loss."""
         return self.replace(loss=loss)
 
-    def exit_indices(self, num_exits):
+    def exit_indices(self, num_exits: int) -> tuple[int, ...]:
         """Return the 0-based indices of the exits the score needs.
 
         Raises:
@@ -65,7 +70,7 @@ class Objective(Configurable):
         """
         raise NotImplementedError
 
-    def check(self, num_exits, num_classes=None):
+    def check(self, num_exits: int, num_classes: int | None = None) -> None:
         """Raise `ValueError` if a model lacks an exit, or classes of the loss.
 
         Args:
@@ -80,7 +85,7 @@ class Objective(Configurable):
                 f"received a model of {num_classes}. Use loss='margin'."
             )
 
-    def fooled(self, logits, labels):
+    def fooled(self, logits: Sequence[Tensor], labels: Tensor) -> Tensor:
         """Return which images are fooled, booleans `(batch,)`.
 
         Arguments are as in `__call__`.
@@ -91,7 +96,7 @@ class Objective(Configurable):
         over_exits = ops.all if self.success == "all" else ops.any
         return over_exits(wrong, axis=1)
 
-    def combined_logits(self, logits):
+    def combined_logits(self, logits: Sequence[Tensor]) -> Tensor:
         """Return one prediction `(batch, classes)`, which FAB linearises.
 
         It is the mean of the logits (NEO-KD, appendix H), a tuple as in
@@ -99,7 +104,12 @@ class Objective(Configurable):
         """
         return sum(logits) / len(logits)
 
-    def __call__(self, logits, labels, exits=None):
+    def __call__(
+        self,
+        logits: Sequence[Tensor],
+        labels: Tensor,
+        exits: Sequence[int] = (),
+    ) -> Tensor:
         """Score a batch.
 
         Args:
@@ -131,11 +141,11 @@ class SingleExit(Objective):
         loss: see `Objective`.
     """
 
-    def __init__(self, exit, loss="cross_entropy"):
+    def __init__(self, exit: int, loss: Loss = "cross_entropy") -> None:
         super().__init__(loss)
         self.exit = _check_index(exit)
 
-    def exit_indices(self, num_exits):
+    def exit_indices(self, num_exits: int) -> tuple[int, ...]:
         """See `Objective.exit_indices`."""
         return (_existing(self.exit, num_exits),)
 
@@ -153,12 +163,17 @@ class AverageExits(Objective):
             weaker under `"all"`, see docs/evaluation.md.
     """
 
-    def __init__(self, exits=None, loss="cross_entropy", success="all"):
+    def __init__(
+        self,
+        exits: Sequence[int] | None = None,
+        loss: Loss = "cross_entropy",
+        success: str = "all",
+    ) -> None:
         super().__init__(loss)
         self.exits = check_exits(exits)
         self.success = checks.choice("success", success, ("all", "any"))
 
-    def exit_indices(self, num_exits):
+    def exit_indices(self, num_exits: int) -> tuple[int, ...]:
         """See `Objective.exit_indices`."""
         return select_exits(self.exits, num_exits)
 

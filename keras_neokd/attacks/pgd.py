@@ -8,6 +8,8 @@ PGD(epsilon=1.0, step_size=0.25, num_steps=20, norm="l2")
 
 import math
 import warnings
+from typing import Any
+from typing import Self
 
 import keras
 from keras import ops
@@ -15,11 +17,16 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd.attacks import geometry
 from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import ExitLogits
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import SingleExit
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Loss
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 # Standard deviation of the start "normal".
 _SMALL = 0.001
@@ -60,16 +67,18 @@ class PGD(Attack):
             from one end of the ball to another.
     """
 
+    epsilon: float
+
     def __init__(
         self,
-        epsilon,
-        step_size,
-        num_steps,
-        norm="linf",
-        random_start=True,
-        num_restarts=1,
-        objective=None,
-    ):
+        epsilon: float,
+        step_size: float,
+        num_steps: int,
+        norm: str = "linf",
+        random_start: bool | str = True,
+        num_restarts: int = 1,
+        objective: Objective | None = None,
+    ) -> None:
         super().__init__(epsilon, norm)
         self.step_size = checks.pixel_change("step_size", step_size, above=0)
         self.num_steps = checks.integer("num_steps", num_steps, minimum=1)
@@ -99,7 +108,7 @@ class PGD(Attack):
             )
 
     @classmethod
-    def fgsm(cls, epsilon, **overrides):
+    def fgsm(cls, epsilon: float, **overrides: Any) -> Self:
         """Return the fast gradient sign method (Goodfellow et al. 2015).
 
         Its one step has the length epsilon; `overrides` replace arguments of
@@ -109,7 +118,14 @@ class PGD(Attack):
         return cls(epsilon, **{**settings, "random_start": False, **overrides})
 
     @classmethod
-    def single(cls, epsilon, step_size, num_steps, exit=-1, **overrides):
+    def single(
+        cls,
+        epsilon: float,
+        step_size: float,
+        num_steps: int,
+        exit: int = -1,
+        **overrides: Any,
+    ) -> Self:
         """Return the attack on one exit (Eq. 1 of NEO-KD).
 
         Arguments are those of the constructor and `exit`, a 0-based index in
@@ -118,27 +134,35 @@ class PGD(Attack):
         overrides = {"objective": SingleExit(exit), **overrides}
         return cls(epsilon, step_size, num_steps, **overrides)
 
-    def with_objective(self, objective):
+    def with_objective(self, objective: Objective) -> Self:
         """See `Attack.with_objective`."""
         return self.replace(objective=objective)
 
-    def with_loss(self, loss, random_start=None):
+    def with_loss(
+        self, loss: Loss, random_start: bool | str | None = None
+    ) -> Self:
         """See `Attack.with_loss`."""
         changes = {"objective": self.objective.with_loss(loss)}
         if random_start is not None:
             changes["random_start"] = random_start
         return self.replace(**changes)
 
-    def validate(self, num_exits, num_classes=None):
+    def validate(self, num_exits: int, num_classes: int | None = None) -> None:
         """See `Attack.validate`."""
         self.objective.check(num_exits, num_classes)
 
-    def perturb(self, predict, images, labels, keys):
+    def perturb(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`. `info` is empty."""
         exits = self.objective.exit_indices(predict.num_exits)
 
-        def score(candidates):
-            return self.objective(predict(candidates, exits), labels, exits)
+        def score_by(predict):
+            return lambda candidates: self.objective(
+                predict(candidates, exits), labels, exits
+            )
+
+        score = score_by(predict)
 
         def ascend_from(restart):
             start = self._start(images, randomness.bits(keys, restart))
@@ -146,7 +170,8 @@ class PGD(Attack):
 
         if self.num_restarts == 1:
             return ascend_from(0), {}
-        return self._best_of_restarts(score, ascend_from), {}
+        exact = score_by(predict.exact)
+        return self._best_of_restarts(exact, ascend_from), {}
 
     def _start(self, images, keys):
         if not self.random_start:
@@ -185,7 +210,9 @@ class PGD(Attack):
         return ops.fori_loop(1, self.num_restarts, body, best)[0]
 
 
-def keep_better(images, highest, candidate, value):
+def keep_better(
+    images: Tensor, highest: Tensor, candidate: Tensor, value: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the images with the higher values, example by example, and these.
 
     Ties keep the earlier image, and anything is better than NaN.

@@ -7,15 +7,21 @@ calls the rounds one by one and hands on only the examples that are still worth
 it, see `evaluation.searching`; the result of an example is the same.
 """
 
+from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
+from typing import Self
 
 from keras import ops
 
 from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.attacks.geometry import select
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 
 class Problem(NamedTuple):
@@ -85,8 +91,15 @@ class SearchAttack(Attack):
     # Whether the algorithm works on differences of logits, whatever the
     # objective's own score is.
     works_on_margins = False
+    num_steps: int
 
-    def __init__(self, epsilon, norm, objective, num_restarts=1):
+    def __init__(
+        self,
+        epsilon: float | None,
+        norm: str,
+        objective: Objective | None,
+        num_restarts: int = 1,
+    ) -> None:
         super().__init__(epsilon, norm)
         self.num_restarts = checks.integer(
             "num_restarts", num_restarts, minimum=1
@@ -99,21 +112,21 @@ class SearchAttack(Attack):
                 "attack with PGD, APGD or Square."
             )
 
-    def num_attempts(self, num_classes):
+    def num_attempts(self, num_classes: int) -> int:
         """Return the number of attempts against a model with `num_classes`."""
         del num_classes
         return self.num_restarts
 
-    def num_rounds(self):
+    def num_rounds(self) -> int:
         """Return the number of rounds of an attempt."""
         return -(-self.num_steps // self.steps_per_round)
 
-    def aim(self, problem, attempt):
+    def aim(self, problem: Problem, attempt: Tensor) -> tuple[Tensor, Tensors]:
         """Return the restart of an attempt, and a dict of further state."""
         del problem
         return attempt, {}
 
-    def start(self, problem, attempt):
+    def start(self, problem: Problem, attempt: Tensor) -> Tensors:
         """Return the state at the start of an attempt.
 
         Args:
@@ -122,11 +135,13 @@ class SearchAttack(Attack):
         """
         raise NotImplementedError
 
-    def step(self, problem):
+    def step(self, problem: Problem) -> Callable[[Tensor, Tensors], Tensors]:
         """Return a function `(number, state) -> state`, one step."""
         raise NotImplementedError
 
-    def advance(self, problem, round_, state):
+    def advance(
+        self, problem: Problem, round_: Tensor, state: Tensors
+    ) -> Tensors:
         """Return the state, of the same shapes and types, after a round.
 
         Args:
@@ -138,11 +153,11 @@ class SearchAttack(Attack):
         last = ops.minimum(first + self.steps_per_round, self.num_steps)
         return ops.fori_loop(first, last, self.step(problem), state)
 
-    def with_objective(self, objective):
+    def with_objective(self, objective: Objective) -> Self:
         """See `Attack.with_objective`."""
         return self.replace(objective=objective)
 
-    def validate(self, num_exits, num_classes=None):
+    def validate(self, num_exits: int, num_classes: int | None = None) -> None:
         """See `Attack.validate`."""
         self.objective.check(num_exits, num_classes)
         if num_classes is not None and num_classes < self.fewest_classes:
@@ -152,10 +167,12 @@ class SearchAttack(Attack):
                 "loss='margin'."
             )
 
-    def perturb(self, predict, images, labels, keys):
+    def perturb(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
         problem = Problem(predict, self.objective, images, labels, keys)
-        logits = problem.logits(images)
+        logits = problem._replace(predict=predict.exact).logits(images)
         num_rounds = self.num_rounds()
 
         def one_round(round_, state):

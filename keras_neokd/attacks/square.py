@@ -6,6 +6,9 @@ Square(epsilon=0.5, norm="l2")
 """
 
 import functools
+from collections.abc import Callable
+from typing import Any
+from typing import Self
 
 import keras
 import numpy as np
@@ -15,10 +18,15 @@ from keras_neokd.attacks import search
 from keras_neokd.attacks import square_changes
 from keras_neokd.attacks.geometry import select
 from keras_neokd.attacks.objective import AverageExits
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import check_objective
+from keras_neokd.attacks.search import Problem
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 _CHANGES = {"linf": square_changes.Squares, "l2": square_changes.Windows}
 # Queries (of 10,000) after which the squares shrink to half their area.
@@ -58,14 +66,14 @@ class Square(search.SearchAttack):
 
     def __init__(
         self,
-        epsilon,
-        num_queries=5_000,
-        norm="linf",
-        num_restarts=1,
-        area=0.8,
-        rescale_schedule=False,
-        objective=None,
-    ):
+        epsilon: float,
+        num_queries: int = 5_000,
+        norm: str = "linf",
+        num_restarts: int = 1,
+        area: float = 0.8,
+        rescale_schedule: bool = False,
+        objective: Objective | None = None,
+    ) -> None:
         if objective is None:
             objective = AverageExits(loss="margin")
         super().__init__(epsilon, norm, objective, num_restarts)
@@ -76,17 +84,22 @@ class Square(search.SearchAttack):
         )
 
     @classmethod
-    def margin(cls, epsilon, objective=None, **overrides):
+    def margin(
+        cls,
+        epsilon: float,
+        objective: Objective | None = None,
+        **overrides: Any,
+    ) -> Self:
         """Return auto-attack's: the loss of any objective is the margin."""
         objective = check_objective(objective).with_loss("margin")
         return cls(epsilon, objective=objective, **overrides)
 
     @property
-    def num_steps(self):
+    def num_steps(self) -> int:  # type: ignore[override]
         """Number of steps of an attempt: its queries."""
         return self.num_queries
 
-    def start(self, problem, attempt):
+    def start(self, problem: Problem, attempt: Tensor) -> Tensors:
         """See `SearchAttack.start`."""
         clean = problem.images
         keys = randomness.bits(problem.keys, attempt)
@@ -101,12 +114,12 @@ class Square(search.SearchAttack):
             "keys": keys,
         }
 
-    def step(self, problem):
+    def step(self, problem: Problem) -> Callable[[Tensor, Tensors], Tensors]:
         """See `SearchAttack.step`."""
         changes = self._changes(problem.images)
         return functools.partial(self._query, problem, changes)
 
-    def sides(self, height, width):
+    def sides(self, height: int, width: int) -> Array:
         """Return the side of each query's square, int32 `(num_queries,)`.
 
         Args:

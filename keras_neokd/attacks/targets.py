@@ -2,10 +2,14 @@
 
 from keras import ops
 
+from keras_neokd.attacks.search import Problem
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Mixin
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 
-class Targeted:
+class Targeted(Mixin):
     """Mixin in front of a `SearchAttack` that has `num_targets`.
 
     One attempt per target class and restart, from the most likely wrong class
@@ -14,11 +18,11 @@ class Targeted:
     any comes again; in auto-attack each has its restarts at once.
     """
 
-    def num_attempts(self, num_classes):
+    def num_attempts(self, num_classes: int) -> int:
         """See `SearchAttack.num_attempts`."""
         return self._count(num_classes) * self.num_restarts
 
-    def aim(self, problem, attempt):
+    def aim(self, problem: Problem, attempt: Tensor) -> tuple[Tensor, Tensors]:
         """See `SearchAttack.aim`: the state holds the `target`."""
         logits = problem.logits(problem.images)
         count = self._count(logits[0].shape[-1])

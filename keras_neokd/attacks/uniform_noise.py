@@ -6,8 +6,11 @@ UniformNoise(epsilon=8 / 255)    # KDIGA's variant with noisy images
 import keras
 
 from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 
 @ATTACKS.register("uniform_noise", noise={})
@@ -19,10 +22,12 @@ class UniformNoise(Attack):
     that `KDIGA.kdiga_rs` trains with. `epsilon` is in pixel units.
     """
 
-    def __init__(self, epsilon):
+    def __init__(self, epsilon: float) -> None:
         super().__init__(epsilon)
 
-    def perturb(self, predict, images, labels, keys):
+    def perturb(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`. `info` is empty."""
         unit = randomness.example_uniform(keys, images.shape[1:])
         return images + self.epsilon * (2.0 * unit - 1.0), {}

@@ -4,15 +4,23 @@ WorstCase([PGD(epsilon=0.1, step_size=0.01, num_steps=100),
            APGD(epsilon=0.1), Square(epsilon=0.1)])
 """
 
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_neokd.attacks import search
 from keras_neokd.attacks.attack import Attack
+from keras_neokd.attacks.attack import ExitLogits
+from keras_neokd.attacks.objective import Objective
 from keras_neokd.attacks.objective import check_objective
 from keras_neokd.attacks.pgd import PGD
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.registry import ATTACKS
+from keras_neokd.base.typing import Tensor
+from keras_neokd.base.typing import Tensors
 
 
 @ATTACKS.register("worst_case", cw_linf="cw_linf")
@@ -36,7 +44,9 @@ class WorstCase(Attack):
 
     may_be_unbounded = True
 
-    def __init__(self, attacks, objective=None):
+    def __init__(
+        self, attacks: Sequence[Attack], objective: Objective | None = None
+    ) -> None:
         attacks = checks.sequence("attacks", attacks, "Attacks")
         if not all(isinstance(each, Attack) for each in attacks):
             raise TypeError(
@@ -49,7 +59,7 @@ class WorstCase(Attack):
                 "`attacks` needs attacks of one norm, to have one ball: "
                 f"received {len(attacks)} attacks of norms {norms}."
             )
-        radii = [each.epsilon for each in attacks]
+        radii: list[Any] = [each.epsilon for each in attacks]
         super().__init__(None if None in radii else max(radii), norms[0])
         self.attacks = attacks
         self.objective = check_objective(objective)
@@ -57,14 +67,14 @@ class WorstCase(Attack):
     @classmethod
     def cw_linf(
         cls,
-        epsilon,
-        step_size,
-        num_steps,
-        norm="linf",
-        random_start=True,
-        num_restarts=1,
-        objective=None,
-    ):
+        epsilon: float,
+        step_size: float,
+        num_steps: int,
+        norm: str = "linf",
+        random_start: bool | str = True,
+        num_restarts: int = 1,
+        objective: Objective | None = None,
+    ) -> Self:
         """Return PGD on the margin of Carlini and Wagner, in L-infinity.
 
         Arguments are as in `PGD`; of the objective the loss is not used. As
@@ -90,21 +100,25 @@ class WorstCase(Attack):
         return cls([pgd], objective)
 
     @property
-    def members(self):
+    def members(self) -> tuple[Attack, ...]:
         """All attacks in order, those of other `WorstCase`s one by one."""
         return tuple(
             member for attack in self.attacks for member in attack.members
         )
 
-    def validate(self, num_exits, num_classes=None):
+    def validate(self, num_exits: int, num_classes: int | None = None) -> None:
         """See `Attack.validate`."""
         self.objective.check(num_exits)
         for attack in self.attacks:
             attack.validate(num_exits, num_classes)
 
-    def perturb(self, predict, images, labels, keys):
+    def perturb(
+        self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
+    ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
-        problem = search.Problem(predict, self.objective, images, labels, keys)
+        problem = search.Problem(
+            predict.exact, self.objective, images, labels, keys
+        )
         found = {
             "adversarial": images,
             "fooled": problem.fooled(problem.logits(images)),

@@ -2,10 +2,12 @@
 
 Each module offers the functions below and `TrainStep`; this file is their one
 description. `plain` holds what Keras does well enough, `kernels` replaces forms
-that a framework is slow at, `precision` is for layers that compute in 16 bits.
+that a framework is slow at, `precision` is for layers that compute in 16
+bits, `speed` tells which precision is fast.
 """
 
 import importlib
+from typing import Any
 
 import keras
 
@@ -15,7 +17,7 @@ if _NAME not in ("tensorflow", "jax", "torch"):
         "keras_neokd trains with the Keras backends tensorflow, jax and "
         f"torch; KERAS_BACKEND is {_NAME!r}."
     )
-_own = importlib.import_module(f"keras_neokd.backend.{_NAME}")
+_own: Any = importlib.import_module(f"keras_neokd.backend.{_NAME}")
 
 
 class TrainStep(_own.TrainStep):
@@ -140,6 +142,16 @@ def has_accelerator():
     return _own.has_accelerator()
 
 
+def convolves_16_bits():
+    """Return whether convolutions in 16 bits run in 16 bits.
+
+    If not, the convolutions of the library take and give numbers of 16 bits
+    and compute in float32. That is so for JAX on processors, whose kernels
+    for 16 bits take five times as long as those for float32.
+    """
+    return _own.convolves_16_bits()
+
+
 def compile_function(function, variables):
     """Compile a function of tensors; PyTorch runs it as it is.
 
@@ -175,7 +187,11 @@ def convolution(images, kernel, strides, padding, dilation):
         padding: `"valid"` or `"same"`.
         dilation: pair of integers.
     """
-    return _own.convolution(images, kernel, strides, padding, dilation)
+
+    def convolve(images, kernel):
+        return _own.convolution(images, kernel, strides, padding, dilation)
+
+    return _in_fast_precision(convolve, images, kernel)
 
 
 def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
@@ -188,7 +204,19 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
             `((top, bottom), (left, right))`.
         relu: whether negative results become 0. Defaults to False.
     """
-    return _own.convolve(images, kernel, bias, strides, padding, dilation, relu)
+
+    def convolve(*tensors):
+        return _own.convolve(*tensors, strides, padding, dilation, relu)
+
+    return _in_fast_precision(convolve, images, kernel, bias)
+
+
+def _in_fast_precision(convolve, *tensors):
+    dtype = keras.backend.standardize_dtype(tensors[0].dtype)
+    if dtype not in ("bfloat16", "float16") or convolves_16_bits():
+        return convolve(*tensors)
+    outputs = convolve(*(keras.ops.cast(each, "float32") for each in tensors))
+    return keras.ops.cast(outputs, dtype)
 
 
 def pool(images, size, strides, mode):

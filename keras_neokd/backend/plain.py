@@ -24,6 +24,10 @@ def gather_processes(values):
     return values[None]
 
 
+def convolves_16_bits():
+    return True
+
+
 def convolution(images, kernel, strides, padding, dilation):
     return ops.conv(
         images,

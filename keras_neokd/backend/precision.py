@@ -16,12 +16,21 @@ from keras_neokd import backend
 _LARGEST_GRADIENT = 64.0
 
 
+def layer_dtypes(model):
+    """Return the precisions that layers of a model compute in, a sorted list.
+
+    Args:
+        model: a `keras.Model`; layers within its layers count.
+    """
+    found = set()
+    for layer in getattr(model, "layers", ()):
+        found |= {layer.compute_dtype, *layer_dtypes(layer)}
+    return sorted(found)
+
+
 def uses_float16(model):
     """Return whether a layer of a model computes in float16."""
-    return any(
-        layer.compute_dtype == "float16" or uses_float16(layer)
-        for layer in getattr(model, "layers", ())
-    )
+    return "float16" in layer_dtypes(model)
 
 
 def loss_scaled(model, optimizer):

@@ -1,18 +1,22 @@
 """TensorFlow: GradientTape, compiled as a graph by Keras."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from keras_neokd.backend import plain
 from keras_neokd.backend.kernels import tensorflow_convolution
 from keras_neokd.backend.plain import as_column
+from keras_neokd.backend.plain import convolves_16_bits as convolves_16_bits
 from keras_neokd.backend.plain import frozen_state as frozen_state
 from keras_neokd.backend.plain import gather_processes as gather_processes
 from keras_neokd.backend.plain import pool as pool
 from keras_neokd.backend.plain import present
+from keras_neokd.base.typing import Mixin
 
 
-class TrainStep:
-    def make_train_function(self, force=False):
+class TrainStep(Mixin):
+    def make_train_function(self, force: bool = False) -> Any:
         """Compile the step, see `keras.Model`; the optimizer is built before.
 
         Keras builds it while the step is traced, and TensorFlow traces again
@@ -23,12 +27,12 @@ class TrainStep:
                 self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> Any:
         """Train on one batch; called by Keras."""
         with _after(data):
             return self.training_step.run(data)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Any:
         """Evaluate one batch; called by Keras."""
         with _after(data):
             return self.testing_step.run(data)

@@ -1,25 +1,30 @@
 """PyTorch: autograd, eager execution."""
 
+from typing import Any
+
 import keras
 import torch
 from torch.nn import functional
 
+from keras_neokd.backend.kernels import torch_convolution
 from keras_neokd.backend.plain import as_column
+from keras_neokd.backend.plain import convolves_16_bits as convolves_16_bits
 from keras_neokd.backend.plain import frozen_state as frozen_state
 from keras_neokd.backend.plain import gather_processes as gather_processes
 from keras_neokd.backend.plain import gather_replicas as gather_replicas
 from keras_neokd.backend.plain import global_batch as global_batch
 from keras_neokd.backend.plain import present
+from keras_neokd.base.typing import Mixin
 
 
-class TrainStep:
-    def train_step(self, data):
+class TrainStep(Mixin):
+    def train_step(self, data: Any) -> Any:
         """Train on one batch; called by Keras."""
         _check_gradients()
         with torch.no_grad():
             return self.training_step.run(data)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> Any:
         """Evaluate one batch; called by Keras."""
         with torch.inference_mode(False), torch.no_grad():
             return self.testing_step.run(_normal(data))
@@ -129,7 +134,9 @@ compile_per_example = compile_function
 
 
 def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
-    outputs = _convolved(images, kernel, bias, strides, padding, dilation)
+    outputs = torch_convolution.convolve(
+        *_as_torch(images, kernel, bias, strides, padding, dilation)
+    )
     if relu:
         # In place, for large results: asking for memory takes longer.
         outputs = functional.relu_(outputs)
@@ -139,12 +146,14 @@ def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
 def convolution(images, kernel, strides, padding, dilation):
     # Keras' layers before may have brought them into another order.
     images = images.contiguous()
-    outputs = _convolved(images, kernel, None, strides, padding, dilation)
+    outputs = functional.conv2d(
+        *_as_torch(images, kernel, None, strides, padding, dilation)
+    )
     return outputs.permute(0, 2, 3, 1)
 
 
-def _convolved(images, kernel, bias, strides, padding, dilation):
-    """Return `(batch, filters, new height, new width)`."""
+def _as_torch(images, kernel, bias, strides, padding, dilation):
+    """Return the arguments of `functional.conv2d`."""
     # Views: Keras copies images into this order of axes.
     images = images.permute(0, 3, 1, 2)
     groups = images.shape[1] // kernel.shape[2]
@@ -157,7 +166,7 @@ def _convolved(images, kernel, bias, strides, padding, dilation):
         (top, bottom), (left, right) = padding
         images = functional.pad(images, (left, right, top, bottom))
         padding = ((0, 0), (0, 0))
-    return functional.conv2d(
+    return (
         images,
         kernel.permute(3, 2, 0, 1),
         bias,

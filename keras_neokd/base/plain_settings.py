@@ -8,13 +8,17 @@ They are the arguments of what a name stands for, with two differences: exits
 are counted from 1, and a teacher network is a file.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from keras_neokd.base import checks
 from keras_neokd.base.configurable import REQUIRED
+from keras_neokd.base.registry import Registry
 
 TEACHER_FILE = "teacher_file"
 
 
-def parts(name):
+def parts(name: str) -> list[tuple[float, str]]:
     """Return the methods that a name adds up, as pairs of weight and name.
 
     Args:
@@ -39,7 +43,7 @@ def parts(name):
     return found
 
 
-def settings(registry, name):
+def settings(registry: Registry, name: str) -> dict[str, Any]:
     """Return the settings of a name and their defaults.
 
     Args:
@@ -65,7 +69,12 @@ def settings(registry, name):
     return found
 
 
-def arguments(registry, name, section, num_exits=None):
+def arguments(
+    registry: Registry,
+    name: str,
+    section: Mapping[str, Any],
+    num_exits: int | None = None,
+) -> dict[str, Any]:
     """Return settings as arguments, without the file of a teacher.
 
     Args:
@@ -93,7 +102,7 @@ def arguments(registry, name, section, num_exits=None):
     return found
 
 
-def exit_index(key, value, num_exits=None):
+def exit_index(key: str, value: Any, num_exits: int | None = None) -> Any:
     """Return the 0-based index of an exit that is counted from 1.
 
     Args:
@@ -122,12 +131,12 @@ def exit_index(key, value, num_exits=None):
     return number - 1
 
 
-def _exits_of(made):
+def _exits_of(made: Any) -> tuple[str, ...]:
     """Return the names of the arguments that are exits."""
     return getattr(made, "exit_arguments", ())
 
 
-def _numbered(default):
+def _numbered(default: Any) -> Any:
     """Return the default of an exit as configs write it."""
     if type(default) is not int:
         return default
@@ -135,7 +144,7 @@ def _numbered(default):
     return "last" if default == -1 else str(default + 1)
 
 
-def _in_tuples(value):
+def _in_tuples(value: Any) -> Any:
     """Return a value with tuples for the lists that JSON has."""
     if isinstance(value, (list, tuple)):
         return tuple(_in_tuples(each) for each in value)

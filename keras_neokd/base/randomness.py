@@ -17,11 +17,17 @@ for simulation, not for cryptography.
 """
 
 import math
+from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Tensor
 
 _MULTIPLIERS = (0x7FEB352D, 0x846CA68B)
 _SHIFTS = (16, 15, 16)
@@ -29,12 +35,12 @@ _WORD_OFFSET = 0x9E3779B9
 _STATE_MULTIPLIER = 0x85EBCA6B
 
 
-def check_seed(seed):
+def check_seed(seed: Any) -> int:
     """Return an integer from 0 to 2**31 - 1; raise as `checks.integer`."""
     return checks.integer("seed", seed, minimum=0)
 
 
-def bits(*words):
+def bits(*words: Tensor) -> Tensor:
     """Mix integer words into well-spread 32-bit integers, on the device.
 
     Args:
@@ -53,7 +59,7 @@ def bits(*words):
     return state
 
 
-def uniform(*words):
+def uniform(*words: Tensor) -> Tensor:
     """Return float32 numbers in the open interval (0, 1), on the device.
 
     Args:
@@ -63,7 +69,7 @@ def uniform(*words):
     return (mantissa + 0.5) * 2.0**-23
 
 
-def example_uniform(keys, shape):
+def example_uniform(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Draw one array of numbers in (0, 1) per example.
 
     Args:
@@ -78,7 +84,7 @@ def example_uniform(keys, shape):
     return ops.reshape(flat, (-1, *shape))
 
 
-def example_normal(keys, shape):
+def example_normal(keys: Tensor, shape: Sequence[int]) -> Tensor:
     """Draw one array of standard normal numbers per example (Box-Muller).
 
     Takes and returns the same as `example_uniform`.
@@ -88,7 +94,9 @@ def example_normal(keys, shape):
     return radius * ops.cos(angle)
 
 
-def moved_seeds(variables, noise):
+def moved_seeds(
+    variables: Iterable[keras.Variable], noise: Tensor
+) -> list[tuple[keras.Variable, Tensor]]:
     """Return the states of Keras' seed generators, moved to other draws.
 
     Args:
@@ -106,7 +114,7 @@ def moved_seeds(variables, noise):
     ]
 
 
-def host_bits(*words):
+def host_bits(*words: int | Array) -> Array:
     """Mix integer words in NumPy: the same bits as `bits`, as uint32.
 
     Args:
@@ -116,7 +124,7 @@ def host_bits(*words):
     Returns:
         uint32 array of the broadcast shape.
     """
-    state = np.uint32(0)
+    state: Any = np.uint32(0)
     with np.errstate(over="ignore"):
         for word in words:
             word = np.asarray(word, "int64").astype("uint32")
@@ -125,19 +133,19 @@ def host_bits(*words):
     return state
 
 
-def _signed(value):
+def _signed(value: int) -> Any:
     """Return the int32 that has the bits of a 32-bit pattern."""
     return np.array(value, "uint32").view("int32")[()]
 
 
-def _as_int32(word):
+def _as_int32(word: Tensor) -> Tensor:
     if isinstance(word, (int, np.integer)):
         # A tensor wraps around where a NumPy scalar warns.
         return ops.convert_to_tensor(_signed(int(word) % 2**32))
     return ops.cast(word, "int32")
 
 
-def _mix(x):
+def _mix(x: Tensor) -> Tensor:
     x = ops.convert_to_tensor(x, "int32")
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
         x = ops.bitwise_xor(x, _logical_shift(x, shift))
@@ -146,13 +154,13 @@ def _mix(x):
     return x
 
 
-def _logical_shift(x, shift):
+def _logical_shift(x: Tensor, shift: int) -> Tensor:
     # int32 is the one integer type that wraps around on every backend; its
     # right shift copies the sign, hence the mask.
     return ops.bitwise_and(ops.right_shift(x, shift), 2 ** (32 - shift) - 1)
 
 
-def _host_mix(x):
+def _host_mix(x: Array) -> Array:
     for shift, multiplier in zip(_SHIFTS, (*_MULTIPLIERS, None), strict=True):
         x = x ^ (x >> np.uint32(shift))
         if multiplier is not None:

@@ -12,11 +12,16 @@ are its arguments, so nothing else needs to list them.
 
 import functools
 import inspect
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from typing import Any
 
 from keras_neokd.base.configurable import REQUIRED
 from keras_neokd.base.configurable import Unset
 from keras_neokd.base.configurable import check_names
 from keras_neokd.base.configurable import settings
+from keras_neokd.base.typing import Entry
 
 
 class Registry:
@@ -26,11 +31,13 @@ class Registry:
         kind: what they are called in messages, such as `"method"`.
     """
 
-    def __init__(self, kind):
+    def __init__(self, kind: str) -> None:
         self.kind = kind
-        self._entries = {}
+        self._entries: dict[str, Callable[..., Any]] = {}
 
-    def register(self, name, **presets):
+    def register(
+        self, name: str, **presets: str | dict[str, Any]
+    ) -> Callable[[Entry], Entry]:
         """Return a decorator that gives a class or a function a name.
 
         Args:
@@ -43,7 +50,7 @@ class Registry:
             ValueError: by the decorator, if something else has the name.
         """
 
-        def decorate(entry):
+        def decorate(entry: Entry) -> Entry:
             self._add(name, entry)
             for preset, changes in presets.items():
                 if isinstance(changes, str):
@@ -54,11 +61,11 @@ class Registry:
 
         return decorate
 
-    def names(self):
+    def names(self) -> list[str]:
         """Return all names in alphabetical order."""
         return sorted(self._entries)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> Callable[..., Any]:
         """Return the entry of a name.
 
         Raises:
@@ -71,13 +78,13 @@ class Registry:
             )
         return self._entries[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.names())
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def settings(self, name):
+    def settings(self, name: str) -> dict[str, Any]:
         """Return the arguments of an entry, see `configurable.settings`.
 
         Args:
@@ -85,7 +92,7 @@ class Registry:
         """
         return settings(self[name])
 
-    def made_by(self, name):
+    def made_by(self, name: str) -> Callable[..., Any]:
         """Return the class whose objects a name builds, or the function.
 
         Args:
@@ -97,7 +104,13 @@ class Registry:
         owner = getattr(entry, "__self__", None)
         return owner if inspect.isclass(owner) else entry
 
-    def build(self, name, changes=None, /, **given):
+    def build(
+        self,
+        name: str,
+        changes: Mapping[str, Any] | None = None,
+        /,
+        **given: Any,
+    ) -> Any:
         """Build what a name stands for.
 
         Args:
@@ -139,7 +152,7 @@ class Registry:
             )
         return entry(**arguments)
 
-    def _add(self, name, entry):
+    def _add(self, name: str, entry: Callable[..., Any]) -> None:
         if not name.isidentifier():
             raise ValueError(
                 f"A {self.kind} needs a name of letters, digits and _, "
@@ -155,7 +168,7 @@ class Registry:
         self._entries[name] = entry
 
 
-def _origin(entry):
+def _origin(entry: Any) -> str:
     """Return where an entry was written, and its changed settings."""
     if isinstance(entry, functools.partial):
         return f"{_origin(entry.func)} with {sorted(entry.keywords)}"

@@ -10,12 +10,16 @@ import functools
 import math
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Labels
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.splits import Split
 from keras_neokd.data.splits import to_unit_range
@@ -41,7 +45,7 @@ class EvaluationBatches(keras.utils.PyDataset):
         TypeError, ValueError: if an argument is not as described.
     """
 
-    def __init__(self, split, batch_size=128):
+    def __init__(self, split: Split, batch_size: int = 128) -> None:
         # One worker: with more, Keras prefetches in threads and, when `fit`
         # builds a model, hands out the first batches twice.
         super().__init__(workers=1)
@@ -62,17 +66,19 @@ class EvaluationBatches(keras.utils.PyDataset):
         self._prefetch = Prefetch() if is_encoded else None
         self._epoch_and_order = 0, np.arange(len(split))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.ceil(len(self.split) / self.batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Array, Labels]:
         return self.rows(index, _all_rows)
 
-    def num_rows(self, index):
+    def num_rows(self, index: int) -> int:
         """Return the number of examples of a batch."""
         return min(self.batch_size, len(self.split) - index * self.batch_size)
 
-    def rows(self, index, pick):
+    def rows(
+        self, index: int, pick: Callable[[int], slice | Array]
+    ) -> tuple[Array, Labels]:
         """Return some rows of a batch; only their images are prepared.
 
         Args:
@@ -136,8 +142,13 @@ class TrainingBatches(EvaluationBatches):
     """
 
     def __init__(
-        self, split, batch_size=128, seed=0, augment=None, with_index=False
-    ):
+        self,
+        split: Split,
+        batch_size: int = 128,
+        seed: int = 0,
+        augment: str | None = None,
+        with_index: bool = False,
+    ) -> None:
         super().__init__(split, batch_size)
         self.with_index = checks.boolean("with_index", with_index)
         self.seed = randomness.check_seed(seed)
@@ -154,11 +165,11 @@ class TrainingBatches(EvaluationBatches):
         self.set_epoch(0)
 
     @property
-    def epoch(self):
+    def epoch(self) -> int:
         """The epoch that batches are drawn for, counted from 0."""
         return self._epoch_and_order[0]
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         """Draw the batches of another epoch from now on, an integer from 0."""
         epoch = checks.integer("epoch", epoch, minimum=0)
         indices = self.split.indices
@@ -167,7 +178,9 @@ class TrainingBatches(EvaluationBatches):
         # for batches from another thread.
         self._epoch_and_order = epoch, np.argsort(keys, kind="stable")
 
-    def rows(self, index, pick):
+    def rows(
+        self, index: int, pick: Callable[[int], slice | Array]
+    ) -> tuple[Array, Labels]:
         """See `EvaluationBatches.rows`."""
         start = time.monotonic()
         with remembered_errors(self):
@@ -193,12 +206,12 @@ class TrainingBatches(EvaluationBatches):
             return {"label": labels, "index": chosen.astype("int32")}
         return labels
 
-    def on_epoch_begin(self):
+    def on_epoch_begin(self) -> None:
         """Note that a pass over the data begins; called by Keras."""
         self._pass_began = True
         self._last_batch_seen = False
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         """Go on to the next epoch after a complete pass; called by Keras."""
         # Keras also calls this before training, after it may have drawn some
         # batches only to build the model. Those are no epoch.
@@ -218,7 +231,7 @@ class RemainingBatches(keras.utils.PyDataset):
         TypeError, ValueError: if `first` is no such number.
     """
 
-    def __init__(self, batches, first):
+    def __init__(self, batches: TrainingBatches, first: int) -> None:
         super().__init__(workers=1)
         self._batches = batches
         self._first = checks.integer("first", first, minimum=0)
@@ -229,17 +242,19 @@ class RemainingBatches(keras.utils.PyDataset):
             )
         self.set_epoch = batches.set_epoch
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._batches) - self._first
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Array, Labels]:
         return self._batches[self._first + index]
 
-    def num_rows(self, index):
+    def num_rows(self, index: int) -> int:
         """See `EvaluationBatches.num_rows`."""
         return self._batches.num_rows(self._first + index)
 
-    def rows(self, index, pick):
+    def rows(
+        self, index: int, pick: Callable[[int], slice | Array]
+    ) -> tuple[Array, Labels]:
         """See `EvaluationBatches.rows`."""
         return self._batches.rows(self._first + index, pick)
 
@@ -253,11 +268,13 @@ class SetEpoch(keras.callbacks.Callback):
         batches: `TrainingBatches` that are given to the same `fit`.
     """
 
-    def __init__(self, batches):
+    def __init__(self, batches: TrainingBatches) -> None:
         super().__init__()
         self.batches = batches
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         """Pass the epoch on; called by Keras."""
         self.batches.set_epoch(epoch)
 

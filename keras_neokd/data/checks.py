@@ -83,7 +83,7 @@ class BatchCheck:
             get by their labels, or `None` (default).
     """
 
-    image_shape: tuple
+    image_shape: tuple[int | None, ...]
     num_classes: int
     labelled: bool = True
     num_examples: int | None = None

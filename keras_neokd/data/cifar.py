@@ -33,9 +33,9 @@ class _Version:
     title: str
     folder: str
     archive: str
-    num_images: dict
-    classes: tuple
-    pickled: tuple
+    num_images: dict[str, int]
+    classes: tuple[int, ...]
+    pickled: tuple[str, str, str]
 
     @property
     def sizes(self):

@@ -13,11 +13,13 @@ import concurrent.futures
 import functools
 import math
 import os
+from typing import Any
 
 import numpy as np
 
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
 from keras_neokd.data.image_files import decode
 from keras_neokd.data.image_files import pillow
 from keras_neokd.data.image_files import read_image_file
@@ -119,28 +121,33 @@ class EncodedImages:
 
     dtype = np.dtype("uint8")
 
-    def __init__(self, contents, view, positions=None):
+    def __init__(
+        self,
+        contents: Any,
+        view: View,
+        positions: Array | None = None,
+    ) -> None:
         self._contents = contents
         self._view = view
         if positions is None:
             positions = np.arange(len(contents))
         self._positions = positions
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._positions)
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int, int, int]:
         """Shape of the decoded array, `(n, size, size, channels)`."""
         view = self._view
         return len(self), view.size, view.size, view.channels
 
-    def subset(self, chosen):
+    def subset(self, chosen: slice | Array) -> "EncodedImages":
         """Return some of the images, a slice or integers, not decoded."""
         positions = self._positions[chosen]
         return EncodedImages(self._contents, self._view, positions)
 
-    def check(self):
+    def check(self) -> None:
         """Decode every image once, and raise `ValueError` for a damaged one."""
 
         def check_one(position):  # Returns nothing: images are not kept.
@@ -149,13 +156,15 @@ class EncodedImages:
         for _ in in_order(check_one, self._positions):
             pass
 
-    def __getitem__(self, chosen):
+    def __getitem__(self, chosen: int | slice | Array) -> Array:
         return self._stacked(
             lambda position: self._view.centre(self._decoded(position)),
             self._positions[chosen],
         )
 
-    def random_parts(self, chosen, indices, seed, epoch):
+    def random_parts(
+        self, chosen: slice | Array, indices: Array, seed: int, epoch: int
+    ) -> Array:
         """Return random parts of images, half of them mirrored.
 
         A part has 8 % to 100 % of the area and a ratio of 3/4 to 4/3 of

@@ -5,6 +5,7 @@ import os
 import pathlib
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import PathLike
 from keras_neokd.data import downloads
 from keras_neokd.data import tfds
 from keras_neokd.data.cifar import read_cifar
@@ -15,6 +16,7 @@ from keras_neokd.data.imagenet import read_imagenet
 from keras_neokd.data.imagenet import read_tiny_imagenet
 from keras_neokd.data.mnist import read_mnist
 from keras_neokd.data.npz import read_npz
+from keras_neokd.data.splits import Dataset
 from keras_neokd.data.splits import divide
 
 # Functions of a folder, and of a `View` where images stay encoded.
@@ -37,29 +39,28 @@ OWN_DATASET_NAMES = ("npz", "image_folder")
 
 
 def load(
-    name,
-    data_dir=None,
-    validation_size=0,
-    num_train=None,
-    num_test=None,
-    seed=0,
-    image_size=None,
-    resize=None,
-    channels=None,
-    title=None,
-):
-    """Load a data set and divide it into train, validation and test.
+    name: str,
+    data_dir: PathLike | None = None,
+    validation_size: int = 0,
+    num_train: int | None = None,
+    num_test: int | None = None,
+    seed: int = 0,
+    image_size: int | None = None,
+    resize: int | None = None,
+    channels: int | None = None,
+    title: str | None = None,
+) -> Dataset:
+    """Load a `Dataset`, divided into train, validation and test.
 
     `digits` come with scikit-learn. All others are read from `data_dir` or,
     without it, from the folder that the environment variable KERAS_NEOKD_DATA
     names: the official files, see `read_mnist`, `read_cifar`,
     `read_tiny_imagenet` and `read_imagenet`, or images of your own, see
     `read_image_folder` and `read_npz`. A folder NAME/VERSION that
-    tensorflow-datasets prepared comes first; its order, and so its splits, are
-    others. Where no folder is named, `mnist`, `cifar10` and `cifar100` (fine
-    labels) are downloaded once. The test images of `tiny_imagenet` and
-    `imagenet2012` are the official validation images: the others have no
-    labels.
+    tensorflow-datasets prepared comes first, with other splits. Where no folder
+    is named, `mnist`, `cifar10` and `cifar100` (fine labels) are downloaded
+    once. The test images of `tiny_imagenet` and `imagenet2012` are the official
+    validation images: the others have no labels.
 
     Args:
         name: one of `DATASET_NAMES`.
@@ -67,9 +68,8 @@ def load(
         validation_size: number of training images to set apart for
             validation, 0 (default) for none. They are the last of a fixed
             random order, so `num_train` does not change them.
-        num_train: keep only the first images of that order to train on;
-            None (default) for all.
-        num_test: keep only the first test images; None (default) for all.
+        num_train, num_test: keep only the first images of that order to
+            train on, and the first test images; None (default) for all.
         seed: integer, which fixed random order. Keep it, also between runs
             with different training seeds, to compare on the same images.
         image_size: height and width in pixels of the images of
@@ -84,14 +84,10 @@ def load(
             (default) for `name`. For other images in the files of a known
             data set, such as Fashion-MNIST in those of MNIST.
 
-    Returns:
-        `Dataset`.
-
     Raises:
         ValueError: for an unknown name, a size that is larger than what is
             there, or a file or folder that is damaged or not as described.
-        TypeError: for a size that is not an integer or a title that is no
-            text.
+        TypeError: for a size that is no integer, or a title that is no text.
         FileNotFoundError: names every path that was looked for.
         MemoryError: says how much is needed.
         ImportError: names the extra to install.

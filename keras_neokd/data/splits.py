@@ -6,11 +6,13 @@ float32; encoded for large sets, see `EncodedImages`) until they are used.
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
 from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.files import memory_for
 
@@ -33,10 +35,10 @@ class Source:
         validation: such a pair, or None where the source has none of its own.
     """
 
-    train: tuple
-    test: tuple
+    train: tuple[Any, Array]
+    test: tuple[Any, Array]
     num_classes: int
-    validation: tuple | None = None
+    validation: tuple[Any, Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +57,10 @@ class Split:
     labels: np.ndarray
     indices: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
-    def arrays(self, count=None):
+    def arrays(self, count: int | None = None) -> tuple[Array, Array]:
         """Return the images as float32 in [0, 1], and their int32 labels.
 
         That is four times the memory of uint8; `EvaluationBatches` converts
@@ -96,7 +98,7 @@ class Dataset:
     test: Split
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """Shape of one image, `(height, width, channels)`."""
         return self.train.images.shape[1:]
 

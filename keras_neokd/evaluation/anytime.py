@@ -11,19 +11,25 @@ The protocol of Tables 1 to 5 of NEO-KD (arXiv 2311.00428).
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import PathLike
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.intervals import wilson_interval
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _TOPS = (1, 5)
 
@@ -52,13 +58,13 @@ class AnytimeResult(Result):
         "selected_share": "share?",
     }
 
-    exit_names: tuple
+    exit_names: tuple[str, ...]
     num_classes: int
     ranks: np.ndarray
-    info: dict
+    info: dict[str, Array]
     search: searching.SearchResult | None = None
 
-    def accuracy(self, k=1):
+    def accuracy(self, k: int = 1) -> Array:
         """Return the top-`k` accuracy of every exit, as `(exits,)`.
 
         Args:
@@ -75,7 +81,7 @@ class AnytimeResult(Result):
             )
         return (self.ranks < k).mean(axis=0)
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return the rows of `accuracy_rows` for a single seed."""
         return accuracy_rows([self])
 
@@ -119,15 +125,15 @@ def accuracy_rows(results):
 
 
 def anytime(
-    model,
-    images,
-    labels,
-    attack=None,
-    batch_size=256,
-    seed=0,
-    verbose=0,
-    state_file=None,
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attack: Attack | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+    state_file: PathLike | None = None,
+) -> AnytimeResult:
     """Return an `AnytimeResult` of every exit on clean or attacked images.
 
     The result does not depend on `batch_size`: image `i` is attacked with
@@ -153,8 +159,14 @@ def anytime(
 
 
 def adversarial_images(
-    model, images, labels, attack, batch_size=256, seed=0, verbose=0
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attack: Attack,
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+) -> Array:
     """Return adversarial images: float32, of the shape of `images`.
 
     Arguments and errors as in `anytime`.
@@ -167,7 +179,9 @@ def adversarial_images(
 craft = adversarial_images  # Its name until 0.1.
 
 
-def exit_probabilities(model, images, labels, batch_size=256):
+def exit_probabilities(
+    model: MultiExitModel, images: Array, labels: Array, batch_size: int = 256
+) -> Array:
     """Return the softmax of every exit, float32 `(examples, exits, classes)`.
 
     Arguments and errors as in `anytime`; labels are only checked.
@@ -188,11 +202,17 @@ class Evaluator:
         ValueError: if the attack does not fit the model.
     """
 
-    def __init__(self, model, attack=None, batch_size=256):
+    def __init__(
+        self,
+        model: MultiExitModel,
+        attack: Attack | None = None,
+        batch_size: int = 256,
+    ) -> None:
         batches.check_model(model)
         self.model = model
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
-        self._search, self._compiled = None, {}
+        self._search = None
+        self._compiled: dict[Any, Any] = {}
         if searching.is_search(attack):
             self._search = searching.CompiledSearch(model, attack, batch_size)
             attack = None
@@ -200,7 +220,14 @@ class Evaluator:
         if self.attack is not None:
             self.attack.validate(model.num_exits, model.num_classes)
 
-    def anytime(self, images, labels, seed=0, verbose=0, state_file=None):
+    def anytime(
+        self,
+        images: Array,
+        labels: Array,
+        seed: int = 0,
+        verbose: int = 0,
+        state_file: PathLike | None = None,
+    ) -> AnytimeResult:
         """Score every exit; arguments and result as those of `anytime`."""
         found = None
         if self._search is not None:
@@ -218,13 +245,17 @@ class Evaluator:
             self.model.exit_names, self.model.num_classes, ranks, outputs, found
         )
 
-    def attacked(self, images, labels, seed=0):
+    def attacked(
+        self, images: Array, labels: Array, seed: int = 0
+    ) -> tuple[Array, Array]:
         """Return the images under the attack, and the labels."""
         if self.attack is None and self._search is None:
             return images, labels
         return self.adversarial_images(images, labels, seed), labels
 
-    def adversarial_images(self, images, labels, seed=0, verbose=0):
+    def adversarial_images(
+        self, images: Array, labels: Array, seed: int = 0, verbose: int = 0
+    ) -> Array:
         """Return adversarial images; arguments as those of `anytime`."""
         if self._search is not None:
             return self._search(images, labels, seed, verbose).adversarial
@@ -235,7 +266,7 @@ class Evaluator:
 
     craft = adversarial_images  # Its name until 0.1.
 
-    def probabilities(self, images, labels):
+    def probabilities(self, images: Array, labels: Array) -> Array:
         """Return `exit_probabilities` of images that are not attacked."""
         found = self._run(_softmax, None, images, labels)["result"]
         batches.check_finite(self.model, found, "probabilities")

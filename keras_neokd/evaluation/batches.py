@@ -6,6 +6,8 @@
 The last, shorter batch is padded, and the results for the padding are dropped.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -13,6 +15,7 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Array
 from keras_neokd.network.multi_exit import MultiExitModel
 
 
@@ -42,14 +45,16 @@ def check(model, images, labels, batch_size):
     return images, ops.convert_to_numpy(checks.class_indices(labels))
 
 
-def pair(name, value, model, batch_size):
+def pair(
+    name: str, value: Any, model: MultiExitModel, batch_size: int
+) -> tuple[Array, Array]:
     """Return checked images and labels from an argument that holds both."""
     value = checks.sequence(name, value, "images and labels")
     if len(value) != 2:
         raise ValueError(
             f"`{name}` needs images and labels, received {len(value)} values."
         )
-    return check(model, *value, batch_size)
+    return check(model, value[0], value[1], batch_size)
 
 
 def check_model(model):

@@ -13,11 +13,16 @@ beside the nominal ones (NEO-KD, appendix A.3; Huang et al. 2018).
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation import exit_shares
 from keras_neokd.evaluation.anytime import Evaluator
@@ -26,6 +31,7 @@ from keras_neokd.evaluation.intervals import saving_interval
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _SOURCES = ("attacked", "clean")
 # Test images that may also be validation images: data sets hold a few twins.
@@ -59,16 +65,16 @@ class BudgetedResult(Result):
         "threshold at": "number?",
     }
 
-    policies: tuple
+    policies: tuple[ExitPolicy, ...]
     nominal_costs: np.ndarray
     costs: np.ndarray
     accuracy: np.ndarray
     exit_shares: np.ndarray
     exit_costs: np.ndarray
     num_examples: int
-    exit_names: tuple = ()
+    exit_names: tuple[str, ...] = ()
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return a row per budget; no image leaves where a threshold is None.
 
         The columns are `budget` (nominal), `multiply-adds` (realised) with
@@ -86,7 +92,7 @@ class BudgetedResult(Result):
         )
         return table(**dict(zip(self.columns, values, strict=True)))
 
-    def cost_intervals(self):
+    def cost_intervals(self) -> Array:
         """Return the ends of the 95 % interval of each cost, `(budgets, 2)`.
 
         See `evaluation.mean_cost_interval`.
@@ -98,7 +104,7 @@ class BudgetedResult(Result):
             ]
         )
 
-    def cost_of(self, accuracy):
+    def cost_of(self, accuracy: float) -> float:
         """Return the smallest real cost, in multiply-adds, of an accuracy.
 
         NaN if no budget reaches the accuracy, a number from 0 to 1.
@@ -106,7 +112,9 @@ class BudgetedResult(Result):
         cheapest = self._cheapest(accuracy)
         return math.nan if cheapest is None else float(self.costs[cheapest])
 
-    def saving_against(self, other, accuracy=None):
+    def saving_against(
+        self, other: "BudgetedResult", accuracy: float | None = None
+    ) -> float:
         """Return the share of another's cost saved at equal accuracy.
 
         Negative where this model costs more; NaN where one of them does not
@@ -120,7 +128,9 @@ class BudgetedResult(Result):
         accuracy = self._common_accuracy(other, accuracy)
         return 1.0 - self.cost_of(accuracy) / other.cost_of(accuracy)
 
-    def saving_interval_against(self, other, accuracy=None):
+    def saving_interval_against(
+        self, other: "BudgetedResult", accuracy: float | None = None
+    ) -> tuple[float, float]:
         """Return both ends of the 95 % interval of `saving_against`.
 
         It covers the choice of the test images for both costs, at the budgets
@@ -129,7 +139,7 @@ class BudgetedResult(Result):
         `evaluation.saving_interval`; arguments and NaN as `saving_against`.
         """
         accuracy = self._common_accuracy(other, accuracy)
-        costs = []
+        costs: list[Any] = []
         for result in (self, other):
             cheapest = result._cheapest(accuracy)
             if cheapest is None:
@@ -165,38 +175,33 @@ def _check(model, validation, attack, budgets, **settings):
 
 @Protocol("budgeted", BudgetedResult, _check, num_exits=2)
 def budgeted(
-    model,
-    validation,
-    test,
-    attack=None,
-    threshold_data="attacked",
-    ensemble=True,
-    budgets=None,
-    batch_size=256,
-    seed=0,
-):
+    model: MultiExitModel,
+    validation: tuple[Array, Array],
+    test: tuple[Array, Array],
+    attack: Attack | None = None,
+    threshold_data: str = "attacked",
+    ensemble: bool = True,
+    budgets: Sequence[float] | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> BudgetedResult:
     """Return a `BudgetedResult` of clean or attacked images.
 
     Args:
-        model: a `MultiExitModel`.
+        model, attack, batch_size, seed: as for `anytime`.
         validation: tuple of images and labels that set the thresholds; never
             test images.
         test: tuple of images and labels that are scored.
-        attack: a `keras_neokd.attacks.Attack`, or `None` for clean images.
-        threshold_data: `"attacked"` (default) sets thresholds on validation
-            images under the same attack, which the paper's numbers suggest;
-            `"clean"` on clean ones.
+        threshold_data: `"attacked"` (default) for validation images under the
+            same attack, which the paper's numbers suggest, or `"clean"`.
         ensemble: predict by the mean of the chosen exit and all before it,
             as the paper does. Defaults to True.
-        budgets: list of mean multiply-adds per image, from that of the first
-            exit to that of the last; `None` (default) for the 100 of
-            `exit_shares.geometric_shares`.
-        batch_size, seed: as for `anytime`.
+        budgets: list of mean multiply-adds per image, from the first exit's
+            to the last's; `None` (default): `exit_shares.geometric_shares`.
 
     Raises:
-        ValueError: if the data is not as described, test images are among
-            the validation images, a budget is out of reach, or the exits
-            cost the same.
+        ValueError: if the data is not as described, a test image is one for
+            validation, a budget is out of reach, or the exits cost the same.
     """
     batches.check_model(model)
     _check_settings(threshold_data, ensemble)
@@ -216,16 +221,14 @@ def budgeted(
         for each in wanted
     ]
     decisions = [policy.decide(answers) for policy in policies]
-    shares = np.stack(
-        [exit_shares.shares_at_exits(each, model) for each in decisions]
-    )
+    accuracy = [np.mean(each.label == test[1]) for each in decisions]
+    shares = [exit_shares.shares_at_exits(each, model) for each in decisions]
+    shares = np.stack(shares)
     return BudgetedResult(
         policies=tuple(policies),
         nominal_costs=wanted @ costs,
         costs=shares @ costs,
-        accuracy=np.array(
-            [(each.label == test[1]).mean() for each in decisions]
-        ),
+        accuracy=np.array(accuracy),
         exit_shares=shares,
         exit_costs=costs,
         num_examples=len(answers),

@@ -4,11 +4,17 @@ Thresholds are set on clean validation images, as those of a deployed model
 would be, for a mean cost that is a share of the last exit's.
 """
 
+import pathlib
+
 import numpy as np
 
 from keras_neokd import attacks
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import Decision
+from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation import exit_shares
 from keras_neokd.evaluation import latency
@@ -18,6 +24,7 @@ from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving.predictor import EarlyExitPredictor
 
 _PERCENTILES = (50, 90, 99)
@@ -52,11 +59,13 @@ class EarlyExitResult(Result):
         "images_per_second_of_last_exit": "number",
     }
 
-    def __init__(self, rows, summary, policy):
+    def __init__(
+        self, rows: list[Row], summary: Row, policy: ExitPolicy
+    ) -> None:
         super().__init__(rows, summary)
         self.policy = policy
 
-    def write_beside(self, path):
+    def write_beside(self, path: pathlib.Path) -> None:
         """Write the thresholds as `EarlyExitPredictor` reads them."""
         self.policy.save(path.with_name(f"policy_of_{path.stem}.json"))
 
@@ -68,15 +77,15 @@ def _check(model, validation, share_of_cost, ensemble, num_calls):
 
 @Protocol("early_exit", EarlyExitResult, _check, num_exits=2)
 def early_exit(
-    model,
-    images,
-    labels,
-    validation,
-    share_of_cost=0.5,
-    ensemble=False,
-    num_calls=100,
-    batch_size=64,
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    validation: tuple[Array, Array],
+    share_of_cost: float = 0.5,
+    ensemble: bool = False,
+    num_calls: int = 100,
+    batch_size: int = 64,
+) -> EarlyExitResult:
     """Return an `EarlyExitResult` of a policy run stage by stage, and timed.
 
     Args:
@@ -174,16 +183,16 @@ def _check_attacked(model, attack, **settings):
     section="early_exit",
 )
 def early_exit_attacked(
-    model,
-    images,
-    labels,
-    validation,
-    attack,
-    share_of_cost=0.5,
-    ensemble=False,
-    batch_size=256,
-    seed=0,
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    validation: tuple[Array, Array],
+    attack: Attack,
+    share_of_cost: float = 0.5,
+    ensemble: bool = False,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> AttackedPolicyResult:
     """Return an `AttackedPolicyResult` of attacks that know the thresholds.
 
     The attacks are the given one, the worst of several for a wrong answer of

@@ -11,17 +11,21 @@ measures how equal they are.
 
 import dataclasses
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_neokd import backend
 from keras_neokd.attacks.geometry import example_norm
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
 from keras_neokd.evaluation.result import table
 from keras_neokd.methods.teacher import Teacher
+from keras_neokd.network.multi_exit import MultiExitModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,17 +57,17 @@ class GradientAlignmentResult(Result):
     spread = tuple(columns)[1:]
     summary_columns = {"teacher_gradient_norm": "number?"}
 
-    exit_names: tuple
+    exit_names: tuple[str, ...]
     distances: np.ndarray
     cosines: np.ndarray
     student_norms: np.ndarray
     teacher_norms: np.ndarray
 
-    def mean_distance(self):
+    def mean_distance(self) -> Array:
         """Return the mean distance over the images, `(exits,)`."""
         return self.distances.mean(axis=0, dtype="float64")
 
-    def mean_cosine(self):
+    def mean_cosine(self) -> Array:
         """Return the mean over images that have a cosine, `(exits,)`.
 
         NaN for an exit without any.
@@ -73,7 +77,7 @@ class GradientAlignmentResult(Result):
         count = known.sum(axis=0)
         return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return a row per exit, with means over the images."""
         return table(
             exit=self.exit_names,
@@ -82,7 +86,7 @@ class GradientAlignmentResult(Result):
             gradient_norm=self.student_norms.mean(axis=0),
         )
 
-    def summary(self):
+    def summary(self) -> Row:
         """Return the mean norm of the teacher's gradients."""
         return flat(teacher_gradient_norm=self.teacher_norms.mean())
 
@@ -93,14 +97,14 @@ def _check(student, teacher, teacher_exit):
 
 @diagnostic("gradient_alignment", GradientAlignmentResult, _check)
 def gradient_alignment(
-    student,
-    teacher,
-    images,
-    labels,
-    teacher_exit=-1,
-    batch_size=256,
-    verbose=0,
-):
+    student: MultiExitModel,
+    teacher: keras.Model,
+    images: Array,
+    labels: Array,
+    teacher_exit: int | str = -1,
+    batch_size: int = 256,
+    verbose: int = 0,
+) -> GradientAlignmentResult:
     """Return a `GradientAlignmentResult` of a student and its teacher.
 
     Both models run in inference mode, and neither is changed.

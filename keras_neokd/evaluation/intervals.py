@@ -6,10 +6,12 @@ saving_interval(2e6, (low, high), 4e6, (3.9e6, 4.1e6))
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Array
 
 # The standard normal quantile of 97.5 %.
 _QUANTILE = 1.959963984540054
@@ -17,7 +19,7 @@ _QUANTILE = 1.959963984540054
 _ROUNDING = 1e-6
 
 
-def wilson_interval(accuracy, num_examples):
+def wilson_interval(accuracy: float, num_examples: int) -> tuple[float, float]:
     """Return both ends of the 95 % interval of an accuracy (Wilson 1927).
 
     Unlike the accuracy plus and minus two standard errors it stays inside [0,
@@ -41,7 +43,11 @@ def wilson_interval(accuracy, num_examples):
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def mean_cost_interval(exit_shares, exit_costs, num_examples):
+def mean_cost_interval(
+    exit_shares: Sequence[float] | Array,
+    exit_costs: Sequence[float] | Array,
+    num_examples: int,
+) -> tuple[float, float]:
     """Return both ends of the 95 % interval of the mean cost of an image.
 
     The interval of Agresti and Coull (1998), for costs in place of 0 and 1:
@@ -84,7 +90,12 @@ def mean_cost_interval(exit_shares, exit_costs, num_examples):
     return max(mean - half, float(costs[0])), min(mean + half, float(costs[-1]))
 
 
-def saving_interval(cost, interval, other, other_interval):
+def saving_interval(
+    cost: float,
+    interval: tuple[float, float],
+    other: float,
+    other_interval: tuple[float, float],
+) -> tuple[float, float]:
     """Return both ends of the 95 % interval of a saving, `1 - cost / other`.
 
     They are negative where more is spent. The intervals of the two costs are

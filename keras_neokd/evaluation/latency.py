@@ -14,7 +14,9 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Array
 from keras_neokd.evaluation import batches
+from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving.predictor import EarlyExitPredictor
 
 # The first calls compile, and fill caches.
@@ -22,7 +24,9 @@ _WARM_UP = 5
 _BATCH_SIZE = 64
 
 
-def exit_latency(model, images, num_calls=100):
+def exit_latency(
+    model: MultiExitModel, images: Array, num_calls: int = 100
+) -> Array:
     """Return seconds of single images that leave at each exit.
 
     The array is `(exits, num_calls)`.
@@ -57,7 +61,13 @@ def exit_latency(model, images, num_calls=100):
     return seconds[:, _WARM_UP:]
 
 
-def throughput(model, policy, images, batch_size=None, num_rounds=5):
+def throughput(
+    model: MultiExitModel,
+    policy: ExitPolicy,
+    images: Array,
+    batch_size: int | None = None,
+    num_rounds: int = 5,
+) -> tuple[float, float]:
     """Return images per second with a policy, and with the last exit alone.
 
     Args:

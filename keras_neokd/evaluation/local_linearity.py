@@ -20,10 +20,13 @@ from keras_neokd import losses
 from keras_neokd.attacks.geometry import project
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +43,15 @@ class LocalLinearityResult(Result):
     columns = {"exit": "text", "deviation_from_linear": "number?"}
     spread = ("deviation_from_linear",)
 
-    exit_names: tuple
+    exit_names: tuple[str, ...]
     epsilon: float
     deviations: np.ndarray
 
-    def mean(self):
+    def mean(self) -> Array:
         """Return the mean over the images, `(exits,)`, in nats."""
         return self.deviations.mean(axis=0, dtype="float64")
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return a row per exit, with the mean over the images."""
         return table(exit=self.exit_names, deviation_from_linear=self.mean())
 
@@ -62,16 +65,16 @@ def _check(model, epsilon, step_size, num_steps):
 
 @diagnostic("local_linearity", LocalLinearityResult, _check)
 def local_linearity(
-    model,
-    images,
-    labels,
-    epsilon,
-    step_size=0.1,
-    num_steps=50,
-    batch_size=256,
-    seed=0,
-    verbose=0,
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    epsilon: float,
+    step_size: float = 0.1,
+    num_steps: int = 50,
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+) -> LocalLinearityResult:
     """Return a `LocalLinearityResult`: how far each loss is from linear.
 
     That is the largest value found of `l(x + d) - l(x) - d . grad l(x)` over

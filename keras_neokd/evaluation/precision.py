@@ -16,12 +16,16 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd.attacks.attack import Attack
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import AnytimeResult
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +51,24 @@ class PrecisionAgreementResult(Result):
     }
     spread = tuple(columns)[1:]
 
-    exit_names: tuple
+    exit_names: tuple[str, ...]
     sign_agreement: np.ndarray
     attacked: AnytimeResult
     attacked_in_float32: AnytimeResult
 
-    def mean_sign_agreement(self):
+    def mean_sign_agreement(self) -> Array:
         """Return the mean share over the images, `(exits,)`."""
         return self.sign_agreement.mean(axis=0, dtype="float64")
 
-    def accuracy(self):
+    def accuracy(self) -> Array:
         """Return the accuracy under attack of every exit, `(exits,)`."""
         return self.attacked.accuracy()
 
-    def accuracy_in_float32(self):
+    def accuracy_in_float32(self) -> Array:
         """Return the accuracy under attack in float32, `(exits,)`."""
         return self.attacked_in_float32.accuracy()
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return a row per exit."""
         return table(
             exit=self.exit_names,
@@ -81,8 +85,14 @@ def _check(model, attack):
 
 @diagnostic("precision", PrecisionAgreementResult, _check)
 def precision_agreement(
-    model, images, labels, attack, batch_size=256, seed=0, verbose=0
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attack: Attack,
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+) -> PrecisionAgreementResult:
     """Return a `PrecisionAgreementResult` of gradients and an attack.
 
     Args:

@@ -16,10 +16,18 @@ and labels), `teacher` and `teacher_exit`, `models` (dict from names to models),
 import dataclasses
 import inspect
 from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Entry
+from keras_neokd.evaluation.result import Result
 
 _GIVEN = ("model", "student", "images", "labels", "test")
 _OPTIONS = ("batch_size", "seed", "verbose")
-_KNOWN = {}
+_NEEDS = "attack", "validation", "teacher", "teacher_exit", "models", "epsilon"
+_KNOWN: dict[str, "Protocol"] = {}
 
 
 class Unavailable(ValueError):
@@ -45,14 +53,14 @@ class Protocol:
     """
 
     name: str
-    result: type
-    check: Callable | None = None
+    result: type[Result]
+    check: Callable[..., dict[str, Any] | None] | None = None
     num_exits: int = 1
     section: str | None = None
     is_diagnostic: bool = False
-    function: Callable | None = None
+    function: Any = None
 
-    def __call__(self, function):
+    def __call__(self, function: Entry) -> Entry:
         """Give a function the name, and return the function.
 
         Raises:
@@ -72,7 +80,7 @@ class Protocol:
         return function
 
     @property
-    def parameters(self):
+    def parameters(self) -> dict[str, inspect.Parameter]:
         """Dict from the names of its arguments to `inspect.Parameter`s."""
         return {
             name: each
@@ -81,10 +89,24 @@ class Protocol:
         }
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """Dict from `parameters` that have a default to that default.
+
+        Without what a measurement needs, which is supplied in other ways.
+        """
+        return {
+            name: each.default
+            for name, each in self.parameters.items()
+            if name not in _NEEDS and each.default is not each.empty
+        }
+
+    @property
     def _signature(self):
         return inspect.signature(self.function).parameters
 
-    def check_ready(self, model, arguments):
+    def check_ready(
+        self, model: keras.Model, arguments: dict[str, Any]
+    ) -> dict[str, Any]:
         """Return the arguments that were worked out, as a dict.
 
         Args:
@@ -103,7 +125,14 @@ class Protocol:
         found = self.check and self.check(model, **arguments)
         return found or {}
 
-    def run(self, model, images, labels, arguments, **options):
+    def run(
+        self,
+        model: keras.Model,
+        images: Array,
+        labels: Array,
+        arguments: dict[str, Any],
+        **options: Any,
+    ) -> Result:
         """Measure; return a `Result`.
 
         Args:
@@ -124,7 +153,11 @@ class Protocol:
         return self.function(model, **given)
 
 
-def diagnostic(name, result, check=None):
+def diagnostic(
+    name: str,
+    result: type[Result],
+    check: Callable[..., dict[str, Any] | None] | None = None,
+) -> Protocol:
     """Return a `Protocol` that is a diagnostic."""
     return Protocol(name, result, check, is_diagnostic=True)
 

@@ -15,10 +15,14 @@ such as "share at exit_1".
 """
 
 import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Row
 
 # JSON has integers of any size.
 _LARGEST = 1e300
@@ -46,24 +50,25 @@ class Result:
         findings: list of `soundness.Finding`s.
     """
 
-    columns = {}
-    summary_columns = {}
-    spread = ()
-    findings = ()
-    _rows, _summary = (), {}
+    columns: dict[str, str] = {}
+    summary_columns: dict[str, str] = {}
+    spread: tuple[str, ...] = ()
+    findings: Sequence[Any] = ()
+    _rows: list[Row] = []
+    _summary: Row = {}
 
-    def __init__(self, rows, summary=None):
+    def __init__(self, rows: list[Row], summary: Row | None = None) -> None:
         self._rows, self._summary = rows, summary or {}
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return the numbers as a list of flat dicts of plain values."""
         return self._rows
 
-    def summary(self):
+    def summary(self) -> Row:
         """Return what belongs to no single row, as one flat dict."""
         return self._summary
 
-    def write_beside(self, path):
+    def write_beside(self, path: pathlib.Path) -> None:
         """Write files that others read, beside the record of the result.
 
         Args:

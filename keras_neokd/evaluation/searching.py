@@ -22,15 +22,20 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.attacks.search import Problem
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import PathLike
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
 from keras_neokd.evaluation.search_run import RESISTED
 from keras_neokd.evaluation.search_run import EvaluationSearch
 from keras_neokd.evaluation.search_state import SearchState
+from keras_neokd.network.multi_exit import MultiExitModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +54,20 @@ class SearchResult(Result):
 
     adversarial: np.ndarray
     fooled_by: np.ndarray
-    attack_names: tuple
+    attack_names: tuple[str, ...]
 
-    def robust_accuracy(self):
+    def robust_accuracy(self) -> float:
         """Return the share of images that no attack fooled."""
         return float((self.fooled_by == RESISTED).mean())
 
-    def robust_after_each(self):
+    def robust_after_each(self) -> list[float]:
         """Return the shares left after no attack, the first, the second..."""
         return [
             float(((self.fooled_by == RESISTED) | (self.fooled_by >= n)).mean())
             for n in range(len(self.attack_names) + 1)
         ]
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return the rows of `resisting_rows` for a single seed."""
         return resisting_rows([self])
 
@@ -88,15 +93,15 @@ def is_search(attack):
 
 
 def search(
-    model,
-    images,
-    labels,
-    attack,
-    batch_size=256,
-    seed=0,
-    verbose=0,
-    state_file=None,
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attack: Attack,
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+    state_file: PathLike | None = None,
+) -> SearchResult:
     """Return the `SearchResult` of attacks on images until they are fooled.
 
     Args:

@@ -5,16 +5,21 @@ curve.values, curve.accuracy            # (values,), (values, exits)
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base.configurable import Configurable
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import anytime
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 
 _NAMES = ("epsilon", "num_steps")
 # Epsilons to try, as shares of that of the attack.
@@ -42,12 +47,12 @@ class SensitivityResult(Result):
     spread = ("accuracy",)
 
     name: str
-    values: tuple
+    values: tuple[float, ...]
     accuracy: np.ndarray
-    findings: list
-    exit_names: tuple = ()
+    findings: list[soundness.Finding]
+    exit_names: tuple[str, ...] = ()
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return a row per value and exit."""
         values, exits = self.accuracy.shape
         return table(
@@ -70,8 +75,15 @@ class _Curves(Result):
 
 
 def sensitivity(
-    model, images, labels, attack, name, values, batch_size=256, seed=0
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attack: Attack,
+    name: str,
+    values: Sequence[float],
+    batch_size: int = 256,
+    seed: int = 0,
+) -> SensitivityResult:
     """Return a `SensitivityResult` of an attack with one argument changed.
 
     Args:

@@ -12,18 +12,23 @@ ensemble says are the variant of DVERGE (Yang et al. 2020).
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from keras_neokd import attacks
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import Evaluator
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import flat
 from keras_neokd.evaluation.result import table
+from keras_neokd.network.multi_exit import MultiExitModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +48,13 @@ class TransferabilityResult(Result):
     columns = {"attack on": "text", "fooled at": "share"}
     summary_columns = {"num_attacked": "number", "off_diagonal_mean": "share?"}
 
-    sources: tuple
-    targets: tuple
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
     matrix: np.ndarray
     num_examples: int
     ensemble: np.ndarray | None = None
 
-    def rows(self):
+    def rows(self) -> list[Row]:
         """Return a row per source, with the share fooled at each target."""
         matrix, targets = self.matrix, self.targets
         if self.ensemble is not None:
@@ -59,18 +64,18 @@ class TransferabilityResult(Result):
             **{"attack on": self.sources, "fooled at": (targets, matrix)}
         )
 
-    def summary(self):
+    def summary(self) -> Row:
         """Return the number of attacked images, and the mean share."""
         mean = self.off_diagonal_mean() if len(self.sources) > 1 else None
         return flat(num_attacked=self.num_examples, off_diagonal_mean=mean)
 
-    def off_diagonal_mean(self):
+    def off_diagonal_mean(self) -> float:
         """Return the mean share over different source and target.
 
         Raises:
             ValueError: if there is a single one.
         """
-        different = ~np.eye(*self.matrix.shape, dtype=bool)
+        different = ~np.eye(len(self.matrix), dtype=bool)
         if not different.any():
             raise ValueError(
                 "Nothing transfers between one exit and itself: expected two "
@@ -88,15 +93,15 @@ def _check(model, attack, num_starts, subset):
 
 @Protocol("transferability", TransferabilityResult, _check, num_exits=2)
 def transferability(
-    model,
-    images,
-    labels,
-    attack,
-    num_starts=1,
-    subset=None,
-    batch_size=256,
-    seed=0,
-):
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attack: Attack,
+    num_starts: int = 1,
+    subset: int | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> TransferabilityResult:
     """Return a `TransferabilityResult` of attacks on every exit alone.
 
     Args:
@@ -123,7 +128,7 @@ def transferability(
     for exit in range(model.num_exits):
         aimed = _aimed(attack, attacks.SingleExit(exit))
         attacker = Evaluator(model, aimed, batch_size)
-        fooled = False
+        fooled: Any = False
         for start in range(num_starts):
             adversarial = attacker.adversarial_images(
                 images, labels, seed + start
@@ -141,15 +146,15 @@ def transferability(
 
 
 def transfer_between(
-    models,
-    images,
-    labels,
-    attack,
-    num_starts=1,
-    subset=None,
-    batch_size=256,
-    seed=0,
-):
+    models: dict[str, MultiExitModel],
+    images: Array,
+    labels: Array,
+    attack: Attack,
+    num_starts: int = 1,
+    subset: int | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> TransferabilityResult:
     """Attack each model and score its images on all models.
 
     Return a `TransferabilityResult`. A share is the mean over the exits of
@@ -178,7 +183,7 @@ def transfer_between(
     rows = []
     for source in targets:
         attacker = Evaluator(source, attack, batch_size)
-        fooled = [False] * len(targets)
+        fooled: list[Any] = [False] * len(targets)
         for start in range(num_starts):
             adversarial = attacker.adversarial_images(
                 images, labels, seed + start

@@ -35,7 +35,7 @@ from keras_neokd.methods.trades import TRADES
 register = BY_NAME.register
 
 
-def get(identifier):
+def get(identifier: Method | str) -> Method:
     """Return a method from an object or a name.
 
     Args:

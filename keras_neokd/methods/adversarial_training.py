@@ -32,7 +32,9 @@ class AdversarialTraining(Method):
 
     extras_use_attack = False
 
-    def __init__(self, clean_weight=1.0, adversarial_weight=1.0):
+    def __init__(
+        self, clean_weight: float = 1.0, adversarial_weight: float = 1.0
+    ) -> None:
         self.clean_weight = checks.number(
             "clean_weight", clean_weight, minimum=0
         )

@@ -1,9 +1,13 @@
 """The input of a training method, and the terms that it returns."""
 
-import typing
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
+
+from keras_neokd.base.typing import Tensor
 
 
-class Position(typing.NamedTuple):
+class Position(NamedTuple):
     """Position of a batch in training; seeds all random numbers.
 
     Attributes:
@@ -16,13 +20,13 @@ class Position(typing.NamedTuple):
     """
 
     seed: int
-    epoch: typing.Any
-    step: typing.Any
-    index: typing.Any
-    example: typing.Any = None
+    epoch: Tensor
+    step: Tensor
+    index: Tensor
+    example: Tensor = None
 
 
-class Context(typing.NamedTuple):
+class Context(NamedTuple):
     """All that the loss of a step may depend on.
 
     Attributes:
@@ -43,18 +47,18 @@ class Context(typing.NamedTuple):
         adversarial_images: attacked images, or `None` as `adversarial`.
     """
 
-    labels: typing.Any
+    labels: Tensor
     position: Position
-    images: typing.Any = None
-    predict: typing.Any = None
-    state: typing.Mapping = {}
-    head_kernels: typing.Any = None
-    clean: typing.Any = None
-    adversarial: typing.Any = None
-    adversarial_images: typing.Any = None
+    images: Tensor = None
+    predict: Any = None
+    state: Mapping[str, Tensor] = {}
+    head_kernels: Any = None
+    clean: Tensor = None
+    adversarial: Tensor = None
+    adversarial_images: Tensor = None
 
 
-class Term(typing.NamedTuple):
+class Term(NamedTuple):
     """One named part of the loss.
 
     Attributes:
@@ -69,6 +73,6 @@ class Term(typing.NamedTuple):
     """
 
     name: str
-    values: typing.Any
-    weights: tuple
+    values: Tensor
+    weights: tuple[float, ...]
     level: str = "example"

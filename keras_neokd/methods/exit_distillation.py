@@ -7,6 +7,9 @@ ARD()                                # clean last exit, adversarial last exit
 ARD(teacher="ensemble", student="all")
 """
 
+from typing import Any
+from typing import Self
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,6 +18,8 @@ from keras_neokd import backend
 from keras_neokd import losses
 from keras_neokd.base import checks
 from keras_neokd.base.registry import METHODS
+from keras_neokd.base.typing import Array
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 
@@ -43,7 +48,13 @@ class _ExitDistillation(Method):
 
     exit_arguments = ("teacher", "student")
 
-    def __init__(self, weight, temperature, teacher, divergence):
+    def __init__(
+        self,
+        weight: float,
+        temperature: float,
+        teacher: int | str,
+        divergence: str,
+    ) -> None:
         self.weight = checks.number("weight", weight, minimum=0)
         self.temperature = checks.number("temperature", temperature, above=0)
         self.teacher = _check_exit("teacher", teacher, "ensemble")
@@ -51,7 +62,7 @@ class _ExitDistillation(Method):
             "divergence", divergence, losses.DIVERGENCES
         )
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         _check_range("teacher", self.teacher, model.num_exits)
 
@@ -88,15 +99,15 @@ class SKD(_ExitDistillation):
 
     def __init__(
         self,
-        weight=0.35,
-        temperature=1.5,
-        teacher=-1,
-        divergence="kl",
-        base_weight=1.0,
-        temperature_squared=False,
-        annealing=False,
-        scale=None,
-    ):
+        weight: float = 0.35,
+        temperature: float = 1.5,
+        teacher: int | str = -1,
+        divergence: str = "kl",
+        base_weight: float = 1.0,
+        temperature_squared: bool = False,
+        annealing: bool = False,
+        scale: float | None = None,
+    ) -> None:
         super().__init__(weight, temperature, teacher, divergence)
         self.base_weight = checks.number("base_weight", base_weight, minimum=0)
         self.temperature_squared = checks.boolean(
@@ -108,7 +119,7 @@ class SKD(_ExitDistillation):
         self.scale = scale
 
     @classmethod
-    def phuong(cls, annealing=False, **overrides):
+    def phuong(cls, annealing: bool = False, **overrides: Any) -> Self:
         """Return the setting of Phuong and Lampert's code.
 
         With `annealing` T grows from 1, without it is 4 throughout;
@@ -118,16 +129,18 @@ class SKD(_ExitDistillation):
         settings = _PHUONG_ANNEALING if annealing else _PHUONG
         return cls(**{**settings, **overrides})
 
-    def base_weights(self, num_exits):
+    def base_weights(
+        self, num_exits: int
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """See `Method.base_weights`."""
         weights = (self._scaled(self.base_weight, num_exits),) * num_exits
         return weights, weights
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("clean_skd", "adversarial_skd")
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         super().validate(model)
         if model.num_exits == 1:
@@ -137,13 +150,13 @@ class SKD(_ExitDistillation):
                 "teacher network."
             )
 
-    def initial_state(self, model):
+    def initial_state(self, model: keras.Model) -> dict[str, Array]:
         """See `Method.initial_state`."""
         if not self.annealing:
             return {}
-        return {_TEMPERATURE: np.float32(self.temperature)}
+        return {_TEMPERATURE: np.array(self.temperature, "float32")}
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         temperature = self.temperature
         if self.annealing:
@@ -206,32 +219,32 @@ class ARD(_ExitDistillation):
 
     def __init__(
         self,
-        weight=1.0,
-        temperature=1.0,
-        teacher=-1,
-        student=-1,
-        divergence="kl",
-        reduction="sum",
-    ):
+        weight: float = 1.0,
+        temperature: float = 1.0,
+        teacher: int | str = -1,
+        student: int | str = -1,
+        divergence: str = "kl",
+        reduction: str = "sum",
+    ) -> None:
         super().__init__(weight, temperature, teacher, divergence)
         self.student = _check_exit("student", student, "all")
         self.reduction = checks.choice("reduction", reduction, ("sum", "mean"))
 
     @classmethod
-    def goldblum(cls, **overrides):
+    def goldblum(cls, **overrides: Any) -> Self:
         """Return Goldblum et al.'s setting: T = 30, mean over elements."""
         return cls(**{**_GOLDBLUM, **overrides})
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         super().validate(model)
         _check_range("student", self.student, model.num_exits)
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("ard",)
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         _, num_exits, num_classes = context.clean.shape
         weight = self.weight * self.temperature**2

@@ -12,6 +12,10 @@ After a reload: model.set_teacher(teacher)
 
 import functools
 from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
 
 import keras
 from keras import ops
@@ -25,6 +29,7 @@ from keras_neokd.backend import precision
 from keras_neokd.base import checks
 from keras_neokd.base.registry import METHODS
 from keras_neokd.methods import input_gradients
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 from keras_neokd.methods.teacher import Teacher
@@ -115,24 +120,24 @@ class KDIGA(Method):
 
     def __init__(
         self,
-        teacher,
-        clean_weight=0.5,
-        adversarial_weight=0.0,
-        distillation_weight=0.5,
-        alignment_weight=1.0,
-        temperature=1.0,
-        distillation="clean",
-        alignment="clean",
-        norm="example",
-        reduction="sum",
-        mask="none",
-        exits="average",
-        noise=0.0,
-        teacher_exit=-1,
-    ):
+        teacher: keras.Model | None,
+        clean_weight: float = 0.5,
+        adversarial_weight: float = 0.0,
+        distillation_weight: float = 0.5,
+        alignment_weight: float = 1.0,
+        temperature: float = 1.0,
+        distillation: str = "clean",
+        alignment: str = "clean",
+        norm: str = "example",
+        reduction: str = "sum",
+        mask: str = "none",
+        exits: str | Sequence[int] = "average",
+        noise: float = 0.0,
+        teacher_exit: int | str = -1,
+    ) -> None:
         self.teacher = teacher
         self.teacher_exit = teacher_exit
-        self._teacher = None
+        self._teacher: Any = None
         if teacher is not None:
             self._teacher = Teacher(teacher, teacher_exit)
         self.clean_weight = _weight("clean", clean_weight)
@@ -151,12 +156,16 @@ class KDIGA(Method):
         self.noise = checks.pixel_change("noise", noise, minimum=0, maximum=1)
 
     @classmethod
-    def per_sample(cls, teacher, gamma=1.0, **overrides):
+    def per_sample(
+        cls, teacher: keras.Model | None, gamma: float = 1.0, **overrides: Any
+    ) -> Self:
         """Return `KDIGA(teacher)` with `gamma` as `alignment_weight`."""
         return cls(teacher, **{"alignment_weight": gamma, **overrides})
 
     @classmethod
-    def author_2021(cls, teacher, gamma=0.5, **overrides):
+    def author_2021(
+        cls, teacher: keras.Model | None, gamma: float = 0.5, **overrides: Any
+    ) -> Self:
         """Return the objective of the authors' code at the paper's date.
 
         `0.5 * CE + 0.5 * KL / classes + gamma / B**2 * ||G_s - G_t||_F` with
@@ -171,7 +180,9 @@ class KDIGA(Method):
         )
 
     @classmethod
-    def kdiga_rs(cls, teacher, gamma=0.5, **overrides):
+    def kdiga_rs(
+        cls, teacher: keras.Model | None, gamma: float = 0.5, **overrides: Any
+    ) -> Self:
         """Return `author_2021` on noisy images instead of clean ones.
 
         Uniform noise of 8/255; no attack is needed. Clean images pass
@@ -180,7 +191,7 @@ class KDIGA(Method):
         return cls(teacher, **{**_RS, "alignment_weight": gamma, **overrides})
 
     @classmethod
-    def ard(cls, teacher, **overrides):
+    def ard(cls, teacher: keras.Model | None, **overrides: Any) -> Self:
         """Return the authors' robust distillation, without alignment.
 
         Unlike in Goldblum et al. (`methods.ARD`), the teacher sees the
@@ -189,32 +200,34 @@ class KDIGA(Method):
         return cls.kdiga_ard(teacher, 0.0, **overrides)
 
     @classmethod
-    def kdiga_ard(cls, teacher, gamma=0.5, **overrides):
+    def kdiga_ard(
+        cls, teacher: keras.Model | None, gamma: float = 0.5, **overrides: Any
+    ) -> Self:
         """Return `ard` with alignment of gradients at clean images."""
         return cls(teacher, **{**_ARD, "alignment_weight": gamma, **overrides})
 
     @property
-    def own_attack(self):
+    def own_attack(self) -> UniformNoise | None:  # type: ignore[override]
         """Uniform noise where `noise` says so."""
         return UniformNoise(self.noise) if self.noise else None
 
     @property
-    def teacher_network(self):
+    def teacher_network(self) -> keras.Model | None:  # type: ignore[override]
         """See `Method`."""
         return self.teacher
 
     @property
-    def extras_use_attack(self):
+    def extras_use_attack(self) -> bool:  # type: ignore[override]
         """True if distillation or alignment is on attacked images."""
         used = {"distillation": self.distillation, "alignment": self.alignment}
         return any(used[term] != "clean" for term in self.extra_term_names())
 
-    def with_teacher(self, teacher):
+    def with_teacher(self, teacher: keras.Model) -> Method:
         """See `Method.with_teacher`."""
         Teacher(teacher, self.teacher_exit)  # None is none.
         return self.replace(teacher=teacher)
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         if self._teacher is not None:
             self._teacher.check(model)
@@ -228,12 +241,12 @@ class KDIGA(Method):
                 "Build the model with mixed_bfloat16 or float32."
             )
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         names = ("distillation", "alignment")
         return tuple(each for each in names if getattr(self, f"{each}_weight"))
 
-    def check_ready(self):
+    def check_ready(self) -> None:
         """See `Method.check_ready`."""
         if self._teacher is None:
             raise ValueError(
@@ -241,7 +254,7 @@ class KDIGA(Method):
                 "give it with model.set_teacher(teacher)."
             )
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         terms = {"distillation": self._distil, "alignment": self._align}
         images = {
@@ -305,7 +318,7 @@ class KDIGA(Method):
         correct = ops.equal(ops.cast(predicted, "int32"), labels)
         return ops.expand_dims(ops.cast(correct, ones.dtype), 1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the arguments without the teacher, as plain values."""
         return {
             name: keras.saving.serialize_keras_object(value)
@@ -314,7 +327,7 @@ class KDIGA(Method):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build the method with its teacher still to be given."""
         return super().from_config({"teacher": None, **config})
 

@@ -4,12 +4,15 @@ LW()                          # the Frobenius norms
 LW(form="hinge")              # only where a later exit's exceeds an earlier's
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import ops
 
 from keras_neokd import losses
 from keras_neokd.base import checks
 from keras_neokd.base.registry import METHODS
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.exit_weights import check_exit_weights
 from keras_neokd.methods.exit_weights import resolve_exit_weights
@@ -48,21 +51,26 @@ class LW(Method):
 
     extras_use_attack = False
 
-    def __init__(self, weight=0.01, form="norm", exit_weights=None):
+    def __init__(
+        self,
+        weight: float = 0.01,
+        form: str = "norm",
+        exit_weights: Sequence[float] | None = None,
+    ) -> None:
         self.weight = checks.number("weight", weight, minimum=0)
         self.form = checks.choice("form", form, FORMS)
         self.exit_weights = check_exit_weights(exit_weights)
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         self._exit_weights(model.num_exits)
         model.head_kernels()
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("lw",)
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         kernels = [ops.cast(each, "float32") for each in context.head_kernels()]
         values = ops.stack([ops.sum(ops.square(each)) for each in kernels])

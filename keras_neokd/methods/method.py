@@ -17,12 +17,16 @@ Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
 import numbers
+from collections.abc import Sequence
 
 import keras
 
 from keras_neokd import losses
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base.configurable import Configurable
+from keras_neokd.base.typing import Array
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 
 
@@ -55,19 +59,19 @@ class Method(Configurable):
     clean_weight = 1.0
     adversarial_weight = 1.0
     extras_use_attack = True
-    num_examples = None
-    own_attack = None
+    num_examples: int | None = None
+    own_attack: Attack | None = None
     needs_teacher = False
-    teacher_network = None
-    exit_arguments = ()
+    teacher_network: keras.Model | None = None
+    exit_arguments: tuple[str, ...] = ()
 
-    def __add__(self, other):
+    def __add__(self, other: "Method") -> "Sum":
         """Return a `Sum`."""
         if not isinstance(other, Method):
             return NotImplemented
         return Sum([*summands(self), *summands(other)])
 
-    def __rmul__(self, weight):
+    def __rmul__(self, weight: float) -> "Sum":
         """Return the method with its extra terms weighed, for a sum."""
         if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
             return NotImplemented
@@ -75,7 +79,9 @@ class Method(Configurable):
 
     __mul__ = __rmul__
 
-    def base_weights(self, num_exits):
+    def base_weights(
+        self, num_exits: int
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Return the weights of clean and adversarial cross-entropy.
 
         Returns:
@@ -86,7 +92,7 @@ class Method(Configurable):
             (self.adversarial_weight,) * num_exits,
         )
 
-    def uses_attack(self, num_exits):
+    def uses_attack(self, num_exits: int) -> bool:
         """Return whether any term needs attacked images.
 
         Without them no batch is attacked, and `compile` needs no attack.
@@ -94,20 +100,20 @@ class Method(Configurable):
         _, on_adversarial = self.base_weights(num_exits)
         return any(on_adversarial) or self.extras_use_attack
 
-    def term_names(self, num_exits):
+    def term_names(self, num_exits: int) -> tuple[str, ...]:
         """Return the names of all terms in the order they are returned."""
         base = ("clean", "adversarial")[: 1 + self.uses_attack(num_exits)]
         return (*base, *self.extra_term_names())
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """Return the names of the terms that `extra_terms` returns."""
         return ()
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """Return what the method adds to the base terms, a list of `Term`."""
         return []
 
-    def __call__(self, context):
+    def __call__(self, context: Context) -> list[Term]:
         """Return all terms of the loss of a `Context`, a list of `Term`."""
         on_clean, on_adversarial = self.base_weights(context.clean.shape[1])
         clean = losses.cross_entropy(context.clean, context.labels)
@@ -119,13 +125,15 @@ class Method(Configurable):
             terms.append(Term("adversarial", adversarial, on_adversarial))
         return terms + self.extra_terms(context)
 
-    def begin_step(self, context):
+    def begin_step(self, context: Context) -> None:
         """Change what the method keeps; called once per step, before attacks.
 
         The `Context` is that of the batch, without logits.
         """
 
-    def training_attack(self, attack, context, weight=1.0):
+    def training_attack(
+        self, attack: Attack, context: Context, weight: float = 1.0
+    ) -> Attack:
         """Return the attack of some examples of this step.
 
         A method with an inner objective of its own overrides this and
@@ -139,7 +147,7 @@ class Method(Configurable):
         """
         return attack
 
-    def initial_state(self, model):
+    def initial_state(self, model: keras.Model) -> dict[str, Array]:
         """Return the variables that the method keeps from step to step.
 
         That is a dict from names to NumPy arrays. They are saved with the
@@ -148,10 +156,10 @@ class Method(Configurable):
         """
         return {}
 
-    def check_ready(self):
+    def check_ready(self) -> None:
         """Raise an error if training cannot begin, before it does."""
 
-    def with_teacher(self, teacher):
+    def with_teacher(self, teacher: keras.Model) -> "Method":
         """Return the method with another teacher network, a `keras.Model`.
 
         Raises:
@@ -162,10 +170,10 @@ class Method(Configurable):
             "such as KDIGA are given one."
         )
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """Raise an error if the method does not fit a `MultiExitModel`."""
 
-    def replaces_attack(self):
+    def replaces_attack(self) -> bool:
         """Return whether the method has an inner objective of its own."""
         return type(self).training_attack is not Method.training_attack
 
@@ -186,7 +194,7 @@ class Sum(Method):
             replace the inner attack.
     """
 
-    def __init__(self, summands):
+    def __init__(self, summands: Sequence[tuple[float, Method]]) -> None:
         wanted = "summands", "pairs (weight, method)"
         pairs = checks.sequence("summands", summands, wanted[1])
         pairs = [checks.sequence("summands", each, wanted[1]) for each in pairs]
@@ -206,31 +214,33 @@ class Sum(Method):
         self._check_attacks()
 
     @property
-    def extras_use_attack(self):
+    def extras_use_attack(self) -> bool:  # type: ignore[override]
         """True if the extra terms of a method need attacked images."""
         return any(method.extras_use_attack for method in self._methods)
 
     @property
-    def num_examples(self):
+    def num_examples(self) -> int | None:  # type: ignore[override]
         """The number of examples that a method keeps something for."""
         sizes = [method.num_examples for method in self._methods]
         return max((size for size in sizes if size), default=None)
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         for method in self._methods:
             method.validate(model)
 
-    def base_weights(self, num_exits):
+    def base_weights(
+        self, num_exits: int
+    ) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """See `Method.base_weights`."""
         return self._methods[0].base_weights(num_exits)
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         names = [method.extra_term_names() for method in self._methods]
         return tuple(name for each in names for name in each)
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         return [
             term._replace(weights=tuple(weight * each for each in term.weights))
@@ -238,43 +248,45 @@ class Sum(Method):
             for term in method.extra_terms(context)
         ]
 
-    def begin_step(self, context):
+    def begin_step(self, context: Context) -> None:
         """See `Method.begin_step`."""
         for method in self._methods:
             method.begin_step(context)
 
-    def training_attack(self, attack, context, weight=1.0):
+    def training_attack(
+        self, attack: Attack, context: Context, weight: float = 1.0
+    ) -> Attack:
         """See `Method.training_attack`."""
         for each, method in self.summands:
             attack = method.training_attack(attack, context, weight * each)
         return attack
 
-    def replaces_attack(self):
+    def replaces_attack(self) -> bool:
         """See `Method.replaces_attack`."""
         return any(method.replaces_attack() for method in self._methods)
 
-    def initial_state(self, model):
+    def initial_state(self, model: keras.Model) -> dict[str, Array]:
         """See `Method.initial_state`."""
         states = [method.initial_state(model) for method in self._methods]
         return {key: value for each in states for key, value in each.items()}
 
     @property
-    def needs_teacher(self):
+    def needs_teacher(self) -> bool:  # type: ignore[override]
         """True if a method needs a teacher."""
         return any(method.needs_teacher for method in self._methods)
 
     @property
-    def teacher_network(self):
+    def teacher_network(self) -> keras.Model | None:  # type: ignore[override]
         """The teacher of the method that has one."""
         networks = [method.teacher_network for method in self._methods]
         return next((each for each in networks if each is not None), None)
 
-    def check_ready(self):
+    def check_ready(self) -> None:
         """See `Method.check_ready`."""
         for method in self._methods:
             method.check_ready()
 
-    def with_teacher(self, teacher):
+    def with_teacher(self, teacher: keras.Model) -> Method:
         """See `Method.with_teacher`."""
         if not self.needs_teacher:
             return super().with_teacher(teacher)
@@ -310,7 +322,7 @@ class Sum(Method):
                     "it alone."
                 )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return " + ".join(
             repr(method) if weight == 1 else f"{weight} * {method!r}"
             for weight, method in self.summands

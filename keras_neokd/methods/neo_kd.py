@@ -10,6 +10,8 @@
 Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
+from collections.abc import Sequence
+
 import keras
 
 from keras_neokd import losses
@@ -17,6 +19,7 @@ from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.configurable import settings
 from keras_neokd.base.registry import METHODS
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.exit_weights import check_exit_weights
 from keras_neokd.methods.exit_weights import resolve_exit_weights
@@ -33,7 +36,13 @@ _EOKD_STREAM = 0x0E0CD
 class _Distillation(Method):
     """Base of NKD and EOKD: weight, exit weights, divergence."""
 
-    def __init__(self, weight, exit_weights, divergence, temperature):
+    def __init__(
+        self,
+        weight: float,
+        exit_weights: Sequence[float] | None,
+        divergence: str,
+        temperature: float,
+    ) -> None:
         self.weight = checks.number("weight", weight, minimum=0)
         self.exit_weights = check_exit_weights(exit_weights)
         self.divergence = checks.choice(
@@ -41,7 +50,7 @@ class _Distillation(Method):
         )
         self.temperature = checks.number("temperature", temperature, above=0)
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         resolve_exit_weights(self.exit_weights, model.num_exits)
 
@@ -74,22 +83,22 @@ class NKD(_Distillation):
 
     def __init__(
         self,
-        weight=3.0,
-        exit_weights=None,
-        teacher="neighbors",
-        divergence="cross_entropy",
-        temperature=1.0,
-        radius=1,
-    ):
+        weight: float = 3.0,
+        exit_weights: Sequence[float] | None = None,
+        teacher: str = "neighbors",
+        divergence: str = "cross_entropy",
+        temperature: float = 1.0,
+        radius: int = 1,
+    ) -> None:
         super().__init__(weight, exit_weights, divergence, temperature)
         self.teacher = checks.choice("teacher", teacher, _TEACHERS)
         self.radius = checks.integer("radius", radius, minimum=1)
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("nkd",)
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         radius = {"none": 0, "neighbors": self.radius, "all": None}
         values = losses.nkd(
@@ -132,18 +141,18 @@ class EOKD(_Distillation):
 
     def __init__(
         self,
-        weight=1.0,
-        exit_weights=None,
-        allocation="epoch",
-        divergence="cross_entropy",
-        temperature=1.0,
-        left_over="drop",
-    ):
+        weight: float = 1.0,
+        exit_weights: Sequence[float] | None = None,
+        allocation: str = "epoch",
+        divergence: str = "cross_entropy",
+        temperature: float = 1.0,
+        left_over: str = "drop",
+    ) -> None:
         super().__init__(weight, exit_weights, divergence, temperature)
         self.allocation = checks.choice("allocation", allocation, _ALLOCATIONS)
         self.left_over = checks.choice("left_over", left_over, _LEFT_OVER)
 
-    def validate(self, model):
+    def validate(self, model: keras.Model) -> None:
         """See `Method.validate`."""
         super().validate(model)
         num_exits, num_classes = model.num_exits, model.num_classes
@@ -155,11 +164,11 @@ class EOKD(_Distillation):
                 "NKD, or fewer exits."
             )
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("eokd",)
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         _, num_exits, num_classes = context.clean.shape
         allowed = losses.orthogonal_classes(
@@ -206,16 +215,16 @@ class NEOKD(Sum):
 
     def __init__(
         self,
-        nkd_weight=3.0,
-        eokd_weight=1.0,
-        exit_weights=None,
-        teacher="neighbors",
-        allocation="epoch",
-        divergence="cross_entropy",
-        temperature=1.0,
-        radius=1,
-        left_over="drop",
-    ):
+        nkd_weight: float = 3.0,
+        eokd_weight: float = 1.0,
+        exit_weights: Sequence[float] | None = None,
+        teacher: str = "neighbors",
+        allocation: str = "epoch",
+        divergence: str = "cross_entropy",
+        temperature: float = 1.0,
+        radius: int = 1,
+        left_over: str = "drop",
+    ) -> None:
         checks.number("nkd_weight", nkd_weight, minimum=0)
         checks.number("eokd_weight", eokd_weight, minimum=0)
         shared = (divergence, temperature)

@@ -14,8 +14,12 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import losses
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base.registry import METHODS
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Tensor
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 from keras_neokd.methods.trades import clean_logits
@@ -75,15 +79,17 @@ class TEAT(Method):
         ValueError: in training, if data come without positions.
     """
 
+    num_examples: int
+
     def __init__(
         self,
-        num_examples,
-        num_epochs,
-        variant="pgd",
-        weight=300.0,
-        momentum=0.9,
-        beta=6.0,
-    ):
+        num_examples: int,
+        num_epochs: int,
+        variant: str = "pgd",
+        weight: float = 300.0,
+        momentum: float = 0.9,
+        beta: float = 6.0,
+    ) -> None:
         self.num_examples = checks.integer("num_examples", num_examples, 1)
         self.num_epochs = checks.integer("num_epochs", num_epochs, 1)
         self.variant = checks.choice("variant", variant, _VARIANTS)
@@ -97,16 +103,18 @@ class TEAT(Method):
         self._start = math.floor(_START * self.num_epochs + 0.5)
         self._full = math.floor(_FULL * self.num_epochs + 0.5)
 
-    def initial_state(self, model):
+    def initial_state(self, model: keras.Model) -> dict[str, Array]:
         """See `Method.initial_state`."""
         shape = self.num_examples, model.num_exits, model.num_classes
         return {_AVERAGE: np.zeros(shape, "float32")}
 
-    def begin_step(self, context):
+    def begin_step(self, context: Context) -> None:
         """See `Method.begin_step`; updates the averages."""
         self._update(context, ops.stack(clean_logits(context), axis=1))
 
-    def training_attack(self, attack, context, weight=1.0):
+    def training_attack(
+        self, attack: Attack, context: Context, weight: float = 1.0
+    ) -> Attack:
         """See `Method.training_attack`."""
         clean = clean_logits(context) if self.variant == "trades" else None
         targets = self._targets(context)
@@ -122,11 +130,11 @@ class TEAT(Method):
         start = "normal" if self.variant == "trades" else None
         return attack.with_loss(loss, random_start=start)
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("teat",) if self.variant == "pgd" else ("trades", "teat")
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         num_exits = context.clean.shape[1]
         taught, terms = context.adversarial, []
@@ -139,7 +147,7 @@ class TEAT(Method):
         )
         return [*terms, Term("teat", values, (self.weight,) * num_exits)]
 
-    def ramp(self, epoch):
+    def ramp(self, epoch: Tensor) -> Tensor:
         """Return the share of `weight`, from 0 to 1, in an epoch from 0."""
         progress = ops.cast(epoch - self._start, "float32") / (
             self._full - self._start

@@ -7,8 +7,10 @@ import keras
 from keras import ops
 
 from keras_neokd import losses
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.base import checks
 from keras_neokd.base.registry import METHODS
+from keras_neokd.methods.context import Context
 from keras_neokd.methods.context import Term
 from keras_neokd.methods.method import Method
 
@@ -33,10 +35,12 @@ class TRADES(Method):
 
     adversarial_weight = 0.0
 
-    def __init__(self, weight=6.0):
+    def __init__(self, weight: float = 6.0) -> None:
         self.weight = checks.number("weight", weight, minimum=0)
 
-    def training_attack(self, attack, context, weight=1.0):
+    def training_attack(
+        self, attack: Attack, context: Context, weight: float = 1.0
+    ) -> Attack:
         """See `Method.training_attack`."""
         clean = clean_logits(context)
         return attack.with_loss(
@@ -44,11 +48,11 @@ class TRADES(Method):
             random_start="normal",
         )
 
-    def extra_term_names(self):
+    def extra_term_names(self) -> tuple[str, ...]:
         """See `Method.extra_term_names`."""
         return ("trades",)
 
-    def extra_terms(self, context):
+    def extra_terms(self, context: Context) -> list[Term]:
         """See `Method.extra_terms`."""
         values = losses.kl_between(context.adversarial, context.clean)
         return [Term("trades", values, (self.weight,) * values.shape[1])]
@@ -59,4 +63,4 @@ def clean_logits(context):
 
     These are a tuple of `(batch, classes)`, one per exit, without gradient.
     """
-    return tuple(map(ops.stop_gradient, context.predict(context.images)))
+    return tuple(map(ops.stop_gradient, context.predict.exact(context.images)))

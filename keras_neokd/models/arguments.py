@@ -1,13 +1,17 @@
 """Constructor arguments of the models: checks, and files that hold them."""
 
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Mixin
 
 _FLOAT32 = "float32"
 
 
-class BuiltFromArguments:
+class BuiltFromArguments(Mixin):
     """Mixin in front of a model: files hold `arguments` instead of the graph.
 
     Attributes:
@@ -15,7 +19,7 @@ class BuiltFromArguments:
             and `trainable`.
     """
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments, and the precision if not float32.
 
         Constructors take the precision from `keras.config.dtype_policy()`.
@@ -32,7 +36,11 @@ class BuiltFromArguments:
         return config
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls,
+        config: dict[str, Any],
+        custom_objects: dict[str, Any] | None = None,
+    ) -> Self:
         """Build the model from what `get_config` returned."""
         arguments = dict(config)
         earlier = keras.config.dtype_policy()

@@ -4,6 +4,10 @@ model = keras_neokd.models.SmallCNN.mnist()
 model.predict(images)["exit_3"]  # logits, (batch, 10)
 """
 
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 from keras import layers
 
@@ -61,12 +65,12 @@ class SmallCNN(arguments.BuiltFromArguments, MultiExitModel):
 
     def __init__(
         self,
-        input_shape=(28, 28, 1),
-        num_classes=10,
-        dropout=0.5,
-        name="small_cnn",
-        trainable=True,
-    ):
+        input_shape: Sequence[int] = (28, 28, 1),
+        num_classes: int = 10,
+        dropout: float = 0.5,
+        name: str = "small_cnn",
+        trainable: bool = True,
+    ) -> None:
         settings = {
             **arguments.given(locals()),
             "input_shape": arguments.image_shape(input_shape, _MINIMUM_SIZE),
@@ -79,7 +83,7 @@ class SmallCNN(arguments.BuiltFromArguments, MultiExitModel):
         self.arguments = settings
 
     @classmethod
-    def mnist(cls, **overrides):
+    def mnist(cls, **overrides: Any) -> Self:
         """Build the network of the MNIST experiments: the defaults.
 
         Args:

@@ -13,6 +13,7 @@ counts as its dense layers, its two products of matrices, and a softmax.
 """
 
 import math
+from typing import Any
 from typing import NamedTuple
 
 import keras
@@ -54,7 +55,7 @@ class ExitCosts(NamedTuple):
     own: Costs
 
 
-def layer_costs(operation):
+def layer_costs(operation: keras.Operation) -> Costs:
     """Count the first call of a layer, or other operation of a model.
 
     Args:
@@ -76,7 +77,7 @@ def layer_costs(operation):
     return _call_costs(operation, tuple(tuple(x.shape) for x in inputs))
 
 
-def exit_costs(model):
+def exit_costs(model: keras.Model) -> list[ExitCosts]:
     """Count what every exit of a multi-exit model costs.
 
     An exit needs all operations that its logits depend on. A layer called
@@ -102,7 +103,7 @@ def exit_costs(model):
         model.inputs,
         {name: model.exit_model(name).outputs[0] for name in model.exit_names},
     )
-    known = {}
+    known: dict[Any, Any] = {}
 
     def costs(names, extra):
         return _total(_calls(graph, names), extra, known)

@@ -13,6 +13,7 @@ of the model up to rounding.
 """
 
 import functools
+from typing import Any
 from typing import NamedTuple
 
 from keras import ops
@@ -41,9 +42,22 @@ class FrozenNetwork:
         stages = self.stages(exits)
         return [call for each in stages for call in (*each.trunk, *each.head)]
 
-    def freeze(self):
-        """Return a `FrozenForward` for the weights as they are now."""
-        prepared = {name: call.prepare() for name, call in self._merged.items()}
+    def computes_in_16_bits(self):
+        """Return whether `freeze("bfloat16")` makes a difference."""
+        return any(each.computes_in_16_bits for each in self._merged.values())
+
+    def freeze(self, dtype="float32"):
+        """Return a `FrozenForward` for the weights as they are now.
+
+        Args:
+            dtype: `"float32"` (default), or `"bfloat16"` for what lies
+                between the first convolution and the logits: convolutions,
+                poolings, ReLU and what moves or adds numbers, where these
+                layers compute in float32. Weights are merged before.
+        """
+        prepared = {
+            name: call.prepare(dtype) for name, call in self._merged.items()
+        }
         return FrozenForward(self, prepared)
 
     def _stages(self, exits):
@@ -76,10 +90,10 @@ class FrozenNetwork:
 class _Stage(NamedTuple):
     """Merged calls of an exit beyond the exits before it."""
 
-    trunk: list  # Calls that later exits need, too.
-    head: list
-    needed_by_head: set  # Names of tensors.
-    needed_later: set
+    trunk: list[Any]  # Calls that later exits need, too.
+    head: list[Any]
+    needed_by_head: set[str]  # Names of tensors.
+    needed_later: set[str]
 
 
 class FrozenForward:

@@ -11,6 +11,9 @@ from keras_neokd.network.graph import fill
 from keras_neokd.network.graph import named_results
 from keras_neokd.network.recording import Tensor
 
+# What merged layers may compute in.
+_PRECISIONS = ("float32", "bfloat16", "float16")
+
 
 def merged_calls(graph, exit_names):
     """Return a dict from calls to merged ones, without those merged into later.
@@ -28,12 +31,38 @@ def merged_calls(graph, exit_names):
     ]
     merged = {call for each in convolutions for call in each.merged}
     others = [_single(graph, call) for call in calls if call not in merged]
-    return {each.call: each for each in (*convolutions, *others)}
+    made = {each.call: each for each in (*convolutions, *others)}
+    exits = {graph.outputs[name].call for name in exit_names}
+    _keep_ends([made[call] for call in calls if call in made], exits)
+    return made
 
 
 def _single(graph, call):
-    is_pooling = _is_plain_pooling(graph.operation(call))
-    return (_Pooling if is_pooling else Call)(graph, call)
+    operation = graph.operation(call)
+    if _is_plain_pooling(operation):
+        return _Pooling(graph, call)
+    return (_Moving if _only_moves(operation) else Call)(graph, call)
+
+
+def _keep_ends(calls, exits):
+    """Mark the calls that see pixels or give logits: bfloat16 rounds both.
+
+    Args:
+        calls: merged ones, each after those whose results it takes.
+        exits: set of the calls that give logits.
+    """
+    behind = set()
+    for each in calls:
+        each.sees_pixels = not any(
+            source.call in behind for source in each.sources
+        )
+        if not each.sees_pixels or isinstance(each, _Convolution):
+            behind.add(each.call)
+    for each in reversed(calls):
+        if each.call in exits:
+            each.gives_logits = True
+            if isinstance(each, (_Moving, _Pooling)):
+                exits = exits | {source.call for source in each.sources}
 
 
 class _Uses:
@@ -62,7 +91,15 @@ class _Uses:
 
 
 class Call:
-    """One call of a layer or operation, as it is."""
+    """One call of a layer or operation, as it is.
+
+    Attributes:
+        sees_pixels: whether no convolution is before it.
+        gives_logits: whether only what moves or pools numbers is behind it.
+        computes_in_16_bits: whether it convolves so where it is prepared so.
+    """
+
+    sees_pixels = gives_logits = computes_in_16_bits = False
 
     def __init__(self, graph, call):
         self.call, self.merged = call, (call,)
@@ -73,20 +110,52 @@ class Call:
         is_layer = isinstance(self._operation, layers.Layer)
         self._mode = {"training": False} if is_layer else {}
 
-    def prepare(self):
-        """Nothing depends on weights alone."""
+    def prepare(self, dtype):
+        """Return what depends on weights alone: nothing, or the precision.
+
+        Args:
+            dtype: see `FrozenNetwork.freeze`.
+        """
+        return dtype
 
     def __call__(self, prepared, values):
         """Return the results by name."""
+        if prepared != "float32":  # What was lowered ends here.
+            values = {
+                each: _in_float32(values[each], prepared)
+                for each in self.sources
+            }
+        return self._results(self._operation, values)
+
+    def _results(self, function, values):
         arguments = fill(self._arguments, values)
-        results = self._operation(
+        results = function(
             *arguments.positional, **{**arguments.named, **self._mode}
         )
         return named_results(self.call, results)
 
 
+class _Moving(Call):
+    """A layer that moves or adds numbers, in the precision of its inputs."""
+
+    def __init__(self, graph, call):
+        super().__init__(graph, call)
+        self._mode = {}
+
+    def __call__(self, prepared, values):
+        """Return the results by name."""
+        layer = self._operation
+        # A layer, called as such, casts its inputs to its own precision.
+        is_lowered = prepared != "float32" and not _is_end(self)
+        return self._results(layer.call if is_lowered else layer, values)
+
+
 class _Pooling(Call):
     """A pooling without padding, in the form that the backend runs fast."""
+
+    def prepare(self, dtype):
+        """Return the precision that it computes in."""
+        return _precision(self._operation, dtype, _is_end(self))
 
     def __call__(self, prepared, values):
         """Return the result by name."""
@@ -94,7 +163,7 @@ class _Pooling(Call):
         layer = self._operation
         result = backend.pool(
             # As Keras does: layers before may compute in 16 bits.
-            ops.cast(values[source], layer.compute_dtype),
+            ops.cast(values[source], prepared),
             layer.pool_size,
             layer.strides,
             "average" if type(layer) is layers.AveragePooling2D else "max",
@@ -106,12 +175,17 @@ class _Convolution:
     """A convolution, with the padding before and what follows it.
 
     Batch norm in inference is `scale * x + shift` per channel, which the
-    kernel and the bias of the convolution take up.
+    kernel and the bias of the convolution take up, in float32.
+
+    Attributes: see `Call`.
     """
+
+    sees_pixels = gives_logits = False
 
     def __init__(self, graph, uses, call):
         self._layer = graph.operation(call)
         self._padding = self._layer.padding
+        dtype = self._layer.compute_dtype
         merged, (source,) = [call], graph.tensors_into(call)
         before = uses.only_giver(call)
         if before and _is_padding_of(graph.operation(before), self._layer):
@@ -122,10 +196,13 @@ class _Convolution:
         def taken_up(test):
             """Merge what follows, if it is of this kind, and return it."""
             following = uses.only_taker(merged[-1])
-            if following is None or not test(graph.operation(following)):
+            if following is None:
+                return None
+            layer = graph.operation(following)
+            if not test(layer) or layer.compute_dtype != dtype:
                 return None
             merged.append(following)
-            return graph.operation(following)
+            return layer
 
         self._has_relu = self._layer.activation is keras.activations.relu
         self._batch_norm = None
@@ -137,12 +214,25 @@ class _Convolution:
         self._source = source
         self._result = Tensor(*self.call, 0)
 
-    def prepare(self):
-        """Return the kernel and the bias, batch norm included."""
-        kernel = ops.convert_to_tensor(self._layer.kernel)
-        bias = ops.zeros((kernel.shape[-1],), kernel.dtype)
+    def prepare(self, dtype):
+        """Return kernel and bias, batch norm included, and the result's type.
+
+        A convolution of pixels computes in float32 and hands 16 bits on.
+        """
+        own = _precision(self._layer, dtype, _is_end(self))
+        kernel, bias = (ops.cast(each, own) for each in self._kernel_and_bias())
+        return kernel, bias, _precision(self._layer, dtype, self.gives_logits)
+
+    @property
+    def computes_in_16_bits(self):
+        """See `Call`."""
+        return not _is_end(self)
+
+    def _kernel_and_bias(self):
+        kernel = _float32(self._layer.kernel)
+        bias = ops.zeros((kernel.shape[-1],), "float32")
         if self._layer.use_bias:
-            bias = ops.convert_to_tensor(self._layer.bias)
+            bias = _float32(self._layer.bias)
         if self._batch_norm is None:
             return kernel, bias
         scale, shift = _scale_and_shift(self._batch_norm)
@@ -150,26 +240,47 @@ class _Convolution:
 
     def __call__(self, prepared, values):
         """Return the result by name."""
+        kernel, bias, dtype = prepared
         result = backend.convolve(
             # As Keras does: layers before may compute in 16 bits.
-            ops.cast(values[self._source], self._layer.compute_dtype),
-            *prepared,
+            ops.cast(values[self._source], kernel.dtype),
+            kernel,
+            bias,
             strides=self._layer.strides,
             padding=self._padding,
             dilation=self._layer.dilation_rate,
             relu=self._has_relu,
         )
-        return {self._result: result}
+        return {self._result: ops.cast(result, dtype)}
+
+
+def _is_end(call):
+    return call.sees_pixels or call.gives_logits
+
+
+def _precision(layer, dtype, is_end):
+    """Return a layer's precision where inner ones in float32 use `dtype`."""
+    own = layer.compute_dtype
+    return dtype if own == "float32" and not is_end else own
+
+
+def _float32(variable):
+    return ops.cast(ops.convert_to_tensor(variable), "float32")
+
+
+def _in_float32(x, dtype):
+    is_lowered = keras.backend.standardize_dtype(x.dtype) == dtype
+    return ops.cast(x, "float32") if is_lowered else x
 
 
 def _scale_and_shift(batch_norm):
-    variance = ops.convert_to_tensor(batch_norm.moving_variance)
+    variance = _float32(batch_norm.moving_variance)
     scale = ops.rsqrt(variance + batch_norm.epsilon)
     if batch_norm.scale:
-        scale = scale * ops.convert_to_tensor(batch_norm.gamma)
-    shift = -ops.convert_to_tensor(batch_norm.moving_mean) * scale
+        scale = scale * _float32(batch_norm.gamma)
+    shift = -_float32(batch_norm.moving_mean) * scale
     if batch_norm.center:
-        shift = shift + ops.convert_to_tensor(batch_norm.beta)
+        shift = shift + _float32(batch_norm.beta)
     return scale, shift
 
 
@@ -181,7 +292,7 @@ def _is_plain_convolution(layer):
         (type(layer) is layers.Conv2D or hasattr(layer, "is_plain_conv2d"))
         and layer.data_format == "channels_last"
         and layer.padding in ("valid", "same")
-        and layer.compute_dtype == "float32"
+        and layer.compute_dtype in _PRECISIONS
         and layer.activation
         in (keras.activations.linear, keras.activations.relu)
     )
@@ -192,7 +303,7 @@ def _is_plain_pooling(layer):
         type(layer) in (layers.MaxPooling2D, layers.AveragePooling2D)
         and layer.data_format == "channels_last"
         and layer.padding == "valid"
-        and layer.compute_dtype == "float32"
+        and layer.compute_dtype in _PRECISIONS
     )
 
 
@@ -201,14 +312,20 @@ def _is_padding_of(layer, convolution):
         type(layer) is layers.ZeroPadding2D
         and layer.data_format == "channels_last"
         and convolution.padding == "valid"
+        and layer.compute_dtype == convolution.compute_dtype
     )
 
 
 def _is_batch_norm(layer):
-    return (
-        type(layer) is layers.BatchNormalization
-        and layer.axis in (-1, 3)
-        and layer.compute_dtype == "float32"
+    return type(layer) is layers.BatchNormalization and layer.axis in (-1, 3)
+
+
+def _only_moves(layer):
+    return _is_relu(layer) or type(layer) in (
+        layers.Add,
+        layers.Concatenate,
+        layers.Flatten,
+        layers.ZeroPadding2D,
     )
 
 

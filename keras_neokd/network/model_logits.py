@@ -49,17 +49,23 @@ class ModelLogits(ExitLogits):
             *self._model.non_trainable_variables,
         ]
 
-    def frozen(self):
-        """See `ExitLogits.frozen`."""
+    def frozen(self, dtype="float32"):
+        """See `ExitLogits.frozen`.
+
+        Args:
+            dtype: see `FrozenNetwork.freeze`. Without meaning in training
+                mode and for models without a frozen network.
+        """
         network = None if self._training else self._model.frozen_network()
         if network is None:
             if not (self._training and precision.uses_float16(self._model)):
                 return self
             function = self._for_images(self._forward)
             return ExitLogits(function, self.num_exits)
+        exact = None if dtype == "float32" else self.frozen()
         with backend.frozen_state(self._variables()):
-            forward = network.freeze()
-        return FrozenLogits(self, forward)
+            forward = network.freeze(dtype)
+        return FrozenLogits(self, forward, exact)
 
 
 class FrozenLogits(ExitLogits):
@@ -68,10 +74,11 @@ class FrozenLogits(ExitLogits):
     Args:
         logits: a `ModelLogits`.
         forward: a `FrozenForward`.
+        exact: see `ExitLogits`.
     """
 
-    def __init__(self, logits, forward):
-        super().__init__(logits._for_images(forward), logits.num_exits)
+    def __init__(self, logits, forward, exact):
+        super().__init__(logits._for_images(forward), logits.num_exits, exact)
         self._logits, self._forward = logits, forward
 
     def frozen(self):
@@ -90,4 +97,5 @@ class FrozenLogits(ExitLogits):
         def forward(images, _):
             return (self._forward.staggered(images, exits),)
 
-        return ExitLogits(self._logits._for_images(forward), 1)
+        exact = None if self.exact is self else self.exact.staggered(exits)
+        return ExitLogits(self._logits._for_images(forward), 1, exact)

@@ -13,13 +13,19 @@ model.exit_costs()                 # what each exit computes
 import numbers
 import types
 import warnings
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import PathLike
+from keras_neokd.base.typing import Tensor
 from keras_neokd.network import costs
 from keras_neokd.network import ends
 from keras_neokd.network import heads
+from keras_neokd.network.costs import ExitCosts
 from keras_neokd.network.frozen import FrozenNetwork
 from keras_neokd.network.graph import Graph
 from keras_neokd.network.model_logits import ModelLogits
@@ -57,8 +63,14 @@ class MultiExitModel(trainer.Trainer, keras.Model):
     """
 
     def __init__(
-        self, inputs, outputs, name=None, *, exit_names=None, trainable=True
-    ):
+        self,
+        inputs: Tensor,
+        outputs: dict[str, Tensor] | Sequence[Tensor],
+        name: str | None = None,
+        *,
+        exit_names: Sequence[str] | None = None,
+        trainable: bool = True,
+    ) -> None:
         outputs = ends.named_outputs(outputs, exit_names)
         inputs = ends.single_input(inputs)
         super().__init__(
@@ -86,7 +98,12 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         self._warn_about_order()
 
     @classmethod
-    def from_functional(cls, model, exit_names=None, name=None):
+    def from_functional(
+        cls,
+        model: keras.Model,
+        exit_names: Sequence[str] | None = None,
+        name: str | None = None,
+    ) -> "MultiExitModel":
         """Convert a functional model with several outputs; layers are shared.
 
         Args:
@@ -113,7 +130,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             inputs, outputs, name=name or model.name, exit_names=exit_names
         )
 
-    def exit_model(self, exit):
+    def exit_model(self, exit: int | str) -> keras.Model:
         """Return the functional model of one exit; layers are shared.
 
         Args:
@@ -124,7 +141,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         """
         return self._exits.models[(self.exit_index(exit),)]
 
-    def exit_index(self, exit):
+    def exit_index(self, exit: int | str) -> int:
         """Return the 0-based index of an exit.
 
         Args:
@@ -135,19 +152,19 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         """
         if isinstance(exit, str) and exit in self.exit_names:
             return self.exit_names.index(exit)
-        is_index = isinstance(exit, numbers.Integral) and type(exit) is not bool
-        if is_index and -self.num_exits <= exit < self.num_exits:
-            return int(exit) % self.num_exits
+        if isinstance(exit, numbers.Integral) and type(exit) is not bool:
+            if -self.num_exits <= exit < self.num_exits:
+                return int(exit) % self.num_exits
         raise ValueError(
             f"Model {self.name!r} has no exit {checks.shown(exit)}: its exits "
             f"are {list(self.exit_names)}."
         )
 
-    def exit_costs(self):
+    def exit_costs(self) -> list[ExitCosts]:
         """Return the costs of each exit, see `models.exit_costs`."""
         return costs.exit_costs(self)
 
-    def exit_logits(self, training=False):
+    def exit_logits(self, training: bool = False) -> ModelLogits:
         """Return the model as an attack sees it.
 
         Args:
@@ -159,7 +176,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
         """
         return ModelLogits(self, checks.boolean("training", training))
 
-    def head_kernels(self):
+    def head_kernels(self) -> list[Tensor]:
         """Return the last dense kernel `(features, classes)` of each exit.
 
         Raises:
@@ -170,7 +187,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             for name in self.exit_names
         ]
 
-    def submodel(self, exits):
+    def submodel(self, exits: Sequence[int]) -> Callable[..., Any]:
         """Return a function of images and the mode: the logits of `exits`."""
         if exits not in self._exits.models:
             outputs = [self._exits.outputs[index] for index in exits]
@@ -180,7 +197,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             return model
         return lambda images, training: (model(images, training=training),)
 
-    def frozen_network(self):
+    def frozen_network(self) -> FrozenNetwork | None:
         """Return the `FrozenNetwork` of the model, or `None` without one."""
         if not hasattr(self._exits, "frozen"):
             try:
@@ -189,7 +206,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
                 self._exits.frozen = None
         return self._exits.frozen
 
-    def stacked_logits(self, images, training=False):
+    def stacked_logits(self, images: Tensor, training: bool = False) -> Tensor:
         """Return logits of all exits, float32 `(batch, exits, classes)`.
 
         Args:
@@ -203,12 +220,12 @@ class MultiExitModel(trainer.Trainer, keras.Model):
 
     def export(
         self,
-        filepath,
-        format="tf_saved_model",
-        verbose=None,
-        input_signature=None,
-        **options,
-    ):
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **options: Any,
+    ) -> dict[str, float] | None:
         """Export the model, a SavedModel by way of `export_saved_model`.
 
         Under every backend a SavedModel is written by TensorFlow, reloaded and
@@ -239,7 +256,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             self, filepath, format, verbose, input_signature, options
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Return the graph, and the order of the exits."""
         return {**super().get_config(), "exit_names": list(self.exit_names)}
 

@@ -14,7 +14,12 @@ from keras_neokd.base import checks
 from keras_neokd.network.multi_exit import MultiExitModel
 
 
-def as_single_output(model, exit=-1, ensemble=False, channels_first=False):
+def as_single_output(
+    model: MultiExitModel,
+    exit: int | str = -1,
+    ensemble: bool = False,
+    channels_first: bool = False,
+) -> keras.Model:
     """Return an ordinary classifier that shares the model's weights.
 
     It computes no further than the exit, runs in inference mode unless it is

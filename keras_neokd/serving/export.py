@@ -16,12 +16,16 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_neokd.base import writing
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import PathLike
 from keras_neokd.network import multi_exit
+from keras_neokd.network.multi_exit import MultiExitModel
 
 # Largest difference between exported and original logits, relative to the
 # largest logit where that exceeds 1.
@@ -30,7 +34,12 @@ _NUM_CHECKED_IMAGES = 4
 _ALL_EXITS = ("serve", "serving_default")
 
 
-def export_saved_model(model, path, images=None, input_signature=None):
+def export_saved_model(
+    model: MultiExitModel,
+    path: PathLike,
+    images: Array | None = None,
+    input_signature: Any = None,
+) -> dict[str, float]:
     """Write a SavedModel, reload it, and compare all its endpoints.
 
     The signatures `serving_default` and `serve` return all exits by name;

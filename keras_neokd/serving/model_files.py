@@ -14,6 +14,7 @@ import zlib
 
 import keras
 
+from keras_neokd.base.typing import PathLike
 from keras_neokd.data import files
 
 _CONFIG = "config.json"
@@ -38,7 +39,7 @@ _DAMAGED = (
 )
 
 
-def load(path):
+def load(path: PathLike) -> keras.Model:
     """Return the model of a file, not compiled.
 
     Args:

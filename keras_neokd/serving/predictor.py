@@ -7,6 +7,7 @@ decision.label, decision.exit_index, decision.confidence
 
 import math
 import os
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
@@ -15,6 +16,8 @@ from keras_neokd import backend
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import Decision
 from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import PathLike
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.network.stages import build_stages
 
@@ -37,7 +40,11 @@ class EarlyExitPredictor:
         ValueError: if the policy is for another number of exits.
     """
 
-    def __init__(self, model, policy):
+    def __init__(
+        self,
+        model: MultiExitModel,
+        policy: ExitPolicy | Sequence[float | None] | PathLike,
+    ) -> None:
         if not isinstance(model, MultiExitModel):
             raise TypeError(
                 "An early exit needs a MultiExitModel, received "
@@ -54,7 +61,7 @@ class EarlyExitPredictor:
         self._names = model.exit_names
         self._stages = [_compiled(stage) for stage in build_stages(model)]
 
-    def __call__(self, images):
+    def __call__(self, images: Array) -> Decision:
         """Return a `Decision` of NumPy arrays for a batch.
 
         Args:

@@ -12,6 +12,7 @@ import pathlib
 
 import keras
 
+from keras_neokd.base.typing import PathLike
 from keras_neokd.serving import model_files
 
 _ENDINGS = (".weights.h5", ".keras")
@@ -29,7 +30,7 @@ _FREE = {
 }
 
 
-def load_weights(model, path):
+def load_weights(model: keras.Model, path: PathLike) -> None:
     """Load weights into a model of the same architecture.
 
     Args:
@@ -56,7 +57,9 @@ def load_weights(model, path):
     model.load_weights(path)
 
 
-def load_matching_weights(source, model, path, keep_heads):
+def load_matching_weights(
+    source: keras.Model, model: keras.Model, path: PathLike, keep_heads: bool
+) -> list[str]:
     """Load the weights of another model, as far as the two are alike.
 
     Args:

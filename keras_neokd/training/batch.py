@@ -63,7 +63,7 @@ class Result(typing.NamedTuple):
 
     loss: typing.Any
     examples: typing.Any
-    terms: dict
+    terms: dict[str, typing.Any]
     clean: typing.Any
     adversarial: typing.Any
 

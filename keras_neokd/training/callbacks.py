@@ -12,12 +12,15 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import PathLike
 from keras_neokd.data.batches import RemainingBatches
 from keras_neokd.data.batches import TrainingBatches
 from keras_neokd.training import checkpoints
@@ -86,27 +89,28 @@ class Checkpoints(keras.callbacks.Callback):
     `fit` raises `Diverged`, a `ValueError` that names the terms of the loss or
     the variable, instead of saving what is NaN or infinite. It raises
     `ValueError` for an optimizer with `use_ema`, for fewer epochs than the
-    checkpoint has, and where `monitor` is no number in [0, 1].
+    checkpoint has, for another `crafting_dtype` than it has, and where
+    `monitor` is no number in [0, 1].
     """
 
     def __init__(
         self,
-        folder,
-        num_kept=3,
-        seconds=600.0,
-        monitor="val_adversarial_accuracy",
-        identity=None,
-        stop_on_signals=False,
-    ):
+        folder: PathLike,
+        num_kept: int = 3,
+        seconds: float = 600.0,
+        monitor: str | None = "val_adversarial_accuracy",
+        identity: dict[str, Any] | None = None,
+        stop_on_signals: bool = False,
+    ) -> None:
         super().__init__()
         self._folder = checkpoints.CheckpointFolder(folder, num_kept)
         self._seconds = checks.number("seconds", seconds, minimum=0)
         self._monitor = _check_monitor(monitor)
         self._identity = run_identity.plain(identity)
         self._stops = checks.boolean("stop_on_signals", stop_on_signals)
-        self._received = set()
+        self._received: set[int] = set()
         self._any_process = processes.AnyProcess()
-        self._saved_at = None
+        self._saved_at: Any = None
         self._is_training = False
         self.best()  # Of another run, it is refused now and not at the end.
         self._find()
@@ -128,7 +132,7 @@ class Checkpoints(keras.callbacks.Callback):
             "share.",
         )
 
-    def best(self):
+    def best(self) -> checkpoints.Checkpoint | None:
         """Return the best `checkpoints.Checkpoint`, or `None` without one."""
         return self._read(self._folder.best)
 
@@ -139,7 +143,12 @@ class Checkpoints(keras.callbacks.Callback):
             run_identity.check(checkpoint, self._identity)
         return checkpoint
 
-    def fit(self, model, fit, arguments):
+    def fit(
+        self,
+        model: keras.Model,
+        fit: Callable[..., Any],
+        arguments: dict[str, Any],
+    ) -> keras.callbacks.History:
         """Train from the newest checkpoint on, and return the history.
 
         Args:
@@ -157,6 +166,8 @@ class Checkpoints(keras.callbacks.Callback):
         if isinstance(batches, TrainingBatches) and is_whole:
             self._num_batches = len(batches)
         self._check_position(batches, epochs)
+        if self._unrestored is not None:
+            run_identity.check_model(self._unrestored, model)
         if self.position == (0, 0):
             self.position = checkpoints.Position(arguments["initial_epoch"])
         begin = keras.callbacks.LambdaCallback(
@@ -250,7 +261,7 @@ class Checkpoints(keras.callbacks.Callback):
             checkpoints.restore(model, self._unrestored.state)
             self._unrestored = None
 
-    def begin(self, model, epoch):
+    def begin(self, model: keras.Model, epoch: int) -> None:
         """Begin an epoch, in its middle if the checkpoint was made there.
 
         After Keras has reset the metrics, before others set the learning rate.
@@ -262,7 +273,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.position = checkpoints.Position(epoch)
         self._first = self.position.batch
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: Any = None) -> None:
         """See that training goes through `fit` above."""
         if not self._is_training:
             raise TypeError(
@@ -271,7 +282,7 @@ class Checkpoints(keras.callbacks.Callback):
                 "other models."
             )
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Make what PyTorch's generator draws a function of the step."""
         del logs
         if keras.config.backend() == "torch":
@@ -283,7 +294,7 @@ class Checkpoints(keras.callbacks.Callback):
             )
             keras.utils.set_random_seed(int(seed))
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Save if it is time, and stop if a signal said so."""
         can_save = self._num_batches > 0
         if can_save:
@@ -300,7 +311,7 @@ class Checkpoints(keras.callbacks.Callback):
         if is_told:
             raise Stopped(self._saved)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Save, and stop if a signal said so."""
         self.position = checkpoints.Position(epoch + 1)
         self._save(epoch, logs, is_judged=True)
@@ -356,7 +367,7 @@ class Checkpoints(keras.callbacks.Callback):
         return float(value)
 
     def _write(self, state, score):
-        state = {**state, **run_identity.state(self._identity)}
+        state = {**state, **run_identity.state(self._identity, self.model)}
         try:
             self._folder.write(state, self.position, score)
             self._saved = self.position

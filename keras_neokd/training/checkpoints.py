@@ -16,6 +16,7 @@ import pathlib
 import re
 import shutil
 import warnings
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ class Checkpoint(NamedTuple):
     """The content of a file: `state` is a dict as of `training_state`."""
 
     position: Position
-    state: dict
+    state: dict[str, Any]
     path: pathlib.Path
 
 

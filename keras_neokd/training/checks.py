@@ -1,14 +1,17 @@
 """Checks of the arguments of `compile` and of the terms of methods."""
 
 import types
+import warnings
 
 import keras
 
 from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.backend import precision
+from keras_neokd.backend import speed
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
+from keras_neokd.training import processes
 
 _EXAMPLES = {
     "optimizer": "keras.optimizers.SGD(0.1, momentum=0.9)",
@@ -38,7 +41,11 @@ def checked_settings(model, **arguments):
         new.validation_attack.validate(model.num_exits)
     new.optimizer = _check_optimizer(new.optimizer)
     _check_replicas(model, new.optimizer, new.jit_compile)
+    _warn_of_slow_layers(model)
     check_slices(new.crafting_batch_size, new.attack_training_mode)
+    new.crafting_dtype = _crafting_dtype(
+        model, new.crafting_dtype, new.attack_training_mode, uses_attack
+    )
     new.seed = randomness.check_seed(new.seed)
     return new
 
@@ -137,6 +144,68 @@ def check_slices(crafting_batch_size, attack_training_mode):
             "distribution.strategy='data_parallel'. Leave it out, or use "
             "smaller batches."
         )
+
+
+def _crafting_dtype(model, dtype, attack_training_mode, uses_attack):
+    """Return the precision of the network that training attacks see.
+
+    For `"auto"` this is what is chosen and printed here, once and for all.
+    """
+    checks.choice("crafting_dtype", dtype, ("float32", "bfloat16", "auto"))
+    if dtype == "float32" or not uses_attack:
+        return "float32"
+    if dtype == "auto" and processes.num_processes() > 1:
+        raise ValueError(
+            "`crafting_dtype` cannot be 'auto': it measures this device, and "
+            f"the {processes.num_processes()} processes that train together "
+            "could come to different results. Choose 'float32' or 'bfloat16'."
+        )
+    reason = _reason_for_float32(model, attack_training_mode)
+    if dtype == "auto":
+        dtype, reason = ("float32", reason) if reason else speed.faster_dtype()
+        print(f"crafting_dtype='auto' is {dtype!r} here: {reason}.")
+    elif reason:
+        raise ValueError(
+            f"`crafting_dtype` cannot be {dtype!r}: {reason}. Leave it out, "
+            "or choose 'auto' or 'float32'."
+        )
+    return dtype
+
+
+def _warn_of_slow_layers(model):
+    slow = speed.slow_layers(model)
+    if slow:
+        warnings.warn(
+            f"Layers of model {model.name!r}, {slow[0]!r} the first of "
+            f"{len(slow)}, convolve in 16 bits, which takes JAX five times as "
+            "long on processors as float32. Build the model in float32, or "
+            "with keras_neokd.models.convolution.Convolution, which computes "
+            "in float32 here.",
+            stacklevel=4,
+        )
+
+
+def _reason_for_float32(model, attack_training_mode):
+    """Return why attacks cannot see a network in 16 bits, or `None`."""
+    name = f"model {model.name!r}"
+    if attack_training_mode:
+        return "attack_training_mode=True runs the layers as they are"
+    dtypes = precision.layer_dtypes(model)
+    if dtypes != ["float32"]:
+        return (
+            f"layers of {name} compute in {dtypes} already, and attacks see "
+            "them so"
+        )
+    network = model.frozen_network()
+    if network is None:
+        return f"layers of {name} do not keep the images of a batch apart"
+    if not network.computes_in_16_bits():
+        return (
+            f"{name} has no convolution between its first ones and its heads, "
+            "and other layers stay in float32 (a precision for all layers is "
+            "that of the model, such as 'mixed_bfloat16')"
+        )
+    return None
 
 
 def _check_jit(jit_compile):

@@ -6,35 +6,38 @@ them by name.
 
 import math
 import warnings
+from typing import Any
 
 import keras
 
 from keras_neokd.base import checks
+from keras_neokd.base.typing import Mixin
+from keras_neokd.base.typing import Tensor
 from keras_neokd.data.checks import checked
 from keras_neokd.data.sharing import share
 from keras_neokd.data.streams import own_errors
 from keras_neokd.training.callbacks import Checkpoints
 
 
-class CheckedLoops:
+class CheckedLoops(Mixin):
     """Mixin in front of `keras.Model` for multi-exit models."""
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        initial_epoch=0,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Any = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: Tensor | None = None,
+        initial_epoch: int = 0,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Train as `keras.Model.fit`, after checking the data.
 
         Whole arrays are checked before training starts, streams batch by
@@ -108,16 +111,16 @@ class CheckedLoops:
 
     def evaluate(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        verbose="auto",
-        sample_weight=None,
-        steps=None,
-        callbacks=None,
-        return_dict=False,
-        **kwargs,
-    ):
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Tensor | None = None,
+        steps: int | None = None,
+        callbacks: Any = None,
+        return_dict: bool = False,
+        **kwargs: Any,
+    ) -> Any:
         """Evaluate as `keras.Model.evaluate`, after checking the data.
 
         NaN or infinite logits have accuracies of NaN, and give a warning.
@@ -146,7 +149,7 @@ class CheckedLoops:
             )
         return logs if return_dict else self._in_order(logs)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Predict as `keras.Model.predict`, after checking the images."""
         x, _, _ = self._checked(x, None, labelled=False)
         with own_errors(x):
@@ -154,12 +157,12 @@ class CheckedLoops:
 
     def train_on_batch(
         self,
-        x,
-        y=None,
-        sample_weight=None,
-        class_weight=None,
-        return_dict=False,
-    ):
+        x: Any,
+        y: Any = None,
+        sample_weight: Tensor | None = None,
+        class_weight: dict[int, float] | None = None,
+        return_dict: bool = False,
+    ) -> Any:
         """Train as `keras.Model.train_on_batch`, after checking the data."""
         x, y, sample_weight = self._checked_training(
             share(x, "all"), y, sample_weight, class_weight
@@ -167,13 +170,19 @@ class CheckedLoops:
         logs = super().train_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._in_order(logs)
 
-    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False):
+    def test_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Tensor | None = None,
+        return_dict: bool = False,
+    ) -> Any:
         """Test as `keras.Model.test_on_batch`, after checking the data."""
         x, y, sample_weight = self._checked(share(x, "all"), y, sample_weight)
         logs = super().test_on_batch(x, y, sample_weight, return_dict=True)
         return logs if return_dict else self._in_order(logs)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> Any:
         """Predict as `keras.Model.predict_on_batch`, after checking."""
         x, _, _ = self._checked(x, None, labelled=False)
         return super().predict_on_batch(x)

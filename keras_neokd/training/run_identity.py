@@ -7,7 +7,7 @@ import numpy as np
 from keras_neokd.base import checks
 from keras_neokd.training import checkpoints
 
-_NAME = "run/identity"
+_NAME, _DTYPE = "run/identity", "run/crafting_dtype"
 
 
 def plain(identity):
@@ -27,9 +27,33 @@ def plain(identity):
     return found
 
 
-def state(identity):
-    """Return what a checkpoint holds of an identity, a dict of arrays."""
-    return {_NAME: np.array(json.dumps(identity))}
+def state(identity, model):
+    """Return what a checkpoint holds of a run, a dict of arrays.
+
+    Args:
+        identity: what `plain` returns.
+        model: the compiled model.
+    """
+    return {
+        _NAME: np.array(json.dumps(identity)),
+        _DTYPE: np.array(model.settings.crafting_dtype),
+    }
+
+
+def check_model(checkpoint, model):
+    """Raise `ValueError` if attacks would go on in another precision.
+
+    On another device, or another day, "auto" may come to something else.
+    """
+    theirs = str(checkpoint.state.get(_DTYPE, "float32"))
+    ours = model.settings.crafting_dtype
+    if theirs != ours:
+        raise ValueError(
+            f"The checkpoint {checkpoint.path} is of training with "
+            f"crafting_dtype={theirs!r}, and the model is compiled with "
+            f"{ours!r}. Compile it with crafting_dtype={theirs!r} to go on, "
+            "or give another folder."
+        )
 
 
 def check(checkpoint, identity):

@@ -10,6 +10,8 @@ the third, differentiates it and moves the weights; nothing else here depends
 on the framework.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -36,7 +38,8 @@ class Step:
         recorder: a `logs.Recorder`.
     """
 
-    training, state = False, {}
+    training = False
+    state: dict[str, Any] = {}
 
     def __init__(self, model, settings, recorder):
         self.model, self.settings = model, settings
@@ -167,7 +170,7 @@ class TrainingStep(Step):
             return None, {}
         predict = self.model.exit_logits(
             training=self.settings.attack_training_mode
-        ).frozen()
+        ).frozen(self.settings.crafting_dtype)
         method.begin_step(self.context(batch, predict))
         return self._attacked(
             batch,

@@ -4,12 +4,17 @@ Settings and steps lie in plain objects: Keras would track dicts and lists, and
 store their variables in the weights file.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_neokd import backend
+from keras_neokd.attacks.attack import Attack
 from keras_neokd.backend import precision
 from keras_neokd.base import checks
 from keras_neokd.base import configurable
+from keras_neokd.methods.method import Method
 from keras_neokd.training import logs
 from keras_neokd.training.checks import checked_settings
 from keras_neokd.training.loops import CheckedLoops
@@ -31,19 +36,20 @@ class Trainer(CheckedLoops, backend.TrainStep):
 
     def compile(
         self,
-        optimizer=None,
-        method=None,
-        attack=None,
-        metrics=None,
-        validation_attack=None,
-        attack_training_mode=False,
-        crafting_batch_size=None,
-        seed=0,
-        run_eagerly=False,
-        steps_per_execution=1,
-        jit_compile="auto",
-        **unknown,
-    ):
+        optimizer: keras.optimizers.Optimizer | str | None = None,
+        method: Method | str | None = None,
+        attack: Attack | None = None,
+        metrics: Sequence[Any] | None = None,
+        validation_attack: Attack | None = None,
+        attack_training_mode: bool = False,
+        crafting_batch_size: int | None = None,
+        crafting_dtype: str = "float32",
+        seed: int = 0,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
+        jit_compile: bool | str = "auto",
+        **unknown: Any,
+    ) -> None:
         """Configure training.
 
         Args:
@@ -66,6 +72,15 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 per replica, with the same result in less memory; not with
                 `attack_training_mode` or several devices of a
                 `keras.distribution`. Defaults to `None`: all.
+            crafting_dtype: precision of what training attacks see between the
+                first convolution and the logits: `"float32"` (default),
+                `"bfloat16"`, or `"auto"` for the one that this device is
+                measured to be faster in, which is printed and kept (JAX on
+                processors: always float32). Images, logits, losses, the
+                choice between finished images, validation and the training
+                passes stay as they are. bfloat16 is refused with
+                `attack_training_mode` and for models without such layers in
+                float32, `"auto"` in several processes.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly, steps_per_execution, jit_compile: as in
@@ -101,7 +116,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         self.settings, self._logs = settings, recorders
         self.training_step, self.testing_step = training_step, testing_step
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile` as plain values."""
         if not self.compiled:
             return {}
@@ -110,7 +125,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
             for name, value in vars(self.settings).items()
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile with the result of `get_compile_config`."""
         if keras.config.backend() == "torch":  # It cannot be True there.
             config = {**config, "jit_compile": "auto"}
@@ -119,11 +134,11 @@ class Trainer(CheckedLoops, backend.TrainStep):
             self.optimizer.build(self.trainable_variables)
 
     @property
-    def method(self):
+    def method(self) -> Method | None:
         """The training method, `None` before `compile`."""
         return self.settings.method if self.compiled else None
 
-    def set_teacher(self, teacher):
+    def set_teacher(self, teacher: keras.Model) -> None:
         """Give the method its teacher, a `keras.Model`, after a reload.
 
         State and optimizer stay as they are.
@@ -133,11 +148,11 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 teacher, or the teacher does not fit the model.
         """
         self._check_compiled("set_teacher")
-        method = self.method.with_teacher(teacher)
+        method = self.settings.method.with_teacher(teacher)
         method.validate(self)
         self.settings.method = method
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         """Say which epoch it is, 0-based; `fit` does so by itself.
 
         For loops over `train_on_batch`: EOKD draws new classes every epoch.
@@ -157,7 +172,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
     # compiled step.
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:
         """Variables of the layers, counters and the state of the method."""
         if not self.compiled:
             return super().variables
@@ -165,20 +180,20 @@ class Trainer(CheckedLoops, backend.TrainStep):
         return [*super().variables, *counters, *self._method_state().values()]
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """The metrics of training and testing."""
         return self._logs.metrics if self.compiled else []
 
     @property
-    def metrics_names(self):
+    def metrics_names(self) -> list[str]:
         """Names of everything that training logs, `loss` first."""
         return list(self._logs.training_names) if self.compiled else []
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """Return results of the metrics that saw data since the reset."""
         return self._logs.results_with_data()
 
-    def reset_metrics(self):
+    def reset_metrics(self) -> None:
         """Reset the metrics, and the position in the evaluated data set."""
         super().reset_metrics()
         if self.compiled:
@@ -187,13 +202,13 @@ class Trainer(CheckedLoops, backend.TrainStep):
     # A file holds what the method keeps between steps; a teacher network is
     # given again after a reload.
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         """Store the state of the method beside the weights."""
         super().save_own_variables(store)
         for name, variable in self._method_state().items():
             store[f"{_PREFIX}{name}"] = variable
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         """Load the state of the method where the file has it."""
         names = list(store.keys())
         of_layers = [name for name in names if not name.startswith(_PREFIX)]

@@ -52,8 +52,7 @@ def build(config, name):
         (
             "cw_linf",
             attacks.WorstCase(
-                [attacks.PGD(0.1, 0.02, 1, objective=with_loss("margin"))],
-                ANY,
+                [attacks.PGD(0.1, 0.02, 1, objective=with_loss("margin"))], ANY
             ),
         ),
         (
@@ -209,7 +208,8 @@ def test_a_search_that_is_not_registered_here_is_noted(
 def test_other_names_and_rules_are_refused(config):
     with pytest.raises(ValueError, match="Unknown `evaluate.search.success`"):
         planned(config, "most", "fab")
-    with pytest.raises(ValueError, match="Unknown `evaluate.attacks` 'fgms'"):
+    message = "Unknown `evaluate.attacks` 'fgms'.*max_average"
+    with pytest.raises(ValueError, match=message):
         planned(config, "all", "fgms")
 
 
@@ -226,6 +226,7 @@ def test_other_names_and_rules_are_refused(config):
         ("cw", "attack.cw.kappa", -1.0),
         ("apgd_ce", "attack.norm", "l1"),
         ("average", "evaluate.epsilon", -1.0),
+        ("average", "evaluate.num_steps", 0),
         ("average", "evaluate.num_steps", -1),
     ],
 )
@@ -234,6 +235,12 @@ def test_an_impossible_setting_is_told_by_its_key(config, name, key, value):
     given = {"objective": ANY} if building.searches(name) else {}
     with pytest.raises(ValueError, match=f"`{key}`"):
         attacking.attack(config, name, **given)
+
+
+def test_a_negative_epsilon_is_told_what_is_expected(config):
+    config.evaluate.epsilon = -0.1
+    with pytest.raises(ValueError, match="`evaluate.epsilon`.*>= 0"):
+        attacking.attack(config, "average")
 
 
 def test_the_epsilon_of_training_is_told_by_its_key(config):

@@ -27,6 +27,10 @@ def test_an_attack_gets_the_settings_of_the_config():
     assert (attack.norm, attack.num_steps) == ("l2", 3)
     config.attack.name = "average"
     assert building.build_attack(config).objective.exit_indices(3) == (0, 1, 2)
+    config.attack.update({"name": "noise", "norm": "linf"})
+    noise = building.build_attack(config)
+    assert isinstance(noise, attacks.UniformNoise)
+    assert noise.epsilon == 0.3
 
 
 def test_the_learning_rate_drops_at_every_milestone():
@@ -35,29 +39,32 @@ def test_the_learning_rate_drops_at_every_milestone():
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
 
 
-def test_the_optimizer_gets_the_settings_of_the_config():
-    config = cifar10.get_config()
-    optimizer = building.compile_arguments(config, 3)["optimizer"]
+def test_compiling_gets_the_settings_of_the_config():
+    config = cifar10.get_config("teat")
+    arguments = building.compile_arguments(config, 3, 500)
+    # Of what is kept per example.
+    assert arguments["method"].num_examples == 500
+    assert arguments["crafting_batch_size"] is None
+    optimizer = arguments["optimizer"]
     assert optimizer.momentum == 0.9
     assert optimizer.coupled_weight_decay == 5e-4
     assert not optimizer.nesterov
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
-
-
-def test_gradients_add_up_over_as_many_batches_as_the_config_says():
-    config = cifar10.get_config()
-    optimizer = building.compile_arguments(config, 3)["optimizer"]
     assert optimizer.gradient_accumulation_steps is None
     config.train.gradient_accumulation_steps = 4
-    optimizer = building.compile_arguments(config, 3)["optimizer"]
-    assert optimizer.gradient_accumulation_steps == 4
-
-
-def test_the_size_of_slices_is_handed_on():
-    config = cifar10.get_config()
-    assert building.compile_arguments(config, 3)["crafting_batch_size"] is None
     config.train.crafting_batch_size = 32
-    assert building.compile_arguments(config, 3)["crafting_batch_size"] == 32
+    arguments = building.compile_arguments(config, 3, 500)
+    assert arguments["optimizer"].gradient_accumulation_steps == 4
+    assert arguments["crafting_batch_size"] == 32
+
+
+def test_the_precision_of_attacks_is_handed_on():
+    config = cifar10.get_config()
+    arguments = building.compile_arguments(config, 3)
+    assert arguments["crafting_dtype"] == "float32"
+    config.train.crafting_dtype = "auto"
+    arguments = building.compile_arguments(config, 3)
+    assert arguments["crafting_dtype"] == "auto"
 
 
 def test_only_the_model_of_the_config_is_made_in_its_precision():
@@ -152,34 +159,23 @@ def test_a_setting_of_data_of_a_later_version_is_left_out():
     assert dataset.num_classes == 10
 
 
-def test_data_that_do_not_fit_the_model_are_refused():
-    config = cifar10.get_config()
-    config.data.name = "digits"
-    model = building.build_model(config)
-    with pytest.raises(ValueError, match=r"32, 32, 3.*28, 28, 1"):
-        building.load_data(config, model)
-
-
-def test_validation_needs_images():
-    config = digits.get_config()
-    config.train.validation = "clean"
-    model = building.build_model(config)
-    with pytest.raises(ValueError, match=r"config\.data\.validation_size"):
-        building.load_data(config, model)
-
-
-def test_noise_takes_the_place_of_the_attack():
-    config = mnist.get_config()
-    config.attack.name = "noise"
-    noise = building.build_attack(config)
-    assert isinstance(noise, attacks.UniformNoise)
-    assert noise.epsilon == 0.3
-
-
-def test_a_method_that_keeps_something_per_example_gets_their_number():
-    config = mnist.get_config("teat")
-    method = building.compile_arguments(config, 3, 500)["method"]
-    assert method.num_examples == 500
+@pytest.mark.parametrize(
+    ("configs", "changes", "message"),
+    [
+        (cifar10, {"data.name": "digits"}, r"32, 32, 3.*28, 28, 1"),
+        (
+            digits,
+            {"train.validation": "clean"},
+            r"config\.data\.validation_size",
+        ),
+    ],
+    ids=["of another shape", "without validation images"],
+)
+def test_data_that_do_not_fit_are_refused(configs, changes, message):
+    config = configs.get_config()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(ValueError, match=message):
+        building.load_data(config, building.build_model(config))
 
 
 # The section `method` becomes the method that it describes.
@@ -289,10 +285,13 @@ def test_methods_get_the_settings_of_their_sections(
         assert arguments[key] == value
 
 
-def test_the_ramp_of_teat_is_as_long_as_the_training():
+def test_teat_knows_the_epochs_and_needs_the_size_of_the_training_set():
     config = get_config("teat")
     config.train.epochs = 20
+    # Its ramp is as long as the training.
     assert build(config).num_epochs == 20
+    with pytest.raises(TypeError, match="num_examples.*None"):
+        building.build_method(config, NUM_EXITS)
 
 
 def test_methods_add_up_with_the_weights_of_the_name(teacher_file):
@@ -349,11 +348,6 @@ def test_a_file_that_is_no_model_is_no_teacher(tmp_path):
         ValueError, match=r"method\.kdiga\.teacher_file.*notes\.txt"
     ):
         build(get_config("kdiga", str(path)))
-
-
-def test_teat_needs_the_size_of_the_training_set():
-    with pytest.raises(TypeError, match="num_examples.*None"):
-        building.build_method(get_config("teat"), NUM_EXITS)
 
 
 @pytest.mark.parametrize(

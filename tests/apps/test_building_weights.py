@@ -7,11 +7,7 @@ from apps import building
 from configs import default
 from keras_neokd.serving import weights
 
-OPTIONS = {
-    "stage_blocks": (1, 1),
-    "stage_filters": (4, 8),
-    "exits": (1, 2),
-}
+OPTIONS = {"stage_blocks": (1, 1), "stage_filters": (4, 8), "exits": (1, 2)}
 
 
 def tiny_config(weights=None, weights_of=None, **changes):

@@ -1,80 +1,56 @@
 """Mistakes on the command line are answered in a sentence, at once."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from apps import command
+from tests.isolation import python
+from tests.isolation import run_apps
 
-ROOT = Path(__file__).resolve().parents[2]
-TRAIN = ("apps.train", "--config=configs/digits.py:nkd")
-
-
-def run(*arguments):
-    return start("-m", *arguments)
-
-
-def start(*arguments):
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ((*TRAIN, "--config.train.epoch=3"), "--config.train.epoch"),
-        ((*TRAIN, "--config.trian.epochs=3"), "--config.trian"),
-        ((*TRAIN, "--config.train.epochs=three"), "config.train.epochs=three"),
-        ((*TRAIN, "--config.train.epochs=3.5"), "config.train.epochs=3.5"),
-        (
-            (*TRAIN, "--config.model.options.depth=3"),
-            "That key is gone: the settings of a model are in the section of",
-        ),
-        ((*TRAIN, "--worldir=x"), "worldir"),
-        (TRAIN, "--workdir"),
-        (("apps.train", "--workdir=x"), "--config"),
-        (
-            ("apps.train", "--config=configs/digits.py:sdk", "--workdir=x"),
-            "--config=configs/digits.py:sdk: Unknown method 'sdk': expected "
-            "one of ['adversarial_training', ",
-        ),
-    ],
-)
-def test_wrong_flags_are_refused_before_anything_is_written(
-    arguments, message, tmp_path
-):
-    if "--workdir" not in message and "--workdir=x" not in arguments:
-        arguments = (*arguments, f"--workdir={tmp_path / 'run'}")
-    result = run(*arguments)
-    assert result.returncode == 1
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "run").exists()
+DIGITS = "--config=configs/digits.py:nkd"
+# What is wrong with a command line, and what is said. `run` is a new folder.
+WRONG = {
+    (DIGITS, "run", "--config.train.epoch=3"): "--config.train.epoch",
+    (DIGITS, "run", "--config.trian.epochs=3"): "--config.trian",
+    (DIGITS, "run", "--config.train.epochs=three"): "config.train.epochs=three",
+    (DIGITS, "run", "--config.train.epochs=3.5"): "config.train.epochs=3.5",
+    (DIGITS, "run", "--config.model.options.depth=3"): (
+        "That key is gone: the settings of a model are in the section of"
+    ),
+    (DIGITS, "run", "--worldir=x"): "worldir",
+    (DIGITS,): "--workdir",
+    ("run",): "--config",
+    ("--config=configs/digits.py:sdk", "run"): (
+        "--config=configs/digits.py:sdk: Unknown method 'sdk': expected "
+        "one of ['adversarial_training', "
+    ),
+    (DIGITS, "file/run"): "Error: Cannot write to",
+    ("--config=nowhere.py", "run"): "there is no file nowhere.py",
+}
 
 
-def test_an_error_of_an_app_is_a_sentence_and_a_status(tmp_path):
-    (tmp_path / "file").write_text("")
-    result = run(*TRAIN, f"--workdir={tmp_path / 'file' / 'run'}")
-    assert result.returncode == 1
-    assert "Error: Cannot write to" in result.stderr
-    assert "Traceback" not in result.stderr
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """The folder of the runs, and what is said of each command line."""
+    folder = tmp_path_factory.mktemp("wrong")
+    (folder / "file").write_text("")
+    lines = [
+        [
+            f"--workdir={folder / each}" if each.endswith("run") else each
+            for each in line
+        ]
+        for line in WRONG
+    ]
+    found = run_apps([["train", *line] for line in lines])
+    return folder, dict(zip(WRONG, found, strict=True))
 
 
-def test_a_missing_config_file_is_named(tmp_path):
-    result = run("apps.train", "--config=nowhere.py", f"--workdir={tmp_path}")
-    assert result.returncode == 1
-    assert "there is no file nowhere.py" in result.stderr
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize("line", WRONG, ids=" ".join)
+def test_wrong_flags_are_refused_before_anything_is_written(answers, line):
+    folder, found = answers
+    assert found[line].returncode == 1
+    assert WRONG[line] in found[line].stderr
+    assert "Traceback" not in found[line].stderr
+    assert [each.name for each in folder.iterdir()] == ["file"]
 
 
 SHORT = """
@@ -92,7 +68,7 @@ command.run(main)
     [("x needs 5 bytes.", "x needs 5 bytes."), ("", "smaller batches")],
 )
 def test_a_lack_of_memory_is_a_sentence_and_a_status(message, said):
-    result = start("-c", SHORT.format(message=message))
+    result = python("-c", SHORT.format(message=message))
     assert result.returncode == 1
     assert result.stderr.startswith("Error: ") and said in result.stderr
     assert "Traceback" not in result.stderr
@@ -108,7 +84,7 @@ def test_a_lack_of_memory_is_a_sentence_and_a_status(message, said):
     ],
 )
 def test_help_that_was_asked_for_is_no_error(flag, shown):
-    result = run("apps.train", flag)
+    result = python("-m", "apps.train", flag)
     assert result.returncode == 0
     assert shown in result.stdout
     assert result.stderr == ""
@@ -138,7 +114,7 @@ command.run(lambda: print(flags.FLAGS["import"].value))
 
 
 def test_apps_know_which_modules_were_imported():
-    result = start("-c", IMPORTING, "--import=json", "--import", "csv")
+    result = python("-c", IMPORTING, "--import=json", "--import", "csv")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "['json', 'csv']\n"
 
@@ -161,6 +137,6 @@ def test_help_does_not_wait_for_keras(app):
 
 def imported_for_help(app):
     """Return the names of all modules that `--help` imports."""
-    result = start("-X", "importtime", "-m", f"apps.{app}", "--help")
+    result = python("-X", "importtime", "-m", f"apps.{app}", "--help")
     assert result.returncode == 0 and "--config" in result.stdout
     return {line.split("|")[-1].strip() for line in result.stderr.split("\n")}

@@ -74,7 +74,6 @@ def test_the_record_holds_the_numbers_of_the_library(config, files, tmp_path):
         assert entry["settings"]["num_examples"] == COUNT
         assert entry["seconds"] >= 0
         assert [row["exit"] for row in entry["rows"][:3]] == EXITS
-
     student, teacher = (
         keras.saving.load_model(files / f"{name}.keras")
         for name in ("student", "teacher")
@@ -168,11 +167,7 @@ def test_an_interrupted_evaluation_goes_on(
         ({"diagnostics": ("linearity",)}, ValueError, "evaluate.diagnostics"),
         ({"diagnostics_examples": 0}, ValueError, "diagnostics_examples"),
         ({"local_linearity": {"num_steps": 0}}, ValueError, "num_steps"),
-        (
-            {"smoothing": {"sigma": -1.0}},
-            ValueError,
-            "smoothing.sigma` needs",
-        ),
+        ({"smoothing": {"sigma": -1.0}}, ValueError, "smoothing.sigma` needs"),
         ({"smoothing": {"radii": (-0.1,)}}, ValueError, "smoothing.radii"),
         ({"teacher_file": ""}, ValueError, "set --config.evaluate.teacher_fi"),
         (

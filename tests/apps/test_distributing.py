@@ -333,10 +333,7 @@ def test_configs_distribute_nothing_by_default():
 @needs_two_devices
 def test_a_run_on_two_devices_is_that_of_one(tmp_path):
     histories = []
-    for name, settings in {
-        "one": {},
-        "two": {"strategy": STRATEGY},
-    }.items():
+    for name, settings in {"one": {}, "two": {"strategy": STRATEGY}}.items():
         config = config_of(**settings)
         config.data.update({"num_train": 51, "validation_size": 19})
         config.train.update({"epochs": 2, "validation": "attack"})

@@ -7,15 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.apps.tiny import untrained_run
+from tests.isolation import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 # So weak an attack that it goes on to its last query, far beyond the half
 # minute after which a search saves its state.
 SETTINGS = (

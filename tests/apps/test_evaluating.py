@@ -19,8 +19,9 @@ from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import search_state
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation import soundness
+from tests.apps.tiny import Killed
+from tests.apps.tiny import leaning_model
 from tests.apps.tiny import tiny_config
-from tests.training.tiny import randomized
 
 EXITS = ["exit_1", "exit_2", "exit_3"]
 SEARCHES = ("apgd_ce", "square")
@@ -29,13 +30,9 @@ SEARCHES = ("apgd_ce", "square")
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory):
     file = tmp_path_factory.mktemp("evaluating") / "model.keras"
-    model = randomized(building.build_model(tiny_config()), 0)
-    # All exits lean to the class of the first image, or few would be right.
-    label = building.load_data(tiny_config(), model).test.arrays()[1][0]
-    for variable in model.trainable_variables:
-        if tuple(variable.shape) == (10,):
-            variable.assign(np.eye(10)[label])
-    model.save(file)
+    # It likes the class of the first image, or few would be right.
+    images = building.load_data(tiny_config(), models.SmallCNN()).test
+    leaning_model(images.arrays()[1][0]).save(file)
     return file
 
 
@@ -201,7 +198,6 @@ def test_several_seeds_give_a_mean_and_a_deviation(
     record = evaluate(config, model_file, tmp_path)
     clean, average = record["attacks"]
     assert all("deviation" not in row for row in clean["rows"])
-
     model = building.build_model(config)
     model.load_weights(model_file)
     images, labels = building.load_data(config, model).test.arrays()
@@ -229,13 +225,16 @@ def top1(entry):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"num_examples": 0}, "num_examples.*>= 1"),
         ({"num_seeds": 0}, "evaluate.num_seeds"),
         ({"seed": -1}, "evaluate.seed"),
         # The last of them would be found out of range after the first.
         ({"seed": 2**31 - 2, "num_seeds": 3}, "received 2147483648"),
     ],
 )
-def test_seeds_are_checked(config, model_file, tmp_path, changes, message):
+def test_seeds_and_numbers_of_images_are_checked(
+    config, model_file, tmp_path, changes, message
+):
     config.evaluate.update(changes)
     with pytest.raises(ValueError, match=message):
         evaluate(config, model_file, tmp_path)
@@ -322,7 +321,6 @@ def test_the_record_holds_what_the_library_finds(
         assert settings["epsilon"] == 0.15
     assert apgd["findings"] == []
     assert apgd["seconds"] >= 0
-
     model = building.build_model(config)
     model.load_weights(model_file)
     images, labels = building.load_data(config, model).test.arrays()
@@ -337,10 +335,7 @@ def test_the_record_holds_what_the_library_finds(
         np.testing.assert_array_equal(
             np.unpackbits(bits)[:8], result.ranks[:, exit_] == 0
         )
-    assert [each["attack"] for each in apgd["search"]] == [
-        "clean",
-        "APGD",
-    ]
+    assert [each["attack"] for each in apgd["search"]] == ["clean", "APGD"]
     np.testing.assert_allclose(
         [each["robust"] for each in apgd["search"]],
         result.search.robust_after_each(),
@@ -455,10 +450,6 @@ def test_an_attack_that_cannot_be_is_refused_before_any_other(
         config.evaluate.search.update({"num_queries": 10, "success": "any"})
 
 
-class Killed(BaseException):
-    """Ends an evaluation as a signal does: nothing may catch it."""
-
-
 @pytest.fixture
 def killed_after(monkeypatch):
     """Let searches save always, and die at a save."""
@@ -504,10 +495,15 @@ def test_a_killed_search_goes_on_to_the_same_record(
         with pytest.raises(Killed):
             evaluate(config, model_file, tmp_path)
         revive()
+        kept = json.loads((tmp_path / "results.json").read_text())["attacks"]
+        first = searches.index(attack.removesuffix("_any"))
+        assert len(kept) == 1 + first
         states = [each.name for each in tmp_path.glob("*.npz")]
         assert states == [f"results.{attack}.0.npz"]
     resumed = evaluate(config, model_file, tmp_path)
     assert without_times(resumed) == without_times(whole)
+    # With its times: it was not measured again.
+    assert resumed["attacks"][: len(kept)] == kept
     assert not list(tmp_path.glob("*.npz"))
 
 

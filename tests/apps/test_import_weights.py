@@ -13,6 +13,9 @@ from apps.import_weights import import_weights  # noqa: E402
 from benchmarks import torch_baseline  # noqa: E402
 from configs import default  # noqa: E402
 from configs import imagenet  # noqa: E402
+from tests.apps.tiny import Killed  # noqa: E402
+from tests.apps.tiny import assert_same_model  # noqa: E402
+from tests.apps.tiny import kill  # noqa: E402
 from tests.models.torch_weights import randomized  # noqa: E402
 
 TINY = {"base": 1, "step": 1, "growth_rate": 2, "initial_channels": 4}
@@ -117,14 +120,6 @@ def test_the_config_of_imagenet_normalises_as_published_networks_do():
     assert options.normalization == (mean, deviation)
 
 
-class Killed(Exception):
-    """Stands for a process that ends at the worst moment."""
-
-
-def kill_after_first(self, epoch, logs=None):
-    raise Killed
-
-
 @pytest.fixture
 def fine_tuning(state, tmp_path):
     """A config to fine-tune imported weights with."""
@@ -163,7 +158,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_file_only(
     rates = [row["learning_rate"] for row in whole.read_history()]
     assert rates == pytest.approx([0.001, 0.001])
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks.Progress, "on_epoch_end", kill_after_first)
+        patch.setattr(callbacks.Progress, "on_epoch_end", kill)
         with pytest.raises(Killed):
             training.train(fine_tuning, tmp_path / "run")
     file = tmp_path / "msdnet.keras"
@@ -177,9 +172,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_same_file_only(
     file.unlink()
     (tmp_path / "then.keras").rename(file)
     run = training.train(fine_tuning, tmp_path / "run")
-    models = [keras.saving.load_model(each.model) for each in (run, whole)]
-    for ours, theirs in zip(*map(weights_of, models), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same_model(run, whole)
     # What is finished needs its files no more.
     file.unlink()
     training.train(fine_tuning, tmp_path / "run")

@@ -6,8 +6,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks import torch_baseline  # noqa: E402
-from tests.apps.test_mains import RUN_APP  # noqa: E402
-from tests.isolation import run_without  # noqa: E402
+from tests.apps.test_import_weights import THEIRS  # noqa: E402
+from tests.apps.test_import_weights import TINY  # noqa: E402
+from tests.isolation import run_app  # noqa: E402
 from tests.marks import slow_but_on_tensorflow  # noqa: E402
 
 pytestmark = slow_but_on_tensorflow
@@ -17,34 +18,24 @@ pytestmark = slow_but_on_tensorflow
 def arguments(tmp_path):
     """The command, for an ImageNet network that is small."""
     network = torch_baseline.MSDNet(
-        data="ImageNet",
-        num_classes=4,
-        nBlocks=5,
-        base=1,
-        step=1,
-        growthRate=2,
-        nChannels=4,
-        grFactor=(1, 2, 4, 4),
-        bnFactor=(1, 2, 4, 4),
+        **{"data": "ImageNet", "num_classes": 4, "nBlocks": 5, **THEIRS},
+        **{"grFactor": (1, 2, 4, 4), "bnFactor": (1, 2, 4, 4)},
     )
     torch.save({"state_dict": network.state_dict()}, tmp_path / "x.pth.tar")
     return (
-        "apps.import_weights",
+        "import_weights",
         "--config=configs/imagenet.py",
         f"--file={tmp_path / 'x.pth.tar'}",
         f"--output={tmp_path / 'imagenet.keras'}",
         "--config.model.msdnet_imagenet.num_classes=4",
-        "--config.model.msdnet_imagenet.base=1",
-        "--config.model.msdnet_imagenet.step=1",
-        "--config.model.msdnet_imagenet.growth_rate=2",
-        "--config.model.msdnet_imagenet.initial_channels=4",
+        *(f"--config.model.msdnet_imagenet.{k}={TINY[k]}" for k in TINY),
         "--config.model.msdnet_imagenet.normalization="
         "((0.5, 0.5, 0.5), (0.2, 0.2, 0.2))",
     )
 
 
 def test_an_imagenet_network_is_imported(arguments, tmp_path):
-    result = run_without(("nothing",), RUN_APP, *arguments)
+    result = run_app(*arguments)
     assert result.returncode == 0, result.stderr
     assert "msdnet_imagenet with 5 exits" in result.stdout
     assert "mean (0.5, 0.5, 0.5), std (0.2, 0.2, 0.2)" in result.stdout
@@ -54,6 +45,6 @@ def test_an_imagenet_network_is_imported(arguments, tmp_path):
 def test_without_pytorch_the_app_says_what_to_install(arguments):
     if keras.config.backend() == "torch":
         pytest.skip("PyTorch is there")
-    result = run_without(("torch",), RUN_APP, *arguments)
+    result = run_app(*arguments, hidden=["torch"])
     assert result.returncode == 1
     assert 'pip install "keras-neokd[torch]"' in result.stderr

@@ -1,13 +1,14 @@
 """The built wheel: one package, and commands that run anywhere."""
 
-import subprocess
-import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.isolation import ROOT
+from tests.isolation import python
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +20,8 @@ def wheel(tmp_path_factory):
     for name in ("keras_neokd", "apps", "configs", "setup.py", "README.md"):
         (source / name).symlink_to(ROOT / name)
     build = "from setuptools import build_meta; build_meta.build_wheel('..')"
-    subprocess.run(
-        [sys.executable, "-c", build],
-        cwd=source,
-        check=True,
-        capture_output=True,
-    )
+    built = python("-c", build, cwd=source)
+    assert built.returncode == 0, built.stderr
     return next(folder.glob("*.whl"))
 
 
@@ -53,13 +50,7 @@ def test_the_command_runs_beside_folders_of_the_same_names(wheel, tmp_path):
             f"import sys; sys.path.insert(0, {str(tmp_path / 'site')!r}); "
             "from keras_neokd.apps import neokd; neokd.main()"
         )
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return python("-c", code, *arguments, cwd=tmp_path)
 
     listed = neokd()
     assert listed.returncode == 0

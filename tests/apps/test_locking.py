@@ -10,7 +10,7 @@ import pytest
 from apps import locking
 from apps import training
 from keras_neokd import MultiExitModel
-from tests.apps.tiny import tiny_config
+from tests.apps.tiny import quick_config
 
 fcntl = pytest.importorskip("fcntl", reason="nothing is locked here")
 
@@ -41,14 +41,14 @@ def holder(tmp_path):
 
 def test_a_second_run_is_refused_until_the_first_one_ends(holder, tmp_path):
     with pytest.raises(ValueError) as error:
-        training.train(tiny_config(), tmp_path)
+        training.train(quick_config(), tmp_path)
     assert f"Another process is training in {tmp_path}" in str(error.value)
     assert "give another folder" in str(error.value)
     assert os.listdir(tmp_path) == [".lock"]
     # Even where it ends without a chance to clean up.
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert training.train(tiny_config(), tmp_path).is_finished
+    assert training.train(quick_config(), tmp_path).is_finished
 
 
 def test_a_folder_is_locked_while_a_run_trains_and_finishes(
@@ -64,7 +64,7 @@ def test_a_folder_is_locked_while_a_run_trains_and_finishes(
 
     for owner, name in ((MultiExitModel, "fit"), (training, "_save")):
         monkeypatch.setattr(owner, name, check)
-    training.train(tiny_config(), tmp_path)
+    training.train(quick_config(), tmp_path)
     assert len(refused) == 2
     with locking.alone_in(tmp_path):
         pass

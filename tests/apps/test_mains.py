@@ -7,14 +7,9 @@ import keras
 import pytest
 
 from tests.isolation import hidden_packages
-from tests.isolation import run_without
+from tests.isolation import run_app
+from tests.isolation import run_apps
 
-RUN_APP = """
-import runpy
-
-sys.argv = sys.argv[2:]
-runpy.run_module(sys.argv[0], run_name="__main__")
-"""
 TINY = (
     "--config=configs/digits.py:nkd",
     "--config.data.num_train=32",
@@ -31,7 +26,7 @@ HAS_TENSORFLOW = keras.config.backend() == "tensorflow"
 
 
 def run(app, *arguments):
-    return run_without(hidden_packages(), RUN_APP, f"apps.{app}", *arguments)
+    return run_app(app, *arguments, hidden=hidden_packages())
 
 
 @pytest.fixture(scope="module")
@@ -91,58 +86,60 @@ def test_a_run_of_an_earlier_version_has_the_newer_settings(trained, tmp_path):
     assert record["diagnostics"][0]["settings"]["num_steps"] == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            ("--config=configs/digits.py:neo_kd",),
-            "With --workdir the config is that of the run",
-        ),
-        (
-            ("--config.method.name=neo_kd",),
-            "--config.method.name says how a model is trained",
-        ),
-        # It would set thresholds by images that the model has learned.
-        (
-            ("--config.data.validation_size=10",),
-            "--config.data.validation_size says how a model is trained",
-        ),
-    ],
-)
-def test_evaluate_cannot_call_a_run_something_else(trained, arguments, message):
-    folder, _ = trained
-    result = run("evaluate", f"--workdir={folder}", *arguments)
-    assert result.returncode == 1
-    assert message in result.stderr
+# What is refused; the others in a folder of another data set.
+REFUSED = {
+    ("evaluate", "run", "--config=configs/digits.py:neo_kd"): (
+        "With --workdir the config is that of the run"
+    ),
+    ("evaluate", "run", "--config.method.name=neo_kd"): (
+        "--config.method.name says how a model is trained"
+    ),
+    # It would set thresholds by images that the model has learned.
+    ("evaluate", "run", "--config.data.validation_size=10"): (
+        "--config.data.validation_size says how a model is trained"
+    ),
+    ("evaluate", "--model=model.keras"): (
+        "Give --workdir of a run, or --model, --config"
+    ),
+    ("export", "--model=model.keras"): (
+        "Give --workdir of a run, or --model and --output"
+    ),
+    # Or thresholds could be set on images that were trained on.
+    ("evaluate", "moved", "--config.data.dir=elsewhere"): (
+        "trained on other data"
+    ),
+    (
+        *("evaluate", "moved", "--config.data.dir=elsewhere"),
+        "--config.data.name=digits",
+    ): "trained on other data",
+}
 
 
-@pytest.mark.parametrize("named", [(), ("--config.data.name=digits",)])
-def test_a_known_data_set_in_another_folder_is_that_of_training(
-    trained, tmp_path, named
-):
-    """Or thresholds could be set on images that were trained on."""
-    folder = tmp_path / "run"
-    shutil.copytree(trained[0], folder)
-    environment = json.loads((folder / "environment.json").read_text())
+@pytest.fixture(scope="module")
+def answers(trained, tmp_path_factory):
+    """What is said of each of these command lines."""
+    moved = tmp_path_factory.mktemp("moved") / "run"
+    shutil.copytree(trained[0], moved)
+    environment = json.loads((moved / "environment.json").read_text())
     environment["data"]["train labels"] += 1
-    (folder / "environment.json").write_text(json.dumps(environment))
-    result = run(
-        "evaluate",
-        f"--workdir={folder}",
-        *FEW_STEPS,
-        f"--config.data.dir={tmp_path}",
-        *named,
-    )
-    assert result.returncode == 1
-    assert "trained on other data" in result.stderr
-    assert "train labels: there" in result.stderr
+    (moved / "environment.json").write_text(json.dumps(environment))
+    folders = {"run": trained[0], "moved": moved}
+    lines = [
+        [
+            f"--workdir={folders[each]}" if each in folders else each
+            for each in (*line, *(FEW_STEPS if "moved" in line else ()))
+        ]
+        for line in REFUSED
+    ]
+    return dict(zip(REFUSED, run_apps(lines, hidden_packages()), strict=True))
 
 
-def test_evaluate_and_export_say_what_they_need():
-    result = run("evaluate", "--model=model.keras")
-    assert "Give --workdir of a run, or --model, --config" in result.stderr
-    result = run("export", "--model=model.keras")
-    assert "Give --workdir of a run, or --model and --output" in result.stderr
+@pytest.mark.parametrize("line", REFUSED, ids=" ".join)
+def test_evaluate_and_export_say_what_is_wrong_or_missing(answers, line):
+    assert answers[line].returncode == 1
+    assert REFUSED[line] in answers[line].stderr
+    if "moved" in line:
+        assert "train labels: there" in answers[line].stderr
 
 
 def test_export_writes_a_saved_model_where_tensorflow_is_installed(trained):

@@ -12,9 +12,9 @@ from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation.protocol import _KNOWN
 from keras_neokd.evaluation.result import check_rows
 from keras_neokd.evaluation.result import table
+from tests.apps.tiny import leaning_model
 from tests.apps.tiny import tiny_config
 from tests.marks import slow_but_on_tensorflow
-from tests.training.tiny import randomized
 
 pytestmark = slow_but_on_tensorflow
 
@@ -25,13 +25,7 @@ COUNT = 24
 
 @pytest.fixture(scope="module")
 def model():
-    # Not as it is built: SmallCNN's last layer begins with zeros.
-    model = randomized(building.build_model(tiny_config()), 0)
-    # All exits lean to class 6, so that they are right about some images.
-    for variable in model.trainable_variables:
-        if tuple(variable.shape) == (10,):
-            variable.assign(np.eye(10)[6])
-    return model
+    return leaning_model()
 
 
 @pytest.fixture
@@ -218,10 +212,7 @@ def test_a_model_that_was_attacked_is_a_row(
     model.save(file)
     config.evaluate.transfer.model_files = (file,)
     entry, _ = measured(config, model, "transfer", images_and_labels)
-    assert [row["attack on"] for row in entry["rows"]] == [
-        "this model",
-        file,
-    ]
+    assert [row["attack on"] for row in entry["rows"]] == ["this model", file]
     # The other one is the same model.
     shares = {row[name] for row in entry["rows"] for name in list(row)[1:]}
     assert len(shares) == 1

@@ -10,6 +10,9 @@ from apps import run_config
 from apps import workdir
 from configs import default
 from keras_neokd import attacks
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 DAMAGES = {
     "a list": "[]",
@@ -169,12 +172,7 @@ def old_config(**kdiga):
 
 @pytest.mark.parametrize(
     ("exits", "expected"),
-    [
-        ("1,3", (1, 3)),
-        (" 1, 3", (1, 3)),
-        ("2", (2,)),
-        ("each", "each"),
-    ],
+    [("1,3", (1, 3)), (" 1, 3", (1, 3)), ("2", (2,)), ("each", "each")],
 )
 def test_settings_of_0_1_0_get_the_keys_of_today(exits, expected):
     old = old_config(exits=exits, teacher_file="x.keras")

@@ -9,17 +9,11 @@ import pytest
 
 from apps import sweeping
 from tests.isolation import ROOT
-from tests.isolation import run_without
+from tests.isolation import run_app
 from tests.marks import slow_but_on_tensorflow
 
 pytestmark = slow_but_on_tensorflow
 
-RUN_APP = """
-import runpy
-
-sys.argv = sys.argv[2:]
-runpy.run_module(sys.argv[0], run_name="__main__")
-"""
 # One step of 32 images, for runs that take seconds.
 SWEEP = """
 SHARED = [
@@ -61,10 +55,8 @@ def _as_from_the_command_line(monkeypatch):
 def swept(sweep_file, tmp_path_factory):
     """Folder of a sweep with a broken run, and what the app said."""
     folder = tmp_path_factory.mktemp("runs") / "sweep"
-    result = run_without(
-        (),
-        RUN_APP,
-        "apps.sweep",
+    result = run_app(
+        "sweep",
         f"--sweep={sweep_file}",
         f"--workdir={folder}",
         timeout=900,  # Six programs in one.

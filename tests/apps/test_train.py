@@ -16,39 +16,63 @@ from apps import run_config
 from apps import training
 from apps import workdir
 from keras_neokd.base import writing
+from tests.apps.tiny import Killed
+from tests.apps.tiny import assert_same_end
+from tests.apps.tiny import assert_same_model
+from tests.apps.tiny import kill
+from tests.apps.tiny import quick_config
 from tests.apps.tiny import tiny_config
-from tests.apps.tiny import without_time
 
 LEFT_OVER = ".unfinished.0123456789abcdef"
 
 
-class Killed(Exception):
-    """Stands for a process that ends at the worst moment."""
+def train_until(epoch, config, path):
+    """Begin a run, and end as a killed process does at the end of an epoch."""
 
-
-def kill_after(monkeypatch, epoch):
     def on_epoch_end(self, number, logs=None):
         if number == epoch:
             raise Killed
 
-    monkeypatch.setattr(callbacks.Progress, "on_epoch_end", on_epoch_end)
-
-
-def weights(run):
-    model = keras.saving.load_model(run.model)
-    variables = [*model.weights, *model.optimizer.variables]
-    return [keras.ops.convert_to_numpy(variable) for variable in variables]
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(callbacks.Progress, "on_epoch_end", on_epoch_end)
+        training.train(config, path)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def flushed():
+    """What is on the disk when files of the uninterrupted run are flushed."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, flushed):
     """An uninterrupted run of three epochs."""
     config = tiny_config()
     config.data.validation_size = 16
     config.train.validation = "attack"
     config.optimizer.milestones = (2,)
-    run = training.train(config, tmp_path_factory.mktemp("runs") / "whole")
+    run = workdir.Workdir(tmp_path_factory.mktemp("runs") / "whole")
+
+    def kind_of(path):
+        return "new" if path.name.startswith(".unfinished.") else path.name
+
+    def fsync(descriptor):
+        for path in (run.path, *run.path.glob(".unfinished.*.keras")):
+            if os.path.samestat(path.stat(), os.fstat(descriptor)):
+                there = {kind_of(each) for each in run.path.glob("*.keras")}
+                flushed.append((kind_of(path), run.checkpoints.exists(), there))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        training.train(config, run.path)
     return config, run
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Another one, of a method that compiles quickly."""
+    config = quick_config()
+    return config, training.train(config, tmp_path_factory.mktemp("quick"))
 
 
 def test_a_run_leaves_its_files(finished):
@@ -62,6 +86,7 @@ def test_a_run_leaves_its_files(finished):
     environment = json.loads(run.environment.read_text())
     assert environment["backend"] == backend
     assert {"keras", "keras_neokd", backend} <= set(environment)
+    assert environment["crafting_dtype"] == "float32"
     assert run.learning_curves.read_bytes().startswith(b"\x89PNG")
     assert run.model.exists()
     assert not run.checkpoints.exists()
@@ -88,19 +113,13 @@ def test_the_history_has_every_epoch_in_both_formats(finished):
     ] == rows
 
 
-def test_averages_of_every_example_survive_an_interruption(
-    tmp_path, monkeypatch
-):
+def test_averages_of_every_example_survive_an_interruption(tmp_path):
     config = tiny_config("teat")
     whole = training.train(config, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        # In the second of three epochs the averages begin to move.
-        kill_after(patch, epoch=1)
-        with pytest.raises(Killed):
-            training.train(config, tmp_path / "killed")
+    # In the second of three epochs the averages begin to move.
+    train_until(1, config, tmp_path / "killed")
     run = training.train(config, tmp_path / "killed")
-    for ours, theirs in zip(weights(run), weights(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same_model(run, whole)
     ours, theirs = (averages(each) for each in (run, whole))
     np.testing.assert_array_equal(ours, theirs)
     assert ours.any(axis=(1, 2)).all()
@@ -112,12 +131,9 @@ def averages(run):
     return keras.ops.convert_to_numpy(variable)
 
 
-def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
+def test_half_a_checkpoint_does_not_count(finished, tmp_path):
     config, whole = finished
-    kill_after(monkeypatch, epoch=1)
-    with pytest.raises(Killed):
-        training.train(config, tmp_path)
-    monkeypatch.undo()
+    train_until(1, config, tmp_path)
     run = workdir.Workdir(tmp_path)
     assert not run.is_finished
     # As if the process had ended within the checkpoint of epoch 2 and the row
@@ -129,17 +145,13 @@ def test_half_a_checkpoint_does_not_count(finished, tmp_path, monkeypatch):
         file.write('{"epoch": 2, "lo')
     training.train(config, tmp_path)
     assert not [*tmp_path.glob(".unfinished*")]
-    assert [without_time(row) for row in run.read_history()] == [
-        without_time(row) for row in whole.read_history()
-    ]
-    for ours, theirs in zip(weights(run), weights(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same_end(run, whole)
 
 
 def test_a_run_whose_history_could_not_be_written_ends_with_its_model(
-    finished, tmp_path, monkeypatch, capsys
+    quick, tmp_path, monkeypatch, capsys
 ):
-    config, whole = finished
+    config, whole = quick
     write_text = writing.write_text
 
     def full(path, text):
@@ -153,28 +165,13 @@ def test_a_run_whose_history_could_not_be_written_ends_with_its_model(
     assert "the history could not be written" in printed
     assert "Trained for" in printed
     assert run.read_history() == []
-    for ours, theirs in zip(weights(run), weights(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    assert_same_model(run, whole)
 
 
 def test_checkpoints_are_removed_when_the_model_is_on_the_disk(
-    finished, tmp_path, monkeypatch
+    finished, flushed
 ):
-    config, _ = finished
-    run = workdir.Workdir(tmp_path)
-    flushed = []
-
-    def kind_of(path):
-        return "new" if path.name.startswith(".unfinished.") else path.name
-
-    def fsync(descriptor):
-        for path in (run.path, *run.path.glob(".unfinished.*.keras")):
-            if os.path.samestat(path.stat(), os.fstat(descriptor)):
-                there = {kind_of(each) for each in run.path.glob("*.keras")}
-                flushed.append((kind_of(path), run.checkpoints.exists(), there))
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    training.train(config, tmp_path)
+    _, run = finished
     done, written = {"best.keras", "model.keras"}, "new"
     assert flushed[-2:] == [
         (written, True, {"best.keras", written}),
@@ -184,15 +181,11 @@ def test_checkpoints_are_removed_when_the_model_is_on_the_disk(
 
 
 def test_a_kill_after_the_last_epoch_costs_nothing(
-    finished, tmp_path, monkeypatch, capsys
+    quick, tmp_path, monkeypatch, capsys
 ):
-    config, whole = finished
-
-    def killed(*arguments):
-        raise Killed
-
+    config, whole = quick
     with monkeypatch.context() as patch:
-        patch.setattr(training.plots, "learning_curves", killed)
+        patch.setattr(training.plots, "learning_curves", kill)
         with pytest.raises(Killed):
             training.train(config, tmp_path)
     capsys.readouterr()
@@ -200,9 +193,7 @@ def test_a_kill_after_the_last_epoch_costs_nothing(
     printed = capsys.readouterr().out
     assert "after epoch 3" in printed
     assert "Epoch" not in printed
-    for ours, theirs in zip(weights(run), weights(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert len(run.read_history()) == 3
+    assert_same_end(run, whole)
 
 
 def test_a_finished_run_is_left_alone(finished, capsys):
@@ -227,10 +218,8 @@ def test_another_config_is_refused_with_the_keys_that_differ(finished):
 
 
 def test_the_same_data_in_another_order_are_refused(tmp_path, monkeypatch):
-    config = tiny_config()
-    kill_after(monkeypatch, epoch=0)
-    with pytest.raises(Killed):
-        training.train(config, tmp_path)
+    config = quick_config()
+    train_until(0, config, tmp_path)
     load = building.load_data
 
     def load_reversed(config, model):
@@ -265,6 +254,23 @@ def test_known_data_may_move_but_images_of_ones_own_may_not(
         run.check(config)
         return
     with pytest.raises(ValueError, match='data.dir: there "here", now "there"'):
+        run.check(config)
+
+
+def test_a_run_of_before_attacks_could_be_in_16_bits_is_one_of_float32(
+    tmp_path,
+):
+    config = tiny_config()
+    run = workdir.Workdir(tmp_path)
+    run.begin(config, None)
+    recorded = json.loads(run.config.read_text())
+    del recorded["train"]["crafting_dtype"]
+    workdir.write_json(run.config, recorded)
+    run.check(config)
+    assert run_config.read(run).train.crafting_dtype == "float32"
+    assert run.crafting_dtype is None
+    config.train.crafting_dtype = "bfloat16"
+    with pytest.raises(ValueError, match='there "float32", now "bfloat16"'):
         run.check(config)
 
 

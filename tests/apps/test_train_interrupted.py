@@ -16,15 +16,20 @@ import pytest
 from apps import callbacks
 from apps import training
 from apps import workdir
+from keras_neokd import backend
+from keras_neokd.backend import speed
 from keras_neokd.training import Checkpoints
 from keras_neokd.training import checkpoints
 from keras_neokd.training.divergence import Diverged
+from tests.apps.tiny import Killed
+from tests.apps.tiny import assert_same_end
+from tests.apps.tiny import kill
+from tests.apps.tiny import quick_config
 from tests.apps.tiny import tiny_config
-from tests.apps.tiny import without_time
 
 
-def config_of(**train):
-    config = tiny_config()
+def config_of(make=quick_config, **train):
+    config = make()
     config.train.update({"checkpoint_seconds": 0.0, **train})
     return config
 
@@ -46,30 +51,6 @@ def at_batch(monkeypatch, epoch, batch, action):
     monkeypatch.setattr(progress, "on_epoch_end", lambda *arguments: None)
 
 
-class Killed(Exception):
-    """Stands for a process that ends at the worst moment."""
-
-
-def kill():
-    raise Killed
-
-
-def weights(path):
-    model = keras.saving.load_model(path)
-    variables = [*model.weights, *model.optimizer.variables]
-    return [keras.ops.convert_to_numpy(variable) for variable in variables]
-
-
-def assert_same_end(run, whole):
-    for ours, theirs in zip(
-        weights(run.model), weights(whole.model), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
-    assert [without_time(row) for row in run.read_history()] == [
-        without_time(row) for row in whole.read_history()
-    ]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """An uninterrupted run: 3 epochs of 3 batches, dropout in its heads."""
@@ -78,13 +59,17 @@ def whole(tmp_path_factory):
 
 
 def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
-    whole, tmp_path, monkeypatch, capsys
+    tmp_path, monkeypatch, capsys
 ):
+    """With an attack and a method that draw random numbers in each step."""
+    config = config_of(tiny_config)
+    whole = training.train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         at_batch(patch, 1, 0, kill)
         with pytest.raises(Killed):
-            training.train(config_of(), tmp_path)
-    run = training.train(config_of(), tmp_path)
+            training.train(config, tmp_path / "run")
+    capsys.readouterr()
+    run = training.train(config, tmp_path / "run")
     printed = capsys.readouterr().out
     assert "after epoch 1 and 1 batches of the next" in printed
     assert [line for line in printed.splitlines() if "Epoch" in line] == [
@@ -106,6 +91,67 @@ def test_a_signal_saves_and_ends_with_status_75(
     assert_same_end(training.train(config_of(), tmp_path), whole)
 
 
+def test_a_run_goes_on_in_the_precision_that_auto_came_to(
+    tmp_path, monkeypatch, capsys
+):
+    """Measured again, it would be the other one."""
+    monkeypatch.setattr(backend, "convolves_16_bits", lambda: True)
+
+    def measure(seconds_in_bfloat16):
+        seconds = {"float32": [1.0], "bfloat16": [seconds_in_bfloat16]}
+        monkeypatch.setattr(speed, "seconds_of_passes", lambda: seconds)
+
+    whole = training.train(
+        config_of(tiny_config, crafting_dtype="bfloat16"), tmp_path / "whole"
+    )
+    capsys.readouterr()
+    config, path = (
+        config_of(tiny_config, crafting_dtype="auto"),
+        tmp_path / "killed",
+    )
+    measure(0.5)
+    with monkeypatch.context() as patch:
+        at_batch(patch, 1, 0, kill)
+        with pytest.raises(Killed):
+            training.train(config, path)
+    printed = capsys.readouterr().out
+    assert "crafting_dtype='auto' is 'bfloat16' here: bfloat16 was" in printed
+    assert "made in bfloat16, backend" in printed
+    run = workdir.Workdir(path)
+    assert workdir.read_json(run.config)["train"]["crafting_dtype"] == "auto"
+    assert run.crafting_dtype == "bfloat16"
+    measure(2.0)
+    assert_same_end(training.train(config, path), whole)
+    with pytest.raises(ValueError, match='_dtype: there "auto", now "float32"'):
+        training.train(config_of(tiny_config), path)
+
+
+def test_a_folder_without_a_config_holds_no_precision(tmp_path):
+    run = workdir.Workdir(tmp_path)
+    run.environment.write_text('{"crafting_dtype": "bfloat16"}')
+    assert run.crafting_dtype is None
+    run.config.write_text("{}")
+    assert run.crafting_dtype == "bfloat16"
+
+
+def test_models_in_16_bits_are_attacked_in_their_precision(tmp_path, capsys):
+    config = config_of(tiny_config, epochs=1, precision="mixed_bfloat16")
+    training.train(config, tmp_path / "run")
+    assert "made in bfloat16 and float32, backend" in capsys.readouterr().out
+
+
+def test_errors_name_the_precision_of_attacks_as_the_config_does(tmp_path):
+    with pytest.raises(ValueError, match="`train.crafting_dtype` 'half'"):
+        training.train(
+            config_of(tiny_config, crafting_dtype="half"), tmp_path / "run"
+        )
+    config = config_of(tiny_config, crafting_dtype="bfloat16")
+    config.attack.training_mode = True
+    with pytest.raises(ValueError, match="`train.crafting_dtype` cannot be"):
+        training.train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # Checkpoints of another run.
 
 
@@ -118,6 +164,8 @@ def test_a_run_is_its_settings_backend_data_and_files(tmp_path):
     assert identity["train.seed"] == 0
     assert identity["train labels"] == 7
     assert identity["backend"] == keras.config.backend()
+    # Checkpoints of before it do not have it, and go on.
+    assert "train.crafting_dtype" not in identity
     assert identity["SHA-256 of model.weights"] == workdir.text_digest(
         "weights"
     )
@@ -162,7 +210,7 @@ def test_a_full_disk_does_not_end_training(
 
     with monkeypatch.context() as patch:
         at_batch(patch, 0, 1, lambda: fill(patch))
-        patch.setattr(training, "_finish", lambda *arguments: kill())
+        patch.setattr(training, "_finish", kill)
         with pytest.raises(Killed):
             training.train(config_of(), tmp_path)
     printed = capsys.readouterr().out

@@ -4,25 +4,21 @@ KERAS_NEOKD_DATA=DIR KERAS_BACKEND=jax \
     python -m pytest -s -m slow tests/apps/test_train_killed.py
 """
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import keras
-import numpy as np
 import pytest
 
 from apps.workdir import Workdir
-from tests.apps.tiny import without_time
+from tests.apps.tiny import assert_same_end
+from tests.isolation import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 KILLS_AT_THE_START, KILLS_AT_A_WRITE, KILLS_AT_RANDOM = 3, 5, 12
 # A write may end before the kill that was meant to hit it.
 MOST_REPEATED_KILLS = 20
@@ -103,17 +99,6 @@ class Training:
         return {name for name in names if name.startswith(prefix)}
 
 
-def arrays(run):
-    model = keras.saving.load_model(run.model)
-    variables = [*model.weights, *model.optimizer.variables]
-    return [keras.ops.convert_to_numpy(variable) for variable in variables]
-
-
-def history(run):
-    rows = map(json.loads, run.history.read_text().splitlines())
-    return [without_time(row) for row in rows]
-
-
 def test_twenty_kills_change_nothing(tmp_path):
     generator = random.Random(0)
     start = time.monotonic()
@@ -143,6 +128,4 @@ def test_twenty_kills_change_nothing(tmp_path):
     assert "Going on" in said
     assert during_a_write >= KILLS_AT_A_WRITE
     whole, killed = Workdir(tmp_path / "whole"), Workdir(killed)
-    for ours, theirs in zip(arrays(killed), arrays(whole), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert history(killed) == history(whole)
+    assert_same_end(killed, whole)

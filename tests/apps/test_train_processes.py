@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -17,15 +16,15 @@ import pytest
 
 from apps import locking
 from apps.workdir import Workdir
-from tests.apps.test_train_interrupted import assert_same_end
-from tests.apps.test_train_interrupted import without_time
+from tests.apps.tiny import assert_same_end
+from tests.apps.tiny import without_time
+from tests.isolation import ROOT
 
 if keras.config.backend() != "jax":
     pytest.skip("only JAX joins processes", allow_module_level=True)
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 # Four batches of an epoch: 16, 16, 16 and 3, the last one uneven for two
 # devices.
 FLAGS = (

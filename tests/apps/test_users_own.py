@@ -1,16 +1,16 @@
 """A user's own method, attack and model are used without a line of ours."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from apps import config_files
+from tests.isolation import ROOT
+from tests.isolation import python
+from tests.marks import slow_but_on_tensorflow
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = slow_but_on_tensorflow
 MODULE = """
 import keras
 
@@ -64,14 +64,8 @@ def two_exits(input_shape=(28, 28, 1), num_classes=10, width=4):
 
 
 def run(app, *arguments, cwd):
-    return subprocess.run(
-        [sys.executable, "-m", f"apps.{app}", *arguments],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+    return python(
+        "-m", f"apps.{app}", *arguments, cwd=cwd, PYTHONPATH=str(ROOT)
     )
 
 

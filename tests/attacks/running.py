@@ -8,15 +8,16 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.attacks.search import Problem
 from keras_neokd.base import randomness
-from tests import numpy_reference as reference
-from tests.attacks import search_reference
+from tests import arrays
+from tests.reference import equations as reference
+from tests.reference import searches
 
 SHAPE = (4, 3, 2)
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 2])
 
 
 def two_exits(num_classes=5, shape=SHAPE, **arguments):
-    return search_reference.QuadraticExits(2, shape, num_classes, **arguments)
+    return searches.QuadraticExits(2, shape, num_classes, **arguments)
 
 
 def some_images(count=8, shape=SHAPE, seed=7):
@@ -42,7 +43,7 @@ def batch(shape=SHAPE, **arguments):
 def examples(model, images, labels, seed=0, **arguments):
     """Return an `Example` of the reference for each image."""
     return [
-        search_reference.Example(
+        searches.Example(
             model,
             image,
             label,
@@ -59,11 +60,48 @@ def expected(examples, attempt, num_attempts=1):
     An attempt is called as `attempt(example, number)`.
     """
     found = [
-        search_reference.several_attempts(each, attempt, num_attempts)
+        searches.several_attempts(each, attempt, num_attempts)
         for each in examples
     ]
     images, winners = zip(*found, strict=True)
     return np.array(images), winners
+
+
+def assert_found(attack, attempt, batch, num_attempts=1, atol=1e-5, **given):
+    """Compare an attack's images with a reference's; return its winners."""
+    model, images, labels = batch
+    found, winners = expected(
+        examples(model, images, labels, **given), attempt, num_attempts
+    )
+    received = attacker(attack, model)(images, labels)
+    arrays.close(received, found, atol=atol)
+    return winners
+
+
+def assert_ends(
+    attack,
+    run,
+    batch,
+    names,
+    attempt=0,
+    seed=0,
+    rtol=1e-7,
+    atol=1e-5,
+    success="never",
+    **given,
+):
+    """Compare the end of an attempt, by names; return the reference's.
+
+    `names` are those of the state for those of what `run`, the reference,
+    returns for an example.
+    """
+    state = final_state(attack, *batch, attempt, seed)
+    each_example = examples(*batch, seed, success=success, **given)
+    ends = [run(each) for each in each_example]
+    for name, ours in names.items():
+        found = [each[name] for each in ends]
+        arrays.close(state[ours], found, rtol, atol, err_msg=name)
+    return ends
 
 
 def start_of(images, attack, *words, seed=0):
@@ -97,8 +135,8 @@ def tensors(images, labels, index=None, seed=0):
     index = np.arange(len(images)) if index is None else np.asarray(index)
     keys = randomness.host_bits(seed, index).view("int32")
     return (
-        ops.convert_to_tensor(np.asarray(images, "float32")),
-        ops.convert_to_tensor(np.asarray(labels, "int32")),
+        arrays.tensor(images),
+        arrays.tensor(labels, "int32"),
         ops.convert_to_tensor(keys),
     )
 

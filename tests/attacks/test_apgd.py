@@ -1,12 +1,13 @@
 """APGD against plain NumPy on exits that are quadratic in the pixels."""
 
-import numpy as np
 import pytest
 
 from keras_neokd import attacks
 from keras_neokd.attacks import apgd
+from tests import arrays
 from tests.attacks import running
-from tests.attacks import search_reference
+from tests.marks import slow
+from tests.reference import searches
 
 NORMS = ("linf", "l2")
 # Of some images, all or some of the classes are out of reach.
@@ -16,25 +17,18 @@ CHECKPOINTS = (6, 11, 15, 18, *range(20, 31))
 
 
 def apgd_of(norm, kind=attacks.APGD, **arguments):
-    defaults = {
-        "epsilon": EPSILON[norm],
-        "num_steps": NUM_STEPS,
-        "norm": norm,
-    }
+    defaults = {"epsilon": EPSILON[norm], "num_steps": NUM_STEPS, "norm": norm}
     return kind(**{**defaults, **arguments})
 
 
-def expected_images(attack, examples, targets=()):
-    """What the reference returns, and the number of the attempt that fooled.
+def attempt_of(attack, targets=()):
+    """The reference's attempt. Each restart has one for each rank."""
 
-    With `targets`, each restart has one attempt for each of these ranks.
-    """
-
-    def attempt(example, number):
+    def attempt(example, number=0):
         if targets:
             rank = targets[number % len(targets)]
             example.target = example.likely_classes()[rank]
-        return search_reference.apgd(
+        return searches.apgd(
             example,
             attack.epsilon,
             attack.num_steps,
@@ -44,11 +38,7 @@ def expected_images(attack, examples, targets=()):
             attack.rho,
         )
 
-    num_attempts = attack.num_restarts * max(len(targets), 1)
-    return running.expected(examples, attempt, num_attempts)
-
-
-# Step sizes.
+    return attempt
 
 
 @pytest.mark.parametrize(
@@ -67,14 +57,11 @@ def test_steps_may_be_halved_at_the_iterations_of_auto_attack(
     assert apgd.checkpoints(num_steps) == expected
 
 
-# The algorithm.
-
-
 @pytest.mark.parametrize(
     ("norm", "loss", "epsilon"),
     [
         ("linf", "cross_entropy", 0.3),
-        pytest.param("l2", "cross_entropy", 0.5, marks=pytest.mark.slow),
+        slow("l2", "cross_entropy", 0.5),
         ("l2", "dlr", 0.2),
     ],
 )
@@ -85,51 +72,29 @@ def test_a_run_to_its_end_equals_plain_numpy(norm, loss, epsilon):
         labels = running.LABELS
     objective = running.NeverFooled(loss=loss)
     attack = apgd_of(norm, epsilon=epsilon, objective=objective)
-    expected = [
-        search_reference.apgd(each, epsilon, NUM_STEPS, norm, CHECKPOINTS)
-        for each in running.examples(
-            model, images, labels, seed=3, loss=loss, success="never"
-        )
-    ]
-
-    state = running.final_state(attack, model, images, labels, seed=3)
-
-    for name, ours in (
-        ("step", "step_size"),
-        ("best", "best"),
-        ("best_x", "best_images"),
-        ("x", "images"),
-    ):
-        np.testing.assert_allclose(
-            state[ours],
-            [each[name] for each in expected],
-            rtol=1e-4,
-            atol=1e-5,
-            err_msg=name,
-        )
+    names = {"step": "step_size", "best": "best", "best_x": "best_images"}
+    ends = running.assert_ends(
+        attack,
+        attempt_of(attack),
+        (model, images, labels),
+        {**names, "x": "images"},
+        seed=3,
+        rtol=1e-4,
+        loss=loss,
+    )
     # The number of halvings differs from image to image.
-    assert len({each["step"] for each in expected}) > 1
+    assert len({each["step"] for each in ends}) > 1
 
 
 @pytest.mark.parametrize(
     ("norm", "success"),
-    [
-        ("linf", "all"),
-        ("l2", "any"),
-        pytest.param("linf", "any", marks=pytest.mark.slow),
-        pytest.param("l2", "all", marks=pytest.mark.slow),
-    ],
+    [("linf", "all"), ("l2", "any"), slow("linf", "any"), slow("l2", "all")],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
-    model, images, labels = running.batch()
     attack = apgd_of(norm, objective=attacks.AverageExits(success=success))
-    expected, winners = expected_images(
-        attack, running.examples(model, images, labels, success=success)
+    winners = running.assert_found(
+        attack, attempt_of(attack), running.batch(), 1, 2e-5, success=success
     )
-
-    received = running.attacker(attack, model)(images, labels)
-
-    np.testing.assert_allclose(received, expected, atol=2e-5)
     # Some resist, and come back clean; some do not.
     assert set(winners) == {None, 0}
 
@@ -138,30 +103,21 @@ def test_an_image_is_left_alone_after_the_ten_iterations_that_fool_it():
     model, images, labels = running.batch()
     ten = running.attacker(apgd_of("linf", num_steps=10, rho=0), model)
     more = running.attacker(apgd_of("linf", num_steps=11, rho=0), model)
-
     after_ten, after_more = ten(images, labels), more(images, labels)
-
     # Both have the same checkpoints up to then.
     assert apgd.checkpoints(11)[:9] == apgd.checkpoints(10)
     fooled = (after_ten != images).any(axis=(1, 2, 3))
     assert 0 < fooled.sum() < len(images)
-    np.testing.assert_array_equal(after_more[fooled], after_ten[fooled])
+    arrays.equal(after_more[fooled], after_ten[fooled])
 
 
-@pytest.mark.parametrize(
-    "norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("norm", ["linf", slow("l2")])
 def test_restarts_go_on_with_the_images_that_resist(norm):
-    model, images, labels = running.batch()
     attack = apgd_of(norm, num_steps=2, num_restarts=5)
-    expected, winners = expected_images(
-        attack, running.examples(model, images, labels)
+    winners = running.assert_found(
+        attack, attempt_of(attack), running.batch(), num_attempts=5
     )
     assert len(set(winners)) > 2
-
-    received = running.attacker(attack, model)(images, labels)
-
-    np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
 def test_share_of_rises_below_which_the_step_is_halved():
@@ -174,11 +130,8 @@ def test_share_of_rises_below_which_the_step_is_halved():
         state = running.final_state(attack, model, images, running.LABELS)
         steps[rho] = state["step_size"]
     # Every iteration is a checkpoint; a share of 1 is never exceeded.
-    np.testing.assert_allclose(steps[1], 0.6 / 2**4)
+    arrays.close(steps[1], 0.6 / 2**4)
     assert (steps[0] > steps[1]).all()
-
-
-# Targets.
 
 
 @pytest.mark.parametrize(
@@ -187,11 +140,10 @@ def test_share_of_rises_below_which_the_step_is_halved():
         ("linf", "dlr", 9),
         ("linf", "margin", 2),
         ("l2", "margin", None),
-        pytest.param("l2", "dlr", 1, marks=pytest.mark.slow),
+        slow("l2", "dlr", 1),
     ],
 )
 def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
-    model, images, labels = running.batch()
     # Nine targets, or all, are the four wrong classes of five.
     ranks = range(4)[:num_targets]
     attack = apgd_of(
@@ -202,18 +154,15 @@ def test_targets_are_the_likely_wrong_classes_in_turn(norm, loss, num_targets):
         num_restarts=2,
         loss=loss,
     )
-    expected, winners = expected_images(
-        attack,
-        running.examples(model, images, labels, loss=f"targeted_{loss}"),
-        ranks,
-    )
-    if len(ranks) > 1:
-        assert len(set(winners)) > 2
-
-    received = running.attacker(attack, model)(images, labels)
-
     assert attack.num_attempts(5) == 2 * len(ranks)
-    np.testing.assert_allclose(received, expected, atol=1e-5)
+    winners = running.assert_found(
+        attack,
+        attempt_of(attack, ranks),
+        running.batch(),
+        2 * len(ranks),
+        loss=f"targeted_{loss}",
+    )
+    assert len(ranks) == 1 or len(set(winners)) > 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from keras_neokd import attacks
+from tests.refusals import bad
 
 PGD = attacks.PGD(0.1, 0.1, 1)
 L2 = attacks.PGD(0.1, 0.1, 1, "l2")
@@ -22,198 +23,169 @@ GOOD = {
 }
 BAD = {
     attacks.PGD: [
-        (
-            {"epsilon": -0.1},
-            ValueError,
-            "`epsilon` needs .* >= 0, received -0.1",
-        ),
-        (
-            {"epsilon": 8},
-            ValueError,
+        bad("`epsilon` needs .* >= 0, received -0.1", epsilon=-0.1),
+        bad(
             "0 <= epsilon <= 1, received 8. Did you mean epsilon=8/255",
+            epsilon=8,
         ),
-        ({"epsilon": "8/255"}, TypeError, "`epsilon` needs a num"),
-        ({"epsilon": np.nan}, ValueError, "`epsilon` .* nan"),
-        (
-            {"epsilon": -1, "norm": "l2"},
-            ValueError,
-            "`epsilon` needs .* >= 0, received -1",
+        bad("`epsilon` needs a num", TypeError, epsilon="8/255"),
+        bad("`epsilon` .* nan", epsilon=np.nan),
+        bad("`epsilon` needs .* >= 0, received -1", epsilon=-1, norm="l2"),
+        bad(
+            r"Unknown `norm` 'l1': expected one of \['linf', 'l2'\]", norm="l1"
         ),
-        (
-            {"norm": "l1"},
-            ValueError,
-            r"Unknown `norm` 'l1': expected one of \['linf', 'l2'\]",
-        ),
-        ({"norm": 2}, ValueError, "Unknown `norm` 2"),
-        ({"step_size": 0}, ValueError, "`step_size` needs .* > 0, received 0"),
-        ({"step_size": None}, TypeError, "`step_size` needs a num"),
-        (
-            {"num_steps": 0},
-            ValueError,
-            "`num_steps` needs an integer >= 1, received 0",
-        ),
-        ({"num_steps": 7.0}, TypeError, "`num_steps` needs an int"),
-        (
-            {"num_restarts": 0},
-            ValueError,
-            "`num_restarts` needs an integer >= 1, received 0",
-        ),
-        (
-            {"num_restarts": 3, "random_start": False},
-            ValueError,
+        bad("Unknown `norm` 2", norm=2),
+        bad("`step_size` needs .* > 0, received 0", step_size=0),
+        bad("`step_size` needs a num", TypeError, step_size=None),
+        bad("`num_steps` needs an integer >= 1, received 0", num_steps=0),
+        bad("`num_steps` needs an int", TypeError, num_steps=7.0),
+        bad("`num_restarts` needs an integer >= 1, received 0", num_restarts=0),
+        bad(
             "repeat the same attempt: received num_restarts=3 with "
             "random_start=False",
+            num_restarts=3,
+            random_start=False,
         ),
-        (
-            {"objective": "average"},
-            TypeError,
+        bad(
             r"`objective` needs an Objective such as AverageExits\(\) or "
             r"SingleExit\(0\), received 'average'",
-        ),
-        (
-            {"objective": attacks.AverageExits},
             TypeError,
+            objective="average",
+        ),
+        bad(
             "`objective` needs an Objective",
+            TypeError,
+            objective=attacks.AverageExits,
         ),
     ],
     attacks.MaxAverage: [
-        (
-            {"attack": "pgd"},
-            TypeError,
+        bad(
             "`attack` of MaxAverage needs an Attack .* received 'pgd'",
-        ),
-        ({"attack": attacks.PGD}, TypeError, "`attack` of MaxAverage needs"),
-        (
-            {"attack": attacks.MaxAverage(PGD)},
             TypeError,
-            r"An attack that can be aimed.*; received MaxAverage\(",
+            attack="pgd",
         ),
-        ({"exits": 0}, TypeError, "`exits` needs a sequence"),
-        ({"exits": (1, 1)}, ValueError, "none of them twice"),
+        bad("`attack` of MaxAverage needs", TypeError, attack=attacks.PGD),
+        bad(
+            r"An attack that can be aimed.*; received MaxAverage\(",
+            TypeError,
+            attack=attacks.MaxAverage(PGD),
+        ),
+        bad("`exits` needs a sequence", TypeError, exits=0),
+        bad("none of them twice", exits=(1, 1)),
     ],
     attacks.TargetedAPGD: [
-        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
-        ({"num_steps": 5.0}, TypeError, "`num_steps` needs an integer"),
-        ({"num_restarts": 0}, ValueError, "`num_restarts` needs"),
-        ({"rho": 1.5}, ValueError, "`rho` needs .* <= 1, received 1.5"),
-        ({"rho": None}, TypeError, "`rho` needs a number"),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
-        ({"num_targets": 0}, ValueError, "`num_targets` needs an integer >="),
-        ({"num_targets": 0.5}, TypeError, "`num_targets` needs an integer"),
-        ({"loss": "cross_entropy"}, ValueError, r"\['dlr', 'margin'\]"),
+        bad("`num_steps` needs an integer >= 1", num_steps=0),
+        bad("`num_steps` needs an integer", TypeError, num_steps=5.0),
+        bad("`num_restarts` needs", num_restarts=0),
+        bad("`rho` needs .* <= 1, received 1.5", rho=1.5),
+        bad("`rho` needs a number", TypeError, rho=None),
+        bad("`epsilon` needs a number", TypeError, epsilon=None),
+        bad("`objective` needs an Objective", TypeError, objective="all"),
+        bad("`num_targets` needs an integer >=", num_targets=0),
+        bad("`num_targets` needs an integer", TypeError, num_targets=0.5),
+        bad(r"\['dlr', 'margin'\]", loss="cross_entropy"),
     ],
     attacks.TargetedFAB: [
-        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
-        ({"max_weight": 1.5}, ValueError, "`max_weight` .* <= 1, received 1.5"),
-        ({"max_weight": -1}, ValueError, "`max_weight` needs .* >= 0"),
-        ({"overshoot": 0}, ValueError, "`overshoot` needs .* > 0"),
-        ({"backward": 2}, ValueError, "`backward` needs .* <= 1, received 2"),
-        ({"num_targets": 0}, ValueError, "`num_targets` needs an integer >="),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-        ({"objective": 0}, TypeError, "`objective` needs an Objective"),
+        bad("`num_steps` needs an integer >= 1", num_steps=0),
+        bad("`max_weight` .* <= 1, received 1.5", max_weight=1.5),
+        bad("`max_weight` needs .* >= 0", max_weight=-1),
+        bad("`overshoot` needs .* > 0", overshoot=0),
+        bad("`backward` needs .* <= 1, received 2", backward=2),
+        bad("`num_targets` needs an integer >=", num_targets=0),
+        bad("`epsilon` needs a number", TypeError, epsilon=None),
+        bad("`objective` needs an Objective", TypeError, objective=0),
     ],
     attacks.Square: [
-        ({"num_queries": 0}, ValueError, "`num_queries` needs an integer >= 1"),
-        ({"num_queries": 1e3}, TypeError, "`num_queries` needs an integer"),
-        ({"num_restarts": 0}, ValueError, "`num_restarts` needs an integer"),
-        ({"area": 0}, ValueError, "`area` needs .* > 0"),
-        ({"area": 1.1}, ValueError, "`area` needs .* <= 1, received 1.1"),
-        ({"epsilon": 2}, ValueError, "0 <= epsilon <= 1"),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
+        bad("`num_queries` needs an integer >= 1", num_queries=0),
+        bad("`num_queries` needs an integer", TypeError, num_queries=1e3),
+        bad("`num_restarts` needs an integer", num_restarts=0),
+        bad("`area` needs .* > 0", area=0),
+        bad("`area` needs .* <= 1, received 1.1", area=1.1),
+        bad("0 <= epsilon <= 1", epsilon=2),
+        bad("`epsilon` needs a number", TypeError, epsilon=None),
     ],
     attacks.CW: [
-        ({"c": 0}, ValueError, "`c` needs .* > 0"),
-        ({"kappa": -1}, ValueError, "`kappa` needs .* >= 0"),
-        ({"num_steps": 0}, ValueError, "`num_steps` needs an integer >= 1"),
-        ({"learning_rate": 0}, ValueError, "`learning_rate` needs .* > 0"),
-        ({"learning_rate": None}, TypeError, "`learning_rate` needs a number"),
-        ({"epsilon": -1}, ValueError, "`epsilon` needs .* >= 0"),
-        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
+        bad("`c` needs .* > 0", c=0),
+        bad("`kappa` needs .* >= 0", kappa=-1),
+        bad("`num_steps` needs an integer >= 1", num_steps=0),
+        bad("`learning_rate` needs .* > 0", learning_rate=0),
+        bad("`learning_rate` needs a number", TypeError, learning_rate=None),
+        bad("`epsilon` needs .* >= 0", epsilon=-1),
+        bad("`objective` needs an Objective", TypeError, objective="all"),
     ],
     attacks.AutoAttack: [
-        (
-            {"version": "fast"},
-            ValueError,
+        bad(
             r"Unknown `version` 'fast': .*\['standard', 'plus', 'rand'\]",
+            version="fast",
         ),
-        ({"epsilon": None}, TypeError, "`epsilon` needs a number"),
-        ({"epsilon": 8}, ValueError, "Did you mean epsilon=8/255"),
-        ({"num_steps": 0}, ValueError, "`num_steps` needs"),
-        ({"num_queries": 0}, ValueError, "`num_queries` needs"),
-        ({"num_targets": 0}, ValueError, "`num_targets` needs"),
-        ({"loss": "cross_entropy"}, ValueError, "Unknown `loss`"),
-        ({"objective": "all"}, TypeError, "`objective` needs an Objective"),
+        bad("`epsilon` needs a number", TypeError, epsilon=None),
+        bad("Did you mean epsilon=8/255", epsilon=8),
+        bad("`num_steps` needs", num_steps=0),
+        bad("`num_queries` needs", num_queries=0),
+        bad("`num_targets` needs", num_targets=0),
+        bad("Unknown `loss`", loss="cross_entropy"),
+        bad("`objective` needs an Objective", TypeError, objective="all"),
     ],
     attacks.WorstCase: [
-        (
-            {"attacks": [PGD, L2]},
-            ValueError,
+        bad(
             r"one norm, .*received 2 attacks of norms \['l2', 'linf'\]",
+            attacks=[PGD, L2],
         ),
-        ({"attacks": []}, ValueError, r"received 0 attacks of norms \[\]"),
-        (
-            {"attacks": PGD},
-            TypeError,
+        bad(r"received 0 attacks of norms \[\]", attacks=[]),
+        bad(
             "`attacks` needs a sequence with Attacks, received PGD",
-        ),
-        (
-            {"attacks": [PGD, "pgd"]},
             TypeError,
+            attacks=PGD,
+        ),
+        bad(
             "`attacks` needs a list of Attacks, received",
-        ),
-        (
-            {"objective": "any"},
             TypeError,
+            attacks=[PGD, "pgd"],
+        ),
+        bad(
             "`objective` needs an Objective .*received 'any'",
+            TypeError,
+            objective="any",
         ),
     ],
     attacks.SingleExit: [
-        (
-            {"loss": "hinge"},
-            ValueError,
+        bad(
             r"Unknown `loss` 'hinge': .*\['cross_entropy', 'margin', 'dlr'\]",
+            loss="hinge",
         ),
-        (
-            {"exit": "exit_1"},
-            TypeError,
+        bad(
             "0-based integer index in depth order, received 'exit_1'",
+            TypeError,
+            exit="exit_1",
         ),
-        ({"exit": 1.0}, TypeError, "received 1.0"),
-        ({"exit": True}, TypeError, "received True"),
-        ({"exit": None}, TypeError, "received None"),
+        bad("received 1.0", TypeError, exit=1.0),
+        bad("received True", TypeError, exit=True),
+        bad("received None", TypeError, exit=None),
     ],
     attacks.AverageExits: [
-        (
-            {"loss": None},
-            ValueError,
+        bad(
             r"Unknown `loss` None: .*\['cross_entropy', 'margin', 'dlr'\]",
+            loss=None,
         ),
-        ({"loss": ["margin"]}, ValueError, r"Unknown `loss` \['margin'\]"),
-        (
-            {"success": "most"},
-            ValueError,
+        bad(r"Unknown `loss` \['margin'\]", loss=["margin"]),
+        bad(
             r"Unknown `success` 'most': expected one of \['all', 'any'\]",
+            success="most",
         ),
-        (
-            {"exits": 1},
-            TypeError,
+        bad(
             r"`exits` needs a sequence with 0-based exit indices \(None is "
             r"all exits\), received 1 of type int",
+            TypeError,
+            exits=1,
         ),
-        ({"exits": "12"}, TypeError, "received '12'"),
-        ({"exits": {0, 2}}, TypeError, "received {0, 2}"),
-        ({"exits": ("exit_1",)}, TypeError, "received 'exit_1'"),
-        (
-            {"exits": ()},
-            ValueError,
+        bad("received '12'", TypeError, exits="12"),
+        bad("received {0, 2}", TypeError, exits={0, 2}),
+        bad("received 'exit_1'", TypeError, exits=("exit_1",)),
+        bad(
             r"at least one exit index and none of them twice, received \(\)",
+            exits=(),
         ),
-        (
-            {"exits": (0, 1, 0)},
-            ValueError,
-            r"none of them twice, received \(0, 1, 0\)",
-        ),
+        bad(r"none of them twice, received \(0, 1, 0\)", exits=(0, 1, 0)),
     ],
 }
 

@@ -1,7 +1,5 @@
 """The contract of attacks: what goes in, what comes out, what is refused."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -10,7 +8,10 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base import randomness
-from tests import numpy_reference as reference
+from tests import arrays
+from tests import saving
+from tests.reference import equations as reference
+from tests.refusals import bad
 
 SHAPE = (3, 2, 2)
 ALL_ATTACKS = [
@@ -75,19 +76,13 @@ class Echo(attacks.Attack):
 def test_exit_logits_asks_for_all_exits_or_those_named():
     model = reference.LinearExits(3, SHAPE, num_classes=4)
     predict = attacks.ExitLogits(model, num_exits=3)
-    x = ops.convert_to_tensor(images())
-
+    x = arrays.tensor(images())
     everything, some = predict(x), predict(x, (2, 0))
-
     assert model.calls == [(0, 1, 2), (2, 0)]
     assert predict.num_exits == 3
     assert len(everything) == 3
     for received, exit_ in ((some[0], 2), (some[1], 0), (everything[1], 1)):
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(received),
-            model.logits(images(), exit_),
-            atol=1e-5,
-        )
+        arrays.close(received, model.logits(images(), exit_), atol=1e-5)
 
 
 def test_exit_logits_returns_float32_for_half_precision_models():
@@ -96,7 +91,7 @@ def test_exit_logits_returns_float32_for_half_precision_models():
         return [ops.cast(flat, "float16") for _ in exits]
 
     predict = attacks.ExitLogits(half, num_exits=2)
-    for logits in predict(ops.convert_to_tensor(images())):
+    for logits in predict(arrays.tensor(images())):
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
 
 
@@ -104,16 +99,10 @@ def test_exit_logits_returns_float32_for_half_precision_models():
 
 
 def test_images_are_projected_to_the_ball_and_to_the_pixel_range():
-    adversarial, info = Garbage(epsilon=0.3).generate(
-        linear_predict(),
-        ops.convert_to_tensor(images()),
-        ops.convert_to_tensor([0, 1]),
-        ops.convert_to_tensor([5, 6]),
-    )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(adversarial), images(fill=0.8), atol=1e-6
-    )
-    np.testing.assert_array_equal(ops.convert_to_numpy(info["keys"]), [5, 6])
+    given = arrays.tensor(images()), [0, 1], ops.convert_to_tensor([5, 6])
+    adversarial, info = Garbage(0.3).generate(linear_predict(), *given)
+    arrays.close(adversarial, images(fill=0.8), atol=1e-6)
+    arrays.equal(info["keys"], [5, 6])
 
 
 def test_no_gradient_flows_out():
@@ -122,11 +111,9 @@ def test_no_gradient_flows_out():
         return ops.sum(adversarial, axis=(1, 2, 3)) + ops.sum(x, axis=(1, 2, 3))
 
     _, gradient = backend.value_and_input_gradient(
-        values, ops.convert_to_tensor(images())
+        values, arrays.tensor(images())
     )
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(gradient), np.ones((2, *SHAPE))
-    )
+    arrays.equal(gradient, np.ones((2, *SHAPE)))
 
 
 def test_an_attack_without_algorithm_says_so():
@@ -150,23 +137,18 @@ def test_an_attack_without_algorithm_says_so():
 def test_labels_of_every_form_and_the_keys_of_seed_and_index_arrive(labels):
     keys = reference.bits(4, np.arange(2))
     expected = np.array([0.2, 0.1]) + reference.uniform(keys) / 100
-
     received = Echo(epsilon=1)(linear_predict(), images(), labels, seed=4)
-
-    assert received.shape == (2, *SHAPE)
-    for image, number in zip(
-        ops.convert_to_numpy(received), expected, strict=True
-    ):
-        np.testing.assert_allclose(image, number, atol=1e-6)
+    expected = np.broadcast_to(expected.reshape(2, 1, 1, 1), (2, *SHAPE))
+    arrays.close(received, expected, atol=1e-6)
 
 
 def test_image_and_seed_decide_an_attack_and_not_what_stands_beside_them():
-    first = Echo(1)(linear_predict(), images(3), [1, 1, 1], seed=4)
-    again = Echo(1)(linear_predict(), images(3), [1, 2, 1], seed=4)
-    other = Echo(1)(linear_predict(), images(3), [1, 1, 1], seed=5)
-    same = ops.convert_to_numpy(first) == ops.convert_to_numpy(again)
-    assert same[[0, 2]].all()
-    assert (ops.convert_to_numpy(first) != ops.convert_to_numpy(other)).all()
+    first, again, other = (
+        arrays.array(Echo(1)(linear_predict(), images(3), labels, seed=seed))
+        for labels, seed in (([1, 1, 1], 4), ([1, 2, 1], 4), ([1, 1, 1], 5))
+    )
+    assert (first == again)[[0, 2]].all()
+    assert (first != other).all()
 
 
 GOOD = {"images": images(), "labels": [0, 1], "seed": 0}
@@ -175,29 +157,24 @@ GOOD = {"images": images(), "labels": [0, 1], "seed": 0}
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
-        ({"images": images()[0]}, ValueError, "Images need shape"),
-        (
-            {"images": images(fill=128.0)},
-            ValueError,
+        bad("Images need shape", images=images()[0]),
+        bad(
             r"pixels in \[0, 1\].*from 128.0 to 128.0. Divide 8-bit",
+            images=images(fill=128.0),
         ),
-        ({"images": images(fill=-0.1)}, ValueError, r"pixels in \[0, 1\]"),
-        ({"images": images(fill=np.nan)}, ValueError, "NaN or infinity in 2"),
-        ({"labels": [0, 1, 2]}, ValueError, "received 2 images and 3 labels"),
-        ({"labels": [0, -1]}, ValueError, "from 0 .*received values from -1"),
-        ({"labels": 0}, ValueError, "Labels need shape"),
-        ({"labels": np.zeros((2, 1, 1))}, ValueError, "Labels need shape"),
-        ({"labels": [0.5, 1.0]}, ValueError, "fractional values such as 0.5"),
-        (
-            {"labels": [[0.5, 0.5, 0, 0], [0, 0, 0, 1.0]]},
-            ValueError,
-            "need to be one-hot",
-        ),
+        bad(r"pixels in \[0, 1\]", images=images(fill=-0.1)),
+        bad("NaN or infinity in 2", images=images(fill=np.nan)),
+        bad("received 2 images and 3 labels", labels=[0, 1, 2]),
+        bad("from 0 .*received values from -1", labels=[0, -1]),
+        bad("Labels need shape", labels=0),
+        bad("Labels need shape", labels=np.zeros((2, 1, 1))),
+        bad("fractional values such as 0.5", labels=[0.5, 1.0]),
+        bad("need to be one-hot", labels=[[0.5, 0.5, 0, 0], [0, 0, 0, 1.0]]),
         # The model has four classes. Such a label has no cross-entropy to
         # raise: the image would come back with noise on it and no warning.
-        ({"labels": [0, 4]}, ValueError, "from 0 to 3.*from 0 to 4"),
-        ({"seed": -1}, ValueError, "`seed` needs"),
-        ({"seed": 0.5}, TypeError, "`seed` needs an integer"),
+        bad("from 0 to 3.*from 0 to 4", labels=[0, 4]),
+        bad("`seed` needs", seed=-1),
+        bad("`seed` needs an integer", TypeError, seed=0.5),
     ],
 )
 def test_bad_arrays_are_refused(changed, error, message):
@@ -208,9 +185,8 @@ def test_bad_arrays_are_refused(changed, error, message):
 
 @pytest.mark.parametrize("predict", [None, lambda images: images])
 def test_other_things_than_exit_logits_are_refused(predict):
-    with pytest.raises(
-        TypeError, match=r"pass `model.exit_logits\(\)` of a MultiExitModel"
-    ):
+    message = r"pass `model.exit_logits\(\)` of a MultiExitModel"
+    with pytest.raises(TypeError, match=message):
         attacks.PGD(0.1, 0.05, 1)(predict, images(), [0, 1])
 
 
@@ -315,7 +291,7 @@ def test_an_attack_returns_what_it_logs():
 
 def test_an_attack_may_return_arrays():
     moved = crafted(lambda images: (np.full((3, 2, 2, 4), 0.55), {}))
-    np.testing.assert_allclose(ops.convert_to_numpy(moved), 0.55, atol=1e-7)
+    arrays.close(moved, 0.55, atol=1e-7)
 
 
 # Configuration.
@@ -323,10 +299,7 @@ def test_an_attack_may_return_arrays():
 
 @pytest.mark.parametrize("attack", ALL_ATTACKS, ids=repr)
 def test_round_trip_keeps_every_argument(attack):
-    text = json.dumps(keras.saving.serialize_keras_object(attack))
-
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
-
+    loaded = saving.rebuilt(attack)
     assert type(loaded) is type(attack)
     assert repr(loaded) == repr(attack)
     assert loaded.get_config() == attack.get_config()
@@ -348,10 +321,7 @@ def test_with_objective_changes_nothing_else():
     original = attacks.PGD(0.2, 0.1, 3, "l2", True, 4)
     objective = attacks.SingleExit(1)
     copy = original.with_objective(objective)
-    assert copy.arguments() == {
-        **original.arguments(),
-        "objective": objective,
-    }
+    assert copy.arguments() == {**original.arguments(), "objective": objective}
     assert isinstance(original.objective, attacks.AverageExits)
 
 
@@ -385,34 +355,36 @@ def test_names_are_refused_with_what_to_write(name, wanted):
     assert type(example) is wanted
 
 
-@pytest.mark.parametrize("name", ["deepfool", ""])
-def test_unknown_names_list_the_known_ones(name):
-    with pytest.raises(ValueError) as caught:
-        attacks.get(name)
-    assert f"Unknown attack {name!r}" in str(caught.value)
-    assert "['apgd', 'apgd_ce', " in str(caught.value)
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        *(
+            (
+                each,
+                ValueError,
+                rf"Unknown attack {each[0]!r}.*\['apgd', 'apgd_ce', ",
+            )
+            for each in (["deepfool"], [""])
+        ),
+        *(
+            ([each], TypeError, "`attack` needs a keras_neokd.attacks.Attack")
+            for each in (None, 0.3, attacks.PGD, {"epsilon": 0.3})
+        ),
+        (
+            ["pgd", "validation_attack"],
+            ValueError,
+            "validation_attack=keras_neokd",
+        ),
+    ],
+)
+def test_what_is_no_attack_is_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        attacks.get(*arguments)
 
 
-def test_the_message_calls_the_argument_by_its_name():
-    with pytest.raises(ValueError, match="validation_attack=keras_neokd"):
-        attacks.get("pgd", "validation_attack")
-
-
-def test_objects_pass_as_they_are():
+def test_attacks_pass_as_they_are_and_are_their_own_only_member():
     attack = pgd_with()
     assert attacks.get(attack) is attack
-
-
-@pytest.mark.parametrize("other", [None, 0.3, attacks.PGD, {"epsilon": 0.3}])
-def test_other_types_are_refused(other):
-    with pytest.raises(
-        TypeError, match="`attack` needs a keras_neokd.attacks.Attack"
-    ):
-        attacks.get(other)
-
-
-def test_an_attack_is_its_own_only_member():
-    attack = pgd_with()
     assert attack.members == (attack,)
 
 

@@ -1,19 +1,19 @@
 """Attacks on early exits: scores, success and gradients against NumPy."""
 
-import json
 import math
 
 import keras
 import numpy as np
 import pytest
-from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import evaluation
 from keras_neokd.base.exit_policy import ExitPolicy
-from tests import numpy_reference as reference
+from tests import arrays
+from tests import saving
 from tests.attacks import running
+from tests.reference import equations as reference
 from tests.training import tiny
 
 INFINITY = math.inf
@@ -32,18 +32,12 @@ THRESHOLDS = (float(np.sort(CONFIDENCES[0])[3]), 0.7)
 
 
 def tensors(logits=LOGITS):
-    return tuple(
-        ops.convert_to_tensor(each.astype("float32")) for each in logits
-    )
-
-
-def numpy(tensor):
-    return ops.convert_to_numpy(tensor)
+    return tuple(map(arrays.tensor, logits))
 
 
 def score(objective, logits=LOGITS):
-    labels = ops.convert_to_tensor(LABELS.astype("int32"))
-    return numpy(objective(tensors(logits), labels, (0, 1, 2)))
+    labels = arrays.tensor(LABELS, "int32")
+    return arrays.array(objective(tensors(logits), labels, (0, 1, 2)))
 
 
 def decided(thresholds, ensemble=False, logits=LOGITS):
@@ -67,23 +61,18 @@ def test_the_data_sends_images_to_every_exit():
 def test_fooled_is_what_the_policy_answers(thresholds, ensemble):
     objective = attacks.EarlyExit(ExitPolicy(thresholds, ensemble))
     decision = decided(thresholds, ensemble)
-    received = numpy(objective.fooled(tensors(), LABELS.astype("int32")))
-    np.testing.assert_array_equal(received, decision.label != LABELS)
+    received = arrays.array(objective.fooled(tensors(), LABELS.astype("int32")))
+    arrays.equal(received, decision.label != LABELS)
 
 
 @pytest.mark.parametrize(
     ("loss", "expected"),
-    [
-        ("cross_entropy", reference.cross_entropy),
-        ("margin", reference.margin),
-    ],
+    [("cross_entropy", reference.cross_entropy), ("margin", reference.margin)],
 )
 def test_the_score_is_the_loss_of_the_exit_taken(loss, expected):
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6)]
-    np.testing.assert_allclose(
-        score(objective), expected(taken, LABELS), atol=1e-5
-    )
+    arrays.close(score(objective), expected(taken, LABELS), atol=1e-5)
 
 
 def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
@@ -91,7 +80,7 @@ def test_the_score_of_an_ensemble_is_that_of_its_mean_softmax():
     sums = np.cumsum(reference.softmax(LOGITS), axis=0)
     exits = decided(THRESHOLDS, ensemble=True).exit_index
     means = sums[exits, np.arange(6)] / (exits[:, None] + 1)
-    np.testing.assert_allclose(
+    arrays.close(
         score(objective), -np.log(means[np.arange(6), LABELS]), rtol=1e-5
     )
 
@@ -105,7 +94,7 @@ def test_a_loss_of_ones_own_sees_one_answer():
 
     objective = attacks.EarlyExit(THRESHOLDS, loss=loss)
     taken = LOGITS[decided(THRESHOLDS).exit_index, np.arange(6), 0]
-    np.testing.assert_allclose(score(objective), taken, rtol=1e-6)
+    arrays.close(score(objective), taken, rtol=1e-6)
     assert seen == [2]
 
 
@@ -114,12 +103,12 @@ def gradients(objective):
 
     def of_logits(stacked):
         logits = [stacked[:, i] for i in range(3)]
-        labels = ops.convert_to_tensor(LABELS.astype("int32"))
+        labels = arrays.tensor(LABELS, "int32")
         return objective(tuple(logits), labels, (0, 1, 2))
 
-    stacked = ops.convert_to_tensor(np.moveaxis(LOGITS, 0, 1).astype("float32"))
+    stacked = arrays.tensor(np.moveaxis(LOGITS, 0, 1))
     _, gradient = backend.value_and_input_gradient(of_logits, stacked)
-    return np.moveaxis(numpy(gradient), 1, 0)
+    return np.moveaxis(arrays.array(gradient), 1, 0)
 
 
 def test_the_gradient_goes_through_the_exit_taken_alone():
@@ -129,7 +118,7 @@ def test_the_gradient_goes_through_the_exit_taken_alone():
     pull = reference.softmax(taken) - np.eye(3)[LABELS]
     expected[exits, np.arange(6)] = pull
     received = gradients(attacks.EarlyExit(THRESHOLDS))
-    np.testing.assert_allclose(received, expected, atol=1e-6)
+    arrays.close(received, expected, atol=1e-6)
 
 
 def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
@@ -137,7 +126,7 @@ def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
     exits = decided(THRESHOLDS).exit_index
     moves = np.abs(received).max(axis=2) > 1e-6
     for exit_ in range(3):
-        np.testing.assert_array_equal(moves[exit_], exit_ <= exits)
+        arrays.equal(moves[exit_], exit_ <= exits)
 
 
 # A long way.
@@ -145,22 +134,22 @@ def test_the_gradient_of_an_ensemble_goes_through_all_exits_before():
 
 def test_slow_is_what_gets_to_the_last_exit():
     objective = attacks.SlowDown(THRESHOLDS)
-    received = numpy(objective.fooled(tensors(), LABELS))
+    received = arrays.array(objective.fooled(tensors(), LABELS))
     expected = decided(THRESHOLDS).exit_index == 2
-    np.testing.assert_array_equal(received, expected)
+    arrays.equal(received, expected)
 
 
 def test_the_score_of_slow_is_cross_entropy_with_the_uniform_prediction():
     uniform = np.full((6, 3), 1 / 3)
     expected = -reference.soft_cross_entropy(LOGITS[:2], uniform).mean(axis=0)
     received = score(attacks.SlowDown(THRESHOLDS))
-    np.testing.assert_allclose(received, expected, rtol=1e-5)
+    arrays.close(received, expected, rtol=1e-5)
 
 
 def test_nothing_is_slower_than_no_opinion():
     slow_down = attacks.SlowDown(THRESHOLDS)
     flat = score(slow_down, np.zeros((3, 6, 3)))
-    np.testing.assert_allclose(flat, -np.log(3), rtol=1e-6)
+    arrays.close(flat, -np.log(3), rtol=1e-6)
     assert (score(slow_down) < flat).all()
 
 
@@ -262,7 +251,7 @@ def test_the_worst_case_over_objectives_is_judged_by_the_policy(
         model, images, labels, attacks.WorstCase(members, wrong)
     )
     answers = exits_taken(model, worst.adversarial, policy).label
-    np.testing.assert_array_equal(worst.fooled_by >= 0, answers != labels)
+    arrays.equal(worst.fooled_by >= 0, answers != labels)
     alone = evaluation.craft(model, images, labels, members[0])
     fooled_alone = exits_taken(model, alone, policy).label != labels
     assert (worst.fooled_by >= 0).sum() >= fooled_alone.sum()
@@ -273,7 +262,7 @@ def test_searches_attack_the_policy(model, images, labels, policy):
     attack = attacks.APGD(0.1, 10, objective=attacks.EarlyExit(together))
     found = evaluation.search(model, images, labels, attack)
     answers = exits_taken(model, found.adversarial, together).label
-    np.testing.assert_array_equal(found.fooled_by == -1, answers == labels)
+    arrays.equal(found.fooled_by == -1, answers == labels)
     assert (found.fooled_by == 0).any()
 
 
@@ -291,10 +280,7 @@ def test_objectives_survive_their_configuration(objective):
     plain = keras.saving.serialize_keras_object(objective)
     # JSON has no infinity.
     assert None in plain["config"]["policy"]["config"]["thresholds"]
-    restored = keras.saving.deserialize_keras_object(
-        json.loads(json.dumps(plain))
-    )
-    assert repr(restored) == repr(objective)
+    assert repr(saving.rebuilt(objective)) == repr(objective)
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from keras import ops
 from scipy import optimize
 
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.attacks import fab
+from tests import arrays
 from tests.attacks import running
-from tests.attacks import search_reference
+from tests.marks import slow
+from tests.reference import searches
 
 NORMS = ("linf", "l2")
 EPSILON = {"linf": 0.15, "l2": 0.5}
@@ -18,13 +19,10 @@ EPSILON = {"linf": 0.15, "l2": 0.5}
 def moved(points, normal, level, norm):
     """`fab.move_to_plane` of NumPy arrays, compiled."""
     move = backend.compile_function(
-        lambda *arrays: fab.move_to_plane(*arrays, norm), []
+        lambda *planes: fab.move_to_plane(*planes, norm), []
     )
-    arrays = (
-        ops.convert_to_tensor(np.asarray(each, "float32"))
-        for each in (points, normal, level)
-    )
-    return ops.convert_to_numpy(move(*arrays)).astype("float64")
+    planes = map(arrays.tensor, (points, normal, level))
+    return arrays.array(move(*planes)).astype("float64")
 
 
 def random_planes(count=12, pixels=10, seed=0):
@@ -38,9 +36,6 @@ def random_planes(count=12, pixels=10, seed=0):
     normal[1, :5] = 0
     targets = rng.uniform(size=(count, pixels))
     return points, normal, np.sum(normal * targets, axis=1)
-
-
-# Moves to a plane.
 
 
 def shortest_in_linf(point, normal, level):
@@ -87,13 +82,11 @@ def shortest_in_l2(point, normal, level):
 @pytest.mark.parametrize("norm", NORMS)
 def test_move_reaches_the_plane_inside_the_pixel_range(norm):
     points, normal, level = random_planes(60)
-
     after = points + moved(points, normal, level, norm)
-
     distance = (np.sum(normal * after, axis=1) - level) / np.linalg.norm(
         normal, axis=1
     )
-    np.testing.assert_allclose(distance, 0, atol=1e-5)
+    arrays.close(distance, 0, atol=1e-5)
     assert after.min() > -1e-6 and after.max() < 1 + 1e-6
 
 
@@ -104,11 +97,9 @@ def test_no_move_is_shorter_by_linear_and_quadratic_programming(norm):
     expected = [
         shortest(*each) for each in zip(points, normal, level, strict=True)
     ]
-
     moves = moved(points, normal, level, norm)
-
     order = {"linf": np.inf, "l2": 2}[norm]
-    np.testing.assert_allclose(
+    arrays.close(
         np.linalg.norm(moves, order, axis=1), expected, rtol=1e-4, atol=1e-5
     )
 
@@ -117,12 +108,10 @@ def test_no_move_is_shorter_by_linear_and_quadratic_programming(norm):
 def test_move_equals_the_one_found_by_sorting(norm):
     points, normal, level = random_planes(60, pixels=40, seed=1)
     expected = [
-        search_reference.move_to_plane(*each, norm)
+        searches.move_to_plane(*each, norm)
         for each in zip(points, normal, level, strict=True)
     ]
-    np.testing.assert_allclose(
-        moved(points, normal, level, norm), expected, atol=1e-5
-    )
+    arrays.close(moved(points, normal, level, norm), expected, atol=1e-5)
 
 
 def test_moves_by_hand():
@@ -133,9 +122,7 @@ def test_moves_by_hand():
         ("linf", [[0.05, 0.05], [0.3, 0.1], [-0.2, -0.2]]),
         ("l2", [[0.03, 0.06], [0.3, 0.1], [-0.12, -0.24]]),
     ):
-        np.testing.assert_allclose(
-            moved(points, normal, levels, norm), expected, atol=1e-6
-        )
+        arrays.close(moved(points, normal, levels, norm), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -144,16 +131,14 @@ def test_a_plane_out_of_reach_is_approached_as_far_as_possible(norm):
     normal = [[1.0, -2.0, 0.0], [1.0, -2.0, 0.0], [0.0, 0.0, 0.0]]
     moves = moved(points, normal, [5.0, -5.0, 1.0], norm)
     # What has no weight stays, and so does everything without a plane.
-    np.testing.assert_allclose(
+    arrays.close(
         moves, [[0.75, -0.5, 0], [-0.25, 0.5, 0], [0, 0, 0]], atol=1e-6
     )
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_point_on_the_plane_stays(norm):
-    np.testing.assert_array_equal(
-        moved([[0.5, 0.25]], [[1.0, 2.0]], [1.0], norm), [[0, 0]]
-    )
+    arrays.equal(moved([[0.5, 0.25]], [[1.0, 2.0]], [1.0], norm), [[0, 0]])
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -168,12 +153,9 @@ def test_pixels_that_stop_one_after_the_other_need_many_newton_steps(norm):
     points, normal = room, weight
     for share in (0.3, 0.9, 0.99):
         level = weight @ (points - share * room)
-        expected = search_reference.move_to_plane(points, normal, level, norm)
+        expected = searches.move_to_plane(points, normal, level, norm)
         received = moved(points[None], normal[None], [level], norm)[0]
-        np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-5)
-
-
-# The algorithm.
+        arrays.close(received, expected, rtol=1e-3, atol=1e-5)
 
 
 def fab_of(norm, kind=attacks.FAB, **arguments):
@@ -186,96 +168,81 @@ def batch():
     return running.batch(alike=10)
 
 
+def attempt_of(attack, num_targets=0):
+    """The reference's attempt, towards targets in turn if there are any."""
+
+    def attempt(example, number=0):
+        if num_targets:
+            rank = number % num_targets
+            example.target = example.likely_classes()[rank]
+        return searches.fab(
+            example,
+            attack.epsilon,
+            attack.num_steps,
+            attack.norm,
+            number,
+            is_first=number < max(num_targets, 1),
+        )
+
+    return attempt
+
+
+def assert_ends(attack, given, attempt=0, num_targets=0, seed=0):
+    run = attempt_of(attack, num_targets)
+    running.assert_ends(
+        attack,
+        lambda each: run(each, attempt),
+        given,
+        {"x": "images"},
+        attempt,
+        seed,
+        atol=1e-4,
+    )
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_run_to_its_end_equals_plain_numpy(norm):
     model, images, labels = batch()
     # Half of them start on the wrong side.
     labels[::2] = running.LABELS[::2]
     attack = fab_of(norm, objective=running.NeverFooled())
-    expected = [
-        search_reference.fab(each, EPSILON[norm], 15, norm)["x"]
-        for each in running.examples(model, images, labels, success="never")
-    ]
-
-    state = running.final_state(attack, model, images, labels)
-
-    np.testing.assert_allclose(state["images"], expected, atol=1e-4)
+    assert_ends(attack, (model, images, labels))
 
 
 @pytest.mark.parametrize(
     ("norm", "success"),
-    [
-        ("linf", "all"),
-        ("l2", "any"),
-        pytest.param("linf", "any", marks=pytest.mark.slow),
-        pytest.param("l2", "all", marks=pytest.mark.slow),
-    ],
+    [("linf", "all"), ("l2", "any"), slow("linf", "any"), slow("l2", "all")],
 )
 def test_what_comes_back_equals_plain_numpy(norm, success):
-    model, images, labels = batch()
     attack = fab_of(norm, objective=attacks.AverageExits(success=success))
-    expected, winners = running.expected(
-        running.examples(model, images, labels, success=success),
-        lambda each, _: search_reference.fab(each, EPSILON[norm], 15, norm),
+    winners = running.assert_found(
+        attack, attempt_of(attack), batch(), 1, 1e-4, success=success
     )
-
-    received = running.attacker(attack, model)(images, labels)
-
-    np.testing.assert_allclose(received, expected, atol=1e-4)
     assert set(winners) == {None, 0}
 
 
-@pytest.mark.parametrize(
-    "norm", ["linf", pytest.param("l2", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("norm", ["linf", slow("l2")])
 def test_later_restarts_begin_at_random_points(norm):
-    model, images, labels = batch()
     attack = fab_of(
         norm, num_steps=6, num_restarts=3, objective=running.NeverFooled()
     )
     for attempt in (0, 2):
-        expected = [
-            search_reference.fab(
-                each,
-                EPSILON[norm],
-                6,
-                norm,
-                attempt=attempt,
-                is_first=attempt == 0,
-            )["x"]
-            for each in running.examples(
-                model, images, labels, seed=4, success="never"
-            )
-        ]
-        state = running.final_state(
-            attack, model, images, labels, attempt=attempt, seed=4
-        )
-        np.testing.assert_allclose(state["images"], expected, atol=1e-4)
+        assert_ends(attack, batch(), attempt, seed=4)
 
 
 @pytest.mark.parametrize(("norm", "num_targets"), [("linf", 9), ("l2", 3)])
 def test_targets_are_the_likely_wrong_classes_in_turn(norm, num_targets):
-    model, images, labels = batch()
     # Nine targets are the four wrong classes of five.
-    num_attempts = min(num_targets, 4)
+    count = min(num_targets, 4)
     attack = fab_of(norm, attacks.TargetedFAB, num_targets=num_targets)
-
-    def attempt(each, number):
-        each.target = each.likely_classes()[number]
-        return search_reference.fab(each, EPSILON[norm], 15, norm)
-
-    examples = running.examples(model, images, labels)
-    expected, winners = running.expected(examples, attempt, num_attempts)
+    assert attack.num_attempts(5) == count
+    # All targets begin at the image.
+    attempt = attempt_of(attack, count)
+    winners = running.assert_found(attack, attempt, batch(), count, 1e-4)
     assert len(set(winners) - {None}) > 1
-
-    received = running.attacker(attack, model)(images, labels)
-
-    assert attack.num_attempts(5) == num_attempts
-    np.testing.assert_allclose(received, expected, atol=1e-4)
 
 
 def test_restarts_of_targets_begin_with_all_targets_at_the_image():
-    model, images, labels = batch()
     attack = fab_of(
         "linf",
         attacks.TargetedFAB,
@@ -284,15 +251,5 @@ def test_restarts_of_targets_begin_with_all_targets_at_the_image():
         num_restarts=2,
         objective=running.NeverFooled(),
     )
-    for attempt, rank in ((1, 1), (2, 0)):
-        expected = []
-        for each in running.examples(model, images, labels, success="never"):
-            each.target = each.likely_classes()[rank]
-            result = search_reference.fab(
-                each, 0.15, 3, "linf", attempt, is_first=attempt < 2
-            )
-            expected.append(result["x"])
-        state = running.final_state(
-            attack, model, images, labels, attempt=attempt
-        )
-        np.testing.assert_allclose(state["images"], expected, atol=1e-4)
+    for attempt in (1, 2):
+        assert_ends(attack, batch(), attempt, num_targets=2)

@@ -6,8 +6,9 @@ import pytest
 from keras import ops
 
 from keras_neokd import attacks
-from tests import numpy_reference as reference
+from tests import arrays
 from tests.attacks import running
+from tests.reference import equations as reference
 
 LABELS = running.LABELS
 
@@ -71,13 +72,11 @@ def test_each_image_keeps_the_candidate_that_hurts_all_exits_most(pgd, exits):
     )
     if exits is None:
         assert len(set(winners)) > 1
-
     adversarial, share = attacker(attacks.MaxAverage(pgd, exits), model)(
         images, LABELS, seed=4
     )
-
-    np.testing.assert_allclose(adversarial, expected, atol=1e-5)
-    np.testing.assert_array_equal(share, np.eye(len(indices))[winners])
+    arrays.close(adversarial, expected, atol=1e-5)
+    arrays.equal(share, np.eye(len(indices))[winners])
 
 
 def test_of_equal_candidates_the_first_wins():
@@ -94,9 +93,8 @@ def test_of_equal_candidates_the_first_wins():
         LABELS,
         (0,),
     )
-
-    np.testing.assert_array_equal(share, np.eye(3)[np.zeros(8, int)])
-    np.testing.assert_allclose(adversarial, single, atol=1e-5)
+    arrays.equal(share, np.eye(3)[np.zeros(8, int)])
+    arrays.close(adversarial, single, atol=1e-5)
 
 
 def test_of_different_candidates_with_equal_losses_the_first_wins():
@@ -108,27 +106,29 @@ def test_of_different_candidates_with_equal_losses_the_first_wins():
     constant.num_exits = 3
     images, labels = some_images(), np.zeros(8, "int32")
     pgd = pgd_of(num_steps=1)
-
     adversarial, share = attacker(
         attacks.MaxAverage(pgd, exits=(1, 2, 0)), constant
     )(images, labels)
-
     keys = reference.bits(reference.bits(0, np.arange(8)), 1)
     first = reference.random_start(
         images.astype("float64"), reference.bits(keys, 0), 0.15, "linf"
     )
-    np.testing.assert_allclose(adversarial, first, atol=1e-6)
-    np.testing.assert_array_equal(share, np.eye(3)[np.zeros(8, int)])
+    arrays.close(adversarial, first, atol=1e-6)
+    arrays.equal(share, np.eye(3)[np.zeros(8, int)])
 
 
-def test_epsilon_zero_returns_the_clean_images():
+@pytest.mark.parametrize(
+    "attack",
+    [
+        attacks.PGD(0, 0.1, 4, num_restarts=2),
+        attacks.PGD(0, 0.1, 4, "l2", num_restarts=2),
+        attacks.MaxAverage(pgd_of(epsilon=0)),
+    ],
+)
+def test_epsilon_zero_returns_the_clean_images(attack):
     images = some_images()
-    attack = attacks.MaxAverage(pgd_of(epsilon=0))
-    adversarial, _ = attacker(attack, three_exits())(images, LABELS)
-    np.testing.assert_array_equal(adversarial, images)
-
-
-# Cost.
+    attacked = running.quick_attacker(attack, three_exits())
+    arrays.equal(attacked(images, LABELS), images)
 
 
 @pytest.mark.parametrize("exits", [None, (2, 0)])
@@ -153,9 +153,6 @@ def test_tracing_does_not_grow_with_the_number_of_steps():
         assert calls == {2: 3 * 2 + 1, 20: 3 * 20 + 1}
     else:
         assert calls[20] == calls[2] <= 12
-
-
-# What training logs.
 
 
 def test_shares_belong_to_the_attacked_exits():

@@ -1,14 +1,13 @@
 """Objectives: which exits, which loss, and bad arguments."""
 
-import json
-
-import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from keras_neokd import attacks
-from tests import numpy_reference as reference
+from tests import arrays
+from tests import saving
+from tests.reference import equations as reference
 
 ALL_OBJECTIVES = [
     attacks.SingleExit(2),
@@ -19,14 +18,15 @@ ALL_OBJECTIVES = [
 ]
 
 
-def scores(objective, logits, labels):
-    """Score logits `(batch, exits, classes)` of the exits it asks for."""
+def given(objective, logits, labels):
+    """The logits `(batch, exits, classes)` of the exits it asks for."""
     exits = objective.exit_indices(logits.shape[1])
-    chosen = tuple(
-        ops.convert_to_tensor(logits[:, i].astype("float32")) for i in exits
-    )
-    labels = ops.convert_to_tensor(np.asarray(labels, "int32"))
-    return ops.convert_to_numpy(objective(chosen, labels))
+    chosen = tuple(arrays.tensor(logits[:, i]) for i in exits)
+    return chosen, arrays.tensor(labels, "int32")
+
+
+def scores(objective, *data):
+    return arrays.array(objective(*given(objective, *data)))
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,11 @@ def test_score_is_the_mean_loss_over_the_chosen_exits(objective, exits, loss):
         "margin": reference.margin,
         "dlr": reference.dlr,
     }[loss]
-
     assert objective.exit_indices(3) == exits
     expected = np.mean([function(logits[:, i], labels) for i in exits], axis=0)
     received = scores(objective, logits, labels)
     assert received.shape == (6,)
-    np.testing.assert_allclose(received, expected, atol=1e-5)
+    arrays.close(received, expected, atol=1e-5)
 
 
 def test_score_rises_when_the_true_logit_falls():
@@ -79,7 +78,7 @@ def test_a_loss_that_is_a_function_is_told_the_exit():
     logits = (ops.zeros((2, 3)), ops.ones((2, 3)))
     labels = ops.convert_to_tensor([0, 0])
     score = objective(logits, labels, objective.exit_indices(3))
-    np.testing.assert_allclose(ops.convert_to_numpy(score), [100.5, 100.5])
+    arrays.close(score, [100.5, 100.5])
 
 
 # Success.
@@ -95,11 +94,9 @@ DECISIONS = np.array(
 )
 
 
-def fooled(objective, logits, labels):
-    exits = objective.exit_indices(logits.shape[1])
-    chosen = tuple(ops.convert_to_tensor(logits[:, i]) for i in exits)
-    labels = ops.convert_to_tensor(np.asarray(labels, "int32"))
-    return ops.convert_to_numpy(objective.fooled(chosen, labels)).tolist()
+def fooled(objective, *data):
+    found = objective.fooled(*given(objective, *data))
+    return arrays.array(found).tolist()
 
 
 @pytest.mark.parametrize(
@@ -136,12 +133,10 @@ def test_success_and_exits_stay_when_the_loss_changes():
 
 
 def test_one_prediction_of_several_exits_is_their_mean_logits():
-    logits = (ops.convert_to_tensor(DECISIONS[:, i]) for i in range(2))
-    combined = attacks.AverageExits().combined_logits(tuple(logits))
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(combined),
-        [[0, 2, 1], [1.5, 2, 1], [1.5, 1.5, 1.5]],
-    )
+    objective = attacks.AverageExits()
+    logits, _ = given(objective, DECISIONS, [1, 1, 1])
+    combined = objective.combined_logits(logits)
+    arrays.close(combined, [[0, 2, 1], [1.5, 2, 1], [1.5, 1.5, 1.5]])
 
 
 @pytest.mark.parametrize("kind", [attacks.AverageExits, attacks.SingleExit])
@@ -159,15 +154,9 @@ def test_a_loss_that_needs_more_classes_than_there_are_is_refused(kind):
         dlr.check(2, num_classes=2)
 
 
-# Configuration.
-
-
 @pytest.mark.parametrize("objective", ALL_OBJECTIVES, ids=repr)
 def test_round_trip_keeps_every_argument(objective):
-    text = json.dumps(keras.saving.serialize_keras_object(objective))
-
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
-
+    loaded = saving.rebuilt(objective)
     assert type(loaded) is type(objective)
     assert loaded.arguments() == objective.arguments()
     assert loaded.exit_indices(3) == objective.exit_indices(3)
@@ -177,9 +166,6 @@ def test_representation_shows_how_to_write_the_objective():
     assert repr(attacks.SingleExit(1)) == (
         "SingleExit(exit=1, loss='cross_entropy')"
     )
-
-
-# Bad arguments.
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,10 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.base.exit_policy import ExitPolicy
-from tests import numpy_reference as reference
+from tests import arrays
 from tests.attacks import running
+from tests.marks import slow
+from tests.reference import equations as reference
 from tests.training import tiny
 
 COUNT = 4
@@ -76,21 +78,24 @@ SLOW_ATTACKS += [
 ]
 
 
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
+# How many cases are drawn: `make test-all` looks at more.
+QUICK, MANY = 20, 100
 every_attack = pytest.mark.parametrize(
-    "attack",
+    ("attack", "count"),
     [
-        *ATTACKS,
-        *(slow(each) for each in SLOW_ATTACKS),
+        *((each, QUICK) for each in ATTACKS),
+        *(slow(each, MANY) for each in ATTACKS + SLOW_ATTACKS),
     ],
     ids=repr,
 )
-many_examples = hypothesis.settings(
-    max_examples=100, deadline=None, derandomize=True, database=None
-)
+
+
+def for_cases(count, check, **drawn):
+    """Call a check with drawn arguments, the same in every run."""
+    settings = hypothesis.settings(
+        max_examples=count, deadline=None, derandomize=True, database=None
+    )
+    settings(hypothesis.given(**drawn)(check))()
 
 
 @functools.cache
@@ -154,41 +159,39 @@ def cases(draw):
 
 
 @every_attack
-@many_examples
-@hypothesis.given(case=cases())
-def test_images_are_finite_in_the_ball_and_in_the_pixel_range(attack, case):
-    adversarial = attacked(attack, case)
+def test_images_are_finite_in_the_ball_and_in_the_pixel_range(attack, count):
+    def check(case):
+        adversarial = attacked(attack, case)
+        assert adversarial.dtype == np.float32
+        assert adversarial.shape == case["images"].shape
+        assert np.isfinite(adversarial).all()
+        assert adversarial.min() >= 0 and adversarial.max() <= 1
+        if attack.epsilon is not None:
+            change = adversarial.astype("float64") - case["images"]
+            linf = attack.norm == "linf"
+            size = abs(change) if linf else reference.lengths(change)
+            assert size.max() <= attack.epsilon + 1e-6
 
-    assert adversarial.dtype == np.float32
-    assert adversarial.shape == case["images"].shape
-    assert np.isfinite(adversarial).all()
-    assert adversarial.min() >= 0 and adversarial.max() <= 1
-    if attack.epsilon is not None:
-        change = adversarial.astype("float64") - case["images"]
-        linf = attack.norm == "linf"
-        size = abs(change) if linf else reference.lengths(change)
-        assert size.max() <= attack.epsilon + 1e-6
+    for_cases(count, check, case=cases())
 
 
 @every_attack
-@many_examples
-@hypothesis.given(
-    case=cases(),
-    rows=strategies.lists(
+def test_an_image_is_attacked_the_same_way_beside_any_others(attack, count):
+    def check(case, rows):
+        # With all rows in order, it says that attacks are deterministic.
+        whole = attacked(attack, case)
+        found = attacked(attack, case, rows)
+        arrays.close(found, whole[rows], rtol=0, atol=1e-6)
+
+    some_rows = strategies.lists(
         strategies.integers(0, COUNT - 1), min_size=COUNT, max_size=COUNT
-    ),
-)
-def test_an_image_is_attacked_the_same_way_beside_any_others(
-    attack, case, rows
-):
-    # With all rows in order, it says that attacks are deterministic.
-    whole = attacked(attack, case)
-    np.testing.assert_allclose(
-        attacked(attack, case, rows), whole[rows], rtol=0, atol=1e-6
     )
+    for_cases(count, check, case=cases(), rows=some_rows)
 
 
-@every_attack
+@pytest.mark.parametrize(
+    "attack", [*ATTACKS, *map(slow, SLOW_ATTACKS)], ids=repr
+)
 def test_the_same_seed_gives_the_same_images(attack):
     case = {
         "images": np.random.default_rng(1).random((COUNT, *SHAPE), "float32"),
@@ -201,10 +204,7 @@ def test_the_same_seed_gives_the_same_images(attack):
     }
     first = attacked(attack, case)
     keras.utils.set_random_seed(99)
-    np.testing.assert_array_equal(attacked(attack, case), first)
-
-
-# Sizes.
+    arrays.equal(attacked(attack, case), first)
 
 
 PLUS = attacks.AutoAttack(0.2, "plus", 1, 1, num_targets=1)
@@ -254,15 +254,10 @@ def test_any_number_of_classes_or_a_refusal_by_name(
         assert np.isfinite(adversarial).all()
 
 
-# Models.
-
-
 @pytest.mark.parametrize("attack", [MARGIN, CW], ids=["standard", "cw"])
 def test_an_attack_leaves_the_model_as_it_is(attack):
     model = tiny.dense_model(norm=True, dropout=0.5)
     images, labels = tiny.data(4)
     before = tiny.snapshot(model)
-
     attack(model.exit_logits(), images, labels)
-
     tiny.assert_equal_states(tiny.snapshot(model), before)

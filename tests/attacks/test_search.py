@@ -6,6 +6,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
+from tests import arrays
 from tests.attacks import running
 
 
@@ -53,9 +54,7 @@ def test_an_image_keeps_what_the_first_round_found_that_fooled_it():
     attack = Counting(objective=running.NeverFooled())
     images = np.full((5, *running.SHAPE), 0.9, "float32")
     received = running.attacker(attack, undecided)(images, [1, 2, 3, 12, 30])
-    np.testing.assert_allclose(
-        received[:, 0, 0, 0], [0.01, 0.02, 0.11, 0.12, 0.9], atol=1e-6
-    )
+    arrays.close(received[:, 0, 0, 0], [0.01, 0.02, 0.11, 0.12, 0.9], atol=1e-6)
     assert (received == received[:, :1, :1, :1]).all()
 
 
@@ -63,7 +62,7 @@ def test_an_image_that_is_misclassified_already_comes_back_clean():
     # Of equal logits the first is the prediction: only label 0 is right.
     images = np.full((2, *running.SHAPE), 0.9, "float32")
     received = running.attacker(Counting(), undecided)(images, [0, 1])
-    np.testing.assert_allclose(received[:, 0, 0, 0], [0.01, 0.9], atol=1e-6)
+    arrays.close(received[:, 0, 0, 0], [0.01, 0.9], atol=1e-6)
 
 
 def test_info_says_which_images_are_fooled():
@@ -71,19 +70,17 @@ def test_info_says_which_images_are_fooled():
     images = np.full((3, *running.SHAPE), 0.9, "float32")
     attack = Counting(objective=running.NeverFooled())
     _, info = attack.generate(predict, *running.tensors(images, [1, 30, 2]))
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(info["fooled"]), [[1], [0], [1]]
-    )
+    arrays.equal(info["fooled"], [[1], [0], [1]])
 
 
 def test_later_images_replace_earlier_ones_within_a_round():
     state = {
-        "adversarial": ops.convert_to_tensor([[1.0], [2.0], [3.0]]),
+        "adversarial": arrays.tensor([[1.0], [2.0], [3.0]]),
         "fooled": ops.convert_to_tensor([True, True, False]),
     }
     new = search.keep_fooled(
         state,
-        ops.convert_to_tensor([[-1.0], [-2.0], [-3.0]]),
+        arrays.tensor([[-1.0], [-2.0], [-3.0]]),
         ops.convert_to_tensor([True, False, False]),
     )
     new = {name: ops.convert_to_numpy(each) for name, each in new.items()}
@@ -92,16 +89,10 @@ def test_later_images_replace_earlier_ones_within_a_round():
     assert new["active"].tolist() == [False, False, True]
 
 
-# Likely classes.
-
-
 def test_classes_are_ranked_by_the_mean_softmax_over_the_exits():
     # Means: 0.45, 0.26 and 0.29.
     predictions = ([[0.6, 0.02, 0.38]], [[0.3, 0.5, 0.2]])
-    logits = tuple(
-        ops.convert_to_tensor(np.log(each).astype("float32"))
-        for each in predictions
-    )
+    logits = tuple(arrays.tensor(np.log(each)) for each in predictions)
     # The true class comes last.
     for label, expected in ((0, [2, 1, 0]), (1, [0, 2, 1]), (2, [0, 1, 2])):
         labels = ops.convert_to_tensor([label])

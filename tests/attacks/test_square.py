@@ -8,17 +8,15 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.attacks import square_changes
 from keras_neokd.base import randomness
+from tests import arrays
 from tests.attacks import running
-from tests.attacks import search_reference
+from tests.reference import searches
 
 EPSILON = 0.12
 
 
 def square_of(**arguments):
     return attacks.Square(**{"epsilon": EPSILON, "num_queries": 40} | arguments)
-
-
-# Sides of the squares.
 
 
 def test_squares_shrink_on_auto_attacks_schedule():
@@ -49,12 +47,8 @@ def test_schedule_is_stretched_to_the_number_of_queries_only_if_asked():
     short = attacks.Square(0.1, num_queries=100)
     stretched = attacks.Square(0.1, num_queries=100, rescale_schedule=True)
     all_queries = attacks.Square(0.1, num_queries=10_000)
-    np.testing.assert_array_equal(
-        short.sides(32, 32), all_queries.sides(32, 32)[:100]
-    )
-    np.testing.assert_array_equal(
-        stretched.sides(32, 32), all_queries.sides(32, 32)[::100]
-    )
+    arrays.equal(short.sides(32, 32), all_queries.sides(32, 32)[:100])
+    arrays.equal(stretched.sides(32, 32), all_queries.sides(32, 32)[::100])
 
 
 @pytest.mark.parametrize(
@@ -111,12 +105,14 @@ def corner_of(window, side):
     return rows[0], columns[0]
 
 
-# The algorithm.
-
-
 # Windows in L2 are three pixels wide at least, and should have room to move.
 SHAPES = {"linf": running.SHAPE, "l2": (6, 7, 2)}
-ATTEMPTS = {"linf": search_reference.square, "l2": search_reference.square_l2}
+
+
+def attempt_of(attack):
+    run = {"linf": searches.square, "l2": searches.square_l2}[attack.norm]
+    sides = attack.sides(*SHAPES[attack.norm][:2])
+    return lambda each, number=0: run(each, attack.epsilon, sides, number)
 
 
 @pytest.mark.parametrize(
@@ -124,52 +120,31 @@ ATTEMPTS = {"linf": search_reference.square, "l2": search_reference.square_l2}
     [("linf", "margin"), ("linf", "cross_entropy"), ("l2", "margin")],
 )
 def test_a_run_to_its_end_equals_plain_numpy(norm, loss):
-    model, images, labels = running.batch(SHAPES[norm])
     objective = running.NeverFooled(loss=loss)
     attack = square_of(num_queries=120, norm=norm, objective=objective)
-    expected = [
-        ATTEMPTS[norm](each, EPSILON, attack.sides(*SHAPES[norm][:2]))
-        for each in running.examples(
-            model, images, labels, seed=5, loss=loss, success="never"
-        )
-    ]
-
-    state = running.final_state(attack, model, images, labels, seed=5)
-
-    for name, ours in (("best", "best"), ("x", "images")):
-        np.testing.assert_allclose(
-            state[ours], [each[name] for each in expected], atol=1e-5
-        )
+    running.assert_ends(
+        attack,
+        attempt_of(attack),
+        running.batch(SHAPES[norm]),
+        {"best": "best", "x": "images"},
+        seed=5,
+        loss=loss,
+    )
 
 
 @pytest.mark.parametrize(
     ("norm", "epsilon", "success"),
-    [
-        ("linf", EPSILON, "all"),
-        ("linf", EPSILON, "any"),
-        ("l2", 0.5, "all"),
-    ],
+    [("linf", EPSILON, "all"), ("linf", EPSILON, "any"), ("l2", 0.5, "all")],
 )
 def test_what_comes_back_equals_plain_numpy(norm, epsilon, success):
-    model, images, labels = running.batch(SHAPES[norm])
-    objective = attacks.AverageExits(loss="margin", success=success)
+    batch = running.batch(SHAPES[norm])
+    how = {"loss": "margin", "success": success}
+    objective = attacks.AverageExits(**how)
     attack = square_of(
         epsilon=epsilon, norm=norm, num_restarts=2, objective=objective
     )
-    sides = attack.sides(*SHAPES[norm][:2])
-    examples = running.examples(
-        model, images, labels, loss="margin", success=success
-    )
-    expected, winners = running.expected(
-        examples,
-        lambda each, attempt: ATTEMPTS[norm](each, epsilon, sides, attempt),
-        2,
-    )
-
-    received = running.attacker(attack, model)(images, labels)
-
-    np.testing.assert_allclose(received, expected, atol=1e-5)
-    assert 0 < winners.count(None) < len(images)
+    winners = running.assert_found(attack, attempt_of(attack), batch, 2, **how)
+    assert 0 < winners.count(None) < len(batch[1])
 
 
 def test_in_l2_the_windows_have_a_centre():
@@ -189,16 +164,14 @@ def test_in_l2_the_windows_have_a_centre():
 
 
 def test_bumps_of_the_paper():
-    np.testing.assert_allclose(
+    arrays.close(
         square_changes.bumps(3) * np.sqrt(2),
         np.array([[0.25, 1.25, 0.25], [-0.25] * 3, [-0.25, -1.25, -0.25]])
         / np.sqrt([[1.6875], [1.875], [1.875]]),
         atol=1e-6,
     )
     for side in (1, 2, 5, 6):
-        np.testing.assert_allclose(
-            square_changes.bumps(side), search_reference.bumps(side)
-        )
+        arrays.close(square_changes.bumps(side), searches.bumps(side))
 
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 48, 3), (9, 7, 2)])
@@ -208,14 +181,12 @@ def test_first_bumps_cover_images_of_any_size(shape):
     windows = square_changes.Windows(0.25, np.array([3]))
     received = windows.first(clean, ops.convert_to_tensor(keys))
     expected = [
-        search_reference.scaled(
-            np.full(shape, 0.5), search_reference.first_bumps(shape, key), 0.25
+        searches.scaled(
+            np.full(shape, 0.5), searches.first_bumps(shape, key), 0.25
         )
         for key in keys.tolist()
     ]
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(received), expected, atol=1e-6
-    )
+    arrays.close(received, expected, atol=1e-6)
 
 
 def test_no_gradient_is_needed():

@@ -6,8 +6,9 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd.base import randomness
-from tests import numpy_reference as reference
+from tests import arrays
 from tests.attacks import running
+from tests.reference import equations as reference
 
 SHAPE = (2, 1, 1)
 
@@ -54,7 +55,7 @@ def test_an_image_keeps_what_the_first_attack_that_fooled_it_made():
     attack = attacks.WorstCase([Paint(0.5), Paint(0.7), Paint(0.8)])
     # 0.5 fools the first exit only; labels of 1 are fooled by none.
     received = attacked(attack, [0.1, 0.2, 0.95], [0, 0, 1])
-    np.testing.assert_allclose(received, [0.7, 0.7, 0.95], atol=1e-6)
+    arrays.close(received, [0.7, 0.7, 0.95], atol=1e-6)
 
 
 def test_success_is_that_of_the_worst_case_and_not_of_its_attacks():
@@ -66,23 +67,21 @@ def test_success_is_that_of_the_worst_case_and_not_of_its_attacks():
         (None, 0.7),
     ):
         attack = attacks.WorstCase([Paint(0.5), Paint(0.7)], objective)
-        np.testing.assert_allclose(
-            attacked(attack, [0.1], [0]), [expected], atol=1e-6
-        )
+        arrays.close(attacked(attack, [0.1], [0]), [expected], atol=1e-6)
 
 
 def test_an_image_that_is_misclassified_already_comes_back_clean():
     attack = attacks.WorstCase([Paint(0.7)])
     # With 0.5, one exit is still right.
     received = attacked(attack, [0.9, 0.5], [0, 0])
-    np.testing.assert_allclose(received, [0.9, 0.7], atol=1e-6)
+    arrays.close(received, [0.9, 0.7], atol=1e-6)
 
 
 def test_the_ball_is_that_of_each_attack():
     attack = attacks.WorstCase([Paint(1.0, 0.1), Paint(1.0, 0.4)])
     assert attack.epsilon == 0.4
     received = attacked(attack, [0.55, 0.3], [0, 0])
-    np.testing.assert_allclose(received, [0.65, 0.7], atol=1e-6)
+    arrays.close(received, [0.65, 0.7], atol=1e-6)
 
 
 def test_info_says_which_images_are_fooled():
@@ -90,13 +89,9 @@ def test_info_says_which_images_are_fooled():
     images = np.zeros((2, *SHAPE), "float32")
     attack = attacks.WorstCase([Paint(0.7)])
     _, info = attack.generate(predict, *running.tensors(images, [0, 1]))
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(info["fooled"]), [[1], [1]]
-    )
+    arrays.equal(info["fooled"], [[1], [1]])
     _, info = attack.generate(predict, *running.tensors(images + 1, [0, 1]))
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(info["fooled"]), [[1], [0]]
-    )
+    arrays.equal(info["fooled"], [[1], [0]])
 
 
 def test_members_of_nested_worst_cases_are_tried_one_by_one():
@@ -106,7 +101,7 @@ def test_members_of_nested_worst_cases_are_tried_one_by_one():
     nested = attacks.WorstCase([Paint(0.2), inner, Paint(0.8)])
     assert [each.grey for each in nested.members] == [0.2, 0.5, 0.65, 0.8]
     # By its own measure, the inner one would stop at 0.5.
-    np.testing.assert_allclose(attacked(nested, [0.1], [0]), [0.65], atol=1e-6)
+    arrays.close(attacked(nested, [0.1], [0]), [0.65], atol=1e-6)
 
 
 def test_each_attack_has_random_numbers_of_its_own_and_one_has_those_alone():
@@ -115,22 +110,18 @@ def test_each_attack_has_random_numbers_of_its_own_and_one_has_those_alone():
     second = reference.uniform(reference.bits(keys, 1))
     pair = np.where(first > 0.6, first, np.where(second > 0.6, second, 0.1))
     alone = reference.uniform(keys)
-
     for attack, expected in (
         (attacks.WorstCase([Noise(1.0), Noise(1.0)]), pair),
         (attacks.WorstCase([Noise(1.0)]), np.where(alone > 0.6, alone, 0.1)),
     ):
         received = attacked(attack, [0.1] * 30, [0] * 30, seed=4)
-        np.testing.assert_allclose(received, expected, atol=1e-6)
+        arrays.close(received, expected, atol=1e-6)
 
 
 def test_a_ball_of_any_size_if_one_attack_has_none():
     assert attacks.WorstCase([attacks.CW(), attacks.CW(epsilon=1)]).epsilon is (
         None
     )
-
-
-# What is refused.
 
 
 @pytest.mark.parametrize(

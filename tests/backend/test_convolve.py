@@ -5,6 +5,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import backend
+from tests import arrays
 
 SIZE = (9, 8)
 TAPS = [(1, 1), (3, 3), (5, 2)]
@@ -59,6 +60,22 @@ def image_gradient(weights, images, kernel, strides, padding):
     return gradient.reshape(batch, *shape)
 
 
+def value_and_gradient(outputs, images, weights):
+    """Outputs, and the gradient of their weighted sum, as arrays."""
+    images, weights = arrays.tensor(images), arrays.tensor(weights)
+    gradient = backend.value_and_input_gradient(
+        lambda x: ops.sum(outputs(x) * weights, axis=(1, 2, 3)), images
+    )[1]
+    return arrays.array(outputs(images)), arrays.array(gradient)
+
+
+def convolution(kernel, bias, strides=(1, 1), padding="valid", **named):
+    kernel, bias = arrays.tensor(kernel), arrays.tensor(bias)
+    return lambda images: backend.convolve(
+        images, kernel, bias, strides, padding, (1, 1), **named
+    )
+
+
 # Images of one or three channels may take another way than those of more.
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("padding", PADDINGS, ids=str)
@@ -71,90 +88,45 @@ def test_values_and_gradients(strides, padding, channels):
         bias = rng.normal(size=5).astype("float32")
         expected = convolved(images, kernel, strides, padding)
         weights = rng.normal(size=expected.shape).astype("float32")
-
-        def outputs(images, kernel=kernel, bias=bias):
-            return backend.convolve(
-                images,
-                ops.convert_to_tensor(kernel),
-                ops.convert_to_tensor(bias),
-                strides,
-                padding,
-                (1, 1),
-            )
-
-        def weighted_sum(images, outputs=outputs, weights=weights):
-            weights = ops.convert_to_tensor(weights)
-            return ops.sum(outputs(images) * weights, axis=(1, 2, 3))
-
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(outputs(ops.convert_to_tensor(images))),
-            expected + bias,
-            rtol=1e-4,
-            atol=1e-4,
-        )
-        _, gradient = backend.value_and_input_gradient(
-            weighted_sum, ops.convert_to_tensor(images)
-        )
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(gradient),
-            image_gradient(weights, images, kernel, strides, padding),
-            rtol=1e-4,
-            atol=1e-4,
-        )
+        outputs = convolution(kernel, bias, strides, padding)
+        value, gradient = value_and_gradient(outputs, images, weights)
+        arrays.close(value, expected + bias, rtol=1e-4, atol=1e-4)
+        expected = image_gradient(weights, images, kernel, strides, padding)
+        arrays.close(gradient, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_dilation_and_groups():
     rng = np.random.default_rng(0)
     images = rng.normal(size=(2, 9, 8, 4)).astype("float32")
     kernel = rng.normal(size=(3, 2, 2, 6)).astype("float32")
-    result = backend.convolve(
-        *map(ops.convert_to_tensor, (images, kernel, np.zeros(6, "float32"))),
-        (1, 1),
-        ((2, 1), (0, 1)),
-        (2, 3),
-    )
+    padding = ((2, 1), (0, 1))
+    given = map(arrays.tensor, (images, kernel, np.zeros(6)))
+    result = backend.convolve(*given, (1, 1), padding, (2, 3))
     # The same kernel with the zeros between its taps written out.
     spread = np.zeros((5, 4, 2, 6), "float32")
     spread[::2, ::3] = kernel
-    padding = ((2, 1), (0, 1))
     halves = [
         convolved(images[..., :2], spread[..., :3], (1, 1), padding),
         convolved(images[..., 2:], spread[..., 3:], (1, 1), padding),
     ]
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(result),
-        np.concatenate(halves, axis=-1),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    expected = np.concatenate(halves, axis=-1)
+    arrays.close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_relu_hides_what_is_negative():
     rng = np.random.default_rng(0)
     images, kernel, bias, weights = (
-        ops.convert_to_tensor(rng.normal(size=shape).astype("float32"))
+        rng.normal(size=shape).astype("float32")
         for shape in ((2, 9, 8, 3), (3, 3, 3, 4), (4,), (2, 7, 6, 4))
     )
-
-    def outputs(images, relu):
-        return backend.convolve(
-            images, kernel, bias, (1, 1), "valid", (1, 1), relu=relu
-        )
-
-    def gradient(of):
-        return backend.value_and_input_gradient(
-            lambda x: ops.sum(of(x) * weights, axis=(1, 2, 3)), images
-        )[1]
-
-    plain = ops.convert_to_numpy(outputs(images, False))
-    received = ops.convert_to_numpy(outputs(images, True))
-    np.testing.assert_allclose(received, np.maximum(plain, 0), atol=1e-6)
-    mask = ops.convert_to_tensor((plain > 0).astype("float32"))
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(gradient(lambda x: outputs(x, True))),
-        ops.convert_to_numpy(gradient(lambda x: outputs(x, False) * mask)),
-        atol=1e-4,
-    )
+    outputs = convolution(kernel, bias, relu=False)
+    with_relu = convolution(kernel, bias, relu=True)
+    plain = arrays.array(outputs(arrays.tensor(images)))
+    mask = plain > 0
+    _, expected = value_and_gradient(outputs, images, weights * mask)
+    received, gradient = value_and_gradient(with_relu, images, weights)
+    arrays.close(received, np.maximum(plain, 0), atol=1e-6)
+    arrays.close(gradient, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["max", "average"])
@@ -183,21 +155,11 @@ def test_poolings(mode, strides):
             column * strides[1] : column * strides[1] + columns,
             channel,
         ] += weights[at] * shares.reshape(rows, columns)
-    weights = ops.convert_to_tensor(weights.astype("float32"))
-
-    def weighted_sum(x):
-        pooled = backend.pool(x, size, strides, mode)
-        return ops.sum(pooled * weights, axis=(1, 2, 3))
-
-    images = ops.convert_to_tensor(images)
-    received = backend.pool(images, size, strides, mode)
-    _, gradient = backend.value_and_input_gradient(weighted_sum, images)
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(received), expected, atol=1e-6
+    received, gradient = value_and_gradient(
+        lambda x: backend.pool(x, size, strides, mode), images, weights
     )
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(gradient), expected_gradient, atol=1e-5
-    )
+    arrays.close(received, expected, atol=1e-6)
+    arrays.close(gradient, expected_gradient, atol=1e-5)
 
 
 @pytest.mark.parametrize("batch", [30, 31])
@@ -208,34 +170,12 @@ def test_large_batches(batch):
     kernel = rng.normal(size=(3, 3, 33, 5)).astype("float32")
     weights = rng.normal(size=(batch, 16, 15, 5)).astype("float32")
     expected = convolved(images, kernel, (1, 1), "valid")
-    images, kernel, weights = map(
-        ops.convert_to_tensor, (images, kernel, weights)
-    )
-
-    def outputs(images):
-        return backend.convolve(
-            images, kernel, ops.zeros(5), (1, 1), "valid", (1, 1)
-        )
-
-    def gradient(images, weights):
-        return ops.convert_to_numpy(
-            backend.value_and_input_gradient(
-                lambda x: ops.sum(outputs(x) * weights, axis=(1, 2, 3)), images
-            )[1]
-        )
-
-    np.testing.assert_allclose(
-        ops.convert_to_numpy(outputs(images)), expected, rtol=1e-4, atol=1e-3
-    )
-    np.testing.assert_allclose(
-        gradient(images, weights),
-        # As examples do not see each other, also in a small batch.
-        np.concatenate(
-            [
-                gradient(images[i : i + 1], weights[i : i + 1])
-                for i in range(batch)
-            ]
-        ),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    outputs = convolution(kernel, np.zeros(5))
+    value, gradient = value_and_gradient(outputs, images, weights)
+    arrays.close(value, expected, rtol=1e-4, atol=1e-3)
+    # As examples do not see each other, also in a small batch.
+    alone = [
+        value_and_gradient(outputs, images[i : i + 1], weights[i : i + 1])[1]
+        for i in range(batch)
+    ]
+    arrays.close(gradient, np.concatenate(alone), rtol=1e-4, atol=1e-4)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from keras_neokd import backend
 from keras_neokd.base import randomness
-from tests import numpy_reference
+from tests.reference import equations
 
 LARGEST = 2**31 - 1
 
@@ -50,8 +50,7 @@ def correlation(first, second):
     ],
 )
 def test_device_host_and_plain_integers_give_equal_bits(words):
-    expected = numpy_reference.bits_of_words(*words)
-
+    expected = equations.bits_of_words(*words)
     assert int(randomness.host_bits(*words)) == expected
     assert int(unsigned(randomness.bits(*words))) == expected
 
@@ -65,7 +64,7 @@ def test_mixing_is_lowbias32_as_its_published_inverse_undoes_it():
         return x ^ x >> 16
 
     for word in (0, 1, 2, 12345, 2**31, 2**32 - 1):
-        assert inverse(numpy_reference.mix(word)) == word
+        assert inverse(equations.mix(word)) == word
     # The state starts at 0, so one word is mixed twice.
     mixed = int(randomness.host_bits(12345))
     assert inverse(inverse(mixed)) - 0x9E3779B9 == 12345
@@ -74,22 +73,19 @@ def test_mixing_is_lowbias32_as_its_published_inverse_undoes_it():
 def test_large_arrays_have_equal_bits_on_host_and_device():
     rows = np.arange(-500, 500, dtype="int32")[:, None] * 4_000_037
     columns = np.arange(40, dtype="int32")
-
     device = unsigned(randomness.bits(3, rows, columns))
-
     assert device.shape == (1000, 40)
     np.testing.assert_array_equal(
         device, randomness.host_bits(3, rows, columns)
     )
     np.testing.assert_array_equal(
-        device[:9, :9], numpy_reference.bits(3, rows[:9], columns[:9])
+        device[:9, :9], equations.bits(3, rows[:9], columns[:9])
     )
 
 
 def test_words_may_be_tensors_numbers_and_arrays():
     index = np.array([0, 5, LARGEST])
-    expected = numpy_reference.bits(4, 9, index)
-
+    expected = equations.bits(4, 9, index)
     for word in (index, index.astype("uint32"), ops.convert_to_tensor(index)):
         mixed = randomness.bits(np.int64(4), ops.convert_to_tensor(9), word)
         np.testing.assert_array_equal(unsigned(mixed), expected)
@@ -124,10 +120,8 @@ def test_flipping_any_bit_of_any_word_flips_half_of_the_bits():
 
 
 def test_uniform_numbers_are_the_middles_of_2_to_23_cells():
-    expected = numpy_reference.uniform(5, np.arange(1000))
-
+    expected = equations.uniform(5, np.arange(1000))
     drawn = to_numpy(randomness.uniform(5, np.arange(1000, dtype="int32")))
-
     assert drawn.dtype == np.float32
     np.testing.assert_array_equal(drawn, expected)
 
@@ -141,16 +135,13 @@ def test_every_bit_pattern_gives_a_number_inside_the_open_interval(
         "bits",
         lambda *words: ops.convert_to_tensor(np.int32(pattern)),
     )
-
     drawn = to_numpy(randomness.uniform(0))
-
     assert 0 < drawn < 1
     assert drawn == (pattern % 2**32 // 512 + 0.5) / 2**23
 
 
 def test_uniform_numbers_are_uniform():
     noise = uniform_noise(0, 300, (28, 28, 1))
-
     assert noise.shape == (300, 28, 28, 1)
     assert 0 < noise.min() and noise.max() < 1
     # Standard errors 0.0006 and 0.00015.
@@ -161,10 +152,8 @@ def test_uniform_numbers_are_uniform():
 
 def test_each_pixel_and_each_image_alone_is_uniform_too():
     noise = uniform_noise(1, 1000, (30, 30))
-
     by_pixel = noise.mean(axis=0).ravel()
     by_image = noise.mean(axis=(1, 2))
-
     # Means of n uniform numbers: normal with variance 1 / (12 n).
     for means, count in ((by_pixel, 1000), (by_image, 900)):
         scaled = (means - 0.5) * np.sqrt(12 * count)
@@ -176,7 +165,6 @@ def test_neighbours_are_uncorrelated():
     shape = (40, 40)
     noise = uniform_noise(2, 200, shape)
     next_seed = uniform_noise(3, 200, shape)
-
     pairs = {
         "image": (noise[1:], noise[:-1]),
         "row": (noise[:, 1:], noise[:, :-1]),
@@ -211,7 +199,6 @@ def test_lowest_bit_of_the_drawn_cell_is_fair():
 def test_noise_does_not_depend_on_split_or_order_of_the_batch(draw, tolerance):
     shape = (5, 4, 3)
     whole = drawn_by(draw, 0, range(9), shape)
-
     thirds = [drawn_by(draw, 0, range(i, i + 3), shape) for i in (0, 3, 6)]
     order = [5, 2, 8]
     shuffled = drawn_by(draw, 0, order, shape)
@@ -226,11 +213,10 @@ def test_noise_does_not_depend_on_split_or_order_of_the_batch(draw, tolerance):
 
 
 def test_noise_equals_the_reference():
-    keys = numpy_reference.bits(6, np.arange(3))
-
+    keys = equations.bits(6, np.arange(3))
     np.testing.assert_array_equal(
         uniform_noise(6, 3, (2, 3)),
-        numpy_reference.example_uniform(keys, (2, 3)),
+        equations.example_uniform(keys, (2, 3)),
     )
 
 
@@ -244,14 +230,13 @@ def test_different_keys_give_different_noise():
 
 def test_normal_numbers_equal_box_and_muller():
     drawn = drawn_by(randomness.example_normal, 8, range(20), (6, 6))
-    keys = numpy_reference.bits(8, np.arange(20))
-    expected = numpy_reference.example_normal(keys, (6, 6))
+    keys = equations.bits(8, np.arange(20))
+    expected = equations.example_normal(keys, (6, 6))
     np.testing.assert_allclose(drawn, expected, atol=2e-5)
 
 
 def test_normal_numbers_are_normal():
     drawn = drawn_by(randomness.example_normal, 9, range(300), (600,))
-
     assert np.isfinite(drawn).all()
     assert drawn.mean() == pytest.approx(0, abs=0.012)
     assert drawn.std() == pytest.approx(1, abs=0.01)

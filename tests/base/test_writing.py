@@ -15,8 +15,8 @@ import pytest
 
 from keras_neokd.base import writing
 from keras_neokd.base.exit_policy import ExitPolicy
+from tests.isolation import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 LEFT_OVER = ".unfinished.0123456789abcdef"
 has_locks = pytest.mark.skipif(
     importlib.util.find_spec("fcntl") is None, reason="no locks of files here"

@@ -6,6 +6,9 @@ from benchmarks import worker
 from benchmarks.measuring import Process
 from benchmarks.measuring import WorkerError
 from benchmarks.scenario import Variant
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 
 def test_variants_take_turns_after_all_have_warmed_up(fake_processes, measure):

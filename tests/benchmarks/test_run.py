@@ -1,15 +1,13 @@
 """The command: tiny real runs, and what it refuses."""
 
 import json
-import os
-import subprocess
-import sys
 
 import keras
 import pytest
 
 from benchmarks import run
 from benchmarks.scenario import ROOT
+from tests.isolation import python
 from tests.marks import slow_but_on_tensorflow
 
 pytestmark = slow_but_on_tensorflow
@@ -19,14 +17,8 @@ TINY = ("--batch_size=8", "--attack_steps=1", "--warmup=0", "--threads=1")
 
 
 def run_benchmark(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "benchmarks.run", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+    return python(
+        "-m", "benchmarks.run", *arguments, timeout=600, PYTHONPATH=""
     )
 
 

@@ -79,7 +79,8 @@ def test_optimisations_go_without_backends_they_are_not_about(build):
     found = dict(names(build("optimisations")))
     common = ["as_it_is", "without_own_layers", "without_pass_per_exit"]
     common.append("without_merged")
-    assert found["small_cnn torch"] == [*common, "without_pooling"]
+    own = ["without_image_gradient", "without_pooling"]
+    assert found["small_cnn torch"] == [*common, *own]
     assert found["msdnet_cifar10 jax"] == [*common, "without_cpu_convolution"]
 
 

@@ -3,7 +3,6 @@
 import importlib
 import re
 import shlex
-from pathlib import Path
 
 import keras
 import pytest
@@ -12,8 +11,11 @@ from absl import flags
 from apps import building
 from apps import sweeping
 from apps.config_flag import ConfigFlag
+from tests.isolation import ROOT
+from tests.marks import slow_but_on_tensorflow
 
-ROOT = Path(__file__).resolve().parents[2]
+pytestmark = slow_but_on_tensorflow
+
 SWEEPS = ROOT / "configs" / "sweeps"
 # A row of a table: flags, then the accuracies that the paper has for them.
 ROW = re.compile(r"^    (:\w+(?: --\S+)*) +((?:\d\d\.\d\d *)+)$", re.MULTILINE)

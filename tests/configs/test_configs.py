@@ -31,7 +31,7 @@ LARGE = (
     *("msdnet_cifar100", "msdnet_imagenet"),
 )
 OF_THE_PAPER = ("adversarial_training", "skd", "ard", "nkd", "eokd", "neo_kd")
-OF_KDIGA = ("adversarial_training", "trades", "clean_training", "kdiga", "kd")
+OF_KDIGA = ("adversarial_training", "trades", "clean_training", "kd", "kdiga")
 # Every variant on one small network; on the others those that it is made for.
 MADE_FOR = {
     "mnist": tuple(methods.BY_NAME),
@@ -42,8 +42,15 @@ MADE_FOR = {
     "msdnet_cifar100": ("clean_training",),
     "msdnet_imagenet": ("clean_training",),
 }
+# The last variant of each network, and all of them on the small one; the other
+# pairs are repeats.
 STEPS = [
-    (name, variant)
+    pytest.param(
+        *(name, variant),
+        marks=[pytest.mark.slow]
+        if name != "mnist" and variant != MADE_FOR.get(name, OF_THE_PAPER)[-1]
+        else [],
+    )
     for name in EXITS_AND_CLASSES
     for variant in MADE_FOR.get(name, OF_THE_PAPER)
 ]

@@ -10,6 +10,9 @@ from keras_neokd.data import cifar
 from keras_neokd.data import files
 from keras_neokd.data.cifar import read_cifar
 from tests.data import formats
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 SIZE = 2  # images per file
 

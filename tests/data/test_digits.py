@@ -7,6 +7,9 @@ import pytest
 
 from keras_neokd import data
 from keras_neokd.data import digits
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 pytest.importorskip("sklearn")
 

@@ -9,6 +9,9 @@ import pytest
 from keras_neokd import data
 from keras_neokd.data.image_folder import list_images
 from tests.data import folders
+from tests.marks import slow_but_on_tensorflow
+
+pytestmark = slow_but_on_tensorflow
 
 CLASSES = sorted(folders.tiny_classes())
 

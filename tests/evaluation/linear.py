@@ -16,7 +16,7 @@ def images(count=7):
 
 
 def model_of(exits, shape=SHAPE):
-    """Return the Keras model of a `numpy_reference.LinearExits`."""
+    """Return the Keras model of a `equations.LinearExits`."""
     inputs = keras.Input(shape)
     flat = keras.layers.Flatten()(inputs)
     heads = [keras.layers.Dense(each.shape[1]) for each in exits.weights]

@@ -7,6 +7,8 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd import evaluation
+from tests import arrays
+from tests.refusals import bad
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(21)
@@ -34,8 +36,13 @@ def anytime(model, **arguments):
 
 
 @pytest.fixture(scope="module")
-def clean(model):
-    return anytime(model)
+def evaluator(model):
+    return evaluation.Evaluator(model, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def clean(evaluator):
+    return evaluator.anytime(IMAGES, LABELS)
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +50,13 @@ def attacked(model):
     return anytime(model, attack=start_free_pgd())
 
 
-# Accuracy.
-
-
 def test_accuracy_equals_that_of_evaluate(model, clean, attacked):
-    logs = model.evaluate(
-        IMAGES, LABELS, batch_size=8, verbose=0, return_dict=True
-    )
+    logs = tiny.evaluate(model, IMAGES, LABELS, batch_size=8)
     assert clean.exit_names == tiny.NAMES
     for kind, result in (("clean", clean), ("adversarial", attacked)):
         for k, metric in ((1, "accuracy"), (3, "top_3")):
             expected = [logs[f"{name}_{kind}_{metric}"] for name in tiny.NAMES]
-            np.testing.assert_allclose(result.accuracy(k), expected, atol=1e-6)
+            arrays.close(result.accuracy(k), expected, atol=1e-6)
         assert result.accuracy().mean() == pytest.approx(
             logs[f"{kind}_accuracy"], abs=1e-6
         )
@@ -66,7 +68,7 @@ def test_ranks_equal_a_sort_of_the_predictions(model, clean):
     for i, name in enumerate(tiny.NAMES):
         order = np.argsort(-predictions[name], axis=1)
         ranks = np.argmax(order == LABELS[:, None], axis=1)
-        np.testing.assert_array_equal(clean.ranks[:, i], ranks)
+        arrays.equal(clean.ranks[:, i], ranks)
     assert clean.num_classes == 8
     assert clean.info == {}
 
@@ -81,7 +83,7 @@ def test_top_k_accuracy_equals_scikit_learn(model, clean, k):
         )
         for name in tiny.NAMES
     ]
-    np.testing.assert_allclose(clean.accuracy(k), expected)
+    arrays.close(clean.accuracy(k), expected)
 
 
 @pytest.mark.parametrize("k", [8, 9])
@@ -133,14 +135,14 @@ def test_ties_count_as_argmax_counts_them(answering):
     model, images = answering(tied, tied)
     for label, ranks in ((0, [0, 3]), (1, [1, 0]), (2, [2, 1]), (3, [3, 2])):
         result = evaluation.anytime(model, images, [label] * 2)
-        np.testing.assert_array_equal(result.ranks[:, 0], ranks)
+        arrays.equal(result.ranks[:, 0], ranks)
         expected = np.argmax(tied, axis=1) == label
         assert result.accuracy()[0] == expected.mean()
     # Constant logits: nobody gets a class for free.
     model, images = answering([[0, 0, 0, 0]] * 4, [[0, 0, 0, 0]] * 4)
     result = evaluation.anytime(model, images, np.arange(4))
-    np.testing.assert_array_equal(result.accuracy(), [0.25, 0.25])
-    np.testing.assert_array_equal(result.accuracy(3), [0.75, 0.75])
+    arrays.equal(result.accuracy(), [0.25, 0.25])
+    arrays.equal(result.accuracy(3), [0.75, 0.75])
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
@@ -154,16 +156,13 @@ def test_broken_logits_of_any_class_and_exit_are_an_error(answering, broken):
             evaluation.anytime(model, images, labels)
 
 
-# Batches.
-
-
 @pytest.mark.parametrize("batch_size", [1, 8, 20, 21, 256])
 def test_every_image_is_counted_whatever_the_batch_size(
     model, clean, batch_size
 ):
     result = anytime(model, batch_size=batch_size)
     assert result.ranks.shape == (21, 3)
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
+    arrays.equal(result.ranks, clean.ranks)
 
 
 def test_attacks_do_not_depend_on_the_batch_size(model):
@@ -182,20 +181,20 @@ def test_attacks_do_not_depend_on_the_batch_size(model):
     result = anytime(model, **arguments)
     share = result.info["selected_share"]
     assert share.shape == (21, 3)
-    np.testing.assert_array_equal(share.sum(axis=1), 1)
+    arrays.equal(share.sum(axis=1), 1)
 
 
 def test_noise_is_that_of_seed_and_position(model):
-    attack = tiny.NoiseImages()
+    evaluator = evaluation.Evaluator(model, tiny.NoiseImages(), batch_size=8)
     first, again, other = (
-        anytime(model, attack=attack, seed=seed).info["noise"]
+        evaluator.anytime(IMAGES, LABELS, seed).info["noise"]
         for seed in (0, 0, 1)
     )
-    np.testing.assert_array_equal(first, again)
+    arrays.equal(first, again)
     assert len(np.unique(first)) == 21
     assert np.abs(first - other).min() > 0
-    alone = anytime(model, attack=attack, batch_size=21).info["noise"]
-    np.testing.assert_array_equal(first, alone)
+    alone = anytime(model, attack=tiny.NoiseImages(), batch_size=21)
+    arrays.equal(first, alone.info["noise"])
 
 
 def test_crafted_images_are_the_ones_that_are_scored(model, attacked):
@@ -204,52 +203,46 @@ def test_crafted_images_are_the_ones_that_are_scored(model, attacked):
     )
     assert np.abs(crafted - IMAGES).max() <= 0.1 + 1e-6
     result = evaluation.anytime(model, crafted, LABELS, batch_size=8)
-    np.testing.assert_array_equal(result.ranks, attacked.ranks)
+    arrays.equal(result.ranks, attacked.ranks)
 
 
-def test_new_weights_are_seen_without_a_new_model(model):
+def test_new_weights_are_seen_without_a_new_model(model, clean, evaluator):
     before = model.get_weights()
-    first = anytime(model).accuracy()
     model.set_weights([np.zeros_like(each) for each in before])
     # Equal logits everywhere: class 0 is the answer.
-    np.testing.assert_allclose(anytime(model).accuracy(), (LABELS == 0).mean())
+    for found in (anytime(model), evaluator.anytime(IMAGES, LABELS)):
+        arrays.close(found.accuracy(), (LABELS == 0).mean())
     model.set_weights(before)
-    np.testing.assert_array_equal(anytime(model).accuracy(), first)
+    arrays.equal(anytime(model).accuracy(), clean.accuracy())
 
 
 @pytest.mark.parametrize(
-    "labels",
-    [LABELS.tolist(), LABELS[:, None], np.eye(8)[LABELS]],
-    ids=["list", "column", "one_hot"],
+    ("images", "labels"),
+    [
+        (IMAGES, LABELS.tolist()),
+        (IMAGES, LABELS[:, None]),
+        (IMAGES, np.eye(8)[LABELS]),
+        (IMAGES.astype("float64"), LABELS),
+    ],
+    ids=["list", "column", "one_hot", "float64"],
 )
-def test_all_forms_of_labels_are_the_same(model, clean, labels):
-    result = evaluation.anytime(model, IMAGES, labels, batch_size=8)
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
-
-
-def test_pixels_of_other_types_are_the_same(model, clean):
-    images = IMAGES.astype("float64")
-    result = evaluation.anytime(model, images, LABELS, batch_size=8)
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
+def test_all_forms_of_data_are_the_same(evaluator, clean, images, labels):
+    arrays.equal(evaluator.anytime(images, labels).ranks, clean.ranks)
 
 
 def test_epsilon_0_is_allowed_and_clean(model, clean):
     result = anytime(model, attack=attacks.PGD(0.0, 0.1, 1))
-    np.testing.assert_array_equal(result.ranks, clean.ranks)
-
-
-# What is refused.
+    arrays.equal(result.ranks, clean.ranks)
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"attack": "pgd"}, ValueError, "does not say how strong"),
-        ({"attack": 0.1}, TypeError, "`attack` needs"),
-        (
-            {"attack": tiny.pgd(objective=attacks.SingleExit(7))},
-            ValueError,
+        bad("does not say how strong", attack="pgd"),
+        bad("`attack` needs", TypeError, attack=0.1),
+        bad(
             "Exit index 7 does not exist",
+            attack=tiny.pgd(objective=attacks.SingleExit(7)),
         ),
     ],
 )

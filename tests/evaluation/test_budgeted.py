@@ -16,7 +16,8 @@ from keras_neokd.evaluation.budgeted import budgeted
 from keras_neokd.evaluation.exit_shares import geometric_shares
 from keras_neokd.evaluation.exit_shares import shares_for_budget
 from keras_neokd.evaluation.exit_shares import thresholds
-from tests import numpy_reference
+from tests import arrays
+from tests.reference import equations
 from tests.training import tiny
 
 # Eight images, two exits and a last one; reaches and leavers worked out by
@@ -87,23 +88,23 @@ def test_a_single_exit_needs_no_threshold():
 def test_the_sweep_is_geometric():
     shares = geometric_shares(3, 40)
     assert shares.shape == (40, 3)
-    np.testing.assert_allclose(shares[9], [4 / 7, 2 / 7, 1 / 7])  # p = 1/2
-    np.testing.assert_allclose(shares[19], [1 / 3] * 3)  # p = 1
-    np.testing.assert_allclose(shares[39], [1 / 7, 2 / 7, 4 / 7])  # p = 2
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    arrays.close(shares[9], [4 / 7, 2 / 7, 1 / 7])  # p = 1/2
+    arrays.close(shares[19], [1 / 3] * 3)  # p = 1
+    arrays.close(shares[39], [1 / 7, 2 / 7, 4 / 7])  # p = 2
+    arrays.close(shares.sum(axis=1), 1)
 
 
 def test_the_sweep_has_100_budgets_unless_told_otherwise():
     shares = geometric_shares(3)
     assert shares.shape == (100, 3)
-    np.testing.assert_allclose(shares[-1], np.array([1, 5, 25]) / 31)
+    arrays.close(shares[-1], np.array([1, 5, 25]) / 31)
 
 
 @pytest.mark.parametrize("num_exits", [7, 400])
 def test_the_sweep_of_many_exits_stays_finite_and_rises(num_exits):
     shares = geometric_shares(num_exits)
     assert np.isfinite(shares).all()
-    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    arrays.close(shares.sum(axis=1), 1)
     costs = shares @ np.arange(1.0, num_exits + 1)
     assert (np.diff(costs) > 0).all()
 
@@ -116,18 +117,18 @@ def test_shares_cost_the_budget(budget):
     assert shares.sum() == pytest.approx(1)
     # Geometric: each exit has the same multiple of the one before.
     ratios = shares[1:] / shares[:-1]
-    np.testing.assert_allclose(ratios, ratios[0], rtol=1e-9)
+    arrays.close(ratios, ratios[0], rtol=1e-9)
 
 
 def test_shares_of_two_exits_by_hand():
     shares = shares_for_budget(13.0, np.array([10.0, 20.0]))
-    np.testing.assert_allclose(shares, [0.7, 0.3], rtol=1e-12)
+    arrays.close(shares, [0.7, 0.3], rtol=1e-12)
 
 
 def test_the_cheapest_and_dearest_budgets_are_one_exit():
     costs = np.array([10.0, 15.0, 20.0])
-    np.testing.assert_array_equal(shares_for_budget(10.0, costs), [1, 0, 0])
-    np.testing.assert_array_equal(shares_for_budget(20.0, costs), [0, 0, 1])
+    arrays.equal(shares_for_budget(10.0, costs), [1, 0, 0])
+    arrays.equal(shares_for_budget(20.0, costs), [0, 0, 1])
 
 
 @pytest.mark.parametrize("budget", [9.9, 20.1, math.nan])
@@ -199,7 +200,7 @@ def test_costs_and_savings_have_intervals():
         evaluation.mean_cost_interval(shares, [1.0, 3.0], 100)
         for shares in ([0.9, 0.1], [0.5, 0.5])
     ]
-    np.testing.assert_allclose(ours.cost_intervals(), expected)
+    arrays.close(ours.cost_intervals(), expected)
     low, high = ours.saving_interval_against(theirs)
     assert low < ours.saving_against(theirs) < high
     expected = evaluation.saving_interval(
@@ -235,7 +236,7 @@ def model():
 def softmaxes(model, images):
     logits = model.predict(images, verbose=0)
     stacked = np.stack([logits[name] for name in tiny.NAMES], axis=1)
-    return numpy_reference.softmax(stacked.astype("float64"))
+    return equations.softmax(stacked.astype("float64"))
 
 
 def exact_shares(k):
@@ -280,31 +281,30 @@ def run_by_hand(on_validation, on_test, labels, k, ensemble):
 @pytest.mark.parametrize("ensemble", [True, False])
 @pytest.mark.parametrize("kind", ["none", "attacked", "clean"])
 def test_a_run_equals_plain_numpy(model, kind, ensemble):
-    on_validation, on_test = VALIDATION[0], TEST[0]
-    arguments = {}
-    if kind != "none":
-        on_test = shifted(on_test)
-        arguments = {"attack": Shift(0.1), "threshold_data": kind}
-    if kind == "attacked":
-        on_validation = shifted(on_validation)
+    images = {False: (VALIDATION[0], TEST[0])}
+    images[True] = [*map(shifted, images[False])]
+    arguments = {"attack": Shift(0.1), "threshold_data": kind}
     measured = budgeted(
-        model, VALIDATION, TEST, ensemble=ensemble, batch_size=8, **arguments
+        model,
+        VALIDATION,
+        TEST,
+        ensemble=ensemble,
+        batch_size=8,
+        **(arguments if kind != "none" else {}),
     )
-    np.testing.assert_array_equal(measured.exit_costs, COSTS)
-    validation, test = (
-        softmaxes(model, on_validation),
-        softmaxes(model, on_test),
-    )
+    arrays.equal(measured.exit_costs, COSTS)
+    validation = softmaxes(model, images[kind == "attacked"][0])
+    test = softmaxes(model, images[kind != "none"][1])
     by_hand = [
         run_by_hand(validation, test, TEST[1], k, ensemble)
         for k in range(1, 101)
     ]
     accuracy, shares = map(np.array, zip(*by_hand, strict=True))
     nominal = [float(np.dot(exact_shares(k), COSTS)) for k in range(1, 101)]
-    np.testing.assert_allclose(measured.accuracy, accuracy)
-    np.testing.assert_allclose(measured.exit_shares, shares)
-    np.testing.assert_allclose(measured.costs, shares @ COSTS)
-    np.testing.assert_allclose(measured.nominal_costs, nominal)
+    arrays.close(measured.accuracy, accuracy)
+    arrays.close(measured.exit_shares, shares)
+    arrays.close(measured.costs, shares @ COSTS)
+    arrays.close(measured.nominal_costs, nominal)
     assert {policy.ensemble for policy in measured.policies} == {ensemble}
     # Else the sweep would not have tested anything.
     assert len(np.unique(accuracy)) > 2
@@ -333,10 +333,10 @@ def test_thresholds_come_from_attacked_images_by_default(model):
 
 def test_budgets_are_sorted_and_counted_once(model):
     measured = budgeted(model, VALIDATION, TEST, budgets=[600, 450.0, 432, 450])
-    np.testing.assert_allclose(measured.nominal_costs, [432, 450, 600])
+    arrays.close(measured.nominal_costs, [432, 450, 600])
     # The ends are the first and the last exit alone, and so are the costs.
     assert measured.costs[-1] == 600
-    np.testing.assert_array_equal(measured.exit_shares[-1], [0, 0, 1])
+    arrays.equal(measured.exit_shares[-1], [0, 0, 1])
     assert measured.policies[-1].thresholds == (math.inf, math.inf)
     assert isinstance(measured.policies[0], ExitPolicy)
 
@@ -348,8 +348,8 @@ def test_the_batch_size_does_not_matter(model):
         budgeted(model, VALIDATION, TEST, attack, batch_size=size, seed=3)
         for size in (7, 30)
     )
-    np.testing.assert_array_equal(first.accuracy, second.accuracy)
-    np.testing.assert_array_equal(first.exit_shares, second.exit_shares)
+    arrays.equal(first.accuracy, second.accuracy)
+    arrays.equal(first.exit_shares, second.exit_shares)
 
 
 # What is refused.
@@ -371,12 +371,11 @@ def test_test_images_among_the_validation_images_are_refused(model):
 
 
 def test_a_few_validation_images_out_of_many_test_images_are_refused(model):
-    images, labels = tiny.data(600, seed=3)
-    seen = images[:3], labels[:3]
-    with pytest.raises(
-        ValueError, match="3 of 600 test images are among the 3"
-    ):
-        budgeted(model, seen, (images, labels), budgets=[500.0])
+    test = tiny.data(600, seed=3)
+    seen = test[0][:3], test[1][:3]
+    message = "3 of 600 test images are among the 3"
+    with pytest.raises(ValueError, match=message):
+        budgeted(model, seen, test, budgets=[500.0])
 
 
 def test_few_twins_of_a_data_set_are_no_mistake(model):

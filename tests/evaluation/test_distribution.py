@@ -10,6 +10,7 @@ from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd import evaluation
 from keras_neokd.evaluation import searching
+from tests import arrays
 from tests.distributed import needs_two_devices
 from tests.distributed import two_devices
 from tests.training import tiny
@@ -53,7 +54,7 @@ def test_answers_are_those_of_one_device(path, attack):
         ),
     )
     assert one.ranks.shape == (13, 3)
-    np.testing.assert_array_equal(one.ranks, two.ranks)
+    arrays.equal(one.ranks, two.ranks)
     assert 0 < one.accuracy().mean()
     assert set(one.info) == set(two.info)
 
@@ -67,7 +68,7 @@ def test_attacked_images_and_probabilities_are_those_of_one_device(path):
         )
 
     for one, two in zip(*both(path, evaluate), strict=True):
-        np.testing.assert_allclose(one, two, rtol=0, atol=1e-4)
+        arrays.close(one, two, rtol=0, atol=1e-4)
 
 
 def test_searches_are_those_of_one_device(path):
@@ -78,10 +79,8 @@ def test_searches_are_those_of_one_device(path):
         ),
     )
     assert (one.fooled_by >= 0).any()
-    np.testing.assert_array_equal(one.fooled_by, two.fooled_by)
-    np.testing.assert_allclose(
-        one.adversarial, two.adversarial, rtol=0, atol=1e-4
-    )
+    arrays.equal(one.fooled_by, two.fooled_by)
+    arrays.close(one.adversarial, two.adversarial, rtol=0, atol=1e-4)
 
 
 def test_each_device_gets_its_part_of_the_examples():
@@ -114,6 +113,4 @@ def test_each_device_gets_its_part_of_the_examples():
         compiled = backend.compile_per_example(function, [])
         found = compiled(images, np.array(1.0, "float32"))["sum"]
     assert set(parts) == {(3, 2)}
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(found), images[:, 0] + 1
-    )
+    arrays.equal(found, images[:, 0] + 1)

@@ -9,6 +9,7 @@ from scipy import stats
 from keras_neokd.evaluation import mean_cost_interval
 from keras_neokd.evaluation import saving_interval
 from keras_neokd.evaluation import wilson_interval
+from tests import arrays
 
 
 @pytest.mark.parametrize(
@@ -43,9 +44,6 @@ def test_impossible_arguments_are_refused(arguments, message):
         wilson_interval(*arguments)
 
 
-# Costs.
-
-
 def test_the_cost_of_two_exits_has_the_interval_of_agresti_and_coull():
     # 30 of 200 images at an exit of cost 1, the others at one of cost 0:
     # (30 + 1.9207) / 203.8415 = 0.15660 with half of 1.96 *
@@ -55,7 +53,7 @@ def test_the_cost_of_two_exits_has_the_interval_of_agresti_and_coull():
     assert high == pytest.approx(0.15660 + 0.04989, abs=2e-5)
     # Costs in other units, from another zero.
     scaled = mean_cost_interval([0.85, 0.15], [5.0, 7.0], 200)
-    np.testing.assert_allclose(scaled, [5 + 2 * low, 5 + 2 * high])
+    arrays.close(scaled, [5 + 2 * low, 5 + 2 * high])
 
 
 @pytest.mark.parametrize("shares", [[1, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -96,9 +94,6 @@ def test_more_images_give_a_smaller_interval():
 def test_shares_are_one_per_exit_and_one_in_all(shares):
     with pytest.raises(ValueError, match="one share for each of the 2 exits"):
         mean_cost_interval(shares, [1.0, 2.0], 10)
-
-
-# Savings.
 
 
 def test_a_saving_against_a_cost_that_is_certain_has_the_interval_of_its_cost():

@@ -10,6 +10,7 @@ from keras_neokd import MultiExitModel
 from keras_neokd import evaluation
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import latency
+from tests import arrays
 from tests.training import tiny
 
 IMAGES, _ = tiny.data(7)
@@ -74,11 +75,11 @@ def model():
 def test_exits_are_timed_in_turns_with_single_images(model, timed):
     seconds = evaluation.exit_latency(model, IMAGES, num_calls=4)
     # What the first, slow calls took is not in it.
-    np.testing.assert_array_equal(seconds, [[1] * 4, [2] * 4, [3] * 4])
+    arrays.equal(seconds, [[1] * 4, [2] * 4, [3] * 4])
     assert [name for name, _ in timed] == [0, 1, 2] * 9
     for call, (_, image) in enumerate(timed):
         place = call // 3 % len(IMAGES)
-        np.testing.assert_array_equal(image, IMAGES[place : place + 1])
+        arrays.equal(image, IMAGES[place : place + 1])
 
 
 def test_throughput_by_hand(model, timed):
@@ -113,9 +114,7 @@ def test_a_model_is_really_run(model):
 
 def test_the_last_exit_alone_is_the_last_exit(model):
     predictions = model.predict(IMAGES, verbose=0)["exit_3"]
-    np.testing.assert_array_equal(
-        latency._last_exit(model)(IMAGES), predictions.argmax(axis=1)
-    )
+    arrays.equal(latency._last_exit(model)(IMAGES), predictions.argmax(axis=1))
 
 
 def test_a_model_of_one_exit_has_one_row(timed):

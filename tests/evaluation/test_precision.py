@@ -7,6 +7,7 @@ import pytest
 from keras_neokd import evaluation
 from keras_neokd import models
 from keras_neokd.evaluation import precision
+from tests import arrays
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(7)
@@ -47,11 +48,9 @@ def test_equal_signs_are_counted_pixel_by_pixel(monkeypatch, batch_size):
     assert result.exit_names == ("exit_1", "exit_2")
     for exit_ in range(2):
         expected = (signs(one, exit_) == signs(other, exit_)).mean(axis=1)
-        np.testing.assert_allclose(
-            result.sign_agreement[:, exit_], expected, atol=0.05
-        )
+        arrays.close(result.sign_agreement[:, exit_], expected, atol=0.05)
     mean = result.mean_sign_agreement()
-    np.testing.assert_allclose(mean, result.sign_agreement.mean(0), rtol=1e-6)
+    arrays.close(mean, result.sign_agreement.mean(0), rtol=1e-6)
     assert (mean < 0.9).all()
 
 
@@ -67,7 +66,7 @@ def test_16_bits_agree_with_float32_nearly_everywhere(dtype):
         (tiny.dense_model(), result.accuracy_in_float32()),
     ):
         alone = evaluation.anytime(one, IMAGES, LABELS, attack)
-        np.testing.assert_array_equal(each, alone.accuracy())
+        arrays.equal(each, alone.accuracy())
 
 
 def models_in_16_bits():

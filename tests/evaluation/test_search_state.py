@@ -11,6 +11,7 @@ from keras_neokd import evaluation
 from keras_neokd.evaluation import search_state
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.search_state import SearchState
+from tests import arrays
 from tests.evaluation import searches
 from tests.evaluation.searches import IMAGES
 from tests.evaluation.searches import Walk
@@ -55,8 +56,8 @@ def run(model, labels, attack, path=None, **arguments):
 
 
 def assert_equal_results(first, second):
-    np.testing.assert_array_equal(first.adversarial, second.adversarial)
-    np.testing.assert_array_equal(first.fooled_by, second.fooled_by)
+    arrays.equal(first.adversarial, second.adversarial)
+    arrays.equal(first.fooled_by, second.fooled_by)
     assert first.attack_names == second.attack_names
 
 
@@ -219,7 +220,7 @@ def test_a_state_is_read_wherever_the_class_of_its_attack_has_moved(
     expected = run(model, labels, Walk(0.1), saved)
     monkeypatch.setattr(Walk, "__module__", "tests.elsewhere")
     found = run(model, labels, Walk(0.1), saved)
-    np.testing.assert_array_equal(found.fooled_by, expected.fooled_by)
+    arrays.equal(found.fooled_by, expected.fooled_by)
 
 
 def test_the_state_of_another_model_or_other_data_is_refused(

@@ -11,8 +11,10 @@ from scipy import stats
 
 from keras_neokd import evaluation
 from keras_neokd.evaluation import smoothing
-from tests import numpy_reference as reference
+from tests import arrays
 from tests.evaluation import linear
+from tests.reference import equations as reference
+from tests.refusals import bad
 from tests.training import tiny
 
 NORMAL = statistics.NormalDist()
@@ -39,12 +41,14 @@ def certify(model, **arguments):
     return evaluation.certify(model, **arguments)
 
 
+@pytest.fixture(scope="module")
+def certified(model):
+    return certify(model)
+
+
 def clopper_pearson(hits, total, failure_probability):
     test = stats.binomtest(hits, total, alternative="greater")
     return test.proportion_ci(1 - failure_probability, method="exact").low
-
-
-# Bounds and radii.
 
 
 @pytest.mark.parametrize("total", [1, 60, 1000, 100_000])
@@ -54,7 +58,7 @@ def test_bounds_are_those_of_scipy(total, failure_probability):
     bounds = smoothing.lower_bound(hits, total, failure_probability)
     expected = [clopper_pearson(k, total, failure_probability) for k in hits]
     # SciPy searches for its bound, to about 1e-12.
-    np.testing.assert_allclose(bounds, expected, rtol=1e-9, atol=1e-11)
+    arrays.close(bounds, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_the_bound_of_nothing_but_hits_by_hand():
@@ -77,15 +81,13 @@ def test_a_constant_exit_is_certified_out_to_the_largest_radius():
     )
     radius = 0.5 * NORMAL.inv_cdf(0.001 ** (1 / 1000))
     assert radius == pytest.approx(1.2316, abs=1e-4)
-    np.testing.assert_allclose(result.radii, radius)
+    arrays.close(result.radii, radius)
     assert result.largest_radius() == pytest.approx(radius)
-    np.testing.assert_array_equal(result.predictions, [[1, 0], [1, 0]])
+    arrays.equal(result.predictions, [[1, 0], [1, 0]])
     for smaller in (0, 0.5, radius - 1e-9):
-        np.testing.assert_array_equal(
-            result.certified_accuracy(smaller), [0.5, 0.5]
-        )
-    np.testing.assert_array_equal(result.certified_accuracy(1.24), [0, 0])
-    np.testing.assert_array_equal(result.abstention_rate(), [0, 0])
+        arrays.equal(result.certified_accuracy(smaller), [0.5, 0.5])
+    arrays.equal(result.certified_accuracy(1.24), [0, 0])
+    arrays.equal(result.abstention_rate(), [0, 0])
     assert result.confidence == 0.999
 
 
@@ -99,11 +101,11 @@ def test_an_undecided_exit_abstains():
     result = evaluation.certify(
         model, images, [1, 1, 1], 0.25, num_estimation=500
     )
-    np.testing.assert_array_equal(result.predictions, [[-1, 1]] * 3)
-    np.testing.assert_array_equal(result.radii[:, 0], 0)
+    arrays.equal(result.predictions, [[-1, 1]] * 3)
+    arrays.equal(result.radii[:, 0], 0)
     assert (result.lower_bounds[:, 0] < 0.5).all()
-    np.testing.assert_array_equal(result.abstention_rate(), [1, 0])
-    np.testing.assert_array_equal(result.certified_accuracy(), [0, 1])
+    arrays.equal(result.abstention_rate(), [1, 0])
+    arrays.equal(result.certified_accuracy(), [0, 1])
 
 
 def test_the_radius_of_a_linear_exit_is_below_its_true_distance():
@@ -122,7 +124,7 @@ def test_the_radius_of_a_linear_exit_is_below_its_true_distance():
     radii = result.radii[:, 0]
     assert (radii > 0).all()
     assert (radii < distance).all()
-    np.testing.assert_allclose(radii, distance, atol=0.05)
+    arrays.close(radii, distance, atol=0.05)
 
 
 def test_certified_accuracy_counts_right_answers_within_the_radius():
@@ -142,10 +144,8 @@ def test_certified_accuracy_counts_right_answers_within_the_radius():
         (0.4, [0.25, 0.25]),
         (0.5, [0, 0.25]),
     ):
-        np.testing.assert_array_equal(
-            result.certified_accuracy(radius), expected
-        )
-    np.testing.assert_array_equal(result.abstention_rate(), [0.25, 0.25])
+        arrays.equal(result.certified_accuracy(radius), expected)
+    arrays.equal(result.abstention_rate(), [0.25, 0.25])
     assert result.confidence == 0.99
     with pytest.raises(ValueError, match="`radius` needs"):
         result.certified_accuracy(-0.1)
@@ -153,11 +153,8 @@ def test_certified_accuracy_counts_right_answers_within_the_radius():
         result.certified_accuracy("0.1")
 
 
-# Draws.
-
-
-def test_the_answers_are_those_of_noise_in_numpy(model):
-    result = certify(model)
+def test_the_answers_are_those_of_noise_in_numpy(certified):
+    result = certified
     draws = np.arange(NUM_SELECTION + NUM_ESTIMATION).astype(object)
     for index in (0, 4):
         noise = reference.example_normal(
@@ -183,27 +180,24 @@ def test_the_answers_are_those_of_noise_in_numpy(model):
 
 
 @pytest.mark.parametrize("batch_size", [7, 75, 256])
-def test_the_batch_size_changes_nothing(model, batch_size):
-    first, again = certify(model), certify(model, batch_size=batch_size)
-    np.testing.assert_array_equal(first.lower_bounds, again.lower_bounds)
-    np.testing.assert_array_equal(first.predictions, again.predictions)
+def test_the_batch_size_changes_nothing(model, certified, batch_size):
+    again = certify(model, batch_size=batch_size)
+    arrays.equal(certified.lower_bounds, again.lower_bounds)
+    arrays.equal(certified.predictions, again.predictions)
 
 
-def test_noise_is_that_of_seed_and_position(model):
-    result = certify(model)
+def test_noise_is_that_of_seed_and_position(model, certified):
     fewer = certify(model, images=IMAGES[:3], labels=LABELS[:3])
-    np.testing.assert_array_equal(fewer.radii, result.radii[:3])
+    arrays.equal(fewer.radii, certified.radii[:3])
     other = certify(model, seed=4)
-    assert (other.lower_bounds != result.lower_bounds).any()
+    assert (other.lower_bounds != certified.lower_bounds).any()
 
 
 def test_all_exits_answer_the_same_noisy_images():
     weights = np.stack([EXITS.weights[0]] * 2)
     exits = linear.GivenExits(weights, np.stack([EXITS.offsets[0]] * 2))
     result = certify(linear.model_of(exits))
-    np.testing.assert_array_equal(
-        result.lower_bounds[:, 0], result.lower_bounds[:, 1]
-    )
+    arrays.equal(result.lower_bounds[:, 0], result.lower_bounds[:, 1])
 
 
 class LowestAndHighest(keras.layers.Layer):
@@ -222,23 +216,20 @@ def test_noisy_images_are_not_clipped():
     )
     images = np.stack([np.zeros((8, 8, 1)), np.ones((8, 8, 1))])
     result = evaluation.certify(model, images, [0, 1], 0.1, num_estimation=50)
-    np.testing.assert_array_equal(result.predictions, [[0, 0], [1, 1]])
-
-
-# What is refused.
+    arrays.equal(result.predictions, [[0, 0], [1, 1]])
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"sigma": 0}, ValueError, "`sigma` needs"),
-        ({"sigma": "0.1"}, TypeError, "`sigma` needs"),
-        ({"sigma": 1e-320}, ValueError, "`sigma` .* which is 0 in float32"),
-        ({"sigma": 1e-30}, ValueError, "`sigma` .* changes nothing in float32"),
-        ({"num_selection": 0}, ValueError, "`num_selection` needs"),
-        ({"num_estimation": 0}, ValueError, "`num_estimation` needs"),
-        ({"failure_probability": 0}, ValueError, "`failure_probability` needs"),
-        ({"failure_probability": 1}, ValueError, "> 0 and < 1, received 1"),
+        bad("`sigma` needs", sigma=0),
+        bad("`sigma` needs", TypeError, sigma="0.1"),
+        bad("`sigma` .* which is 0 in float32", sigma=1e-320),
+        bad("`sigma` .* changes nothing in float32", sigma=1e-30),
+        bad("`num_selection` needs", num_selection=0),
+        bad("`num_estimation` needs", num_estimation=0),
+        bad("`failure_probability` needs", failure_probability=0),
+        bad("> 0 and < 1, received 1", failure_probability=1),
     ],
 )
 def test_bad_arguments_are_refused_in_words(model, arguments, error, message):

@@ -58,9 +58,6 @@ def codes(model):
     return [finding.code for finding in findings]
 
 
-# Honest models.
-
-
 def test_an_honest_model_gives_no_finding():
     assert codes(nearest_prototype()) == []
 
@@ -83,31 +80,12 @@ def test_an_adversarially_trained_model_gives_no_finding():
     assert codes(model) == []
 
 
-# Planted frauds.
-
-
 class HiddenSoftmax(keras.layers.Layer):
     """A softmax that no activation and no layer's type gives away."""
 
     def call(self, logits):
         powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
         return powers / ops.sum(powers, axis=-1, keepdims=True)
-
-
-class Noise(keras.layers.Layer):
-    """Adds noise to images, at inference as well."""
-
-    def __init__(self, deviation, **arguments):
-        super().__init__(**arguments)
-        self.deviation = deviation
-        self.seed_generator = keras.random.SeedGenerator(0)
-
-    def call(self, images):
-        noise = keras.random.normal(ops.shape(images), seed=self.seed_generator)
-        return images + self.deviation * noise
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 class Rounding(keras.layers.Layer):
@@ -139,7 +117,9 @@ def test_logits_so_large_that_the_softmax_is_saturated():
 
 
 def test_noise_at_inference():
-    assert "randomised_model" in codes(nearest_prototype(before=Noise(0.02)))
+    assert "randomised_model" in codes(
+        nearest_prototype(before=tiny.NoiseLayer(0.02))
+    )
 
 
 def test_rounding_that_hides_the_gradient():
@@ -158,9 +138,6 @@ def test_an_exit_that_nothing_can_fool():
     assert "resists_any_change" in [finding.code for finding in found]
 
 
-# Which images are looked at.
-
-
 def test_the_first_images_are_looked_at():
     images, labels = data()
     images[6:] = np.nan
@@ -177,9 +154,6 @@ def test_a_tenth_without_a_gradient_is_tolerated():
         given = (labels + (np.arange(24) >= right)) % NUM_CLASSES
         found = soundness.check_model(model, images, given)
         assert [finding.code for finding in found] == expected
-
-
-# Searches.
 
 
 def result(fooled_by, names):
@@ -219,9 +193,6 @@ def test_square_that_does_not(fooled_by, names):
     assert soundness.check_search(result(fooled_by, names)) == []
 
 
-# Curves.
-
-
 def test_a_curve_that_falls_gives_no_finding():
     falling = [0.9, 0.5, 0.5, 0.503, 0.0]
     assert soundness.check_curve("epsilon", [0, 1, 2, 3, 4], falling) == []
@@ -239,9 +210,6 @@ def test_every_rise_of_a_curve_is_told(name):
 def test_a_curve_needs_as_many_accuracies_as_values():
     with pytest.raises(ValueError, match="zip"):
         soundness.check_curve("epsilon", [0.1, 0.2], [0.5])
-
-
-# Attacks.
 
 
 @pytest.mark.parametrize(

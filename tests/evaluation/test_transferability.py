@@ -5,6 +5,7 @@ import pytest
 
 from keras_neokd import attacks
 from keras_neokd import evaluation
+from tests import arrays
 from tests.evaluation import linear
 
 # Two pixels a and b, two classes. An exit sees class 1 where weight . (a, b)
@@ -43,10 +44,10 @@ def test_the_map_of_three_exits_by_hand(model):
         [0, 4 / 4, 1 / 4],
         [3 / 4, 4 / 4, 3 / 4],
     ]
-    np.testing.assert_allclose(result.matrix, expected)
+    arrays.close(result.matrix, expected)
     assert result.off_diagonal_mean() == pytest.approx(2.25 / 6)
     # The mean of the three sigmoids, worked out for the same images.
-    np.testing.assert_allclose(result.ensemble, [1 / 4, 1 / 4, 3 / 4])
+    arrays.close(result.ensemble, [1 / 4, 1 / 4, 3 / 4])
 
 
 def test_the_loss_of_the_attack_stays(model):
@@ -56,7 +57,7 @@ def test_the_loss_of_the_attack_stays(model):
 
     attack = PGD.with_objective(attacks.AverageExits(loss=helpful))
     result = evaluation.transferability(model, IMAGES, LABELS, attack)
-    np.testing.assert_array_equal(result.matrix, np.zeros((3, 3)))
+    arrays.equal(result.matrix, np.zeros((3, 3)))
 
 
 def test_an_image_counts_where_any_start_fools():
@@ -76,7 +77,7 @@ def test_an_image_counts_where_any_start_fools():
     expected = starts.any(axis=0).mean(axis=1)
     assert (expected != starts[0].mean(axis=1)).any()
     result = evaluation.transferability(model, kept, labels, weak, 2, seed=7)
-    np.testing.assert_allclose(result.matrix, expected)
+    arrays.close(result.matrix, expected)
 
 
 def test_a_subset_is_drawn_from_the_seed():
@@ -90,7 +91,7 @@ def test_a_subset_is_drawn_from_the_seed():
         for seed in (0, 0, 1)
     )
     assert first.num_examples == other.num_examples == 7
-    np.testing.assert_array_equal(first.matrix, again.matrix)
+    arrays.equal(first.matrix, again.matrix)
     assert (first.matrix != other.matrix).any()
 
 
@@ -108,12 +109,9 @@ def test_a_subset_larger_than_there_are_images_is_all_of_them():
 )
 def test_a_single_exit_transfers_nowhere_whatever_the_labels(labels):
     result = evaluation.transferability(seeing(A), IMAGES, labels, PGD)
-    np.testing.assert_allclose(result.matrix, [[3 / 5]])
+    arrays.close(result.matrix, [[3 / 5]])
     with pytest.raises(ValueError, match="expected two exits or models"):
         result.off_diagonal_mean()
-
-
-# Between models.
 
 
 def test_the_map_of_two_models_by_hand():
@@ -123,7 +121,7 @@ def test_the_map_of_two_models_by_hand():
     assert result.sources == result.targets == ("one pixel", "both")
     # Of the five images, the first model's exits lose 3 and 1 to either
     # attack; a share is the mean of both exits.
-    np.testing.assert_allclose(result.matrix, [[0.4, 0.2], [0.4, 0.8]])
+    arrays.close(result.matrix, [[0.4, 0.2], [0.4, 0.8]])
     assert result.off_diagonal_mean() == pytest.approx(0.3)
 
 
@@ -131,10 +129,7 @@ def test_only_images_that_all_models_get_right_count():
     models = {"a": seeing(A), "b": seeing(B)}
     result = evaluation.transfer_between(models, IMAGES, LABELS, PGD)
     assert result.num_examples == 4
-    np.testing.assert_allclose(result.matrix, [[3 / 4, 0], [0, 1]])
-
-
-# What is refused.
+    arrays.close(result.matrix, [[3 / 4, 0], [0, 1]])
 
 
 def test_no_image_that_is_right_everywhere(model):

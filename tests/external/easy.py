@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_neokd import MultiExitModel
 from keras_neokd.serving.adapters import as_single_output
-from tests import numpy_reference
+from tests.reference import equations
 from tests.training import tiny
 
 EPSILON = 0.3
@@ -41,9 +41,9 @@ def assert_fooled(
     if epsilon is not None:
         assert np.abs(adversarial - images).max() <= epsilon + 1e-5
     logits = model.predict(adversarial.astype("float32"), verbose=0)
-    votes = numpy_reference.softmax(logits["exit_2"])
+    votes = equations.softmax(logits["exit_2"])
     if ensemble:
-        votes = votes + numpy_reference.softmax(logits["exit_1"])
+        votes = votes + equations.softmax(logits["exit_1"])
     assert (votes.argmax(axis=1) != labels).mean() > 0.5
 
 

@@ -39,10 +39,7 @@ def test_foolbox(model, ensemble):
     target = foolbox.TensorFlowModel(classifier, bounds=(0, 1))
     attack = foolbox.attacks.LinfPGD(steps=10)
     _, adversarial, _ = attack(
-        target,
-        tf.constant(images),
-        tf.constant(labels),
-        epsilons=easy.EPSILON,
+        target, tf.constant(images), tf.constant(labels), epsilons=easy.EPSILON
     )
     easy.assert_fooled(model, images, labels, adversarial.numpy(), ensemble)
 

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 
 from keras_neokd import methods
-from tests import numpy_reference as reference
+from tests import arrays
 from tests.methods import tiny_network
+from tests.reference import equations as reference
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(
@@ -24,18 +25,17 @@ def context(method, epoch=0, state=None, example=KEYS):
             name: keras.Variable(value)
             for name, value in method.initial_state(model).items()
         }
-    tensor = keras.ops.convert_to_tensor
     position = methods.Position(
         seed=0,
-        epoch=tensor(np.int32(epoch)),
-        step=tensor(np.int32(0)),
-        index=tensor(KEYS.astype("int32")),
-        example=tensor(example.astype("int32")),
+        epoch=arrays.tensor(epoch, "int32"),
+        step=arrays.tensor(0, "int32"),
+        index=arrays.tensor(KEYS, "int32"),
+        example=arrays.tensor(example, "int32"),
     )
     return methods.Context(
-        labels=tensor(LABELS),
+        labels=arrays.tensor(LABELS, "int32"),
         position=position,
-        images=tensor(IMAGES),
+        images=arrays.tensor(IMAGES),
         predict=model.exit_logits(),
         state=state,
     )
@@ -46,10 +46,7 @@ def craft(method, attack, given):
     method.begin_step(given)
     attack = method.training_attack(attack, given)
     adversarial, _ = attack.generate(
-        given.predict,
-        given.images,
-        given.labels,
-        keras.ops.convert_to_tensor(KEYS.astype("int32")),
+        given.predict, given.images, given.labels, arrays.tensor(KEYS, "int32")
     )
     return tiny.array(adversarial)
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_neokd import backend
 from keras_neokd import methods
+from tests import arrays
 
 
 def model(num_exits, num_classes):
@@ -14,27 +15,23 @@ def model(num_exits, num_classes):
     return types.SimpleNamespace(num_exits=num_exits, num_classes=num_classes)
 
 
-def tensor(values, dtype="float32"):
-    return ops.convert_to_tensor(np.asarray(values, dtype))
-
-
 def position(size=1, seed=0, epoch=0, step=0, first=0):
     return methods.Position(
         seed=seed,
-        epoch=tensor(epoch, "int32"),
-        step=tensor(step, "int32"),
-        index=tensor(np.arange(first, first + size), "int32"),
+        epoch=arrays.tensor(epoch, "int32"),
+        step=arrays.tensor(step, "int32"),
+        index=arrays.tensor(np.arange(first, first + size), "int32"),
     )
 
 
 def context(clean, adversarial, labels, **place):
     """Return the context of given logits, arrays or tensors."""
     clean, adversarial = (
-        each if ops.is_tensor(each) else tensor(each)
+        each if ops.is_tensor(each) else arrays.tensor(each)
         for each in (clean, adversarial)
     )
     return methods.Context(
-        labels=tensor(labels, "int32"),
+        labels=arrays.tensor(labels, "int32"),
         position=position(len(labels), **place),
         clean=clean,
         adversarial=adversarial,
@@ -48,7 +45,7 @@ def terms_of(method, clean, adversarial, labels, **place):
 
 
 def values_of(term):
-    return ops.convert_to_numpy(term.values)
+    return arrays.array(term.values)
 
 
 def total(terms):
@@ -61,6 +58,6 @@ def total(terms):
 def gradient(loss, logits):
     """Return the gradient of a loss `(batch, exits)` to logits."""
     _, found = backend.value_and_input_gradient(
-        lambda x: ops.sum(loss(x), axis=1), tensor(logits)
+        lambda x: ops.sum(loss(x), axis=1), arrays.tensor(logits)
     )
     return ops.convert_to_numpy(found)

@@ -12,16 +12,15 @@ import typing
 import numpy as np
 
 from keras_neokd import methods
-from tests import numpy_reference as reference
 from tests.methods.tiny_network import NUM_CLASSES
 from tests.methods.tiny_network import NUM_EXITS
 from tests.methods.tiny_network import NumpyStudent
 from tests.methods.tiny_network import NumpyTeacher
+from tests.reference import equations as reference
 
 ONES = np.ones(NUM_EXITS)
 GAMMA = (1.0, 1.0, 1.5)
 EPOCH = 3
-_EOKD_STREAM = 0x0E0CD
 
 
 @dataclasses.dataclass
@@ -64,17 +63,6 @@ class Row(typing.NamedTuple):
         return self.made(teacher)
 
 
-def divergence(logits, targets, temperature=1.0):
-    """`KL(targets || softmax(logits / temperature))`."""
-    cross = reference.soft_cross_entropy(logits, targets, temperature)
-    return cross - reference.entropy(targets)
-
-
-def kl_of_logits(first, second):
-    """`KL(softmax(first) || softmax(second))`."""
-    return divergence(second, reference.softmax(first))
-
-
 # NEO-KD and its parts.
 
 
@@ -93,7 +81,7 @@ def nkd(radius, weight=3.0):
 def eokd(words):
     def terms(given):
         keys = [
-            reference.bits_of_words(0, _EOKD_STREAM, *words(row, int(label)))
+            reference.eokd_key(0, *words(row, int(label)))
             for row, label in enumerate(given.labels)
         ]
         targets = reference.orthogonal_targets(
@@ -142,7 +130,9 @@ def skd(teacher, weight, temperature, scale=1.0):
             else:
                 targets = held[:, [teacher]]
                 weights[teacher] = 0
-            values = divergence(given.live.logits(images), targets, temperature)
+            values = reference.kl(
+                given.live.logits(images), targets, temperature
+            )
             found[f"{name}_skd"] = (scale * values, weights)
         return found
 
@@ -169,7 +159,7 @@ def cross_entropies(terms, names, temperature):
 def ard(weights, temperature=1.0, teacher=-1):
     def terms(given):
         held = given.held.logits(given.images) / temperature
-        values = divergence(
+        values = reference.kl(
             given.live.logits(given.adversarial),
             reference.softmax(held)[:, [teacher]],
             temperature,
@@ -202,7 +192,7 @@ def lw(form, weights):
 
 def trades(weight):
     def terms(given):
-        values = kl_of_logits(
+        values = reference.kl_of_logits(
             given.live.logits(given.images),
             given.live.logits(given.adversarial),
         )
@@ -232,7 +222,7 @@ def distillation(teaching, taught, weight, temperature=1.0, masked=False):
         logits = given.teacher.logits(images)
         targets = reference.softmax(logits / temperature)[:, None]
         student = given.live.logits(getattr(given, taught))
-        values = divergence(student, targets, temperature)
+        values = reference.kl(student, targets, temperature)
         if masked:
             values = values * correct(given, images)[:, None]
         return {"distillation": (values, weight * temperature**2 * ONES)}

@@ -4,6 +4,7 @@ import pytest
 
 from keras_neokd import methods
 from tests.methods import tiny_network
+from tests.refusals import bad
 
 # Arguments without a default.
 GOOD = {
@@ -11,110 +12,101 @@ GOOD = {
     methods.TEAT: {"num_examples": 5, "num_epochs": 5},
 }
 NEO_KD = [
-    ({"exit_weights": (1, -1)}, ValueError, "`exit_weights` .* received -1"),
-    ({"exit_weights": 3}, TypeError, "`exit_weights` needs a sequence"),
-    (
-        {"divergence": "js"},
-        ValueError,
+    bad("`exit_weights` .* received -1", exit_weights=(1, -1)),
+    bad("`exit_weights` needs a sequence", TypeError, exit_weights=3),
+    bad(
         r"Unknown `divergence` 'js': .*\['cross_entropy', 'kl'\]",
+        divergence="js",
     ),
-    ({"temperature": 0}, ValueError, "`temperature` .* > 0, received 0"),
-    ({"temperature": "hot"}, TypeError, "`temperature` needs a number"),
+    bad("`temperature` .* > 0, received 0", temperature=0),
+    bad("`temperature` needs a number", TypeError, temperature="hot"),
 ]
-TEACHER = (
-    {"teacher": "last"},
-    ValueError,
+TEACHER = bad(
     r"Unknown `teacher` 'last': .*\['none', 'neighbors', 'all'\]",
+    teacher="last",
 )
-ALLOCATION = (
-    {"allocation": "image"},
-    ValueError,
+ALLOCATION = bad(
     r"Unknown `allocation` 'image': .*'batch', 'sample', 'fixed'\]",
+    allocation="image",
 )
 BAD = {
     methods.NKD: [
         *NEO_KD,
         TEACHER,
-        ({"radius": 0}, ValueError, "`radius` .* >= 1.*0"),
-        ({"weight": -1}, ValueError, "`weight` .* received -1"),
+        bad("`radius` .* >= 1.*0", radius=0),
+        bad("`weight` .* received -1", weight=-1),
     ],
     methods.EOKD: [
         *NEO_KD,
         ALLOCATION,
-        ({"left_over": "x"}, ValueError, "`left_over` 'x'.*drop"),
-        ({"weight": "1"}, TypeError, "`weight` needs a number"),
+        bad("`left_over` 'x'.*drop", left_over="x"),
+        bad("`weight` needs a number", TypeError, weight="1"),
     ],
     methods.NEOKD: [
         *NEO_KD,
         TEACHER,
         ALLOCATION,
-        ({"nkd_weight": -1}, ValueError, "`nkd_weight` needs .* received -1"),
-        (
-            {"eokd_weight": float("inf")},
-            ValueError,
-            "`eokd_weight` needs .* received inf",
-        ),
+        bad("`nkd_weight` needs .* received -1", nkd_weight=-1),
+        bad("`eokd_weight` needs .* received inf", eokd_weight=float("inf")),
     ],
     methods.SKD: [
-        ({"weight": -1}, ValueError, "`weight` needs .* >= 0"),
-        ({"temperature": 0}, ValueError, "temperature.*> 0"),
-        ({"scale": 0}, ValueError, "scale.*> 0"),
+        bad("`weight` needs .* >= 0", weight=-1),
+        bad("temperature.*> 0", temperature=0),
+        bad("scale.*> 0", scale=0),
     ],
     methods.ARD: [
-        (
-            {"teacher": "first"},
-            ValueError,
+        bad(
             "`teacher` needs 'ensemble', 'last' or the index of an exit, "
             "received 'first'",
+            teacher="first",
         ),
-        ({"teacher": 1.0}, TypeError, "received 1.0"),
-        (
-            {"student": "ensemble"},
-            ValueError,
+        bad("received 1.0", TypeError, teacher=1.0),
+        bad(
             "`student` needs 'all', 'last' or the index of an exit, received "
             "'ensemble'",
+            student="ensemble",
         ),
-        ({"reduction": "max"}, ValueError, "reduction.*mean"),
-        ({"divergence": "js"}, ValueError, "divergence.*kl"),
+        bad("reduction.*mean", reduction="max"),
+        bad("divergence.*kl", divergence="js"),
     ],
     methods.KDIGA: [
-        ({"temperature": 0}, ValueError, "temperature.*> 0"),
-        ({"clean_weight": -1}, ValueError, "clean_weight.*>= 0"),
-        ({"alignment_weight": -1}, ValueError, "alignment_weight.*>= 0"),
-        ({"distillation_weight": "1"}, TypeError, "distillation_weight.*numb"),
-        ({"alignment": "noisy"}, ValueError, "alignment.*adversarial"),
-        ({"distillation": "none"}, ValueError, "distillation.*clean_to_adv"),
-        ({"norm": "l2"}, ValueError, "norm.*batch"),
-        ({"reduction": "max"}, ValueError, "reduction.*mean"),
-        ({"mask": "correct"}, ValueError, "mask.*teacher_correct"),
+        bad("temperature.*> 0", temperature=0),
+        bad("clean_weight.*>= 0", clean_weight=-1),
+        bad("alignment_weight.*>= 0", alignment_weight=-1),
+        bad("distillation_weight.*numb", TypeError, distillation_weight="1"),
+        bad("alignment.*adversarial", alignment="noisy"),
+        bad("distillation.*clean_to_adv", distillation="none"),
+        bad("norm.*batch", norm="l2"),
+        bad("reduction.*mean", reduction="max"),
+        bad("mask.*teacher_correct", mask="correct"),
         # Configs count exits from 1, so no message says where counting begins.
         *(
-            (
-                {"exits": exits},
-                TypeError,
+            bad(
                 '`exits` needs "average", "each" or a sequence of exits, '
                 f"received {exits!r}",
+                TypeError,
+                exits=exits,
             )
             for exits in ("all", None, 1)
         ),
-        ({"noise": -0.1}, ValueError, "noise.*>= 0"),
-        ({"exits": (0, 0)}, ValueError, "none of them twice"),
+        bad("noise.*>= 0", noise=-0.1),
+        bad("none of them twice", exits=(0, 0)),
     ],
     methods.LW: [
-        ({"weight": -1}, ValueError, "weight.*>= 0"),
-        ({"form": "l1"}, ValueError, "form.*hinge"),
-        ({"exit_weights": 2.0}, TypeError, "exit_weights.*sequence"),
+        bad("weight.*>= 0", weight=-1),
+        bad("form.*hinge", form="l1"),
+        bad("exit_weights.*sequence", TypeError, exit_weights=2.0),
     ],
     methods.TEAT: [
-        ({"num_examples": 0}, ValueError, "num_examples.*>= 1"),
-        ({"num_examples": None}, TypeError, "num_examples.*integer"),
-        ({"num_epochs": 0}, ValueError, "num_epochs.*>= 1"),
-        ({"variant": "ard"}, ValueError, "variant.*trades"),
-        ({"weight": -1}, ValueError, "weight.*>= 0"),
-        ({"momentum": 1.0}, ValueError, "momentum.*>= 0 and < 1"),
-        ({"beta": -1}, ValueError, "beta.*>= 0"),
+        bad("num_examples.*>= 1", num_examples=0),
+        bad("num_examples.*integer", TypeError, num_examples=None),
+        bad("num_epochs.*>= 1", num_epochs=0),
+        bad("variant.*trades", variant="ard"),
+        bad("weight.*>= 0", weight=-1),
+        bad("momentum.*>= 0 and < 1", momentum=1.0),
+        bad("beta.*>= 0", beta=-1),
     ],
-    methods.TRADES: [({"weight": -1}, ValueError, "needs .*>= 0")],
+    methods.TRADES: [bad("needs .*>= 0", weight=-1)],
 }
 
 

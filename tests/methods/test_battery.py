@@ -6,16 +6,18 @@ training step, on a network that NumPy knows as well.
 
 import contextlib
 import copy
-import json
 
 import keras
 import numpy as np
 import pytest
 
 from keras_neokd import methods
-from tests import numpy_reference as reference
+from tests import arrays
+from tests import saving
+from tests.marks import slow
 from tests.methods import table
 from tests.methods import tiny_network
+from tests.reference import equations as reference
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(
@@ -43,12 +45,7 @@ _OF_EACH_KIND = (
 )
 all_methods_slowly = pytest.mark.parametrize(
     "name",
-    [
-        name
-        if name in _OF_EACH_KIND
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in table.ROWS
-    ],
+    [each if each in _OF_EACH_KIND else slow(each) for each in table.ROWS],
 )
 
 
@@ -153,7 +150,7 @@ def test_every_term_equals_the_reference(name, steps):
     for term, (values, weights) in terms.items():
         found = np.array([logs[f"{name}_{term}_loss"] for name in tiny.NAMES])
         counts = weights > 0
-        np.testing.assert_allclose(
+        arrays.close(
             found[counts], mean(values)[counts], 1e-5, 1e-6, err_msg=term
         )
     assert logs["loss"] == pytest.approx(reference_loss(row, given), rel=1e-5)
@@ -177,9 +174,7 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences(name, steps):
                 ends.append(reference_loss(row, given_at(moved, before)))
             expected[place] = (ends[0] - ends[1]) / (2 * width)
         largest = max(largest, np.abs(expected).max())
-        np.testing.assert_allclose(
-            found, expected, rtol=1e-4, atol=2e-5 * max(1, largest)
-        )
+        arrays.close(found, expected, rtol=1e-4, atol=2e-5 * max(1, largest))
     assert largest > 1e-3
 
 
@@ -187,9 +182,9 @@ def test_the_gradient_of_the_loss_is_that_of_finite_differences(name, steps):
 def test_configuration_comes_back(name):
     teacher = tiny_network.teacher()
     method = table.ROWS[name].make(teacher)
-    text = json.dumps(keras.saving.serialize_keras_object(method))
-    loaded = keras.saving.deserialize_keras_object(json.loads(text))
-    assert "softplus" not in text  # Nothing of the teacher.
+    # Nothing of the teacher.
+    assert "softplus" not in str(keras.saving.serialize_keras_object(method))
+    loaded = saving.rebuilt(method)
     if "kdiga" in name:
         loaded = loaded.with_teacher(teacher)
     assert repr(loaded) == repr(method)
@@ -202,8 +197,7 @@ def test_a_model_reloaded_in_mid_training_goes_on_the_same(name, tmp_path):
     model.set_epoch(3)
     for _ in range(2):
         model.train_on_batch(IMAGES, y)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     if "kdiga" in name:
         with pytest.raises(ValueError, match="model.set_teacher"):
             loaded.train_on_batch(IMAGES, y)
@@ -215,9 +209,7 @@ def test_a_model_reloaded_in_mid_training_goes_on_the_same(name, tmp_path):
     tiny.assert_equal_states(model.get_weights(), loaded.get_weights(), 1e-6)
     for key, variable in model.training_step.state.items():
         other = loaded.training_step.state[key]
-        np.testing.assert_allclose(
-            tiny.array(variable), tiny.array(other), atol=1e-6
-        )
+        arrays.close(variable, other, atol=1e-6)
 
 
 @all_methods_slowly
@@ -244,20 +236,19 @@ def _train(name, strategy, images, labels):
         model = compiled(name, optimizer=tiny.sgd(), attack=tiny.pgd(2))
     # Batches of 8 and 5: the last one gives 3 images to one replica, 2 to
     # the other.
-    history = model.fit(
+    history = tiny.fit(
+        model,
         images,
         labels_for(model, np.arange(13), labels),
         batch_size=8,
         epochs=4,
         initial_epoch=2,
-        shuffle=False,
-        verbose=0,
-    ).history
+    )
     state = [tiny.array(each) for each in model.training_step.state.values()]
     return history, model.get_weights(), state
 
 
-@pytest.mark.parametrize("name", table.ROWS)
+@all_methods_slowly
 def test_the_network_is_that_without_a_method(name, tmp_path):
     """No method costs anything at inference."""
     plain = tiny_network.student()
@@ -267,10 +258,7 @@ def test_the_network_is_that_without_a_method(name, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
     assert len(loaded.variables) == len(plain.variables)
-    np.testing.assert_array_equal(
-        tiny.array(loaded(IMAGES)["exit_2"]),
-        tiny.array(plain(IMAGES)["exit_2"]),
-    )
+    arrays.equal(loaded(IMAGES)["exit_2"], plain(IMAGES)["exit_2"])
 
 
 @pytest.mark.skipif(

@@ -12,19 +12,13 @@ from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.models.convolution import ImageConv2D
+from tests import saving
+from tests.marks import slow
+from tests.methods import teachers
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data()
-SHAPE = (8, 8, 1)
-
-
-def teacher(units=tiny.NUM_CLASSES, shape=SHAPE, activation=None, seed=1):
-    inputs = keras.Input(shape)
-    x = layers.Dense(5, "tanh")(layers.Flatten()(inputs))
-    outputs = layers.Dense(units, activation=activation)(x)
-    return tiny.randomized(
-        keras.Model(inputs, outputs, name=f"teacher_{seed}"), seed
-    )
+SHAPE, teacher = teachers.SHAPE, teachers.single
 
 
 def step(model, **arguments):
@@ -46,33 +40,12 @@ def compiled(method, model=None, **arguments):
 # Teachers.
 
 
-def several_outputs(kind):
-    first, second = teacher(), teacher(seed=2)
-    inputs = keras.Input(SHAPE)
-    outputs = [first(inputs), second(inputs)]
-    if kind == "dict":
-        outputs = {"early": outputs[0], "late": outputs[1]}
-    if kind == "exits":
-        return MultiExitModel(inputs, outputs)
-    return keras.Model(inputs, outputs)
-
-
-@pytest.mark.parametrize(
-    ("kind", "exit_", "seed"),
-    [
-        ("list", -1, 2),
-        ("list", 0, 1),
-        ("dict", "early", 1),
-        ("dict", "late", 2),
-        ("exits", -1, 2),
-        ("exits", 0, 1),
-        ("exits", "exit_1", 1),
-    ],
-)
-def test_one_of_several_outputs_teaches(kind, exit_, seed):
-    expected = step(compiled(methods.KDIGA(teacher(seed=seed))))
-    method = methods.KDIGA(several_outputs(kind), teacher_exit=exit_)
-    tiny.assert_equal_logs(step(compiled(method)), expected, 1e-5)
+def test_one_of_several_outputs_teaches():
+    network = teachers.network("exits")
+    found = step(compiled(methods.KDIGA(network, teacher_exit="exit_1")))
+    tiny.assert_equal_logs(
+        found, step(compiled(methods.KDIGA(teacher()))), 1e-5
+    )
 
 
 class Subclassed(keras.Model):
@@ -115,51 +88,13 @@ def test_nothing_in_the_teacher_moves(make):
     assert not any("teacher" in each.path for each in model.variables)
 
 
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda: "teacher.keras", TypeError, "needs a keras.Model.*load_model"),
-        (lambda: layers.Dense(8), TypeError, "of type Dense"),
-        (lambda: keras.Sequential([layers.Dense(8)]), ValueError, "not built"),
-        (lambda: teacher(units=9), ValueError, r"\(batch, 8\), received.*9"),
-        (
-            lambda: teacher(shape=(9, 8, 1)),
-            ValueError,
-            r"expected input shape \(batch, 8, 8, 1\), received.*9, 8, 1",
-        ),
-        (
-            lambda: teacher(activation="softmax"),
-            ValueError,
-            "returns probabilities",
-        ),
-        (
-            lambda: teacher(activation="sigmoid"),
-            ValueError,
-            "returns probabilities.*without the last sigmoid",
-        ),
-    ],
-)
-def test_a_teacher_that_cannot_teach_is_refused_by_compile(
-    make, error, message
-):
-    with pytest.raises(error, match=message):
-        compiled(methods.KDIGA(make()))
-
-
-@pytest.mark.parametrize(
-    ("kind", "exit_", "message"),
-    [
-        ("list", 2, "index from 0 to 1"),
-        ("dict", -1, "a name, one of.*early.*late"),
-        ("exits", 2, "no exit 2"),
-        ("exits", "late", "no exit 'late'"),
-        ("one", 1, "has one output.*leave it at -1"),
-    ],
-)
-def test_an_exit_that_the_teacher_lacks_is_refused(kind, exit_, message):
-    network = teacher() if kind == "one" else several_outputs(kind)
-    with pytest.raises(ValueError, match=message):
-        compiled(methods.KDIGA(network, teacher_exit=exit_))
+def test_a_teacher_that_cannot_teach_is_refused_by_compile():
+    for network, exit_, message in (
+        (teacher(units=9), -1, r"\(batch, 8\), received.*9"),
+        (teachers.network("list"), 2, "index from 0 to 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compiled(methods.KDIGA(network, teacher_exit=exit_))
 
 
 def test_a_model_does_not_teach_itself():
@@ -235,10 +170,10 @@ def test_the_fast_first_convolution_can_be_differentiated_twice():
     ("method", "is_needed"),
     [
         (methods.KDIGA(teacher()), False),
-        (methods.KDIGA.author_2021(teacher()), False),
+        slow(methods.KDIGA.author_2021(teacher()), False),
         (methods.KDIGA(teacher()) + methods.LW(), False),
         (methods.AdversarialTraining(1.0, 0.0), False),
-        (methods.KDIGA(teacher(), alignment_weight=0.0), False),
+        slow(methods.KDIGA(teacher(), alignment_weight=0.0), False),
         (
             methods.KDIGA(
                 teacher(), alignment_weight=0.0, alignment="adversarial"
@@ -304,8 +239,7 @@ def test_the_file_does_not_hold_the_teacher(tmp_path):
     method = methods.NKD(exit_weights=tiny.GAMMA) + methods.KDIGA(teacher())
     model = compiled(method, attack=tiny.pgd())
     model.train_on_batch(IMAGES, LABELS)
-    model.save(tmp_path / "student.keras")
-    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert len(loaded.weights) == len(tiny.dense_model().weights)
     with pytest.raises(ValueError, match="give it with model.set_teach"):
         loaded.fit(IMAGES, LABELS, verbose=0)
@@ -316,8 +250,7 @@ def test_the_file_does_not_hold_the_teacher(tmp_path):
     loaded.set_teacher(teacher())
     tiny.assert_equal_logs(step(loaded), step(model), 1e-5)
     # And once more.
-    loaded.save(tmp_path / "again.keras")
-    again = keras.saving.load_model(tmp_path / "again.keras")
+    again = saving.reloaded(loaded, tmp_path)
     again.set_teacher(teacher())
     tiny.assert_equal_logs(step(loaded), step(again), 1e-5)
 
@@ -350,8 +283,7 @@ def test_a_teacher_that_is_changed_in_place_teaches_anew():
 def test_a_missing_teacher_is_noticed_before_anything_changes(tmp_path):
     model = compiled(methods.KDIGA(teacher()), tiny.conv_model())
     step(model)
-    model.save(tmp_path / "student.keras")
-    loaded = keras.saving.load_model(tmp_path / "student.keras")
+    loaded = saving.reloaded(model, tmp_path)
     before = tiny.snapshot(loaded)
     with pytest.raises(ValueError, match="has no teacher"):
         loaded.fit(IMAGES, LABELS, verbose=0)

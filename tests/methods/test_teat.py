@@ -7,10 +7,10 @@ import pytest
 from keras_neokd import attacks
 from keras_neokd import data
 from keras_neokd import methods
-from tests import numpy_reference as reference
+from tests import arrays
 from tests.methods import crafting
-from tests.methods import table
 from tests.methods import tiny_network
+from tests.reference import equations as reference
 from tests.training import tiny
 
 
@@ -37,7 +37,7 @@ def test_the_ramp_is_that_of_200_epochs_scaled(num_epochs, start, full):
     method = methods.TEAT(1, num_epochs)
 
     def ramp(epoch):
-        return float(method.ramp(keras.ops.convert_to_tensor(np.int32(epoch))))
+        return float(method.ramp(arrays.tensor(epoch, "int32")))
 
     assert ramp(start - 1) == 0
     assert ramp(start) == pytest.approx(np.exp(-5))
@@ -56,14 +56,12 @@ def test_averages_move_once_per_epoch_from_the_start_of_the_ramp_on():
     )
     expected = np.zeros((9, 3, 5))
     for epoch in range(4):
-        position = given.position._replace(
-            epoch=keras.ops.convert_to_tensor(np.int32(epoch))
-        )
+        position = given.position._replace(epoch=arrays.tensor(epoch, "int32"))
         method.begin_step(given._replace(position=position))
         if epoch >= 2:
             rows = [8, 0, 3, 1, 5]
             expected[rows] = 0.8 * expected[rows] + 0.2 * predictions
-        np.testing.assert_allclose(tiny.array(average), expected, atol=1e-6)
+        arrays.close(average, expected, atol=1e-6)
     assert not tiny.array(average)[[2, 4, 6, 7]].any()
 
 
@@ -86,7 +84,6 @@ def test_the_attack_climbs_the_whole_inner_loss(variant, factor):
         random_start=variant == "trades",
     )
     found = crafting.craft(method, attack, given)
-
     clean = crafting.STUDENT.logits(crafting.IMAGES.astype("float64"))
     average = 0.9 * history + 0.1 * reference.softmax(clean)
     targets = average / average.sum(axis=-1, keepdims=True)
@@ -97,15 +94,13 @@ def test_the_attack_climbs_the_whole_inner_loss(variant, factor):
         if variant == "pgd":
             base = reference.cross_entropy(logits, crafting.LABELS)
         else:
-            base = 6.0 * table.kl_of_logits(clean, logits)
+            base = 6.0 * reference.kl_of_logits(clean, logits)
         return np.mean(base + 20.0 * distance, axis=1)
 
     start = crafting.IMAGES
     if variant == "trades":
         start = crafting.normal_start()
-    np.testing.assert_allclose(
-        found, crafting.ascend(objective, start), atol=1e-5
-    )
+    arrays.close(found, crafting.ascend(objective, start), atol=1e-5)
 
 
 def test_before_the_ramp_it_is_adversarial_training_of_attacked_images():
@@ -126,9 +121,7 @@ def test_before_the_ramp_it_is_adversarial_training_of_attacked_images():
 
 def test_shuffled_epochs_and_last_batches_reach_every_row():
     images, labels = tiny.data(
-        13,
-        shape=tiny_network.IMAGE_SHAPE,
-        num_classes=tiny_network.NUM_CLASSES,
+        13, shape=tiny_network.IMAGE_SHAPE, num_classes=tiny_network.NUM_CLASSES
     )
     model = teat_model(13, 2, optimizer=keras.optimizers.SGD(0.0))
     split = data.Split(images, labels, np.arange(100, 113))
@@ -138,7 +131,7 @@ def test_shuffled_epochs_and_last_batches_reach_every_row():
     expected = 0.1 * reference.softmax(
         crafting.STUDENT.logits(images.astype("float64"))
     )
-    np.testing.assert_allclose(averages_of(model), expected, atol=1e-6)
+    arrays.close(averages_of(model), expected, atol=1e-6)
 
 
 def test_sample_weights_are_kept():
@@ -146,10 +139,7 @@ def test_sample_weights_are_kept():
     logs = []
     for weights in (None, np.zeros(5)):
         history = teat_model(num_epochs=1).fit(
-            images,
-            labelled(range(5), labels),
-            sample_weight=weights,
-            verbose=0,
+            images, labelled(range(5), labels), sample_weight=weights, verbose=0
         )
         logs.append(history.history)
     assert logs[0]["adversarial_loss"][0] > 0
@@ -210,8 +200,8 @@ def test_a_tf_dataset_of_dicts_trains():
 
     y = labelled(np.arange(5), crafting.LABELS)
     dataset = tf.data.Dataset.from_tensor_slices((crafting.IMAGES, y)).batch(3)
-    teat_model().fit(dataset, shuffle=False, verbose=0)
+    tiny.fit(teat_model(), dataset)
     bad = labelled(np.arange(1, 6), crafting.LABELS)
     dataset = tf.data.Dataset.from_tensor_slices((crafting.IMAGES, bad))
     with pytest.raises(Exception, match="from 0 to 4"):
-        teat_model().fit(dataset.batch(3), shuffle=False, verbose=0)
+        tiny.fit(teat_model(), dataset.batch(3))

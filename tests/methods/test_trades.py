@@ -1,20 +1,20 @@
 """TRADES: its inner loss, and what it asks of the attack."""
 
-import keras
 import numpy as np
 import pytest
 
 from keras_neokd import attacks
 from keras_neokd import losses
 from keras_neokd import methods
+from tests import arrays
 from tests.methods import crafting
-from tests.methods import table
+from tests.reference import equations as reference
 from tests.training import tiny
 
 
 def divergence(images, exits=(0, 1, 2)):
     clean = crafting.STUDENT.logits(crafting.IMAGES.astype("float64"))
-    values = table.kl_of_logits(clean, crafting.STUDENT.logits(images))
+    values = reference.kl_of_logits(clean, crafting.STUDENT.logits(images))
     return values[:, list(exits)].mean(axis=1)
 
 
@@ -32,7 +32,7 @@ def test_the_attack_climbs_the_divergence_from_a_small_normal_start(exits):
     expected = crafting.ascend(
         lambda images: divergence(images, exits or (0, 1, 2)), start
     )
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    arrays.close(found, expected, atol=1e-5)
 
 
 def test_max_average_compares_its_candidates_by_the_divergence():
@@ -40,7 +40,7 @@ def test_max_average_compares_its_candidates_by_the_divergence():
     pgd = attacks.PGD(crafting.EPSILON, crafting.STEP_SIZE, 1)
     given = crafting.context(method)
     found = crafting.craft(method, attacks.MaxAverage(pgd), given)
-    keys = keras.ops.convert_to_tensor(crafting.KEYS.astype("int32"))
+    keys = arrays.tensor(crafting.KEYS, "int32")
     scores = []
     for exit_ in range(3):
         # The candidates one by one, with the random numbers they have there.
@@ -51,15 +51,15 @@ def test_max_average_compares_its_candidates_by_the_divergence():
             given.predict, given.images, given.labels, keys
         )
         scores.append(divergence(tiny.array(candidate).astype("float64")))
-    np.testing.assert_allclose(
+    arrays.close(
         divergence(found.astype("float64")), np.max(scores, axis=0), atol=1e-5
     )
 
 
 def test_equal_predictions_have_no_divergence():
-    logits = keras.ops.convert_to_tensor([[80.0, -80.0, 0.0]])
+    logits = arrays.tensor([[80.0, -80.0, 0.0]])
     value = losses.kl_between(logits, logits)
-    np.testing.assert_allclose(tiny.array(value), [0.0], atol=1e-6)
+    arrays.close(value, [0.0], atol=1e-6)
 
 
 @pytest.mark.parametrize(

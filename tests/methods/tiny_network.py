@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_neokd import MultiExitModel
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
 
 IMAGE_SHAPE = (2, 2, 1)
 NUM_EXITS, NUM_CLASSES = 3, 5

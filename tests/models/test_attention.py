@@ -8,6 +8,8 @@ from keras import layers
 from keras_neokd.models import layer_costs
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
+from tests import arrays
+from tests import saving
 
 
 def test_self_attention_equals_keras():
@@ -26,18 +28,12 @@ def test_self_attention_equals_keras():
             bias[place].reshape(2, 4),
         ]
     other.set_weights([*weights, output[0].reshape(2, 4, 8), output[1]])
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(own(tokens)),
-        keras.ops.convert_to_numpy(other(tokens, tokens)),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    arrays.close(own(tokens), other(tokens, tokens), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("layer", [SelfAttention(2), TokenEmbedding()])
 def test_layers_come_back_from_their_config(layer):
-    config = keras.saving.serialize_keras_object(layer)
-    again = keras.saving.deserialize_keras_object(config)
+    again = saving.rebuilt(layer)
     assert type(again) is type(layer)
     assert again.get_config() == layer.get_config()
 
@@ -52,7 +48,7 @@ def test_embedding_adds_positions_after_the_class_token(class_token):
     if class_token:
         first = np.repeat(weights[0], 2, axis=0)
         expected = np.concatenate([first, tokens], axis=1)
-    np.testing.assert_allclose(result, expected + weights[-1], rtol=1e-5)
+    arrays.close(result, expected + weights[-1], rtol=1e-5)
     assert result.shape == layer.compute_output_shape(tokens.shape)
 
 

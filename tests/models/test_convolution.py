@@ -6,6 +6,9 @@ import pytest
 
 from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.convolution import ImageConv2D
+from tests import arrays
+from tests import saving
+from tests.models.backbones import battery
 
 SHAPE = (9, 8, 4)
 ONE_CHANNEL = (9, 8, 1)
@@ -30,29 +33,14 @@ CASES = [(SHAPE, case) for case in CASES] + [
 
 @pytest.mark.parametrize(("shape", "arguments"), CASES, ids=str)
 def test_training_moves_the_weights_as_conv2d_does(shape, arguments):
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(4, *shape)).astype("float32")
-    weights, after, results = None, [], []
-    for layer in (Convolution, keras.layers.Conv2D):
-        model = keras.Sequential(
-            [
-                keras.Input(shape),
-                # So that the gradient of its images counts, too.
-                keras.layers.Dense(shape[-1]),
-                layer(6, activation="relu", **arguments),
-            ]
-        )
-        weights = weights or [
-            rng.normal(size=each.shape) for each in model.get_weights()
-        ]
-        model.set_weights(weights)
-        results.append(model.predict(images, verbose=0))
-        model.compile("sgd", "mse")
-        model.train_on_batch(images, np.ones_like(results[0]))
-        after.append(model.get_weights())
-    np.testing.assert_allclose(*results, rtol=1e-5, atol=1e-5)
-    for ours, reference in zip(*after, strict=True):
-        np.testing.assert_allclose(ours, reference, rtol=1e-5, atol=1e-5)
+    ours, theirs = (
+        layer(6, activation="relu", **arguments)
+        for layer in (Convolution, keras.layers.Conv2D)
+    )
+    # So that the gradient of their images counts, too.
+    battery.assert_trains_as(
+        ours, theirs, shape, shape[-1], rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", [Convolution, ImageConv2D])
@@ -60,12 +48,11 @@ def test_a_file_holds_its_arguments(tmp_path, kind):
     model = keras.Sequential(
         [keras.Input(SHAPE), kind(2, 3, strides=2, name="conv")]
     )
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     layer = loaded.get_layer("conv")
     assert type(layer) is kind and layer.strides == (2, 2)
     images = np.ones((1, *SHAPE), "float32")
-    np.testing.assert_array_equal(
+    arrays.equal(
         loaded.predict(images, verbose=0), model.predict(images, verbose=0)
     )
 
@@ -83,7 +70,7 @@ def test_a_small_kernel_with_strides_has_the_gradient_by_definition():
     error = seen @ before[0, 0] - targets
     gradient = np.einsum("bhwc,bhwf->cf", seen, error) * 2 / error.size
     model.train_on_batch(images, targets)
-    np.testing.assert_allclose(
+    arrays.close(
         before[0, 0] - model.get_weights()[0][0, 0],
         gradient,
         rtol=1e-4,

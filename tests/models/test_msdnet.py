@@ -8,8 +8,10 @@ from keras import layers
 
 from keras_neokd.models import MSDNet
 from keras_neokd.models.convolution import Convolution
+from tests.marks import slow_but_on_tensorflow
 from tests.models.backbones import battery
 from tests.models.backbones.battery import weights_of
+from tests.refusals import bad
 
 CIFAR100_MAPS = {
     # Layer: {size: channels} after the layer and its transition.
@@ -35,14 +37,15 @@ CIFAR100_MAPS = {
 SMALL = {"num_blocks": 2, "base": 2, "step": 1, "growth_rate": 2}
 
 
-@pytest.fixture(scope="module")
-def cifar100():
-    return MSDNet.cifar100()
+# Networks that take seconds to build, and are the same on every backend.
+def large(build):
+    params = [pytest.param(build.__name__, marks=slow_but_on_tensorflow)]
+    named = {"scope": "module", "name": build.__name__}
+    return pytest.fixture(lambda: build(), params=params, **named)
 
 
-@pytest.fixture(scope="module")
-def imagenet():
-    return MSDNet.imagenet()
+cifar100 = large(MSDNet.cifar100)
+imagenet = large(MSDNet.imagenet)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,13 @@ def test_named_configurations(cifar100, imagenet):
     assert_interface(imagenet, "msdnet_imagenet", 5, 1000, 224)
 
 
-@pytest.mark.parametrize("option, size", [("A", 224), ("B", 64)])
+@pytest.mark.parametrize(
+    "option, size",
+    [
+        pytest.param("A", 224, marks=slow_but_on_tensorflow),
+        pytest.param("B", 64, marks=slow_but_on_tensorflow),
+    ],
+)
 def test_tiny_imagenet_options(option, size):
     model = MSDNet.tiny_imagenet(option)
     assert_interface(model, "msdnet_tiny_imagenet", 5, 200, size)
@@ -355,69 +364,49 @@ def test_normalization_is_part_of_the_model():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"step_mode": "odd"}, ValueError, "Unknown `step_mode` 'odd'"),
-        ({"prune": "all"}, ValueError, "Unknown `prune` 'all'"),
-        ({"stem": "mnist"}, ValueError, "Unknown `stem` 'mnist'"),
-        ({"initialization": "he"}, ValueError, "Unknown `initialization`"),
-        ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
-        ({"base": 0}, ValueError, "`base`.*>= 1, received 0"),
-        ({"step": 0}, ValueError, "`step`.*>= 1, received 0"),
-        ({"num_blocks": 0}, ValueError, "`num_blocks`.*>= 1"),
-        ({"initial_channels": 8.0}, TypeError, "`initial_channels`.*integer"),
-        ({"head_channels": 0}, ValueError, "`head_channels`.*>= 1"),
-        ({"reduction": 1.5}, ValueError, "`reduction`.* <= 1, received 1.5"),
-        (
-            {"reduction": 0.01},
-            ValueError,
-            "`reduction` 0.01 leaves none of 32 channels",
-        ),
-        (
-            {"growth_factors": (1, 2)},
-            ValueError,
+        bad("Unknown `step_mode` 'odd'", step_mode="odd"),
+        bad("Unknown `prune` 'all'", prune="all"),
+        bad("Unknown `stem` 'mnist'", stem="mnist"),
+        bad("Unknown `initialization`", initialization="he"),
+        bad("`num_classes`.*>= 2", num_classes=1),
+        bad("`base`.*>= 1, received 0", base=0),
+        bad("`step`.*>= 1, received 0", step=0),
+        bad("`num_blocks`.*>= 1", num_blocks=0),
+        bad("`initial_channels`.*integer", TypeError, initial_channels=8.0),
+        bad("`head_channels`.*>= 1", head_channels=0),
+        bad("`reduction`.* <= 1, received 1.5", reduction=1.5),
+        bad("`reduction` 0.01 leaves none of 32 channels", reduction=0.01),
+        bad(
             "one value per scale each; received .1, 2. and .1, 2, 4.",
+            growth_factors=(1, 2),
         ),
-        (
-            {"growth_factors": (), "bottleneck_factors": ()},
-            ValueError,
-            "one value per scale",
+        bad("one value per scale", growth_factors=(), bottleneck_factors=()),
+        bad("`growth_factors`.*>= 1", growth_factors=(1, 2, 0)),
+        bad(
+            "must be even; received 5", growth_rate=5, growth_factors=(1, 1, 1)
         ),
-        (
-            {"growth_factors": (1, 2, 0)},
-            ValueError,
-            "`growth_factors`.*>= 1",
-        ),
-        (
-            {"growth_rate": 5, "growth_factors": (1, 1, 1)},
-            ValueError,
-            "must be even; received 5",
-        ),
-        (
-            {"prune": "min", "num_blocks": 1, "base": 1},
-            ValueError,
+        bad(
             "at least 2 layers; received.*make 1",
+            prune="min",
+            num_blocks=1,
+            base=1,
         ),
-        (
-            {"input_shape": (16, 16, 3)},
-            ValueError,
+        bad(
             "coarsest of 3 scales is 4 x 4.*at least 5 x 5",
+            input_shape=(16, 16, 3),
         ),
-        (
-            {"input_shape": (64, 64, 3), "stem": "imagenet"},
-            ValueError,
+        bad(
             "coarsest.*is 4 x 4.*fewer scales",
+            input_shape=(64, 64, 3),
+            stem="imagenet",
         ),
-        ({"input_shape": (32, 32)}, ValueError, "three integers"),
-        (
-            {"normalization": ((0.5,), (0.2,))},
-            ValueError,
-            "`normalization`.*3 values each",
-        ),
-        (
-            {"normalization": ((0.5,) * 3, (0.2, 0, 0.2))},
-            ValueError,
+        bad("three integers", input_shape=(32, 32)),
+        bad("`normalization`.*3 values each", normalization=((0.5,), (0.2,))),
+        bad(
             "positive standard deviations",
+            normalization=((0.5,) * 3, (0.2, 0, 0.2)),
         ),
-        ({"num_block": 3}, TypeError, "num_block"),
+        bad("num_block", TypeError, num_block=3),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):

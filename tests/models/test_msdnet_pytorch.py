@@ -7,7 +7,6 @@ names of the public code.
 import argparse
 import sys
 
-import keras
 import numpy as np
 import pytest
 
@@ -18,6 +17,7 @@ from keras_neokd import models  # noqa: E402
 from keras_neokd.models import MSDNet  # noqa: E402
 from keras_neokd.models.msdnet import torch_names  # noqa: E402
 from keras_neokd.models.msdnet.plan import Settings  # noqa: E402
+from tests import arrays  # noqa: E402
 from tests.models.torch_weights import randomized  # noqa: E402
 
 SMALL = {"base": 1, "step": 1, "nChannels": 4, "growthRate": 2}
@@ -113,12 +113,8 @@ def assert_same_logits(model, images, expected):
     for name, others in zip(model.exit_names, expected, strict=True):
         # Images are told apart, so equality says something.
         assert others.std(0).mean() > 0.02
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(logits[name]),
-            others.numpy(),
-            atol=1e-4,
-            rtol=0,
-            err_msg=name,
+        arrays.close(
+            logits[name], others.numpy(), atol=1e-4, rtol=0, err_msg=name
         )
 
 
@@ -220,12 +216,12 @@ def test_every_form_of_state_file_is_read(tiny, wrap, is_new, tmp_path):
     torch.save(wrap(state), path, _use_new_zipfile_serialization=is_new)
     models.load_msdnet_pytorch(model, path)
     norm = model.get_layer("block_1_stem_scale_2_batch_norm")
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(norm.moving_variance),
+    arrays.equal(
+        norm.moving_variance,
         state["blocks.0.0.layers.1.net.1.running_var"].numpy(),
     )
-    np.testing.assert_array_equal(
-        keras.ops.convert_to_numpy(model.get_layer("exit_1").kernel),
+    arrays.equal(
+        model.get_layer("exit_1").kernel,
         state["classifier.0.linear.weight"].numpy().T,
     )
 
@@ -286,7 +282,7 @@ def test_another_network_is_refused_and_changes_nothing(
     with pytest.raises(ValueError, match=f"weights.pth.*{message}"):
         models.load_msdnet_pytorch(model, tmp_path / "weights.pth")
     for old, new in zip(before, model.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+        arrays.equal(old, new)
 
 
 def test_other_arguments_are_refused(tiny, tmp_path):

@@ -5,31 +5,17 @@ import numpy as np
 import pytest
 
 from keras_neokd.models.pooling import MaxPooling
+from tests import arrays
+from tests.models.backbones import battery
 
 
 @pytest.mark.parametrize("arguments", [{}, {"strides": 1}], ids=str)
 def test_training_moves_weights_before_it_as_max_pooling_does(arguments):
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(4, 7, 8, 3)).astype("float32")
-    weights, after = None, []
-    for layer in (MaxPooling, keras.layers.MaxPooling2D):
-        model = keras.Sequential(
-            [
-                keras.Input((7, 8, 3)),
-                keras.layers.Dense(4),
-                layer(2, **arguments),
-            ]
-        )
-        weights = weights or [
-            rng.normal(size=each.shape) for each in model.get_weights()
-        ]
-        model.set_weights(weights)
-        model.compile("sgd", "mse")
-        targets = np.ones(model.compute_output_shape(images.shape))
-        model.train_on_batch(images, targets)
-        after.append(model.get_weights())
-    for ours, reference in zip(*after, strict=True):
-        np.testing.assert_allclose(ours, reference, atol=1e-6)
+    ours, theirs = (
+        layer(2, **arguments)
+        for layer in (MaxPooling, keras.layers.MaxPooling2D)
+    )
+    battery.assert_trains_as(ours, theirs, (7, 8, 3), 4, atol=1e-6)
 
 
 @pytest.mark.skipif(
@@ -48,7 +34,7 @@ def test_the_gradient_takes_a_batch_of_any_size():
     of_any_size = export.export(jax.jit(gradient))(
         jax.ShapeDtypeStruct((batch, *images.shape[1:]), "float32")
     )
-    np.testing.assert_array_equal(of_any_size.call(images), gradient(images))
+    arrays.equal(of_any_size.call(images), gradient(images))
 
 
 def test_padding_is_refused():

@@ -1,9 +1,12 @@
 """Models in mixed precision: ends in float32, the rest as asked for."""
 
+import itertools
+
 import keras
 import pytest
 
 from keras_neokd import models
+from tests import saving
 
 NORMALIZATION = ((0.5,) * 3, (0.2,) * 3)
 
@@ -38,18 +41,33 @@ def vision_transformer():
     )
 
 
-@pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
-def policy(request):
-    keras.config.set_dtype_policy(request.param)
-    yield request.param
-    keras.config.set_dtype_policy("float32")
+POLICIES = ("mixed_bfloat16", "mixed_float16")
 
 
-@pytest.mark.parametrize(
-    "build", [small_cnn, msdnet, resnet, vision_transformer]
+def built(policy, build):
+    keras.config.set_dtype_policy(policy)
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *itertools.product(
+            POLICIES, (small_cnn, msdnet, resnet, vision_transformer)
+        )
+    ],
+    ids=lambda each: f"{each[0]}-{each[1].__name__}",
 )
-def test_logits_and_pixels_are_float32_and_the_rest_is_not(policy, build):
-    model = build()
+def given(request):
+    """A policy, and a model that was built under it."""
+    return request.param[0], built(*request.param)
+
+
+def test_logits_and_pixels_are_float32_and_the_rest_is_not(given):
+    policy, model = given
     assert {each.dtype for each in model.outputs} == {"float32"}
     heads = {
         head.name
@@ -68,7 +86,7 @@ def test_logits_and_pixels_are_float32_and_the_rest_is_not(policy, build):
     assert len(of_heads) == model.num_exits and heads <= of_heads
     with_weights = {layer.name for layer in model.layers if layer.weights}
     assert of_float32 & with_weights == of_heads
-    assert build is small_cnn or "normalization" in of_float32
+    assert isinstance(model, models.SmallCNN) or "normalization" in of_float32
     assert {each.dtype for each in model.trainable_weights} == {"float32"}
     assert any(
         layer.compute_dtype == policy.removeprefix("mixed_")
@@ -76,25 +94,25 @@ def test_logits_and_pixels_are_float32_and_the_rest_is_not(policy, build):
     )
 
 
-@pytest.mark.parametrize(
-    "build", [small_cnn, msdnet, resnet, vision_transformer]
-)
-def test_the_precision_is_part_of_a_file(policy, build, tmp_path):
-    model = build()
-    model.save(tmp_path / "model.keras")
+def test_the_precision_is_part_of_a_file(given, tmp_path):
     # Whatever else is built when it is loaded.
-    keras.config.set_dtype_policy("float32")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert keras.config.dtype_policy().name == "float32"
+    _, model = given
+    loaded = saving.reloaded(model, tmp_path)
     assert [each.dtype_policy.name for each in loaded.layers] == [
         each.dtype_policy.name for each in model.layers
     ]
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.parametrize("policy", POLICIES)
 def test_a_file_of_float32_stays_in_float32(policy, tmp_path):
-    keras.config.set_dtype_policy("float32")
     small_cnn().save(tmp_path / "model.keras")
-    keras.config.set_dtype_policy(policy)
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+
+    def load():
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert keras.config.dtype_policy().name == policy
+        return loaded
+
+    loaded = built(policy, load)
     assert {each.compute_dtype for each in loaded.layers} == {"float32"}
-    assert keras.config.dtype_policy().name == policy

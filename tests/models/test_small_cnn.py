@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from keras_neokd.models import SmallCNN
+from tests import arrays
 from tests.models.backbones import battery
 from tests.models.backbones.battery import weights_of
+from tests.refusals import bad
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +23,6 @@ def test_three_exits_of_ten_classes(model):
     logits = model(np.zeros((2, 28, 28, 1), "float32"))
     shapes = {name: tuple(logits[name].shape) for name in logits}
     assert shapes == dict.fromkeys(model.exit_names, (2, 10))
-
-
-def test_number_of_parameters(model):
-    assert model.count_params() == 836_846
 
 
 @pytest.mark.parametrize(
@@ -50,10 +48,7 @@ def test_layers_as_published(model, name, shape, parameters):
 
 
 def test_side_exits_leave_after_the_relu_of_convolutions_1_and_3(model):
-    taps = {
-        "exit_1_conv": "trunk_conv_1",
-        "exit_2_pool": "trunk_conv_3",
-    }
+    taps = {"exit_1_conv": "trunk_conv_1", "exit_2_pool": "trunk_conv_3"}
     for name, tap in taps.items():
         assert model.get_layer(name).input is model.get_layer(tap).output
 
@@ -138,7 +133,7 @@ def test_a_seed_starts_equal_weights_on_every_backend():
     first = battery.assert_equal_seeds_give_equal_weights(SmallCNN.mnist)
     generator = np.random.default_rng(random.Random(7).randrange(2**31))
     expected = generator.normal(0, math.sqrt(2 / 9), (3, 3, 1, 32))
-    np.testing.assert_allclose(first[0], expected, rtol=1e-6)
+    arrays.close(first[0], expected, rtol=1e-6)
 
 
 def test_other_sizes_and_class_counts():
@@ -150,13 +145,13 @@ def test_other_sizes_and_class_counts():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"input_shape": (15, 28, 1)}, ValueError, "at least 16 pixels"),
-        ({"input_shape": (28, 28)}, ValueError, "three integers"),
-        ({"input_shape": (28, 28, None)}, TypeError, "needs an integer"),
-        ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
-        ({"dropout": 1.5}, ValueError, "`dropout`.* <= 1, received 1.5"),
-        ({"dropout": "0.5"}, TypeError, "`dropout` needs a number"),
-        ({"droput": 0.5}, TypeError, "droput"),
+        bad("at least 16 pixels", input_shape=(15, 28, 1)),
+        bad("three integers", input_shape=(28, 28)),
+        bad("needs an integer", TypeError, input_shape=(28, 28, None)),
+        bad("`num_classes`.*>= 2", num_classes=1),
+        bad("`dropout`.* <= 1, received 1.5", dropout=1.5),
+        bad("`dropout` needs a number", TypeError, dropout="0.5"),
+        bad("droput", TypeError, droput=0.5),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):

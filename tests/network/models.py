@@ -10,6 +10,7 @@ from keras_neokd.models import MSDNet
 from keras_neokd.models import ResNet
 from keras_neokd.models import SmallCNN
 from keras_neokd.models import VisionTransformer
+from tests import arrays
 from tests.training import tiny
 
 layers = keras.layers
@@ -109,3 +110,16 @@ def calls_of(model):
             if entry["inbound_nodes"]
         }
     )
+
+
+def logits_of(model, images):
+    """Return Keras' logits, an array for each exit."""
+    logits = model(images, training=False)
+    return [arrays.array(logits[each]) for each in model.exit_names]
+
+
+def assert_close(received, expected, tolerance=1e-5):
+    """Compare up to rounding, relative to the largest of the numbers."""
+    expected = arrays.array(expected)
+    scale = max(1.0, abs(expected).max())
+    arrays.close(received, expected, rtol=0, atol=tolerance * scale)

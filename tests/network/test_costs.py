@@ -8,6 +8,7 @@ from keras_neokd.models import MSDNet
 from keras_neokd.models import SmallCNN
 from keras_neokd.models import exit_costs
 from keras_neokd.models import layer_costs
+from tests.marks import slow_but_on_tensorflow
 
 # Operations and parameters, calculated from the published counter's rules,
 # independently of this code; those for ImageNet and for 5 exits on CIFAR-100
@@ -63,7 +64,18 @@ BUILDERS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CUMULATIVE))
+# Networks take seconds to build, and cost the same on every backend.
+@pytest.fixture(
+    scope="module",
+    params=[
+        "cifar10",
+        *(
+            pytest.param(name, marks=slow_but_on_tensorflow)
+            for name in CUMULATIVE
+            if name != "cifar10"
+        ),
+    ],
+)
 def msdnet_rows(request):
     return request.param, exit_costs(BUILDERS[request.param]())
 
@@ -165,12 +177,7 @@ def test_small_cnn_parameters():
         (layers.Conv2D(8, 3, strides=2), 4 * 288, 4 * 288, 296),
         (layers.Conv2D(8, 3, groups=2), 16 * 144, 16 * 144, 152),
         (layers.DepthwiseConv2D(3), 16 * 36, 16 * 36, 40),
-        (
-            layers.DepthwiseConv2D(3, depth_multiplier=2),
-            16 * 72,
-            16 * 72,
-            80,
-        ),
+        (layers.DepthwiseConv2D(3, depth_multiplier=2), 16 * 72, 16 * 72, 80),
         # 36 depthwise and 4 * 8 pointwise weights.
         (layers.SeparableConv2D(8, 3), 16 * 68, 16 * 68, 76),
         (layers.MaxPooling2D(2), 3 * 3 * 4 * 4, 0, 0),
@@ -227,31 +234,29 @@ class Counted(layers.Layer):
 
 
 def test_a_layer_may_tell_its_own_arithmetic():
-    layer = Counted(name="told")
-    layer(keras.Input((6, 6, 4)))
-    assert layer_costs(layer) == (12, 6, 0)
-    layer = Counted(name="told")
-    layer(keras.Input((None, 6, 4)))
+    assert layer_costs(called(Counted(name="told"))) == (12, 6, 0)
+    layer = called(Counted(name="told"), (None, 6, 4))
     with pytest.raises(ValueError, match="input size of layer `told`"):
         layer_costs(layer)
 
 
+def called(layer, shape=(6, 6, 4)):
+    layer(keras.Input(shape))
+    return layer
+
+
 def test_unknown_layers_with_weights_warn():
-    layer = Scale(name="my_scale")
-    layer(keras.Input((6, 6, 4)))
+    layer = called(Scale(name="my_scale"))
     with pytest.warns(UserWarning, match="`my_scale` .Scale. holds weights"):
         assert layer_costs(layer) == (0, 0, 4)
 
 
 def test_unknown_layers_without_weights_are_free():
-    layer = layers.Lambda(lambda x: x * 2)
-    layer(keras.Input((6, 6, 4)))
-    assert layer_costs(layer) == (0, 0, 0)
+    assert layer_costs(called(layers.Lambda(lambda x: x * 2))) == (0, 0, 0)
 
 
 def test_unknown_input_size_is_refused():
-    layer = layers.Conv2D(8, 3, name="stem")
-    layer(keras.Input((None, None, 3)))
+    layer = called(layers.Conv2D(8, 3, name="stem"), (None, None, 3))
     with pytest.raises(ValueError, match="input size of layer `stem`.*fixed"):
         layer_costs(layer)
 
@@ -264,9 +269,7 @@ def exits(inputs, outputs):
         for name, output in zip(names, outputs, strict=True)
     }
     return types.SimpleNamespace(
-        inputs=[inputs],
-        exit_names=tuple(names),
-        exit_model=models.__getitem__,
+        inputs=[inputs], exit_names=tuple(names), exit_model=models.__getitem__
     )
 
 
@@ -299,8 +302,8 @@ def test_an_earlier_use_in_another_graph_does_not_matter():
     convolution(keras.Input((32, 32, 4)))
     inputs = keras.Input((6, 6, 4))
     outputs = layers.GlobalMaxPooling2D()(convolution(inputs))
-    rows = exit_costs(exits(inputs, [outputs]))
-    assert rows[0].own.multiply_adds == 16 * 288
+    (row,) = exit_costs(exits(inputs, [outputs]))
+    assert row.own.multiply_adds == 16 * 288
 
 
 def test_models_inside_a_model_are_counted_through():

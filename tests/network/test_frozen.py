@@ -3,6 +3,7 @@
 from collections import Counter
 
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 from keras import ops
@@ -10,8 +11,10 @@ from keras import ops
 from keras_neokd import MultiExitModel
 from keras_neokd import attacks
 from keras_neokd import backend
+from keras_neokd.backend import precision
 from keras_neokd.network.frozen import FrozenNetwork
 from tests.network.models import MODELS
+from tests.network.models import assert_close
 from tests.network.models import calls_of
 from tests.training import tiny
 
@@ -79,11 +82,7 @@ def special_calls():
     return MultiExitModel(inputs, [first, second])
 
 
-CASES = {
-    **MODELS,
-    "convolutions": convolutions,
-    "special_calls": special_calls,
-}
+CASES = {**MODELS, "convolutions": convolutions, "special_calls": special_calls}
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -96,11 +95,19 @@ def images_for(model, count=6):
     return ops.convert_to_tensor(images)
 
 
-def assert_close(received, expected, tolerance=1e-5):
-    """Compare up to rounding, relative to the largest of the numbers."""
-    received, expected = tiny.array(received), tiny.array(expected)
-    scale = max(1.0, abs(expected).max())
-    np.testing.assert_allclose(received, expected, atol=tolerance * scale)
+def rounding(model):
+    """Return how far merging may move results: 1e-5 in float32.
+
+    A convolution in 16 bits rounds its sum, and the sum with the bias; merged,
+    it may do both at once. Each rounding is of half a step of the format.
+    """
+    steps = [
+        2 * float(ml_dtypes.finfo(layer.compute_dtype).eps) / 2
+        for layer in model.layers
+        if isinstance(layer, layers.Conv2D) and layer.compute_dtype != "float32"
+    ]
+    assert bool(steps) == (precision.layer_dtypes(model) != ["float32"])
+    return sum(steps, start=1e-5)
 
 
 def test_every_exit_gives_the_logits_of_the_model(model):
@@ -112,7 +119,7 @@ def test_every_exit_gives_the_logits_of_the_model(model):
         logits = frozen(images, chosen)
         assert len(logits) == len(chosen)
         for index, each in zip(chosen, logits, strict=True):
-            assert_close(each, expected[index])
+            assert_close(each, expected[index], rounding(model))
 
 
 def test_the_gradient_for_the_image_is_that_of_the_model(model):
@@ -124,7 +131,15 @@ def test_the_gradient_for_the_image_is_that_of_the_model(model):
             images,
         )[1]
 
-    assert_close(gradient(predict.frozen()), gradient(predict))
+    received, expected = gradient(predict.frozen()), gradient(predict)
+    if precision.layer_dtypes(model) == ["float32"]:
+        assert_close(received, expected)
+        return
+    # Where rounding decides which pixel of a window is the largest, or which
+    # slope of a ReLU counts, the gradient jumps.
+    difference = np.abs(tiny.array(received) - tiny.array(expected))
+    scale = max(1.0, np.abs(tiny.array(expected)).max())
+    assert (difference <= rounding(model) * scale).mean() > 0.9
 
 
 @pytest.mark.parametrize("has_accelerator", [False, True])
@@ -143,7 +158,7 @@ def test_staggered_batches_leave_at_their_own_exits(
         (logits,) = staggered(images)
         for index in exits:
             own = slice(2 * index, 2 * index + 2)
-            assert_close(logits[own], expected[index][own])
+            assert_close(logits[own], expected[index][own], rounding(model))
 
 
 def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
@@ -155,6 +170,7 @@ def test_staggered_batches_may_skip_exits_and_go_backwards(monkeypatch):
     assert_close(logits[2:], predict(images)[0][2:])
 
 
+@pytest.mark.filterwarnings("ignore:Layers of model.*convolve in 16 bits")
 def test_a_network_read_in_a_compiled_step_is_good_for_later_ones():
     model = special_calls()
     model.compile("sgd", method="adversarial_training", attack=ATTACK)
@@ -205,35 +221,19 @@ def test_padding_batch_norm_and_relu_become_part_of_convolutions():
 def test_what_cannot_be_merged_stays():
     model = convolutions()
     calls = FrozenNetwork(model).calls((0, 1))
-    merged = [[name for name, _ in each.merged] for each in calls]
     kinds = [
-        [type(model.get_layer(name)).__name__ for name in names]
-        for names in merged
+        [type(model.get_layer(name)).__name__ for name, _ in each.merged]
+        for each in calls
     ]
-    assert kinds == [
-        ["ZeroPadding2D", "Conv2D", "BatchNormalization"],
-        ["Conv2D", "ReLU"],
-        ["Conv2D"],
-        ["MaxPooling2D"],
-        ["Conv2D", "ReLU"],
-        ["Conv2D"],
-        ["AveragePooling2D"],
-        ["Conv2D"],
-        ["MaxPooling2D"],
-        ["Flatten"],
-        ["Dense"],
-        ["Conv2D"],
-        ["Conv2D"],
-        ["BatchNormalization"],
-        ["LeakyReLU"],
-        ["Concatenate"],
-        ["Conv2D", "BatchNormalization", "Activation"],
-        ["Conv2D"],
-        ["Conv2D"],
-        ["BatchNormalization"],
-        ["GlobalAveragePooling2D"],
-        ["Dense"],
-    ]
+    # What is merged is joined.
+    expected = """
+        ZeroPadding2D+Conv2D+BatchNormalization Conv2D+ReLU Conv2D MaxPooling2D
+        Conv2D+ReLU Conv2D AveragePooling2D Conv2D MaxPooling2D Flatten Dense
+        Conv2D Conv2D BatchNormalization LeakyReLU Concatenate
+        Conv2D+BatchNormalization+Activation Conv2D Conv2D BatchNormalization
+        GlobalAveragePooling2D Dense
+    """
+    assert ["+".join(each) for each in kinds] == expected.split()
 
 
 def test_an_exit_computes_no_layer_that_it_does_not_need(model):

@@ -11,6 +11,8 @@ from keras_neokd import backend
 from keras_neokd import evaluation
 from keras_neokd.network.graph import Graph
 from keras_neokd.serving.predictor import EarlyExitPredictor
+from tests import arrays
+from tests.network import models
 from tests.training import tiny
 
 layers = keras.layers
@@ -48,8 +50,7 @@ MODELS = pytest.mark.parametrize("build", [head_of_one, head_of_two])
 
 
 def logits_of(model):
-    logits = model(IMAGES, training=False)
-    return [tiny.array(logits[each]) for each in model.exit_names]
+    return models.logits_of(model, IMAGES)
 
 
 def assert_frozen_as_it_is(model):
@@ -57,7 +58,7 @@ def assert_frozen_as_it_is(model):
     assert frozen is not model.exit_logits()
     for index, expected in enumerate(logits_of(model)):
         (received,) = frozen(ops.convert_to_tensor(IMAGES), (index,))
-        np.testing.assert_allclose(tiny.array(received), expected, atol=1e-5)
+        arrays.close(received, expected, atol=1e-5)
 
 
 @MODELS
@@ -77,7 +78,7 @@ def test_an_exit_with_a_sub_model_as_its_head_is_the_one_attacked(build):
 
         gradient = backend.value_and_input_gradient(loss, images)[1]
         expected = np.clip(IMAGES + 0.1 * np.sign(tiny.array(gradient)), 0, 1)
-        np.testing.assert_allclose(tiny.array(received), expected, atol=1e-6)
+        arrays.close(received, expected, atol=1e-6)
 
 
 @MODELS
@@ -85,9 +86,7 @@ def test_sub_models_as_heads_train_and_are_evaluated(build):
     model = tiny.compiled(build(), method="adversarial_training")
     assert np.isfinite(model.train_on_batch(IMAGES, LABELS)).all()
     decision = EarlyExitPredictor(model, (0.0,))(IMAGES)
-    np.testing.assert_array_equal(
-        decision.label, logits_of(model)[0].argmax(axis=1)
-    )
+    arrays.equal(decision.label, logits_of(model)[0].argmax(axis=1))
     latencies = evaluation.exit_latency(model, IMAGES[:1], num_calls=2)
     assert len(latencies) == 2
 
@@ -163,9 +162,7 @@ def test_layers_without_a_configuration_are_called_as_keras_does(function):
     model = tiny.randomized(MultiExitModel(inputs, [first, second]))
     assert_frozen_as_it_is(model)
     decision = EarlyExitPredictor(model, (np.inf,))(IMAGES)
-    np.testing.assert_array_equal(
-        decision.label, logits_of(model)[1].argmax(axis=1)
-    )
+    arrays.equal(decision.label, logits_of(model)[1].argmax(axis=1))
 
 
 def masked(x):
@@ -266,7 +263,7 @@ def test_a_model_may_start_within_another():
     for received, expected in zip(
         logits_of(loaded), logits_of(model), strict=True
     ):
-        np.testing.assert_allclose(received, expected, atol=1e-6)
+        arrays.close(received, expected, atol=1e-6)
 
 
 def test_reading_a_model_leaves_it_as_it_is():

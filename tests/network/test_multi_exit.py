@@ -7,7 +7,10 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import MultiExitModel
+from tests import arrays
+from tests import saving
 from tests.network.models import inputs_and_logits
+from tests.reference import equations
 from tests.training import tiny
 
 # "exit_10" sorts before "exit_2".
@@ -23,9 +26,6 @@ def model_of_12():
 @pytest.fixture(scope="module")
 def predictions_of_12(model_of_12):
     return model_of_12.predict(IMAGES, verbose=0)
-
-
-# Names and order.
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
@@ -46,11 +46,7 @@ def test_exits_of_a_dict_keep_names_and_order():
     outputs = model(IMAGES)
     assert set(outputs) == {"shallow", "middle", "deep"}
     for name in model.exit_names:
-        np.testing.assert_allclose(
-            tiny.array(model.exit_model(name)(IMAGES)),
-            tiny.array(outputs[name]),
-            atol=1e-6,
-        )
+        arrays.close(model.exit_model(name)(IMAGES), outputs[name], atol=1e-6)
 
 
 def test_exit_names_can_be_given_for_both_kinds_of_outputs():
@@ -78,14 +74,8 @@ def test_every_way_to_an_exit_gives_the_same_logits(
         for alias in (name, i, i - 12):
             single = model_of_12.exit_model(alias)
             assert single is model_of_12.exit_model(name)
-        np.testing.assert_allclose(
-            single.predict(IMAGES, verbose=0),
-            predictions_of_12[name],
-            atol=1e-6,
-        )
-        np.testing.assert_allclose(
-            tiny.array(seen[i]), predictions_of_12[name], atol=1e-6
-        )
+        arrays.close(single(IMAGES), predictions_of_12[name], atol=1e-6)
+        arrays.close(seen[i], predictions_of_12[name], atol=1e-6)
 
 
 def test_an_attack_gets_the_exits_it_asks_for_in_its_order(
@@ -96,10 +86,8 @@ def test_an_attack_gets_the_exits_it_asks_for_in_its_order(
         logits = predict(ops.convert_to_tensor(IMAGES), exits)
         assert isinstance(logits, tuple)
         for index, values in zip(exits, logits, strict=True):
-            np.testing.assert_allclose(
-                tiny.array(values),
-                predictions_of_12[NAMES_OF_12[index]],
-                atol=1e-6,
+            arrays.close(
+                values, predictions_of_12[NAMES_OF_12[index]], atol=1e-6
             )
 
 
@@ -120,22 +108,17 @@ def test_logs_of_twelve_exits_belong_to_their_exits(
         logits = predictions_of_12[name].astype("float64")
         accuracy = (logits.argmax(axis=1) == labels).mean()
         top_2 = (np.argsort(-logits)[:, :2] == labels[:, None]).any(axis=1)
-        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        loss = -log_p[np.arange(20), labels].mean()
+        loss = equations.cross_entropy(logits, labels).mean()
         for kind in ("clean", "adversarial"):
             assert trained[f"{name}_{kind}_accuracy"] == pytest.approx(accuracy)
-            assert trained[f"{name}_{kind}_top_2"] == pytest.approx(
-                top_2.mean()
-            )
-            assert trained[f"{name}_{kind}_loss"] == pytest.approx(
-                loss, abs=1e-5
-            )
+            found = trained[f"{name}_{kind}_top_2"]
+            assert found == pytest.approx(top_2.mean())
+            found = trained[f"{name}_{kind}_loss"]
+            assert found == pytest.approx(loss, abs=1e-5)
         accuracies.append(accuracy)
     assert accuracies[9] == 1
     assert max(accuracies[:9] + accuracies[10:]) < 1
-    evaluated = model_of_12.evaluate(
-        IMAGES, labels, verbose=0, return_dict=True
-    )
+    evaluated = tiny.evaluate(model_of_12, IMAGES, labels)
     after = model_of_12.predict(IMAGES, verbose=0)
     for name in NAMES_OF_12:
         assert evaluated[f"{name}_clean_accuracy"] == pytest.approx(
@@ -155,9 +138,6 @@ def test_exit_index_counts_from_both_ends(model_of_12):
     assert model_of_12.exit_index("exit_10") == 9
     assert model_of_12.exit_index(9) == 9
     assert model_of_12.exit_index(-1) == 11
-
-
-# One set of weights.
 
 
 def test_sub_models_share_layers_and_add_no_weights(model_of_12):
@@ -191,9 +171,6 @@ def test_logits_for_attacks_are_float32_whatever_the_precision():
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
 
 
-# Conversion.
-
-
 @pytest.mark.parametrize("kind", ["dict", "list", "tuple"])
 def test_functional_models_convert_and_share_their_layers(kind):
     inputs, logits = inputs_and_logits(3)
@@ -214,7 +191,7 @@ def test_functional_models_convert_and_share_their_layers(kind):
     expected = list(expected.values()) if kind == "dict" else expected
     results = model.predict(IMAGES, verbose=0)
     for name, values in zip(model.exit_names, expected, strict=True):
-        np.testing.assert_allclose(results[name], values, atol=1e-6)
+        arrays.close(results[name], values, atol=1e-6)
 
 
 def test_conversion_takes_names_and_a_name():
@@ -242,26 +219,17 @@ def test_models_that_are_not_functional_do_not_convert():
             MultiExitModel.from_functional(model)
 
 
-# Saving.
-
-
 def test_the_file_keeps_names_order_and_numbers(
     model_of_12, predictions_of_12, tmp_path
 ):
     model = tiny.dense_model(num_exits=12, num_classes=13)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert type(loaded) is MultiExitModel
     assert loaded.exit_names == NAMES_OF_12
     predictions = loaded.predict(IMAGES, verbose=0)
     for i, name in enumerate(NAMES_OF_12):
-        for values in (
-            predictions[name],
-            loaded.exit_model(i).predict(IMAGES, verbose=0),
-        ):
-            np.testing.assert_allclose(
-                values, predictions_of_12[name], atol=1e-6
-            )
+        for values in (predictions[name], loaded.exit_model(i)(IMAGES)):
+            arrays.close(values, predictions_of_12[name], atol=1e-6)
 
 
 def test_names_that_sort_backwards_survive_file_and_config(tmp_path):
@@ -275,7 +243,7 @@ def test_names_that_sort_backwards_survive_file_and_config(tmp_path):
         assert copy.exit_names == ("shallow", "deep")
         copy.set_weights(model.get_weights())
         for name in copy.exit_names:
-            np.testing.assert_allclose(
+            arrays.close(
                 copy.exit_model(name).predict(IMAGES, verbose=0),
                 model.predict(IMAGES, verbose=0)[name],
                 atol=1e-6,

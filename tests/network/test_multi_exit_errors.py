@@ -26,36 +26,37 @@ def pair(first, second):
     return lambda x: [first(x), second(x)]
 
 
-@pytest.mark.parametrize(
-    ("outputs", "message"),
-    [
-        (
-            pair(dense(), layers.Conv2D(4, 3)),
-            r"Exit 'exit_2' needs logits of shape \(batch, classes\), received "
-            r"shape \(None, 6, 6, 4\)",
-        ),
-        (
-            pair(dense(), layers.Conv2D(4, 8)),
-            r"received shape \(None, 1, 1, 4\)",
-        ),
-        (
-            pair(dense(4), dense(5)),
-            r"same number of classes, received \{'exit_1': 4, 'exit_2': 5\}",
-        ),
-        (
-            pair(dense(), lambda x: ops.sum(dense()(x), axis=1)),
-            r"received shape \(None,\)",
-        ),
-        (
-            pair(dense(1), dense(1)),
-            r"two logits or more, received one per exit.*Dense\(2\), and give "
-            "labels 0 and 1",
-        ),
-    ],
-)
-def test_outputs_that_are_no_logits_are_refused(outputs, message):
+NOT_LOGITS = [
+    (
+        dense(),
+        layers.Conv2D(4, 3),
+        r"Exit 'exit_2' needs logits of shape \(batch, classes\), received "
+        r"shape \(None, 6, 6, 4\)",
+    ),
+    (dense(), layers.Conv2D(4, 8), r"received shape \(None, 1, 1, 4\)"),
+    (
+        dense(4),
+        dense(5),
+        r"same number of classes, received \{'exit_1': 4, 'exit_2': 5\}",
+    ),
+    (
+        dense(),
+        lambda x: ops.sum(dense()(x), axis=1),
+        r"received shape \(None,\)",
+    ),
+    (
+        dense(1),
+        dense(1),
+        r"two logits or more, received one per exit.*Dense\(2\), and give "
+        "labels 0 and 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("first", "second", "message"), NOT_LOGITS)
+def test_outputs_that_are_no_logits_are_refused(first, second, message):
     with pytest.raises(ValueError, match=message):
-        build(outputs)
+        build(pair(first, second))
 
 
 HEADS = {
@@ -180,9 +181,6 @@ def test_several_inputs_are_refused():
 def test_an_input_that_is_no_image_is_refused():
     with pytest.raises(ValueError, match="one input of images"):
         build(pair(dense(), dense()), inputs=keras.Input((64,)))
-
-
-# What is warned about.
 
 
 def channels_first(turn):

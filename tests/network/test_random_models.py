@@ -13,10 +13,14 @@ from keras_neokd import backend
 from keras_neokd.network.frozen import FrozenNetwork
 from keras_neokd.network.stages import build_stages
 from keras_neokd.serving.predictor import EarlyExitPredictor
+from tests import arrays
+from tests.marks import slow
+from tests.network import models
 from tests.network.random_models import random_model
+from tests.reference import equations
 from tests.training import tiny
 
-QUICK, ALL = 30, 230
+QUICK, ALL = 18, 230
 SEEDS = [
     pytest.param(seed, marks=() if seed < QUICK else pytest.mark.slow)
     for seed in range(ALL)
@@ -77,14 +81,11 @@ def model(request, tmp_path):
 
 def logits_of(model):
     """Return Keras' logits, `(exits, batch, classes)`."""
-    logits = model(IMAGES, training=False)
-    return np.stack([tiny.array(logits[each]) for each in model.exit_names])
+    return np.stack(models.logits_of(model, IMAGES))
 
 
 def assert_close(received, expected):
-    received = np.stack([tiny.array(each) for each in received])
-    scale = max(1.0, abs(expected).max())
-    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-5 * scale)
+    models.assert_close(np.stack([*map(arrays.array, received)]), expected)
 
 
 def gradient(predict):
@@ -122,22 +123,18 @@ def test_all_ways_to_the_logits_agree(model, monkeypatch):
         assert_close([logits], expected[index : index + 1])
 
 
-@pytest.mark.parametrize(
-    "seed",
-    [3, *(pytest.param(i, marks=pytest.mark.slow) for i in range(4, 24))],
-)
+@pytest.mark.parametrize("seed", [3, *(slow(i) for i in range(4, 24))])
 @pytest.mark.filterwarnings("ignore:.*depth order")
 def test_images_leave_early_with_the_logits_of_their_exit(seed):
     model = random_model(seed)
     logits = logits_of(model)
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
-    confidence = softmax.max(axis=-1)
+    confidence = equations.softmax(logits).max(axis=-1)
     # Half of the images leave at each exit.
     thresholds = tuple(np.median(confidence, axis=1)[:-1])
     decision = EarlyExitPredictor(model, thresholds)(IMAGES)
     leaves = confidence >= np.array([*thresholds, 0.0])[:, None]
-    np.testing.assert_array_equal(decision.exit_index, leaves.argmax(axis=0))
+    arrays.equal(decision.exit_index, leaves.argmax(axis=0))
     rows = np.arange(len(IMAGES))
-    np.testing.assert_allclose(
+    arrays.close(
         decision.confidence, confidence[decision.exit_index, rows], atol=1e-5
     )

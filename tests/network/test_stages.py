@@ -3,12 +3,13 @@
 import collections
 
 import keras
-import numpy as np
 import pytest
 from keras import ops
 
 from keras_neokd import MultiExitModel
 from keras_neokd.network.stages import build_stages
+from tests import arrays
+from tests import saving
 from tests.network.models import MODELS
 from tests.network.models import calls_of
 from tests.network.models import images_for
@@ -36,9 +37,7 @@ def assert_same_logits(model, images, stages):
     expected = model(images, training=False)
     found = run(stages, images)
     for name, logits in zip(model.exit_names, found, strict=True):
-        np.testing.assert_allclose(
-            logits, tiny.array(expected[name]), atol=1e-5
-        )
+        arrays.close(logits, expected[name], atol=1e-5)
 
 
 def test_the_stages_together_give_the_logits_of_the_model(model):
@@ -78,14 +77,10 @@ def test_the_model_stays_as_it_was(model, tmp_path):
     assert model.get_config() == before
     assert calls_of(model) == calls
     # Its file too, whose stages are those of the model.
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     images = images_for(model)
     assert_same_logits(loaded, images, stages)
     assert_same_logits(model, images, build_stages(loaded))
-
-
-# The hand-made graph, in detail.
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from keras_neokd import MultiExitModel
 from keras_neokd.serving.adapters import as_single_output
-from tests import numpy_reference
+from tests.reference import equations
 from tests.training import tiny
 
 IMAGES = tiny.data(5)[0]
@@ -44,10 +44,10 @@ def test_the_logits_of_one_exit(model, logits, arguments, place):
 @pytest.mark.parametrize("exit", [0, 1, 2])
 def test_an_ensemble_is_the_mean_softmax_up_to_the_exit(model, logits, exit):
     found = outputs(as_single_output(model, exit, ensemble=True))
-    mean = numpy_reference.softmax(logits[:, : exit + 1]).mean(axis=1)
+    mean = equations.softmax(logits[:, : exit + 1]).mean(axis=1)
     # Its logarithm, so that a softmax gives the mean back.
     np.testing.assert_allclose(found, np.log(mean), atol=1e-5)
-    np.testing.assert_allclose(numpy_reference.softmax(found), mean, atol=1e-6)
+    np.testing.assert_allclose(equations.softmax(found), mean, atol=1e-6)
 
 
 def test_large_logits_do_not_become_infinite():

@@ -11,7 +11,7 @@ from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.serving import predictor
 from keras_neokd.serving.predictor import EarlyExitPredictor
 from keras_neokd.serving.predictor import padded_size
-from tests import numpy_reference
+from tests.reference import equations
 from tests.training import tiny
 
 COUNT = 130  # More than two of the largest padded batches.
@@ -30,7 +30,7 @@ def probabilities(model):
     """The softmax of every exit, by Keras' own `predict`."""
     logits = model.predict(IMAGES, verbose=0)
     stacked = np.stack([logits[name] for name in tiny.NAMES], axis=1)
-    return numpy_reference.softmax(stacked)
+    return equations.softmax(stacked)
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +84,7 @@ def test_no_images_are_no_decisions(model, thresholds):
 
 @pytest.mark.parametrize(
     ("thresholds", "exit_index"),
-    [
-        ((0.0, 0.0), 0),
-        ((math.inf, 0.0), 1),
-        ((math.inf, math.inf), 2),
-    ],
+    [((0.0, 0.0), 0), ((math.inf, 0.0), 1), ((math.inf, math.inf), 2)],
 )
 def test_all_images_leave_at_one_exit(
     model, probabilities, thresholds, exit_index
@@ -260,7 +256,7 @@ def test_models_that_hand_on_other_numbers_of_tensors_take_turns(counts):
     for count in counts:
         model = handing_on(count)
         logits = model.predict(IMAGES[:9], verbose=0)
-        confidences = numpy_reference.softmax(logits["exit_1"]).max(axis=1)
+        confidences = equations.softmax(logits["exit_1"]).max(axis=1)
         predictor = EarlyExitPredictor(model, (middle(confidences, 4),))
         decision = predictor(IMAGES[:9])
         assert (decision.exit_index == 1).sum() == 5

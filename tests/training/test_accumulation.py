@@ -6,6 +6,8 @@ import pytest
 
 from keras_neokd import attacks
 from keras_neokd.training import checkpoints
+from tests import arrays
+from tests.marks import slow
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(16)
@@ -41,20 +43,12 @@ def compiled(steps, name="torch_sgd", **arguments):
 
 
 def fit(model, batch_size, epochs=2, **arguments):
-    return model.fit(
-        IMAGES,
-        LABELS,
-        batch_size=batch_size,
-        epochs=epochs,
-        shuffle=False,
-        verbose=0,
-        **arguments,
-    ).history
+    return tiny.fit(
+        model, IMAGES, LABELS, batch_size=batch_size, epochs=epochs, **arguments
+    )
 
 
-@pytest.mark.parametrize(
-    "name", ["torch_sgd", pytest.param("adamw", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["torch_sgd", slow("adamw")])
 def test_four_batches_of_two_move_weights_as_one_of_eight(name):
     whole, parts = compiled(None, name), compiled(4, name)
     expected, found = fit(whole, 8), fit(parts, 2)
@@ -97,7 +91,7 @@ def test_a_checkpoint_in_the_middle_of_an_accumulation_goes_on():
             each.train_on_batch(*batch)
     expected = checkpoints.training_state(model)
     for name, value in checkpoints.training_state(other).items():
-        np.testing.assert_array_equal(value, expected[name], err_msg=name)
+        arrays.equal(value, expected[name], err_msg=name)
     start = tiny.dense_model().get_weights()
     assert any(
         (a != b).any() for a, b in zip(start, model.get_weights(), strict=True)

@@ -7,6 +7,9 @@ import pytest
 from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd import methods
+from tests import arrays
+from tests.refusals import bad
+from tests.training import streams
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -40,80 +43,78 @@ def test_compile_says_what_is_missing(plain, missing):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error", "message"),
     [
-        ({"attack": "max_average"}, "attack='max_average' does not say how"),
-        ({"attack": "pgd"}, r"PGD\(epsilon=8/255"),
-        ({"attack": "fgsm"}, r"attack=.*PGD.fgsm\(epsilon=8/255\)"),
-        ({"attack": "deepfool"}, "Unknown attack 'deepfool': .*'max_average'"),
-        ({"validation_attack": "average"}, "does not say how strong"),
-        ({"method": "neokd"}, r"Unknown method 'neokd': .*'neo_kd'"),
-        ({"attack": attacks.PGD(0, 0.1, 1)}, r"epsilon > 0, .*epsilon=0\.0"),
-        (
-            {"attack": attacks.MaxAverage(attacks.PGD(0, 0.1, 1))},
+        bad("attack='max_average' does not say how", attack="max_average"),
+        bad(r"PGD\(epsilon=8/255", attack="pgd"),
+        bad(r"attack=.*PGD.fgsm\(epsilon=8/255\)", attack="fgsm"),
+        bad("Unknown attack 'deepfool': .*'max_average'", attack="deepfool"),
+        bad("does not say how strong", validation_attack="average"),
+        bad(r"Unknown method 'neokd': .*'neo_kd'", method="neokd"),
+        bad(r"epsilon > 0, .*epsilon=0\.0", attack=attacks.PGD(0, 0.1, 1)),
+        bad(
             "epsilon=0 is for evaluation only",
+            attack=attacks.MaxAverage(attacks.PGD(0, 0.1, 1)),
         ),
-        (
-            {"method": methods.NEOKD(exit_weights=(1, 1))},
+        bad(
             r"`exit_weights` needs one value per exit: expected 3, received 2",
+            method=methods.NEOKD(exit_weights=(1, 1)),
         ),
-        (
-            {"method": methods.NKD(exit_weights=(1, 1, 1, 1))},
-            "expected 3, received 4",
-        ),
-        (
-            {"attack": tiny.pgd(objective=attacks.SingleExit(3))},
+        bad("expected 3, received 4", method=methods.NKD(1, (1, 1, 1, 1))),
+        bad(
             "Exit index 3 does not exist: the model has 3 exits",
+            attack=tiny.pgd(objective=attacks.SingleExit(3)),
         ),
-        (
-            {"attack": attacks.MaxAverage(tiny.pgd(), exits=(0, 5))},
+        bad(
             "Exit index 5 does not exist",
+            attack=attacks.MaxAverage(tiny.pgd(), exits=(0, 5)),
         ),
-        (
-            {
-                "validation_attack": tiny.pgd(
-                    objective=attacks.AverageExits(exits=(-4,))
-                )
-            },
+        bad(
             "Exit index -4 does not exist",
+            validation_attack=tiny.pgd(objective=attacks.AverageExits((-4,))),
         ),
-        ({"optimizer": "no_such_optimizer"}, "no_such_optimizer"),
+        bad("no_such_optimizer", optimizer="no_such_optimizer"),
         pytest.param(
-            {"jit_compile": True},
-            'jit_compile=True does not work under PyTorch.*"auto"',
+            *bad(
+                'jit_compile=True does not work under PyTorch.*"auto"',
+                jit_compile=True,
+            ),
             marks=under_torch,
         ),
-        (
-            {"optimizer": keras.optimizers.SGD(-0.1)},
+        bad(
             "`learning_rate` needs a finite number >= 0, received -0.1",
+            optimizer=keras.optimizers.SGD(-0.1),
         ),
-    ],
-)
-def test_compile_refuses_values_that_do_not_fit(plain, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        tiny.compiled(plain, **arguments)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"attack": 0.1}, r"`attack` needs a keras_neokd.attacks.Attack"),
-        ({"method": 3}, r"`method` needs a keras_neokd.methods.Method"),
-        ({"seed": "0"}, r"`seed` needs an integer, received '0'"),
-        ({"loss": "mse"}, "no argument `loss`: it is called `method`"),
-        ({"atack": None}, "no argument `atack`: it is called `attack`"),
-        ({"attack": attacks.PGD}, r"received <class .*PGD'> of type type"),
-        (
-            {"attack_training_mode": "no"},
+        bad(
+            "`attack` needs a keras_neokd.attacks.Attack", TypeError, attack=0.1
+        ),
+        bad("`method` needs a keras_neokd.methods.Method", TypeError, method=3),
+        bad("`seed` needs an integer, received '0'", TypeError, seed="0"),
+        bad("no argument `loss`: it is called `method`", TypeError, loss="mse"),
+        bad(
+            "no argument `atack`: it is called `attack`", TypeError, atack=None
+        ),
+        bad(
+            "received <class .*PGD'> of type type",
+            TypeError,
+            attack=attacks.PGD,
+        ),
+        bad(
             "`attack_training_mode` needs True or",
+            TypeError,
+            attack_training_mode="no",
         ),
-        ({"run_eagerly": "no"}, "`run_eagerly` needs True or False"),
-        ({"jit_compile": 1}, "`jit_compile` needs True or False"),
-        ({"steps_per_execution": "1"}, "`steps_per_execution` needs an integ"),
+        bad("`run_eagerly` needs True or False", TypeError, run_eagerly="no"),
+        bad("`jit_compile` needs True or False", TypeError, jit_compile=1),
+        bad(
+            "`steps_per_execution` needs an integ",
+            TypeError,
+            steps_per_execution="1",
+        ),
     ],
 )
-def test_compile_refuses_other_types(plain, arguments, message):
-    with pytest.raises(TypeError, match=message):
+def test_compile_refuses_what_does_not_fit(plain, arguments, error, message):
+    with pytest.raises(error, match=message):
         tiny.compiled(plain, **arguments)
 
 
@@ -179,7 +180,7 @@ def test_evaluation_leaves_inference_mode():
 
     def evaluated():
         images, labels = (torch.as_tensor(each) for each in (IMAGES, LABELS))
-        logs = model.evaluate(images, labels, verbose=0, return_dict=True)
+        logs = tiny.evaluate(model, images, labels)
         result = evaluation.anytime(model, IMAGES, LABELS, attack)
         return logs, result
 
@@ -193,11 +194,10 @@ def test_evaluation_leaves_inference_mode():
 
 
 @under_torch
-def test_what_needs_gradients_names_inference_mode(shared):
+def test_what_needs_gradients_names_inference_mode(model):
     import torch
 
-    model, start = shared
-    tiny.restore(model, start)
+    weights = model.get_weights()
     with torch.inference_mode():
         for call in (
             lambda: tiny.pgd()(model.exit_logits(), IMAGES, LABELS),
@@ -206,7 +206,7 @@ def test_what_needs_gradients_names_inference_mode(shared):
         ):
             with pytest.raises(ValueError, match=r"torch.inference_mode\(\)"):
                 call()
-    tiny.assert_equal_states(start[:12], model.get_weights())
+    tiny.assert_equal_states(weights, model.get_weights())
 
 
 # Whole arrays.
@@ -257,29 +257,25 @@ def bad_arrays():
 
 @pytest.mark.parametrize(("images", "labels", "message"), [*bad_arrays()])
 def test_bad_arrays_are_refused_before_anything_runs(
-    shared, images, labels, message
+    model, images, labels, message
 ):
-    model, start = shared
-    tiny.restore(model, start)
-    for call in (
+    start = tiny.snapshot(model)
+    calls = [
         lambda: model.fit(images, labels, verbose=0),
         lambda: model.fit(*GOOD, validation_data=(images, labels), verbose=0),
         lambda: model.evaluate(images, labels, verbose=0),
         lambda: model.train_on_batch(images, labels),
         lambda: model.test_on_batch(images, labels),
-    ):
+    ]
+    if any(images is each for each, _ in BAD_IMAGES.values()):
+        calls += [
+            lambda: model.predict(images, verbose=0),
+            lambda: model.predict_on_batch(images),
+        ]
+    for call in calls:
         with pytest.raises(ValueError, match=message):
             call()
     tiny.assert_equal_states(start, tiny.snapshot(model))
-
-
-@pytest.mark.parametrize("name", BAD_IMAGES)
-def test_bad_images_are_not_predicted(shared, name):
-    images, message = BAD_IMAGES[name]
-    with pytest.raises(ValueError, match=message):
-        shared[0].predict(images, verbose=0)
-    with pytest.raises(ValueError, match=message):
-        shared[0].predict_on_batch(images)
 
 
 @pytest.mark.parametrize(
@@ -287,20 +283,16 @@ def test_bad_images_are_not_predicted(shared, name):
     [None, {"exit_1": LABELS, "exit_2": LABELS, "exit_3": LABELS}, 3],
     ids=["none", "dict_per_exit", "number"],
 )
-def test_labels_that_are_no_array_are_refused_in_words(shared, labels):
-    model, _ = shared
+def test_labels_that_are_no_array_are_refused_in_words(model, labels):
     with pytest.raises((ValueError, TypeError), match="[Ll]abels"):
         model.fit(IMAGES, labels, verbose=0)
 
 
 @pytest.mark.parametrize(
-    "weights",
-    [np.ones((8, 3)), np.full(8, np.nan)],
-    ids=["per_exit", "nan"],
+    "weights", [np.ones((8, 3)), np.full(8, np.nan)], ids=["per_exit", "nan"]
 )
-def test_sample_weights_are_checked_too(shared, weights):
-    model, start = shared
-    tiny.restore(model, start)
+def test_sample_weights_are_checked_too(model, weights):
+    start = tiny.snapshot(model)
     with pytest.raises(ValueError, match="`?sample_weight"):
         model.fit(IMAGES, LABELS, sample_weight=weights, verbose=0)
     tiny.assert_equal_states(start, tiny.snapshot(model))
@@ -309,42 +301,11 @@ def test_sample_weights_are_checked_too(shared, weights):
 # Streams.
 
 
-class _Batches(keras.utils.PyDataset):
-    def __init__(self, batches, **arguments):
-        super().__init__(**arguments)
-        self.batches = batches
-
-    def __len__(self):
-        return len(self.batches)
-
-    def __getitem__(self, index):
-        return self.batches[index]
-
-
-def _tf_dataset(batches):
-    tf = pytest.importorskip("tensorflow")
-    images, labels = (
-        np.concatenate(each) for each in zip(*batches, strict=True)
-    )
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-
-
-def _data_loader(batches):
-    torch = pytest.importorskip("torch")
-    images, labels = (
-        np.concatenate(each) for each in zip(*batches, strict=True)
-    )
-    dataset = torch.utils.data.TensorDataset(
-        torch.as_tensor(images), torch.as_tensor(labels)
-    )
-    return torch.utils.data.DataLoader(dataset, batch_size=4)
-
-
 STREAMS = {
-    "tf_dataset": _tf_dataset,
-    "py_dataset": _Batches,
-    "py_dataset_threads": lambda batches: _Batches(batches, workers=2),
-    "data_loader": _data_loader,
+    "tf_dataset": lambda each: streams.tf_dataset(*streams.joined(each)),
+    "py_dataset": streams.Batches,
+    "py_dataset_threads": lambda each: streams.Batches(each, workers=2),
+    "data_loader": lambda each: streams.data_loader(*streams.joined(each)),
     "generator": iter,
 }
 BAD_BATCHES = {
@@ -354,53 +315,46 @@ BAD_BATCHES = {
 }
 
 
-@pytest.mark.parametrize("bad", BAD_BATCHES)
+@pytest.mark.parametrize("name", BAD_BATCHES)
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_bad_batch_of_a_stream_stops_training_with_its_message(
-    shared, kind, bad
+    model, kind, name
 ):
-    model, start = shared
-    tiny.restore(model, start)
-    batch, message = BAD_BATCHES[bad]
+    batch, message = BAD_BATCHES[name]
     stream = STREAMS[kind]([GOOD, batch])
     # TensorFlow reports what its own pipelines meet in its own way.
     error = ValueError if "py_dataset" in kind else Exception
     with pytest.raises(error, match=message):
-        model.fit(stream, shuffle=False, verbose=0)
+        tiny.fit(model, stream)
     _assert_alive(model)
 
 
 @pytest.mark.parametrize("call", ["fit", "evaluate", "predict"])
 @pytest.mark.parametrize("position", ["first", "second"])
 @pytest.mark.parametrize("kind", ["tf_dataset", "py_dataset", "data_loader"])
-def test_a_bad_batch_leaves_the_model_alive(shared, kind, position, call):
-    model, start = shared
-    tiny.restore(model, start)
+def test_a_bad_batch_leaves_the_model_alive(model, kind, position, call):
+    weights = model.get_weights()
     batch, message = BAD_BATCHES["range"]
     batches = [batch, GOOD] if position == "first" else [GOOD, batch]
     arguments = {"shuffle": False} if call == "fit" else {}
     with pytest.raises(Exception, match=message):
         getattr(model, call)(STREAMS[kind](batches), verbose=0, **arguments)
     if call != "fit" or position == "first":
-        tiny.assert_equal_states(start[:12], model.get_weights())
+        tiny.assert_equal_states(weights, model.get_weights())
     _assert_alive(model)
 
 
-def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(shared):
-    model, start = shared
-    tiny.restore(model, start)
-
-    stream = _Batches([GOOD])
+def test_a_bad_batch_in_a_later_epoch_keeps_what_was_trained(model):
+    stream = streams.Batches([GOOD])
 
     def spoil(epoch, logs):
         stream.batches = [BAD_BATCHES["range"][0]]
 
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        model.fit(
+        tiny.fit(
+            model,
             stream,
             epochs=2,
-            shuffle=False,
-            verbose=0,
             validation_data=GOOD,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=spoil)],
         )
@@ -421,7 +375,7 @@ def test_a_bad_batch_among_several_of_one_execution_leaves_the_model_alive():
     )
     batches = [GOOD, BAD_BATCHES["range"][0]]
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        model.fit(_Batches(batches), shuffle=False, verbose=0)
+        tiny.fit(model, streams.Batches(batches))
     assert all(np.isfinite(each).all() for each in model.get_weights())
     assert np.isfinite(model.predict(IMAGES, verbose=0)["exit_1"]).all()
 
@@ -434,20 +388,17 @@ def _assert_alive(model):
     assert np.isfinite(logs["loss"])
 
 
-def test_streams_need_labels_for_training(shared):
-    model, _ = shared
+def test_streams_need_labels_for_training(model):
     with pytest.raises(Exception, match="[Ll]abels"):
-        model.fit(_Batches([(IMAGES[:4],)]), shuffle=False, verbose=0)
+        tiny.fit(model, streams.Batches([(IMAGES[:4],)]))
 
 
-def test_only_the_images_of_a_stream_are_predicted(shared):
-    model, start = shared
-    tiny.restore(model, start)
+def test_only_the_images_of_a_stream_are_predicted(model):
     expected = model.predict(IMAGES, verbose=0)
     for stream in (
-        _Batches([GOOD, (IMAGES[4:], LABELS[4:])]),
+        streams.Batches([GOOD, (IMAGES[4:], LABELS[4:])]),
         iter([(IMAGES[:4],), (IMAGES[4:],)]),
     ):
         predictions = model.predict(stream, steps=2, verbose=0)
         for name, values in expected.items():
-            np.testing.assert_allclose(predictions[name], values, atol=1e-6)
+            arrays.close(predictions[name], values, atol=1e-6)

@@ -59,13 +59,6 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, start = shared
-    tiny.restore(model, start)
-    return model
-
-
 def fit(model, folder, *callbacks, seconds=0, epochs=3, **settings):
     """Train on three batches an epoch; callbacks see what is saved."""
     saved = Checkpoints(folder, seconds=seconds, **settings)
@@ -80,6 +73,17 @@ def fit_with(model, callbacks, epochs=3):
         verbose=0,
         callbacks=callbacks,
     )
+
+
+def send(number=signal.SIGTERM):
+    os.kill(os.getpid(), number)
+
+
+def stop(model, folder, *callbacks, **settings):
+    """Train until a signal ends it."""
+    with pytest.raises(SystemExit) as stopped:
+        fit(model, folder, *callbacks, stop_on_signals=True, **settings)
+    assert stopped.value.code == STOPPED_STATUS == 75
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +128,7 @@ def test_what_is_finished_is_put_into_the_model(model, whole, tmp_path):
     trained = [tiny.array(each) for each in model.weights]
     model.set_weights([0 * each for each in trained])
     assert fit(model, tmp_path).epoch == []
-    for weight, expected in zip(model.weights, trained, strict=True):
-        np.testing.assert_array_equal(tiny.array(weight), expected)
+    tiny.assert_equal_states(model.weights, trained)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +163,7 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
 ):
     before = signal.getsignal(number)
     # After the checkpoint of the first batch: the second one is finished.
-    told = At(1, 0, lambda: os.kill(os.getpid(), number))
-    with pytest.raises(SystemExit) as stopped:
-        fit(model, tmp_path, told, seconds=1e6, stop_on_signals=True)
-    assert stopped.value.code == STOPPED_STATUS == 75
+    stop(model, tmp_path, At(1, 0, lambda: send(number)), seconds=1e6)
     assert signal.getsignal(number) is before
     said = capfd.readouterr().err
     assert number.name in said
@@ -174,20 +174,16 @@ def test_a_signal_finishes_the_step_saves_and_ends_with_status_75(
 
 def test_the_same_callback_goes_on_after_a_signal(model, whole, tmp_path):
     saved = Checkpoints(tmp_path, seconds=1e6, stop_on_signals=True)
-    told = At(1, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit):
-        fit_with(model, [saved, told])
+        fit_with(model, [saved, At(1, 0, send)])
     assert fit_with(model, saved).epoch == [1, 2]
     tiny.assert_equal_states(tiny.snapshot(model), whole[0])
 
 
 def test_a_signal_after_the_last_epoch_is_heard(model, tmp_path):
     """It said that training stops: what follows it must not begin."""
-    told = keras.callbacks.LambdaCallback(
-        on_train_end=lambda logs: os.kill(os.getpid(), signal.SIGTERM)
-    )
-    with pytest.raises(SystemExit):
-        fit(model, tmp_path, told, epochs=1, stop_on_signals=True)
+    told = keras.callbacks.LambdaCallback(on_train_end=lambda logs: send())
+    stop(model, tmp_path, told, epochs=1)
     assert newest(tmp_path) == (1, 0)
 
 
@@ -204,21 +200,16 @@ def test_a_signal_is_heard_where_nobody_reads(model, tmp_path, monkeypatch):
     def interrupt():
         monkeypatch.setattr(os, "write", write)
         monkeypatch.setattr(sys, "stderr", Closed())
-        os.kill(os.getpid(), signal.SIGINT)
+        send(signal.SIGINT)
 
-    with pytest.raises(SystemExit) as stopped:
-        fit(model, tmp_path, At(0, 0, interrupt), stop_on_signals=True)
-    assert stopped.value.code == STOPPED_STATUS
+    stop(model, tmp_path, At(0, 0, interrupt))
     assert newest(tmp_path) == (0, 2)
 
 
 def test_signals_are_left_alone_unless_asked_for(model, tmp_path):
     before, during = signal.getsignal(signal.SIGTERM), []
-    fit(
-        model,
-        tmp_path,
-        At(0, 0, lambda: during.append(signal.getsignal(signal.SIGTERM))),
-    )
+    see = At(0, 0, lambda: during.append(signal.getsignal(signal.SIGTERM)))
+    fit(model, tmp_path, see)
     assert during == [before]
 
 
@@ -230,7 +221,7 @@ class Interrupted(io.RawIOBase):
 
     def write(self, data):
         if b"Epoch 2" in bytes(data):
-            os.kill(os.getpid(), signal.SIGTERM)
+            send()
         return len(data)
 
 
@@ -242,10 +233,7 @@ def test_a_signal_in_the_middle_of_a_print_is_heard(
         io.BufferedWriter(Interrupted()), line_buffering=True
     )
     monkeypatch.setattr(sys, "stdout", output)
-    told = At(1, None, lambda: print("Epoch 2"))
-    with pytest.raises(SystemExit) as stopped:
-        fit(model, tmp_path, told, stop_on_signals=True)
-    assert stopped.value.code == 75
+    stop(model, tmp_path, At(1, None, lambda: print("Epoch 2")))
     assert newest(tmp_path) == (1, 1)
 
 
@@ -254,7 +242,7 @@ def test_ctrl_c_twice_ends_at_once(model, tmp_path):
 
     def interrupt():
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT):
-            os.kill(os.getpid(), number)
+            send(number)
 
     with pytest.raises(KeyboardInterrupt):
         fit(model, tmp_path, At(0, 0, interrupt), stop_on_signals=True)
@@ -263,9 +251,7 @@ def test_ctrl_c_twice_ends_at_once(model, tmp_path):
 def test_a_signal_in_the_last_batch_is_heard_after_the_epoch(
     model, shared, whole, tmp_path
 ):
-    told = At(0, 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(SystemExit):
-        fit(model, tmp_path, told, stop_on_signals=True)
+    stop(model, tmp_path, At(0, 2, send))
     assert newest(tmp_path) == (1, 0)
     assert_goes_on(shared, tmp_path, whole)
 
@@ -274,23 +260,20 @@ def test_a_signal_in_the_last_batch_is_heard_after_the_epoch(
 
 
 def test_arrays_are_saved_after_epochs_only(model, tmp_path, capsys):
-    told = At(1, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    settings = {"seconds": 0, "stop_on_signals": True}
-
-    def fit_arrays(*callbacks, epochs=2):
-        saved = Checkpoints(tmp_path, **settings)
+    def fit_arrays(*callbacks):
+        saved = Checkpoints(tmp_path, seconds=0, stop_on_signals=True)
         return model.fit(
             IMAGES,
             LABELS,
             batch_size=4,
             shuffle=False,
-            epochs=epochs,
+            epochs=2,
             verbose=0,
             callbacks=[saved, *callbacks],
         )
 
     with pytest.raises(SystemExit):
-        fit_arrays(told)
+        fit_arrays(At(1, 0, send))
     assert "goes on in epoch 2 after 0 batches" in capsys.readouterr().err
     assert newest(tmp_path) == (1, 0)
     assert fit_arrays().epoch == [1]
@@ -303,21 +286,11 @@ def test_only_training_batches_go_on_within_an_epoch(model, tmp_path):
         model.fit(IMAGES, LABELS, callbacks=Checkpoints(tmp_path))
 
 
-def test_other_models_are_refused(tmp_path):
-    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-    model.compile(loss="mse")
-    with pytest.raises(TypeError, match="fit` of a MultiExitModel.*Sequential"):
-        model.fit(
-            np.zeros((2, 2)),
-            np.zeros((2, 1)),
-            verbose=0,
-            callbacks=[Checkpoints(tmp_path)],
-        )
-
-
-def test_other_models_are_refused_after_a_training(model, tmp_path):
+@pytest.mark.parametrize("is_used", [False, True])
+def test_other_models_are_refused(model, is_used, tmp_path):
     saved = Checkpoints(tmp_path)
-    fit_with(model, saved, epochs=1)
+    if is_used:
+        fit_with(model, saved, epochs=1)
     other = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     other.compile(loss="mse")
     with pytest.raises(TypeError, match="fit` of a MultiExitModel.*Sequential"):
@@ -364,17 +337,16 @@ def saved(folder, change, score=0.5):
     return written
 
 
-def test_the_own_checkpoint_is_taken(tmp_path):
-    saved(tmp_path, {})
-    found = Checkpoints(tmp_path, identity=IDENTITY)
+@pytest.mark.parametrize(
+    ("more", "written"),
+    # What JSON makes of it is the same.
+    [({}, {}), ({"s": (1, 2), 3: np.float64(0.1)}, {"s": [1, 2], "3": 0.1})],
+)
+def test_the_own_checkpoint_is_taken(more, written, tmp_path):
+    saved(tmp_path, written)
+    found = Checkpoints(tmp_path, identity={**IDENTITY, **more})
     assert found.position == (1, 2)
     assert found.best().position == (1, 2)
-
-
-def test_the_own_checkpoint_is_taken_whatever_json_makes_of_it(tmp_path):
-    identity = {**IDENTITY, "sizes": (1, 2), 3: np.float64(0.1)}
-    saved(tmp_path, {"sizes": [1, 2], "3": 0.1})
-    assert Checkpoints(tmp_path, identity=identity).position == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -478,10 +450,9 @@ def test_stopping_on_a_full_disk_says_where_the_run_goes_on(
 ):
     def fill_and_stop():
         fill_the_disk(monkeypatch)
-        os.kill(os.getpid(), signal.SIGTERM)
+        send()
 
-    with pytest.raises(SystemExit):
-        fit(model, tmp_path, At(1, 0, fill_and_stop), stop_on_signals=True)
+    stop(model, tmp_path, At(1, 0, fill_and_stop))
     assert "goes on in epoch 2 after 1 batches" in capsys.readouterr().err
 
 

@@ -14,6 +14,7 @@ from keras_neokd.data import files
 from keras_neokd.training import checkpoints
 from keras_neokd.training.checkpoints import CheckpointFolder
 from keras_neokd.training.checkpoints import Position
+from tests import arrays
 from tests.training import tiny
 
 
@@ -36,7 +37,7 @@ def test_the_newest_is_found_wherever_it_was_made(folder):
         folder.write(state_of(number), Position(*position))
         found = folder.newest()
         assert found.position == position
-        np.testing.assert_array_equal(
+        arrays.equal(
             found.state["model/00000"], state_of(number)["model/00000"]
         )
 
@@ -53,9 +54,7 @@ def test_the_best_is_kept_besides(folder):
         folder.write(state_of(epoch), Position(epoch), score)
     assert folder.best().position == (1, 0)
     assert folder.best_score() == 0.75
-    np.testing.assert_array_equal(
-        folder.best().state["model/00000"], state_of(1)["model/00000"]
-    )
+    arrays.equal(folder.best().state["model/00000"], state_of(1)["model/00000"])
     assert len(names(folder)) == 3
 
 
@@ -145,7 +144,7 @@ def test_of_two_of_one_position_the_later_counts(folder, numbers):
     first.write_bytes(content)
     os.utime(first, ns=(written, written))
     assert len(names(folder)) == 2
-    np.testing.assert_array_equal(
+    arrays.equal(
         folder.newest().state["model/00000"], state_of(later)["model/00000"]
     )
 
@@ -309,7 +308,7 @@ def test_a_restored_model_goes_on_as_the_other_one():
     checkpoints.restore(other, state)
     keras.utils.set_random_seed(1)
     received = other.train_on_batch(*tiny.data(seed=5))
-    np.testing.assert_array_equal(received, expected)
+    arrays.equal(received, expected)
     tiny.assert_equal_states(tiny.snapshot(other), after)
 
 
@@ -319,8 +318,7 @@ def test_without_metrics_they_begin_anew():
     model.reset_metrics()
     expected = [tiny.array(each) for each in model.metrics_variables]
     checkpoints.restore(model, state)
-    for variable, value in zip(model.metrics_variables, expected, strict=True):
-        np.testing.assert_array_equal(tiny.array(variable), value)
+    tiny.assert_equal_states(model.metrics_variables, expected)
 
 
 def test_the_state_of_another_model_is_refused_and_changes_nothing():
@@ -342,9 +340,7 @@ def test_weights_in_bfloat16_are_saved_too(folder):
     folder.write(state, Position(1))
     model.set_weights([0 * each for each in weights])
     checkpoints.restore(model, folder.newest().state)
-    for weight, expected in zip(model.weights, weights, strict=True):
-        np.testing.assert_array_equal(tiny.array(weight), expected)
-
+    tiny.assert_equal_states(model.weights, weights)
     other = tiny.compiled(tiny.dense_model())
     with pytest.raises(ValueError, match="_bfloat16.*here None"):
         checkpoints.restore(other, state)

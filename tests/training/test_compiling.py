@@ -4,6 +4,7 @@ import keras
 import pytest
 
 from keras_neokd import attacks
+from tests.marks import slow
 from tests.training import tiny
 
 if keras.config.backend() == "torch":
@@ -24,9 +25,7 @@ class CountingPGD(attacks.PGD):
         return super().perturb(predict, images, labels, keys)
 
 
-@pytest.mark.parametrize(
-    "jit_compile", ["auto", pytest.param(True, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("jit_compile", ["auto", slow(True)])
 def test_later_epochs_and_fits_trace_nothing(jit_compile):
     trained, validated = CountingPGD(0.1, 0.05, 1), CountingPGD(0.1, 0.05, 1)
     model = tiny.compiled(

@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch")
 from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
 from keras_neokd import backend  # noqa: E402
+from tests import arrays  # noqa: E402
+from tests.reference import torch_step  # noqa: E402
 from tests.training import tiny  # noqa: E402
-from tests.training import torch_reference  # noqa: E402
 
 EPSILON, STEP_SIZE = 0.1, 0.025
 IMAGES, LABELS = tiny.data(40)
@@ -24,7 +25,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def network(model):
-    network = torch_reference.Network()
+    network = torch_step.Network()
     weights = {each.path: tiny.array(each) for each in model.weights}
     torch_baseline.load(network, weights)
     return network.eval()
@@ -39,12 +40,8 @@ def craft(model, attack, training=False):
         return {"adversarial": adversarial, **info}
 
     compiled = backend.compile_function(function, model.variables)
-    results = compiled(
-        *(
-            ops.convert_to_tensor(each)
-            for each in (IMAGES, LABELS, np.arange(40, dtype="int32"))
-        )
-    )
+    given = IMAGES, LABELS, np.arange(40, dtype="int32")
+    results = compiled(*map(ops.convert_to_tensor, given))
     return {name: tiny.array(each) for name, each in results.items()}
 
 
@@ -53,7 +50,7 @@ def exit_losses(network, images):
     labels = torch.as_tensor(LABELS).long()
     losses = [
         torch.nn.functional.cross_entropy(each, labels, reduction="none")
-        for each in network(torch_reference.channels_first(images))
+        for each in network(torch_step.channels_first(images))
     ]
     return torch.stack(losses, dim=1)
 
@@ -65,7 +62,7 @@ def gradient(network, images, exits):
 
 
 def reference_pgd(network, exits, num_steps):
-    images = torch_reference.channels_first(IMAGES)
+    images = torch_step.channels_first(IMAGES)
     adversarial = torch_baseline.pgd(
         network,
         images,
@@ -101,9 +98,7 @@ def test_one_step_has_the_signs_of_the_pytorch_gradient(
     start = torch.as_tensor(IMAGES).double()
     clear = gradient(network, start, exits).abs().numpy() > 1e-6
     assert clear.mean() > 0.7  # Exit 2 does not see the last row and column.
-    np.testing.assert_allclose(
-        crafted[clear], expected[clear], rtol=0, atol=1e-6
-    )
+    arrays.close(crafted[clear], expected[clear], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("objective", "exits"), OBJECTIVES[:1])
@@ -136,7 +131,7 @@ def test_max_average_chooses_as_the_pytorch_rewrite(model, network):
     same = np.abs(results["adversarial"] - expected).reshape(40, -1).max(axis=1)
     assert (same <= 1e-6).mean() >= 0.95
     shares = results["selected_share"]
-    np.testing.assert_array_equal(shares.sum(axis=1), 1)
+    arrays.equal(shares.sum(axis=1), 1)
     assert (shares.argmax(axis=1) == winner.numpy()).mean() >= 0.95
 
 
@@ -186,9 +181,7 @@ def test_training_mode_is_that_of_a_training_step():
     before = tiny.snapshot(model)
     trained = model(images, training=True)
     for i, name in enumerate(tiny.NAMES):
-        np.testing.assert_allclose(
-            tiny.array(seen[i]), tiny.array(trained[name]), atol=1e-6
-        )
+        arrays.close(seen[i], trained[name], atol=1e-6)
         assert (
             np.abs(tiny.array(seen[i]) - tiny.array(inference[i])).max() > 0.1
         )

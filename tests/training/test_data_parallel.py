@@ -29,13 +29,12 @@ def train(scope, build, with_index=False, **arguments):
             build(), **{"validation_attack": tiny.pgd(), **arguments}
         )
         batches = data.TrainingBatches(SPLIT, 8, with_index=with_index)
-        history = model.fit(
+        history = tiny.fit(
+            model,
             batches,
             epochs=2,
-            shuffle=False,
-            verbose=0,
             validation_data=data.EvaluationBatches(SPLIT, 8),
-        ).history
+        )
         return history, tiny.snapshot(model)
 
 

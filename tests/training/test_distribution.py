@@ -58,21 +58,16 @@ def train(scope, build, epochs=2, count=13, **arguments):
         keras.utils.set_random_seed(0)
         model = tiny.compiled(
             build(),
-            **{
-                "attack": attack,
-                "validation_attack": tiny.pgd(),
-                **arguments,
-            },
+            **{"attack": attack, "validation_attack": tiny.pgd(), **arguments},
         )
-    history = model.fit(
+    history = tiny.fit(
+        model,
         IMAGES[:count],
         LABELS[:count],
         batch_size=BATCH_SIZE,
         epochs=epochs,
-        shuffle=False,
-        verbose=0,
         validation_data=(IMAGES, LABELS),
-    ).history
+    )
     return history, model.get_weights(), attack.record
 
 
@@ -222,4 +217,4 @@ def test_a_stream_is_checked_under_a_strategy(strategy):
     images[9] = 2.0
     dataset = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(8)
     with pytest.raises(Exception, match=r"pixels in \[0, 1\]"):
-        model.fit(dataset, shuffle=False, verbose=0)
+        tiny.fit(model, dataset)

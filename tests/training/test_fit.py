@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_neokd import data as library_data
 from keras_neokd import methods
+from tests.training import streams
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -20,18 +21,12 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, start = shared
-    tiny.restore(model, start)
-    return model
-
-
 def fit(model, *data, epochs=2, **arguments):
-    return model.fit(
-        *data,
-        **{"epochs": epochs, "shuffle": False, "verbose": 0, **arguments},
-    ).history
+    return tiny.fit(model, *data, epochs=epochs, **arguments)
+
+
+def fit_arrays(model, **arguments):
+    return fit(model, IMAGES, LABELS, batch_size=4, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +34,7 @@ def of_arrays(shared):
     """History and final state of training on arrays, in order."""
     model, start = shared
     tiny.restore(model, start)
-    history = fit(
-        model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
-    )
+    history = fit_arrays(model, validation_data=VALIDATION)
     return history, tiny.snapshot(model)
 
 
@@ -89,27 +82,6 @@ def test_training_and_validation_are_logged_for_every_epoch(of_arrays):
 # Kinds of data.
 
 
-class _Batches(keras.utils.PyDataset):
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, index):
-        return BATCHES[index]
-
-
-def _tf_dataset(images, labels):
-    tf = pytest.importorskip("tensorflow")
-    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(4)
-
-
-def _data_loader(images, labels):
-    torch = pytest.importorskip("torch")
-    dataset = torch.utils.data.TensorDataset(
-        torch.as_tensor(images), torch.as_tensor(labels)
-    )
-    return torch.utils.data.DataLoader(dataset, batch_size=4)
-
-
 def _tf_dataset_of_unknown_sizes(sizes):
     tf = pytest.importorskip("tensorflow")
     return tf.data.Dataset.from_generator(
@@ -149,10 +121,10 @@ def _forever(batches):
 
 
 STREAMS = {
-    "tf_dataset": (lambda: _tf_dataset(IMAGES, LABELS), {}),
-    "py_dataset": (_Batches, {}),
-    "py_dataset_threads": (lambda: _Batches(workers=2), {}),
-    "data_loader": (lambda: _data_loader(IMAGES, LABELS), {}),
+    "tf_dataset": (lambda: streams.tf_dataset(IMAGES, LABELS), {}),
+    "py_dataset": (lambda: streams.Batches(BATCHES), {}),
+    "py_dataset_threads": (lambda: streams.Batches(BATCHES, workers=2), {}),
+    "data_loader": (lambda: streams.data_loader(IMAGES, LABELS), {}),
     "generator": (lambda: _forever(BATCHES), {"steps_per_epoch": 2}),
     "iterator": (lambda: iter(2 * BATCHES), {"steps_per_epoch": 2}),
     "tf_unknown_height_and_width": (
@@ -170,58 +142,29 @@ may_end = pytest.mark.filterwarnings("ignore:Your input ran out of data")
 
 @may_end
 @pytest.mark.parametrize("kind", STREAMS)
-def test_streams_train_as_arrays_do(model, of_arrays, kind):
+def test_streams_are_trained_on_and_tested_as_arrays(model, of_arrays, kind):
     stream, arguments = STREAMS[kind]
+    steps = {"steps": 2} if arguments else {}
+    expected = tiny.evaluate(model, IMAGES, LABELS, batch_size=4)
+    tiny.assert_equal_logs(tiny.evaluate(model, stream(), **steps), expected)
+    if kind != "generator":  # It never ends.
+        expected = model.predict(IMAGES, batch_size=4, verbose=0)
+        results = model.predict(stream(), steps=2, verbose=0)
+        tiny.assert_equal_logs(results, expected)
     history = fit(model, stream(), **arguments)
     assert_same_training(model, history, of_arrays)
 
 
-@may_end
-@pytest.mark.parametrize("kind", STREAMS)
-def test_streams_are_evaluated_as_arrays_are(model, kind):
-    stream, arguments = STREAMS[kind]
-    arguments = {
-        "steps" if name == "steps_per_epoch" else name: value
-        for name, value in arguments.items()
-    }
-    expected = model.evaluate(
-        IMAGES, LABELS, batch_size=4, verbose=0, return_dict=True
-    )
-    results = model.evaluate(stream(), verbose=0, return_dict=True, **arguments)
-    tiny.assert_equal_logs(results, expected)
-
-
-@may_end
-@pytest.mark.parametrize("kind", STREAMS)
-def test_streams_are_predicted_as_arrays_are(model, kind):
-    if kind == "generator":
-        pytest.skip("it never ends")
-    expected = model.predict(IMAGES, batch_size=4, verbose=0)
-    results = model.predict(STREAMS[kind][0](), steps=2, verbose=0)
-    tiny.assert_equal_logs(results, expected)
-
-
 def test_validation_data_can_be_a_stream(model, of_arrays):
-    images, labels = VALIDATION
-    validation = _data_loader(images, labels)
-    history = fit(
-        model, IMAGES, LABELS, batch_size=4, validation_data=validation
-    )
+    validation = streams.data_loader(*VALIDATION)
+    history = fit_arrays(model, validation_data=validation)
     assert_same_training(model, history, of_arrays)
 
 
 @may_end
 def test_validation_data_can_come_from_grain(model):
-    history = fit(
-        model,
-        IMAGES,
-        LABELS,
-        batch_size=4,
-        validation_data=_grain_map_dataset(),
-    )
-    expected = model.evaluate(
-        IMAGES, LABELS, batch_size=4, verbose=0, return_dict=True
-    )
+    history = fit_arrays(model, validation_data=_grain_map_dataset())
+    expected = tiny.evaluate(model, IMAGES, LABELS, batch_size=4)
     for name, value in expected.items():
         assert history[f"val_{name}"][1] == pytest.approx(value, abs=1e-6)
 
@@ -255,19 +198,11 @@ def logs_of_a_step(plain, images):
     return fit(model, stream, epochs=1, steps_per_epoch=1)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_pixels_of_other_float_types_are_computed_in_float32(plain, dtype):
+@pytest.mark.parametrize("dtype", ["float64", "float16", "uint8"])
+def test_pixels_of_other_types_are_computed_in_float32(plain, dtype):
     # Seen by the attack as they are, epsilon would be rounded to their steps.
-    images = IMAGES[:4].astype(dtype)
-    tiny.assert_equal_logs(
-        logs_of_a_step(plain, images),
-        logs_of_a_step(plain, images.astype("float32")),
-        tolerance=1e-5,
-    )
-
-
-def test_integer_pixels_0_and_1_are_images(plain):
-    images = (IMAGES[:4] > 0.5).astype("uint8")
+    images = IMAGES[:4].round() if dtype == "uint8" else IMAGES[:4]
+    images = images.astype(dtype)
     tiny.assert_equal_logs(
         logs_of_a_step(plain, images),
         logs_of_a_step(plain, images.astype("float32")),
@@ -276,9 +211,7 @@ def test_integer_pixels_0_and_1_are_images(plain):
 
 
 def test_part_of_the_data_can_be_split_off_for_validation(model):
-    history = fit(
-        model, IMAGES, LABELS, batch_size=4, validation_split=0.5, epochs=1
-    )
+    history = fit_arrays(model, validation_split=0.5, epochs=1)
     assert "val_adversarial_accuracy" in history
 
 
@@ -289,16 +222,18 @@ CLASS_WEIGHT = dict(enumerate(BY_CLASS))
 INDEXED = {"label": LABELS, "index": np.arange(8)}
 
 
-class _IndexedBatches(_Batches):
-    def __getitem__(self, index):
-        images, labels = BATCHES[index]
-        return images, {"label": labels, "index": np.arange(4)}
+def indexed_batches():
+    batches = [
+        (images, {"label": labels, "index": np.arange(4)})
+        for images, labels in BATCHES
+    ]
+    return streams.Batches(batches)
 
 
 INDEXED_DATA = {
     "arrays": lambda: (IMAGES, INDEXED),
-    "py_dataset": lambda: (_IndexedBatches(),),
-    "tf_dataset": lambda: (_tf_dataset(IMAGES, INDEXED),),
+    "py_dataset": lambda: (indexed_batches(),),
+    "tf_dataset": lambda: (streams.tf_dataset(IMAGES, INDEXED),),
 }
 
 
@@ -386,28 +321,22 @@ def test_batches_in_an_order_of_their_own_keep_it(model):
     for batch in batches:
         model.train_on_batch(*batch)
     expected = tiny.snapshot(model)
-
     start = tiny.compiled(tiny.dense_model(), validation_attack=tiny.pgd())
     start.fit(
         library_data.TrainingBatches(split, batch_size=2, seed=3), verbose=0
     )
-
     tiny.assert_equal_states(expected, tiny.snapshot(start))
 
 
 def test_several_steps_per_execution_are_the_same_steps(of_arrays):
     model = tiny.compiled(
-        tiny.dense_model(),
-        validation_attack=tiny.pgd(),
-        steps_per_execution=2,
+        tiny.dense_model(), validation_attack=tiny.pgd(), steps_per_execution=2
     )
     if keras.config.backend() == "torch":
         with pytest.raises(ValueError, match="`steps_per_execution` must be 1"):
-            fit(model, IMAGES, LABELS, batch_size=4)
+            fit_arrays(model)
         return
-    history = fit(
-        model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
-    )
+    history = fit_arrays(model, validation_data=VALIDATION)
     assert_same_training(model, history, of_arrays)
 
 
@@ -418,13 +347,13 @@ def test_eager_steps_are_the_same_steps(of_arrays):
     model = tiny.compiled(
         tiny.dense_model(), validation_attack=tiny.pgd(), run_eagerly=True
     )
-    history = fit(model, IMAGES, LABELS, batch_size=4)
+    history = fit_arrays(model)
     assert_same_training(model, history, of_arrays, tolerance=1e-5)
 
 
 def test_training_goes_on_where_it_stopped(model, of_arrays):
-    first = fit(model, IMAGES, LABELS, batch_size=4, epochs=1)
-    second = fit(model, IMAGES, LABELS, batch_size=4, initial_epoch=1, epochs=2)
+    first = fit_arrays(model, epochs=1)
+    second = fit_arrays(model, initial_epoch=1, epochs=2)
     history = {name: first[name] + second[name] for name in first}
     assert_same_training(model, history, of_arrays)
 
@@ -446,7 +375,7 @@ def test_optimizers_of_keras_train_too():
         optimizer=keras.optimizers.AdamW(schedule, clipnorm=1.0),
         method=methods.AdversarialTraining(),
     )
-    history = fit(model, IMAGES, LABELS, batch_size=4, epochs=3)
+    history = fit_arrays(model, epochs=3)
     assert history["loss"][2] < history["loss"][0]
     assert int(ops.convert_to_numpy(model.optimizer.iterations)) == 6
 
@@ -471,13 +400,8 @@ def test_callbacks_see_the_logs_of_batches_and_epochs(model):
     on_epoch = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: epochs.append(dict(logs))
     )
-    history = fit(
-        model,
-        IMAGES,
-        LABELS,
-        batch_size=4,
-        validation_data=VALIDATION,
-        callbacks=[batches, on_epoch],
+    history = fit_arrays(
+        model, validation_data=VALIDATION, callbacks=[batches, on_epoch]
     )
     assert [logs["val_loss"] for logs in epochs] == history["val_loss"]
     assert len(batches.logs) == 4
@@ -502,7 +426,7 @@ def test_callbacks_come_alone_in_tuples_and_in_callback_lists(model, kind):
             [callback], add_history=True, model=model
         ),
     }[kind]()
-    fit(model, IMAGES, LABELS, batch_size=4, callbacks=callbacks)
+    fit_arrays(model, callbacks=callbacks)
     # The model knows the epoch before any callback of the user runs.
     assert seen == [0, 1]
 
@@ -523,11 +447,8 @@ def test_data_that_depend_on_the_epoch_are_told_it(model):
 
 def test_the_best_model_under_attack_is_kept(model, tmp_path):
     path = tmp_path / "best.keras"
-    history = fit(
+    history = fit_arrays(
         model,
-        IMAGES,
-        LABELS,
-        batch_size=4,
         epochs=3,
         validation_data=VALIDATION,
         callbacks=[
@@ -540,7 +461,7 @@ def test_the_best_model_under_attack_is_kept(model, tmp_path):
         ],
     )
     best = keras.models.load_model(path)
-    results = best.evaluate(*VALIDATION, verbose=0, return_dict=True)
+    results = tiny.evaluate(best, *VALIDATION)
     assert results["adversarial_accuracy"] == pytest.approx(
         max(history["val_adversarial_accuracy"])
     )
@@ -554,14 +475,8 @@ def test_training_stops_early_on_accuracy_under_attack(model):
         patience=1,
         restore_best_weights=True,
     )
-    history = fit(
-        model,
-        IMAGES,
-        LABELS,
-        batch_size=4,
-        epochs=5,
-        validation_data=VALIDATION,
-        callbacks=[stop],
+    history = fit_arrays(
+        model, epochs=5, validation_data=VALIDATION, callbacks=[stop]
     )
     assert len(history["loss"]) == 2
 
@@ -584,9 +499,7 @@ def test_mixed_precision_trains_with_float32_losses(mixed_bfloat16, of_arrays):
         keras.backend.standardize_dtype(each.dtype) == "float32"
         for each in predictions
     )
-    history = fit(
-        model, IMAGES, LABELS, batch_size=4, validation_data=VALIDATION
-    )
+    history = fit_arrays(model, validation_data=VALIDATION)
     expected, _ = of_arrays
     assert set(history) == set(expected)
     assert history["loss"] == pytest.approx(expected["loss"], rel=0.03)

@@ -17,9 +17,9 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from benchmarks import torch_baseline  # noqa: E402
+from tests.reference import torch_step  # noqa: E402
 from tests.training import golden_run  # noqa: E402
 from tests.training import tiny  # noqa: E402
-from tests.training import torch_reference  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -39,9 +39,9 @@ def results(problem):
 
 @pytest.fixture(scope="module")
 def expected(problem):
-    network = torch_reference.Network()
+    network = torch_step.Network()
     torch_baseline.load(network, problem)
-    training = torch_reference.Training(network, tiny.GAMMA, golden_run.SEED)
+    training = torch_step.Training(network, tiny.GAMMA, golden_run.SEED)
     steps = []
     for epoch in range(golden_run.NUM_STEPS):
         logs = training.step(
@@ -54,7 +54,7 @@ def expected(problem):
         for norm, count in COUNTS.items():
             name = f"{norm}/moving_variance"
             # Each step passes clean and adversarial images through.
-            weights[name] = torch_reference.biased_variance(
+            weights[name] = torch_step.biased_variance(
                 weights[name], problem[name], 2 * (epoch + 1), count
             )
         steps.append({**weights, **logs})
@@ -102,7 +102,7 @@ def test_logs_of_steps_equal_the_pytorch_rewrite(
 def test_every_epoch_draws_other_classes_for_eokd(problem):
     labels = problem["labels"]
     tables = [
-        torch_reference.allowed_classes(labels, 3, 8, golden_run.SEED, epoch)
+        torch_step.allowed_classes(labels, 3, 8, golden_run.SEED, epoch)
         for epoch in range(3)
     ]
     assert not torch.equal(tables[0], tables[1])

@@ -13,8 +13,9 @@ torch = pytest.importorskip("torch")
 from benchmarks import torch_baseline  # noqa: E402
 from keras_neokd import MultiExitModel  # noqa: E402
 from keras_neokd import attacks  # noqa: E402
+from tests import arrays  # noqa: E402
+from tests.reference import torch_step  # noqa: E402
 from tests.training import tiny  # noqa: E402
-from tests.training import torch_reference  # noqa: E402
 
 SEED = 4
 IMAGES, LABELS = tiny.data(6)
@@ -40,13 +41,6 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, state = shared
-    tiny.restore(model, state)
-    return model
-
-
 def logits_of(model, images):
     predictions = model.predict(images, verbose=0)
     return np.stack([predictions[name] for name in tiny.NAMES], axis=1)
@@ -65,7 +59,7 @@ def logits(shared):
 @pytest.fixture(scope="module")
 def terms(logits):
     """Every term by name, `(batch, exits)`, in float64."""
-    allowed = torch_reference.allowed_classes(LABELS, 3, 8, SEED, epoch=0)
+    allowed = torch_step.allowed_classes(LABELS, 3, 8, SEED, epoch=0)
     _, terms = torch_baseline.neo_kd_loss(
         *(
             torch.as_tensor(logits[kind]).double().unbind(dim=1)
@@ -92,9 +86,20 @@ def assert_terms(logs, terms, sample_weights=None):
     for name in TERMS:
         weighted = weights[:, None] * terms[name]
         logged = [logs[f"{each}_{name}_loss"] for each in tiny.NAMES]
-        np.testing.assert_allclose(logged, weighted.mean(axis=0), atol=1e-5)
+        arrays.close(logged, weighted.mean(axis=0), atol=1e-5)
         assert logs[f"{name}_loss"] == pytest.approx(weighted.mean(), abs=1e-5)
     assert logs["loss"] == pytest.approx(total(terms, weights), abs=2e-5)
+
+
+def assert_scores(logs, kind, logits):
+    correct = logits.argmax(axis=2) == LABELS[:, None]
+    best = np.argsort(-logits, axis=2)[:, :, :2]
+    in_top_2 = (best == LABELS[:, None, None]).any(axis=2)
+    for score, values in (("accuracy", correct), ("top_2", in_top_2)):
+        logged = [logs[f"{name}_{kind}_{score}"] for name in tiny.NAMES]
+        assert logged == pytest.approx(values.mean(axis=0))
+    assert logs[f"{kind}_accuracy"] == pytest.approx(correct.mean())
+    assert 0 < correct.sum() < correct.size
 
 
 def test_terms_equal_the_equations_on_the_predictions(model, terms):
@@ -104,18 +109,7 @@ def test_terms_equal_the_equations_on_the_predictions(model, terms):
 def test_accuracies_and_metrics_equal_those_of_the_predictions(model, logits):
     logs = step(model)
     for kind, values in logits.items():
-        correct = values.argmax(axis=2) == LABELS[:, None]
-        assert 0 < correct.sum() < correct.size
-        best = np.argsort(-values, axis=2)[:, :, :2]
-        in_top_2 = (best == LABELS[:, None, None]).any(axis=2)
-        for i, name in enumerate(tiny.NAMES):
-            assert logs[f"{name}_{kind}_accuracy"] == pytest.approx(
-                correct[:, i].mean()
-            )
-            assert logs[f"{name}_{kind}_top_2"] == pytest.approx(
-                in_top_2[:, i].mean()
-            )
-        assert logs[f"{kind}_accuracy"] == pytest.approx(correct.mean())
+        assert_scores(logs, kind, values)
 
 
 def test_exactly_the_documented_names_are_logged(model):
@@ -142,6 +136,8 @@ def test_loss_is_the_weighted_sum_of_the_logged_terms(model):
 # Weights of examples.
 
 SAMPLE_WEIGHTS = np.array([0.5, 2.0, 0.0, 1.0, 3.0, 0.25], "float32")
+BY_CLASS = np.linspace(0.2, 3.0, 8)
+CLASS_WEIGHT = dict(enumerate(BY_CLASS))
 
 
 def test_sample_weights_weigh_every_term(model, terms, logits):
@@ -155,7 +151,8 @@ def test_sample_weights_weigh_every_term(model, terms, logits):
 def test_sample_weights_weigh_the_gradient(shared):
     model, start = shared
     tiny.restore(model, start)
-    step(model, sample_weight=np.where(LABELS == LABELS[0], 1.0, 0.0))
+    counts = {"sample_weight": np.where(LABELS == LABELS[0], 1.0, 0.0)}
+    step(model, **counts)
     weighted = tiny.snapshot(model)
     tiny.restore(model, start)
     step(model, sample_weight=np.zeros(6))
@@ -165,53 +162,29 @@ def test_sample_weights_weigh_the_gradient(shared):
     for before, after, variable in zip(
         start, decayed, model.trainable_variables, strict=False
     ):
-        np.testing.assert_allclose(
+        arrays.close(
             after, before * (1 - 0.05 * 5e-4), atol=1e-7, err_msg=variable.path
         )
     # ... and wrong labels of examples that do not count change nothing.
     labels = np.where(LABELS == LABELS[0], LABELS, (LABELS + 1) % 8)
-    step(
-        model,
-        labels=labels,
-        sample_weight=np.where(LABELS == LABELS[0], 1.0, 0.0),
-    )
+    step(model, labels=labels, **counts)
     tiny.assert_equal_states(weighted, tiny.snapshot(model), tolerance=1e-7)
-
-
-def test_class_weights_are_sample_weights_of_the_labels(model, terms):
-    by_class = np.linspace(0.2, 3.0, 8)
-    logs = step(model, class_weight=dict(enumerate(by_class)))
-    assert_terms(logs, terms, by_class[LABELS])
 
 
 def test_fit_takes_both_kinds_of_weights(shared, terms):
     model, start = shared
-    by_class = np.linspace(0.2, 3.0, 8)
     for arguments, weights in (
         ({"sample_weight": SAMPLE_WEIGHTS}, SAMPLE_WEIGHTS),
-        ({"class_weight": dict(enumerate(by_class))}, by_class[LABELS]),
+        ({"class_weight": CLASS_WEIGHT}, BY_CLASS[LABELS]),
     ):
         tiny.restore(model, start)
-        history = model.fit(
-            IMAGES,
-            LABELS,
-            batch_size=6,
-            shuffle=False,
-            verbose=0,
-            **arguments,
-        ).history
+        history = tiny.fit(model, IMAGES, LABELS, batch_size=6, **arguments)
         logs = {name: values[0] for name, values in history.items()}
         assert_terms(logs, terms, weights)
 
 
 def test_evaluation_weighs_examples_too(model, terms):
-    logs = model.evaluate(
-        IMAGES,
-        LABELS,
-        sample_weight=SAMPLE_WEIGHTS,
-        verbose=0,
-        return_dict=True,
-    )
+    logs = tiny.evaluate(model, IMAGES, LABELS, sample_weight=SAMPLE_WEIGHTS)
     expected = SAMPLE_WEIGHTS[:, None] * terms["adversarial"]
     assert logs["adversarial_loss"] == pytest.approx(expected.mean(), abs=1e-5)
 
@@ -229,39 +202,29 @@ FORMS = {
 def test_all_forms_of_labels_give_the_same_step(shared, terms):
     """Also one form after another with the same compiled step."""
     model, start = shared
-    by_class = np.linspace(0.2, 3.0, 8)
     for labels in (LABELS, *FORMS.values()):
         tiny.restore(model, start)
-        logs = step(
-            model, labels=labels, class_weight=dict(enumerate(by_class))
-        )
-        assert_terms(logs, terms, by_class[LABELS])
+        logs = step(model, labels=labels, class_weight=CLASS_WEIGHT)
+        assert_terms(logs, terms, BY_CLASS[LABELS])
 
 
 # Testing.
 
 
 def test_evaluation_logs_both_kinds(model, terms, logits):
-    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
-    both = ("clean", "adversarial")
-    for kind in both:
-        correct = logits[kind].argmax(axis=2) == LABELS[:, None]
-        for i, name in enumerate(tiny.NAMES):
-            assert logs[f"{name}_{kind}_accuracy"] == pytest.approx(
-                correct[:, i].mean()
-            )
-            assert logs[f"{name}_{kind}_loss"] == pytest.approx(
-                terms[kind][:, i].mean(), abs=1e-5
-            )
-            assert f"{name}_{kind}_top_2" in logs
-    expected = sum(terms[kind].sum(axis=1).mean() for kind in both)
+    logs = tiny.evaluate(model, IMAGES, LABELS)
+    for kind, values in logits.items():
+        assert_scores(logs, kind, values)
+        losses = [logs[f"{name}_{kind}_loss"] for name in tiny.NAMES]
+        assert losses == pytest.approx(terms[kind].mean(axis=0), abs=1e-5)
+    expected = sum(terms[kind].sum(axis=1).mean() for kind in logits)
     assert logs["loss"] == pytest.approx(expected, abs=1e-5)
     assert not any("nkd" in name or "eokd" in name for name in logs)
 
 
 def test_logs_of_a_batch_equal_those_of_the_same_whole_data(model):
     tiny.assert_equal_logs(
-        model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True),
+        tiny.evaluate(model, IMAGES, LABELS),
         model.test_on_batch(IMAGES, LABELS, return_dict=True),
     )
 
@@ -298,7 +261,7 @@ def test_training_and_testing_logs_do_not_mix(model):
 
 def test_clean_evaluation_logs_nothing_adversarial(terms):
     model = tiny.compiled(tiny.dense_model(), metrics=[top_2()])
-    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    logs = tiny.evaluate(model, IMAGES, LABELS)
     quantities = ["clean_accuracy", "clean_loss"]
     assert set(logs) == {
         "loss",
@@ -354,7 +317,7 @@ def regularised():
 def test_regularisers_are_added_once_to_the_loss(regularised, terms):
     model, start, penalty = regularised
     tiny.restore(model, start)
-    tested = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    tested = tiny.evaluate(model, IMAGES, LABELS)
     trained = step(model)
     assert trained["loss"] == pytest.approx(total(terms) + penalty, abs=2e-5)
     both = terms["clean"] + terms["adversarial"]
@@ -375,7 +338,7 @@ def test_regularisers_are_added_once_to_the_gradient(regularised, model):
         strict=False,
     ):
         strength = 0.0 if with_penalty.regularizer is None else 0.1
-        np.testing.assert_allclose(
+        arrays.close(
             tiny.array(without) - tiny.array(with_penalty),
             0.05 * 2 * strength * before,
             atol=1e-6,
@@ -443,7 +406,7 @@ def mean_largest_logit(labels, logits):
 )
 def test_metrics_can_be_names_functions_and_objects(metric, name):
     model = tiny.compiled(tiny.dense_model(), metrics=["accuracy", metric])
-    logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+    logs = tiny.evaluate(model, IMAGES, LABELS)
     for exit_name in tiny.NAMES:
         assert f"{exit_name}_clean_{name}" in logs
     if name == "cross_entropy":
@@ -457,15 +420,14 @@ def test_metrics_start_anew_in_every_epoch(shared):
     tiny.restore(model, start)
     model.optimizer.learning_rate.assign(0.0)
     try:
-        history = model.fit(
+        history = tiny.fit(
+            model,
             IMAGES,
             LABELS,
             batch_size=6,
             epochs=2,
-            verbose=0,
-            shuffle=False,
             validation_data=(IMAGES, LABELS),
-        ).history
+        )
     finally:
         tiny.restore(model, start)
     for name, (first, second) in history.items():
@@ -526,19 +488,19 @@ def warned(text):
 def test_nan_logits_have_no_accuracy(model):
     break_weights(model)
     with warned("returned NaN or infinite logits, which have no accuracy"):
-        logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+        logs = tiny.evaluate(model, IMAGES, LABELS)
     scores = [name for name in logs if name.endswith(("accuracy", "top_2"))]
     assert len(scores) == 2 * (1 + 2 * tiny.NUM_EXITS)
-    assert np.isnan([logs[name] for name in scores]).all()
-    logs = model.test_on_batch(IMAGES, LABELS, return_dict=True)
-    assert np.isnan([float(logs[name]) for name in scores]).all()
+    of_batch = model.test_on_batch(IMAGES, LABELS, return_dict=True)
+    for found in (logs, of_batch):
+        assert np.isnan([float(found[name]) for name in scores]).all()
 
 
 def test_an_exit_before_the_broken_one_keeps_its_accuracy(model, logits):
     # The last two variables are those of the last exit's head.
     break_weights(model, first=-2)
     with warned("returned NaN"):
-        logs = model.evaluate(IMAGES, LABELS, verbose=0, return_dict=True)
+        logs = tiny.evaluate(model, IMAGES, LABELS)
     right = logits["clean"][:, 0].argmax(axis=1) == LABELS
     assert logs["exit_1_clean_accuracy"] == pytest.approx(right.mean())
     assert np.isfinite(logs["exit_1_clean_top_2"])

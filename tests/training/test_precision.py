@@ -10,6 +10,8 @@ from keras_neokd import backend
 from keras_neokd import methods
 from keras_neokd.backend import precision
 from keras_neokd.training import checkpoints
+from tests import arrays
+from tests import saving
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -24,9 +26,6 @@ def dense_model(dtype, lead=0.0):
     bias = model.exit_model(2).layers[-1].bias
     bias.assign(tiny.array(bias) + lead * np.eye(tiny.NUM_CLASSES)[0])
     return model
-
-
-# Gradients of images.
 
 
 def half_model(x):
@@ -48,8 +47,8 @@ def test_a_gradient_that_float16_cannot_hold_comes_back_exact():
     values, plain = gradient_through(half_model)
     same, exact = gradient_through(precision.rescaled(half_model, False))
     assert not plain.any()
-    np.testing.assert_array_equal(same, values)
-    np.testing.assert_allclose(exact, 2e-9 * tiny.array(x), rtol=1e-3)
+    arrays.equal(same, values)
+    arrays.close(exact, 2e-9 * tiny.array(x), rtol=1e-3)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -71,7 +70,7 @@ def test_each_image_has_its_own_scale_unless_images_see_each_other(
     monkeypatch.setattr(backend, "call_with_factors", spy)
     precision.rescaled(lambda x: (x,), together)(ops.ones((2, 3)))
     expected = [64, 64] if together else [64, 64e7]
-    np.testing.assert_allclose(seen[0], expected, rtol=1e-5)
+    arrays.close(seen[0], expected, rtol=1e-5)
 
 
 def gradients(model, exits, training=False, labels=LABELS):
@@ -137,9 +136,6 @@ def test_attacks_find_in_float16_what_they_find_in_float32(attack):
     assert (np.abs(one - other) < 0.02).mean() > 0.95
 
 
-# Training.
-
-
 def trained(dtype, epochs=3, **arguments):
     # No batch norm: of a few images it would blow rounding up.
     model = tiny.compiled(
@@ -148,15 +144,14 @@ def trained(dtype, epochs=3, **arguments):
         validation_attack=tiny.pgd(),
         **arguments,
     )
-    history = model.fit(
+    history = tiny.fit(
+        model,
         IMAGES,
         LABELS,
         batch_size=3,
         epochs=epochs,
-        verbose=0,
-        shuffle=False,
         validation_data=(IMAGES, LABELS),
-    ).history
+    )
     return model, history
 
 
@@ -241,14 +236,12 @@ def test_a_checkpoint_holds_the_scale_and_goes_on(in_float16):
     one, other = go_on(model), go_on(in_float16[0])
     assert 2.0**3 in [value for value in state.values() if value.shape == ()]
     for name, value in one.items():
-        np.testing.assert_array_equal(other[name], value, err_msg=name)
+        arrays.equal(other[name], value, err_msg=name)
 
 
 def test_a_saved_model_goes_on_in_float16(in_float16, tmp_path):
     model, _ = in_float16
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
+    loaded = saving.reloaded(model, tmp_path)
     optimizer = loaded.optimizer
     assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
     assert type(optimizer.inner_optimizer) is type(tiny.sgd())
@@ -262,6 +255,5 @@ def test_methods_that_differentiate_input_gradients_refuse_float16():
     teacher = tiny.dense_model(num_exits=1)
     with pytest.raises(ValueError, match="KDIGA differentiates.*bfloat16"):
         tiny.compiled(
-            dense_model("mixed_float16"),
-            method=methods.KDIGA(teacher),
+            dense_model("mixed_float16"), method=methods.KDIGA(teacher)
         )

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from tests import arrays
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(8)
@@ -27,22 +28,14 @@ def shared():
     return model, tiny.fresh(model)
 
 
-@pytest.fixture
-def model(shared):
-    model, start = shared
-    tiny.restore(model, start)
-    return model
-
-
 def noise_of_fit(model, count=3, batch_size=1, **arguments):
     """Train in order; return the mean noise of every batch."""
     batches = tiny.LogsOfBatches()
-    model.fit(
+    tiny.fit(
+        model,
         IMAGES[:count],
         LABELS[:count],
         batch_size=batch_size,
-        shuffle=False,
-        verbose=0,
         callbacks=[batches],
         **arguments,
     )
@@ -85,7 +78,7 @@ def test_examples_of_a_batch_draw_different_noise(model):
 
 
 def test_training_again_draws_the_same_noise(model, two_epochs):
-    np.testing.assert_array_equal(noise_of_fit(model, epochs=2), two_epochs)
+    arrays.equal(noise_of_fit(model, epochs=2), two_epochs)
 
 
 def test_another_seed_draws_other_noise(two_epochs):
@@ -95,7 +88,7 @@ def test_another_seed_draws_other_noise(two_epochs):
 
 def test_validation_between_epochs_does_not_move_the_noise(model, two_epochs):
     noise = noise_of_fit(model, epochs=2, validation_data=(IMAGES, LABELS))
-    np.testing.assert_array_equal(noise, two_epochs)
+    arrays.equal(noise, two_epochs)
 
 
 def test_a_second_fit_goes_on_with_the_noise_of_one_long_run(model, two_epochs):
@@ -103,7 +96,7 @@ def test_a_second_fit_goes_on_with_the_noise_of_one_long_run(model, two_epochs):
         noise_of_fit(model, epochs=1)[0],
         noise_of_fit(model, initial_epoch=1, epochs=2)[0],
     ]
-    np.testing.assert_array_equal(noise, two_epochs)
+    arrays.equal(noise, two_epochs)
 
 
 def test_batches_one_by_one_draw_the_noise_of_fit(model, two_epochs):
@@ -115,7 +108,7 @@ def test_batches_one_by_one_draw_the_noise_of_fit(model, two_epochs):
                 IMAGES[i : i + 1], LABELS[i : i + 1], return_dict=True
             )
             noise.append(float(logs["exit_1_noise"]))
-    np.testing.assert_allclose(np.reshape(noise, (2, 3)), two_epochs, atol=1e-6)
+    arrays.close(np.reshape(noise, (2, 3)), two_epochs, atol=1e-6)
 
 
 @pytest.mark.parametrize("epoch", [-1, 0.5, "1"])
@@ -139,17 +132,9 @@ def test_every_batch_draws_other_noise_with_all_optimizers(kind):
     assert all_differ(noise_of_fit(compiled(optimizer=optimizer), count=4))
 
 
-# Testing.
-
-
 def evaluate(model, batch_size=8, **arguments):
-    return model.evaluate(
-        IMAGES,
-        LABELS,
-        batch_size=batch_size,
-        verbose=0,
-        return_dict=True,
-        **arguments,
+    return tiny.evaluate(
+        model, IMAGES, LABELS, batch_size=batch_size, **arguments
     )
 
 
@@ -199,7 +184,7 @@ def test_validation_draws_the_same_noise_in_every_epoch(model):
 
 def test_the_global_random_state_changes_nothing(model, two_epochs):
     keras.utils.set_random_seed(12345)
-    np.testing.assert_array_equal(noise_of_fit(model, epochs=2), two_epochs)
+    arrays.equal(noise_of_fit(model, epochs=2), two_epochs)
 
 
 @pytest.mark.parametrize(

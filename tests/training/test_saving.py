@@ -13,6 +13,8 @@ import pytest
 from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd import optimizers
+from tests import arrays
+from tests import saving
 from tests.training import fresh_process
 from tests.training import tiny
 
@@ -42,7 +44,7 @@ def saved(tmp_path_factory):
     """A model after one epoch, its file, and what a fresh process did."""
     folder = tmp_path_factory.mktemp("saved")
     model = build()
-    model.fit(IMAGES, LABELS, batch_size=4, shuffle=False, verbose=0)
+    tiny.fit(model, IMAGES, LABELS, batch_size=4)
     model.save(folder / "model.keras")
     np.savez(folder / "data.npz", images=IMAGES, labels=LABELS)
     subprocess.run(
@@ -65,7 +67,7 @@ def test_a_fresh_process_predicts_the_same(saved):
     predictions = model.predict(IMAGES, verbose=0)
     assert list(predictions) == list(tiny.NAMES)
     for name in tiny.NAMES:
-        np.testing.assert_allclose(
+        arrays.close(
             results[f"prediction:{name}"], predictions[name], atol=1e-6
         )
 
@@ -74,7 +76,7 @@ def test_a_fresh_process_has_the_optimizer_and_the_arguments(saved):
     model, _, results = saved
     state = fresh_process.optimizer_state(model)
     assert results["optimizer"].shape == state.shape
-    np.testing.assert_array_equal(results["optimizer"], state)
+    arrays.equal(results["optimizer"], state)
     assert state[0] == 2  # Iterations.
     assert np.abs(state[2:]).max() > 0.1  # Velocities.
     assert str(results["setup"]) == fresh_process.setup(model)
@@ -83,7 +85,7 @@ def test_a_fresh_process_has_the_optimizer_and_the_arguments(saved):
 def test_a_fresh_process_evaluates_the_same(saved):
     # Attack, metrics and seed of the validation are those of the saved model.
     model, _, results = saved
-    np.testing.assert_allclose(
+    arrays.close(
         results["evaluation"],
         fresh_process.evaluation(model, IMAGES, LABELS),
         atol=1e-5,
@@ -97,7 +99,7 @@ def test_a_fresh_process_goes_on_as_if_nothing_had_been_saved(saved):
     after = {each.path: tiny.array(each) for each in model.weights}
     tiny.restore(model, start)
     for path, value in after.items():
-        np.testing.assert_allclose(
+        arrays.close(
             results[f"weight:{path}"], value, rtol=0, atol=1e-6, err_msg=path
         )
 
@@ -106,9 +108,7 @@ def test_without_compile_the_plain_model_is_loaded(saved):
     _, _, results = saved
     assert not results["plain_is_compiled"]
     assert str(results["plain_type"]) == "MultiExitModel"
-    np.testing.assert_array_equal(
-        results["plain_prediction"], results["prediction:exit_2"]
-    )
+    arrays.equal(results["plain_prediction"], results["prediction:exit_2"])
 
 
 def test_all_arguments_of_compile_come_back(saved):
@@ -135,14 +135,10 @@ def test_all_arguments_of_compile_come_back(saved):
 def test_names_and_nested_attacks_come_back(tmp_path):
     attack = attacks.MaxAverage(tiny.pgd(), exits=(0, 2))
     model = tiny.compiled(
-        tiny.dense_model(),
-        method="neo_kd",
-        attack=attack,
-        metrics=["accuracy"],
+        tiny.dense_model(), method="neo_kd", attack=attack, metrics=["accuracy"]
     )
     tiny.fresh(model)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert repr(loaded.settings.method) == repr(methods.NEOKD())
     assert isinstance(loaded.settings.attack, attacks.MaxAverage)
     assert repr(loaded.settings.attack) == repr(attack)
@@ -152,16 +148,14 @@ def test_names_and_nested_attacks_come_back(tmp_path):
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")
 def test_a_compiled_model_can_be_saved_before_training(tmp_path):
     model = tiny.compiled(tiny.dense_model(), seed=np.int64(3))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert loaded.compiled
     assert loaded.settings.seed == 3
 
 
 def test_a_model_that_was_never_compiled_comes_back_plain(tmp_path):
     model = tiny.dense_model()
-    model.save(tmp_path / "model.keras")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
+    loaded = saving.reloaded(model, tmp_path)
     assert not loaded.compiled
     assert loaded.exit_names == tiny.NAMES
     assert loaded.get_compile_config() == {}

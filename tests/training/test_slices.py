@@ -12,6 +12,9 @@ from keras_neokd import backend
 from keras_neokd import methods
 from keras_neokd.training import checks
 from keras_neokd.training import slices
+from tests import arrays
+from tests import saving
+from tests.marks import slow
 from tests.training import tiny
 
 IMAGES, LABELS = tiny.data(10)
@@ -60,12 +63,10 @@ def test_slices_give_the_images_of_the_whole_batch(model, at_once, largest):
     found = craft(model, MAX_AVERAGE, largest)
     assert set(found) == {"adversarial", "selected_share"}
     for name, expected in at_once.items():
-        np.testing.assert_allclose(
-            found[name], expected, rtol=0, atol=1e-6, err_msg=name
-        )
+        arrays.close(found[name], expected, rtol=0, atol=1e-6, err_msg=name)
     # Not the clean images.
     assert np.abs(found["adversarial"] - IMAGES).max() > 0.04
-    np.testing.assert_array_equal(found["selected_share"].sum(axis=1), 1)
+    arrays.equal(found["selected_share"].sum(axis=1), 1)
 
 
 def test_what_an_attack_logs_stays_with_its_image(model):
@@ -73,7 +74,7 @@ def test_what_an_attack_logs_stays_with_its_image(model):
     expected = craft(model, attack, None)
     found = craft(model, attack, 4)
     assert len(np.unique(expected["noise"])) == len(IMAGES)
-    np.testing.assert_array_equal(found["noise"], expected["noise"])
+    arrays.equal(found["noise"], expected["noise"])
 
 
 def test_no_slice_is_larger_than_asked_for(model):
@@ -125,9 +126,6 @@ def test_slices_need_less_memory_than_the_batch(model):
     assert needed(4) < 0.25 * needed(64)
 
 
-# In training.
-
-
 def trained(crafting_batch_size, **arguments):
     """Return the logs and the state after batches of 4, 4 and 2 images."""
     model = tiny.compiled(
@@ -142,23 +140,22 @@ def trained(crafting_batch_size, **arguments):
     labels = LABELS
     if model.method.num_examples is not None:
         labels = {"label": LABELS, "index": np.arange(10)}
-    history = model.fit(
+    history = tiny.fit(
+        model,
         IMAGES,
         labels,
         batch_size=4,
         epochs=2,
         initial_epoch=1,
-        shuffle=False,
-        verbose=0,
         validation_data=(IMAGES[:5], LABELS[:5]),
-    ).history
+    )
     return history, tiny.snapshot(model)
 
 
 @pytest.mark.parametrize(
     "method",
     [
-        pytest.param(tiny.neo_kd(), marks=pytest.mark.slow),
+        slow(tiny.neo_kd()),
         # An inner objective with tensors of the batch, and a state.
         methods.TEAT(10, num_epochs=2, variant="trades"),
     ],
@@ -174,9 +171,7 @@ def test_training_in_slices_is_the_same_training(method):
 def test_slices_are_part_of_a_saved_compilation(tmp_path):
     model = tiny.compiled(tiny.dense_model(), crafting_batch_size=2)
     tiny.fresh(model)
-    path = tmp_path / "model.keras"
-    model.save(path)
-    loaded = keras.saving.load_model(path)
+    loaded = saving.reloaded(model, tmp_path)
     assert loaded.get_compile_config()["crafting_batch_size"] == 2
 
 

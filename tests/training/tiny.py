@@ -14,6 +14,8 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd.base import randomness
 from keras_neokd.optimizers import TorchSGD
+from tests import arrays
+from tests.arrays import array
 
 NUM_CLASSES = 8
 NUM_EXITS = 3
@@ -124,19 +126,20 @@ def randomized(model, seed=0):
 def compiled(model, **arguments):
     """Compile with NEO-KD and a one-step PGD unless told otherwise."""
     model.compile(
-        **{
-            "optimizer": sgd(),
-            "method": neo_kd(),
-            "attack": pgd(),
-            **arguments,
-        }
+        **{"optimizer": sgd(), "method": neo_kd(), "attack": pgd(), **arguments}
     )
     return model
 
 
-def array(tensor):
-    """Return a copy of a tensor or variable as a NumPy array."""
-    return np.array(ops.convert_to_numpy(tensor))
+def fit(model, *data, **arguments):
+    """Train quietly and in order; return the logs of each epoch."""
+    named = {"shuffle": False, "verbose": 0, **arguments}
+    return model.fit(*data, **named).history
+
+
+def evaluate(model, *data, **arguments):
+    """Return the logs of a quiet evaluation."""
+    return model.evaluate(*data, verbose=0, return_dict=True, **arguments)
 
 
 def snapshot(model):
@@ -162,13 +165,13 @@ def fresh(model):
 
 def assert_equal_states(first, second, tolerance=0.0):
     for a, b in zip(first, second, strict=True):
-        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
+        arrays.close(a, b, rtol=0, atol=tolerance)
 
 
 def assert_equal_logs(first, second, tolerance=1e-6):
     assert set(first) == set(second)
     for name in first:
-        np.testing.assert_allclose(
+        arrays.close(
             first[name], second[name], rtol=0, atol=tolerance, err_msg=name
         )
 
@@ -201,6 +204,22 @@ class NoiseImages(attacks.Attack):
         unit = randomness.example_uniform(keys, tuple(images.shape[1:]))
         noise = self.epsilon * (2.0 * unit - 1.0)
         return images + noise, {"noise": unit[:, 0, 0, :]}
+
+
+class NoiseLayer(keras.layers.Layer):
+    """Adds normal noise, at inference as well."""
+
+    def __init__(self, deviation, **arguments):
+        super().__init__(**arguments)
+        self.deviation = deviation
+        self.seed_generator = keras.random.SeedGenerator(5)
+
+    def call(self, inputs):
+        noise = keras.random.normal(ops.shape(inputs), seed=self.seed_generator)
+        return inputs + self.deviation * noise
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
 
 
 class LogsOfBatches(keras.callbacks.Callback):

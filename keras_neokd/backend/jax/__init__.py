@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from typing import Any
 
 import jax
 import keras
@@ -16,36 +17,41 @@ from keras_neokd.backend.plain import convolution as convolution
 from keras_neokd.backend.plain import gather_replicas as gather_replicas
 from keras_neokd.backend.plain import global_batch as global_batch
 from keras_neokd.base import randomness
+from keras_neokd.base.typing import Mixin
 
 
-class TrainStep:
-    def train_step(self, state, data):
+class TrainStep(Mixin):
+    train_function: Any
+    test_function: Any
+    predict_function: Any
+
+    def train_step(self, state: Any, data: Any) -> Any:
         """Train on one batch; called by Keras."""
         step = functools.partial(self.training_step.run, data)
         return _with_values(step, _training_groups(self), state)
 
-    def test_step(self, state, data):
+    def test_step(self, state: Any, data: Any) -> Any:
         """Evaluate one batch; called by Keras."""
         step = functools.partial(self.testing_step.run, data)
         return _with_values(step, _testing_groups(self), state)
 
     # Keras makes functions that read a batch and take a step.
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Any:
         """See `keras.Model`; an error leaves the variables their values."""
         super().make_train_function(force)
         self.train_function = _restoring(
             self, self.train_function, _training_groups
         )
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Any:
         """See `make_train_function`."""
         super().make_test_function(force)
         self.test_function = _restoring(
             self, self.test_function, _testing_groups
         )
 
-    def make_predict_function(self, force=False):
+    def make_predict_function(self, force: bool = False) -> Any:
         """See `make_train_function`."""
         super().make_predict_function(force)
         self.predict_function = _restoring(
@@ -201,6 +207,11 @@ def frozen_state(variables, noise=None):
 
 def has_accelerator():
     return jax.default_backend() != "cpu"
+
+
+def convolves_16_bits():
+    # XLA's for processors take five times as long as those in float32.
+    return has_accelerator()
 
 
 def compile_function(function, variables, **options):

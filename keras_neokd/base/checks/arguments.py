@@ -6,6 +6,8 @@
 import math
 import numbers
 import operator
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,14 @@ LARGEST_CONFIDENCE = 1 + 1e-6
 _SHOWN = 200
 
 
-def number(name, value, minimum=None, above=None, maximum=None, below=None):
+def number(
+    name: str,
+    value: Any,
+    minimum: float | None = None,
+    above: float | None = None,
+    maximum: float | None = None,
+    below: float | None = None,
+) -> float:
     """Return `value` as a float.
 
     Args:
@@ -40,7 +49,7 @@ def number(name, value, minimum=None, above=None, maximum=None, below=None):
     """
     if isinstance(value, np.generic):
         value = value.item()  # float16 cannot be compared with these bounds.
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    if not _is_real(value):
         raise TypeError(f"`{name}` needs a number, received {typed(value)}.")
     bounds = [(">=", minimum), (">", above), ("<=", maximum), ("<", below)]
     bounds = [f"{sign} {bound}" for sign, bound in bounds if bound is not None]
@@ -61,7 +70,11 @@ def number(name, value, minimum=None, above=None, maximum=None, below=None):
     return float(value)
 
 
-def pixel_change(name, value, **bounds):
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def pixel_change(name: str, value: Any, **bounds: float) -> float:
     """Return a length in pixel units of images in [0, 1] as a float.
 
     Args:
@@ -83,7 +96,7 @@ def pixel_change(name, value, **bounds):
     return value
 
 
-def integer(name, value, minimum):
+def integer(name: str, value: Any, minimum: int) -> int:
     """Return `value` as an int.
 
     Args:
@@ -113,7 +126,7 @@ def integer(name, value, minimum):
     return found
 
 
-def boolean(name, value):
+def boolean(name: str, value: Any) -> bool:
     """Return `value` as a bool.
 
     Args:
@@ -129,7 +142,7 @@ def boolean(name, value):
     return bool(value)
 
 
-def choice(name, value, known):
+def choice(name: str, value: Any, known: Iterable[Any]) -> Any:
     """Return `value` if it is one of `known`; raise `ValueError` if not."""
     known = list(known)
     # An array is equal to nothing and to everything, element by element.
@@ -140,7 +153,7 @@ def choice(name, value, known):
     return value
 
 
-def sequence(name, values, wanted):
+def sequence(name: str, values: Any, wanted: str) -> tuple[Any, ...]:
     """Return `values` as a tuple.
 
     Args:
@@ -160,7 +173,7 @@ def sequence(name, values, wanted):
     return tuple(values)
 
 
-def thresholds(values):
+def thresholds(values: Any) -> tuple[float, ...]:
     """Return thresholds on confidences as a tuple of floats.
 
     Args:
@@ -176,7 +189,7 @@ def thresholds(values):
     return tuple(_threshold(each) for each in values)
 
 
-def _threshold(value):
+def _threshold(value: Any) -> float:
     is_float = isinstance(value, (float, np.floating))
     if value is None or (is_float and value == math.inf):
         return math.inf
@@ -190,12 +203,12 @@ def _threshold(value):
     return value
 
 
-def typed(value):
+def typed(value: Any) -> str:
     """Return what a message shows of a value of the wrong type."""
     return f"{shown(value)} of type {type(value).__name__}"
 
 
-def shown(value):
+def shown(value: Any) -> str:
     """Return what a message shows of a value: its `repr`, shortened."""
     try:
         text = repr(value)

@@ -1,16 +1,21 @@
 """Check images, labels and what belongs to them, where they come in."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from keras import ops
 
 from keras_neokd.base.checks.arguments import LARGEST_CONFIDENCE
 from keras_neokd.base.checks.arguments import number
+from keras_neokd.base.typing import Array
+from keras_neokd.base.typing import Tensor
 
 # How far rounding and resizing take pixels out of [0, 1].
 _ROUNDING = 0.01
 
 
-def class_indices(labels):
+def class_indices(labels: Tensor) -> Tensor:
     """Return integer labels `(batch,)` from any accepted form.
 
     Args:
@@ -31,7 +36,7 @@ def class_indices(labels):
     return ops.cast(labels, "int32")
 
 
-def real_numbers(name, values):
+def real_numbers(name: str, values: Any) -> None:
     """Raise unless values are real numbers, before they become float32.
 
     Args:
@@ -55,7 +60,12 @@ def real_numbers(name, values):
         )
 
 
-def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
+def images_and_labels(
+    images: Array,
+    labels: Array | None = None,
+    image_shape: Sequence[int | None] | None = None,
+    num_classes: int | None = None,
+) -> None:
     """Check arrays before they are used.
 
     Args:
@@ -94,7 +104,7 @@ def images_and_labels(images, labels=None, image_shape=None, num_classes=None):
         _check_labels(labels, num_classes)
 
 
-def confidences(values):
+def confidences(values: Array) -> None:
     """Raise `ValueError` unless values are softmax probabilities.
 
     Args:
@@ -111,7 +121,7 @@ def confidences(values):
         )
 
 
-def sample_weights(weights, num_examples):
+def sample_weights(weights: Any, num_examples: int) -> None:
     """Raise unless weights are one finite real number per example.
 
     Raises:
@@ -131,7 +141,7 @@ def sample_weights(weights, num_examples):
         )
 
 
-def class_weights(weights, num_classes):
+def class_weights(weights: Any, num_classes: int) -> Array | None:
     """Return the weights of all classes as a float32 array, or `None`.
 
     Args:
@@ -162,7 +172,7 @@ def class_weights(weights, num_classes):
     return table
 
 
-def example_indices(indices, batch_size, num_examples):
+def example_indices(indices: Any, batch_size: int, num_examples: int) -> None:
     """Raise `ValueError` unless each example has a position in the data set.
 
     Args:
@@ -190,7 +200,7 @@ def example_indices(indices, batch_size, num_examples):
         )
 
 
-def _summary(values):
+def _summary(values: Array) -> str:
     if not values.size:
         return f"shape {values.shape}"
     return (
@@ -199,7 +209,9 @@ def _summary(values):
     )
 
 
-def _check_image_shape(shape, image_shape):
+def _check_image_shape(
+    shape: tuple[int, ...], image_shape: Sequence[int | None] | None
+) -> None:
     names = ("height", "width", "channels")
     expected = [
         name if size is None else size
@@ -221,7 +233,7 @@ def _check_image_shape(shape, image_shape):
         )
 
 
-def _check_pixels(images):
+def _check_pixels(images: Array) -> None:
     low, high = images.min(), images.max()
     if not (np.isfinite(low) and np.isfinite(high)):
         finite = np.isfinite(images).reshape(len(images), -1).all(axis=1)
@@ -237,7 +249,7 @@ def _check_pixels(images):
         )
 
 
-def remedy_of_pixels(low, high):
+def remedy_of_pixels(low: float, high: float) -> str:
     """Return advice on pixels outside of [0, 1], from `low` to `high`."""
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         return (
@@ -253,7 +265,7 @@ def remedy_of_pixels(low, high):
     )
 
 
-def _check_labels(labels, num_classes):
+def _check_labels(labels: Array, num_classes: int | None) -> None:
     if labels.ndim == 2 and labels.shape[1] > 1:
         _check_one_hot(labels, num_classes)
         return
@@ -278,7 +290,7 @@ def _check_labels(labels, num_classes):
         )
 
 
-def _check_one_hot(labels, num_classes):
+def _check_one_hot(labels: Array, num_classes: int | None) -> None:
     if num_classes is not None and labels.shape[1] != num_classes:
         raise ValueError(
             f"One-hot labels need {num_classes} columns, one per class, "

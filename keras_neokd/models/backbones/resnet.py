@@ -8,10 +8,16 @@ keras-cv's stem leaves 1 x 1 of an image of 32 x 32, so the network for small
 images is plain Keras.
 """
 
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_neokd.base import checks
 from keras_neokd.base.registry import MODELS
+from keras_neokd.base.typing import Normalization
+from keras_neokd.base.typing import Tensor
 from keras_neokd.models import arguments
 from keras_neokd.models.backbones import cifar_stages
 from keras_neokd.models.backbones import keras_cv_stages
@@ -87,18 +93,18 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
 
     def __init__(
         self,
-        input_shape=(32, 32, 3),
-        num_classes=10,
-        stage_blocks=(2, 2, 2, 2),
-        stage_filters=(64, 128, 256, 512),
-        block="basic",
-        stem="cifar",
-        exits="last",
-        activation="relu",
-        normalization=None,
-        name="resnet",
-        trainable=True,
-    ):
+        input_shape: Sequence[int] = (32, 32, 3),
+        num_classes: int = 10,
+        stage_blocks: Sequence[int] = (2, 2, 2, 2),
+        stage_filters: Sequence[int] = (64, 128, 256, 512),
+        block: str = "basic",
+        stem: str = "cifar",
+        exits: str | Sequence[int] = "last",
+        activation: str = "relu",
+        normalization: Normalization | None = None,
+        name: str = "resnet",
+        trainable: bool = True,
+    ) -> None:
         settings = _checked(arguments.given(locals()))
         inputs = keras.Input(settings["input_shape"], name="images")
         maps = _STAGES[stem](
@@ -108,7 +114,7 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
             block,
             activation,
         )
-        outputs = {}
+        outputs: dict[str, Tensor] = {}
         for place in settings["exits"]:
             name_of_exit = f"exit_{len(outputs) + 1}"
             x = averaged(maps[place - 1], name_of_exit)
@@ -119,7 +125,7 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
         self.arguments = settings
 
     @classmethod
-    def cifar10(cls, depth=18, **overrides):
+    def cifar10(cls, depth: int = 18, **overrides: Any) -> Self:
         """Build a ResNet for 32 x 32 x 3 images and 10 classes.
 
         Args:
@@ -129,7 +135,7 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
         return cls(**{**_of_depth(depth, "cifar10"), **overrides})
 
     @classmethod
-    def cifar100(cls, depth=18, **overrides):
+    def cifar100(cls, depth: int = 18, **overrides: Any) -> Self:
         """Build a ResNet for 32 x 32 x 3 images and 100 classes.
 
         Args:
@@ -140,7 +146,7 @@ class ResNet(arguments.BuiltFromArguments, MultiExitModel):
         return cls(**{**defaults, **overrides})
 
     @classmethod
-    def imagenet(cls, depth=50, **overrides):
+    def imagenet(cls, depth: int = 50, **overrides: Any) -> Self:
         """Build a ResNet for 224 x 224 x 3 images and 1,000 classes.
 
         Args:

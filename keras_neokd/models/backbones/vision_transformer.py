@@ -9,11 +9,16 @@ the encoder of a detector, with square images, a fixed normalization and
 activation, and no feature pyramid.
 """
 
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 from keras import layers
 
 from keras_neokd.base import checks
 from keras_neokd.base.registry import MODELS
+from keras_neokd.base.typing import Normalization
 from keras_neokd.models import arguments
 from keras_neokd.models.attention import SelfAttention
 from keras_neokd.models.attention import TokenEmbedding
@@ -84,28 +89,28 @@ class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
 
     def __init__(
         self,
-        input_shape=(32, 32, 3),
-        num_classes=10,
-        patch_size=4,
-        width=192,
-        depth=12,
-        num_heads=3,
-        mlp_width=None,
-        pooling="token",
-        dropout=0.0,
-        exits="last",
-        activation="gelu",
-        normalization=None,
-        name="vision_transformer",
-        trainable=True,
-    ):
+        input_shape: Sequence[int] = (32, 32, 3),
+        num_classes: int = 10,
+        patch_size: int = 4,
+        width: int = 192,
+        depth: int = 12,
+        num_heads: int = 3,
+        mlp_width: int | None = None,
+        pooling: str = "token",
+        dropout: float = 0.0,
+        exits: str | Sequence[int] = "last",
+        activation: str = "gelu",
+        normalization: Normalization | None = None,
+        name: str = "vision_transformer",
+        trainable: bool = True,
+    ) -> None:
         settings = _checked(arguments.given(locals()))
         inputs, outputs = _connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
         self.arguments = settings
 
     @classmethod
-    def cifar10(cls, size="tiny", **overrides):
+    def cifar10(cls, size: str = "tiny", **overrides: Any) -> Self:
         """Build one with 4 x 4 patches for 32 x 32 x 3 images, 10 classes.
 
         Args:
@@ -116,7 +121,7 @@ class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
         return cls(**{**_of_size(size, "cifar10"), **overrides})
 
     @classmethod
-    def cifar100(cls, size="tiny", **overrides):
+    def cifar100(cls, size: str = "tiny", **overrides: Any) -> Self:
         """Build one with 4 x 4 patches for 32 x 32 x 3 images, 100 classes.
 
         Args:
@@ -127,7 +132,7 @@ class VisionTransformer(arguments.BuiltFromArguments, MultiExitModel):
         return cls(**{**defaults, **overrides})
 
     @classmethod
-    def imagenet(cls, size="small", **overrides):
+    def imagenet(cls, size: str = "small", **overrides: Any) -> Self:
         """Build one with 16 x 16 patches for 224 x 224 x 3, 1,000 classes.
 
         Args:

@@ -9,10 +9,15 @@ Layers are named after their place: `block_2_layer_5_scale_1_normal_conv`,
 through the whole network; scale 1 is the finest.
 """
 
+from collections.abc import Sequence
+from typing import Any
+from typing import Self
+
 import keras
 
 from keras_neokd.base import checks
 from keras_neokd.base.registry import MODELS
+from keras_neokd.base.typing import Normalization
 from keras_neokd.models.arguments import BuiltFromArguments
 from keras_neokd.models.arguments import given
 from keras_neokd.models.msdnet.graph import connect
@@ -114,32 +119,32 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
 
     def __init__(
         self,
-        input_shape=(32, 32, 3),
-        num_classes=10,
-        num_blocks=3,
-        base=4,
-        step=2,
-        step_mode="even",
-        initial_channels=8,
-        growth_rate=6,
-        growth_factors=(1, 2, 4),
-        bottleneck_factors=(1, 2, 4),
-        prune="max",
-        reduction=0.5,
-        stem="cifar",
-        head_channels=128,
-        initialization="torch_default",
-        normalization=None,
-        name="msdnet",
-        trainable=True,
-    ):
+        input_shape: Sequence[int] = (32, 32, 3),
+        num_classes: int = 10,
+        num_blocks: int = 3,
+        base: int = 4,
+        step: int = 2,
+        step_mode: str = "even",
+        initial_channels: int = 8,
+        growth_rate: int = 6,
+        growth_factors: Sequence[int] = (1, 2, 4),
+        bottleneck_factors: Sequence[int] = (1, 2, 4),
+        prune: str = "max",
+        reduction: float = 0.5,
+        stem: str = "cifar",
+        head_channels: int | None = 128,
+        initialization: str = "torch_default",
+        normalization: Normalization | None = None,
+        name: str = "msdnet",
+        trainable: bool = True,
+    ) -> None:
         settings = Settings(**given(locals()))
         inputs, outputs = connect(settings)
         super().__init__(inputs, outputs, name=name, trainable=trainable)
         self.arguments = dict(vars(settings))
 
     @classmethod
-    def cifar10(cls, **overrides):
+    def cifar10(cls, **overrides: Any) -> Self:
         """Build the CIFAR-10 network: 3 exits, 8 initial channels.
 
         Args:
@@ -148,7 +153,7 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         return cls(**{"name": "msdnet_cifar10", **overrides})
 
     @classmethod
-    def cifar100(cls, **overrides):
+    def cifar100(cls, **overrides: Any) -> Self:
         """Build the CIFAR-100 network: 7 exits, 8 initial channels.
 
         Args:
@@ -162,7 +167,7 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         return cls(**{**defaults, **overrides})
 
     @classmethod
-    def tiny_imagenet(cls, option="B", **overrides):
+    def tiny_imagenet(cls, option: str = "B", **overrides: Any) -> Self:
         """Build a Tiny-ImageNet network: 5 exits, 200 classes.
 
         The paper does not say how MSDNet was fitted to 64 x 64 images, on
@@ -186,7 +191,7 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         return cls(**{**defaults, **overrides})
 
     @classmethod
-    def imagenet(cls, **overrides):
+    def imagenet(cls, **overrides: Any) -> Self:
         """Build the ImageNet network: 5 exits, 224 x 224 images.
 
         Args:
@@ -194,7 +199,7 @@ class MSDNet(BuiltFromArguments, MultiExitModel):
         """
         return cls(**{"name": "msdnet_imagenet", **_IMAGENET, **overrides})
 
-    def layers_up_to(self, exit_index):
+    def layers_up_to(self, exit_index: int) -> list[keras.layers.Layer]:
         """List the layers up to block `exit_index` (from 0), without heads.
 
         `exit_costs` counts all of them, as the published counter does: also

@@ -96,7 +96,7 @@ class LayerPlan(NamedTuple):
     """
 
     block: int
-    index: int
+    index: int  # type: ignore[assignment]
     num_scales: int
     transition_width: int | None
 

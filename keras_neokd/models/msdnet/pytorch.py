@@ -18,6 +18,7 @@ import zipfile
 
 import numpy as np
 
+from keras_neokd.base.typing import PathLike
 from keras_neokd.data import files
 from keras_neokd.models.msdnet.model import MSDNet
 from keras_neokd.models.msdnet.plan import Settings
@@ -42,7 +43,7 @@ _UNREADABLE = (
 )
 
 
-def load_msdnet_pytorch(model, path):
+def load_msdnet_pytorch(model: MSDNet, path: PathLike) -> list[str]:
     """Load a weights file of MSDNet-PyTorch into a model.
 
     All tensors are checked before the first weight changes. The file is read

@@ -21,7 +21,7 @@ class Unit(NamedTuple):
     """
 
     layer: str
-    shapes: dict
+    shapes: dict[str, tuple[int, ...]]
 
 
 def units(settings):

@@ -117,11 +117,7 @@ def test_attacks_of_different_strengths_say_so_in_their_rows():
         ),
         (
             made.searched(
-                "auto_attack_all",
-                0.5,
-                0.5,
-                kind="AutoAttack",
-                num_queries=5000,
+                "auto_attack_all", 0.5, 0.5, kind="AutoAttack", num_queries=5000
             ),
             "epsilon 0.1 (linf), 20 steps, 5,000 queries",
         ),

@@ -5,14 +5,7 @@ import pytest
 from apps.reporting import writing
 from tests.apps.reporting import made
 from tests.isolation import hidden_packages
-from tests.isolation import run_without
-
-RUN_REPORT = """
-import runpy
-
-sys.argv = ["apps.report", *sys.argv[2:]]
-runpy.run_module("apps.report", run_name="__main__")
-"""
+from tests.isolation import run_app
 
 
 @pytest.fixture
@@ -66,12 +59,12 @@ def test_nothing_is_written_where_a_record_is_broken(results, tmp_path):
 
 def test_the_app_says_what_it_wrote(results, tmp_path):
     folder = tmp_path / "report"
-    said = run_without(
-        hidden_packages(),
-        RUN_REPORT,
+    said = run_app(
+        "report",
         f"--results={results / 'plain'},{results / 'neo_kd'}",
         f"--output={folder}",
         "--title=Two",
+        hidden=hidden_packages(),
     )
     assert said.returncode == 0, said.stderr
     assert f"Wrote {folder / 'report.html'}, " in said.stdout

@@ -9,6 +9,8 @@ from keras import ops
 
 from keras_neokd import attacks
 from keras_neokd.models import exit_costs
+from tests import arrays
+from tests.training import tiny
 
 NEEDS_KERAS_CV = "keras-cv is not installed (pip install 'keras-neokd[cv]')"
 
@@ -32,10 +34,7 @@ def assert_reloads(model, path):
     assert loaded.exit_names == model.exit_names
     before, after = model(images), loaded(images)
     for name in model.exit_names:
-        np.testing.assert_array_equal(
-            ops.convert_to_numpy(before[name]),
-            ops.convert_to_numpy(after[name]),
-        )
+        arrays.equal(before[name], after[name])
 
 
 def assert_normalizes(build, rtol=0, atol=1e-5):
@@ -47,21 +46,36 @@ def assert_normalizes(build, rtol=0, atol=1e-5):
     moved = (images - np.array(mean)) / np.array(deviation)
     inside, outside = model(images), plain(moved.astype("float32"))
     for name in model.exit_names:
-        np.testing.assert_allclose(
-            ops.convert_to_numpy(inside[name]),
-            ops.convert_to_numpy(outside[name]),
-            rtol=rtol,
-            atol=atol,
-        )
+        arrays.close(inside[name], outside[name], rtol=rtol, atol=atol)
 
 
 def assert_equal_seeds_give_equal_weights(build):
     keras.utils.set_random_seed(7)
     first = build().get_weights()
     keras.utils.set_random_seed(7)
-    for before, after in zip(first, build().get_weights(), strict=True):
-        np.testing.assert_array_equal(before, after)
+    tiny.assert_equal_states(first, build().get_weights())
     return first
+
+
+def assert_trains_as(ours, theirs, shape, units, *, rtol=1e-7, atol):
+    """Compare a step of two layers, behind one that sees their gradient."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(4, *shape)).astype("float32")
+    weights, after, outputs = None, [], []
+    for layer in (ours, theirs):
+        dense = keras.layers.Dense(units)
+        model = keras.Sequential([keras.Input(shape), dense, layer])
+        weights = weights or [
+            rng.normal(size=each.shape) for each in model.get_weights()
+        ]
+        model.set_weights(weights)
+        outputs.append(model.predict(images, verbose=0))
+        model.compile("sgd", "mse")
+        model.train_on_batch(images, np.ones_like(outputs[0]))
+        after.append(model.get_weights())
+    arrays.close(*outputs, rtol=rtol, atol=atol)
+    for mine, expected in zip(*after, strict=True):
+        arrays.close(mine, expected, rtol=rtol, atol=atol)
 
 
 def trainable_count(model):

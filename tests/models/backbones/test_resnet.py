@@ -3,13 +3,14 @@
 import functools
 
 import keras
-import numpy as np
 import pytest
 from keras import layers
 
 from keras_neokd.models import ResNet
+from tests import arrays
 from tests.isolation import run_without
 from tests.models.backbones import battery
+from tests.refusals import bad
 
 TINY = {
     "input_shape": (8, 8, 3),
@@ -107,8 +108,7 @@ def test_multiply_adds_of_resnet_18_for_cifar():
 
 @ON_TENSORFLOW
 @pytest.mark.parametrize(
-    ("depth", "millions"),
-    [(18, "11.174"), (34, "21.282"), (50, "23.521")],
+    ("depth", "millions"), [(18, "11.174"), (34, "21.282"), (50, "23.521")]
 )
 def test_parameters_of_the_cifar_networks(depth, millions):
     model = ResNet.cifar10(depth)
@@ -151,7 +151,7 @@ def test_weights_alone_reload(tiny, tmp_path):
     other = ResNet(**tiny)
     other.load_weights(tmp_path / "model.weights.h5")
     for old, new in zip(model.get_weights(), other.get_weights(), strict=True):
-        np.testing.assert_array_equal(old, new)
+        arrays.equal(old, new)
 
 
 def test_trains(tiny):
@@ -192,26 +192,26 @@ def test_batch_norm_is_pytorchs_in_both(tiny):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"stage_blocks": (1, 1, 1)}, ValueError, "one value per stage"),
-        ({"stage_blocks": ()}, ValueError, r"per stage each; received \(\) a"),
-        ({"stage_filters": (4, 0)}, ValueError, "`stage_filters`.*>= 1"),
-        ({"block": "wide"}, ValueError, "`block` 'wide'.*bottleneck"),
-        ({"stem": "mnist"}, ValueError, "`stem` 'mnist'.*imagenet"),
-        ({"exits": (1,)}, ValueError, "`exits` needs stage numbers.*last"),
-        ({"exits": (2, 1)}, ValueError, "ascending order.*2, 1"),
-        ({"exits": (1, 3)}, ValueError, "from 1 to 2"),
-        ({"exits": ()}, ValueError, "`exits` needs stage numbers"),
-        ({"exits": "first"}, ValueError, "`exits` 'first'.*\"all\""),
-        ({"exits": (1.0, 2)}, TypeError, "`exits` needs an integer"),
-        ({"activation": "relo"}, ValueError, "`activation` 'relo'.*gelu"),
-        ({"activation": None}, TypeError, "needs the name of a function"),
-        ({"normalization": ((0.5,), (0.2,))}, ValueError, "3 values each"),
-        ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
-        ({"input_shape": (1, 8, 3)}, ValueError, "at least 2 pixels"),
-        (
-            {"stem": "imagenet", "input_shape": (32, 32, 3)},
-            ValueError,
+        bad("one value per stage", stage_blocks=(1, 1, 1)),
+        bad(r"per stage each; received \(\) a", stage_blocks=()),
+        bad("`stage_filters`.*>= 1", stage_filters=(4, 0)),
+        bad("`block` 'wide'.*bottleneck", block="wide"),
+        bad("`stem` 'mnist'.*imagenet", stem="mnist"),
+        bad("`exits` needs stage numbers.*last", exits=(1,)),
+        bad("ascending order.*2, 1", exits=(2, 1)),
+        bad("from 1 to 2", exits=(1, 3)),
+        bad("`exits` needs stage numbers", exits=()),
+        bad("`exits` 'first'.*\"all\"", exits="first"),
+        bad("`exits` needs an integer", TypeError, exits=(1.0, 2)),
+        bad("`activation` 'relo'.*gelu", activation="relo"),
+        bad("needs the name of a function", TypeError, activation=None),
+        bad("3 values each", normalization=((0.5,), (0.2,))),
+        bad("`num_classes`.*>= 2", num_classes=1),
+        bad("at least 2 pixels", input_shape=(1, 8, 3)),
+        bad(
             "`stage_filters` needs to be 64",
+            stem="imagenet",
+            input_shape=(32, 32, 3),
         ),
     ],
 )

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from keras_neokd.models import VisionTransformer
+from tests import arrays
 from tests.models.backbones import battery
+from tests.refusals import bad
 
 TINY = {
     "input_shape": (8, 12, 3),
@@ -139,24 +141,24 @@ def test_what_is_dropped_is_dropped_in_training_only():
         keras.ops.convert_to_numpy(model(images, training=training)["exit_1"])
         for training in (False, False, True)
     ]
-    np.testing.assert_array_equal(outputs[0], outputs[1])
+    arrays.equal(outputs[0], outputs[1])
     assert np.abs(outputs[0] - outputs[2]).max() > 1e-4
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"patch_size": 5}, ValueError, "multiples of `patch_size` 5"),
-        ({"num_heads": 3}, ValueError, "`width` 8.*`num_heads` 3"),
-        ({"depth": 0}, ValueError, "`depth`.*>= 1"),
-        ({"mlp_width": 0}, ValueError, "`mlp_width`.*>= 1"),
-        ({"width": 8.0}, TypeError, "`width` needs an integer"),
-        ({"pooling": "max"}, ValueError, "`pooling` 'max'.*average"),
-        ({"dropout": 2.0}, ValueError, "`dropout`.* <= 1, received 2"),
-        ({"exits": (1,)}, ValueError, "`exits` needs block numbers"),
-        ({"activation": "gela"}, ValueError, "`activation` 'gela'"),
-        ({"normalization": ((0.5,) * 3,)}, ValueError, "3 values each"),
-        ({"num_classes": 1}, ValueError, "`num_classes`.*>= 2"),
+        bad("multiples of `patch_size` 5", patch_size=5),
+        bad("`width` 8.*`num_heads` 3", num_heads=3),
+        bad("`depth`.*>= 1", depth=0),
+        bad("`mlp_width`.*>= 1", mlp_width=0),
+        bad("`width` needs an integer", TypeError, width=8.0),
+        bad("`pooling` 'max'.*average", pooling="max"),
+        bad("`dropout`.* <= 1, received 2", dropout=2.0),
+        bad("`exits` needs block numbers", exits=(1,)),
+        bad("`activation` 'gela'", activation="gela"),
+        bad("3 values each", normalization=((0.5,) * 3,)),
+        bad("`num_classes`.*>= 2", num_classes=1),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, error, message):

@@ -2,13 +2,14 @@
 
 Written from the equations of the papers and auto-attack's settings, one image
 at a time, and importing nothing from keras_neokd. What is random comes from
-`tests/numpy_reference.py`.
+`equations.py`.
 """
 
 import numpy as np
 from keras import ops
 
-from tests import numpy_reference as reference
+from tests.reference import equations as reference
+from tests.reference.equations import loss_and_gradient
 
 STEPS_PER_ROUND = 10
 
@@ -51,28 +52,6 @@ class QuadraticExits(reference.LinearExits):
             self.weights[exit_]
             + 2 * (flat[:, None] - 0.5) * (self.bends[exit_])
         )
-
-
-def loss_and_gradient(name, logits, label, target=None):
-    """A loss of the logits of one image, and its gradient."""
-    one = np.eye(len(logits))
-    rank = np.argsort(-logits)
-    other = next(each for each in rank if each != label)
-    if name == "cross_entropy":
-        p = reference.softmax(logits)
-        return -np.log(p[label]), p - one[label]
-    if name in ("margin", "dlr"):
-        value, gradient = logits[other] - logits[label], one[other] - one[label]
-        rest = one[rank[2]] if name == "dlr" else None
-    else:
-        value = logits[target] - logits[label]
-        gradient = one[target] - one[label]
-        rest = (one[rank[2:3]] + one[rank[3:4]]).sum(axis=0) / 2
-    if name.endswith("margin"):
-        return value, gradient
-    scale = one[rank[0]] - rest
-    size = scale @ logits
-    return value / size, gradient / size - value / size**2 * scale
 
 
 class Example:

@@ -83,27 +83,62 @@ def entropy(targets):
     return -np.sum(targets * logs, axis=-1)
 
 
+def kl(logits, targets, temperature=1.0):
+    """`KL(targets || softmax(logits / temperature))`."""
+    cross = soft_cross_entropy(logits, targets, temperature)
+    return cross - entropy(targets)
+
+
+def kl_of_logits(first, second, temperature=1.0):
+    """`KL(softmax(first) || softmax(second))`, both softened."""
+    return kl(second, softmax(first / temperature), temperature)
+
+
+def loss_and_gradient(name, logits, label, target=None):
+    """A loss of the logits of one image, and its gradient.
+
+    `margin`: the largest wrong logit minus the true one; `dlr`: the same,
+    divided by the largest logit minus the third; both with `targeted_` for
+    one wrong class, where the ratio's divisor is the largest logit minus the
+    mean of the third and the fourth.
+    """
+    one = np.eye(len(logits))
+    rank = np.argsort(-logits)
+    if name == "cross_entropy":
+        p = softmax(logits)
+        return -np.log(p[label]), p - one[label]
+    wrong, rest = target, one[rank[2:4]].sum(axis=0) / 2
+    if not name.startswith("targeted"):
+        wrong = next(each for each in rank if each != label)
+        rest = one[rank[2:3]].sum(axis=0)
+    gradient = one[wrong] - one[label]
+    value = gradient @ logits
+    if name.endswith("margin"):
+        return value, gradient
+    scale = one[rank[0]] - rest
+    size = scale @ logits
+    return value / size, gradient / size - value / size**2 * scale
+
+
+def _losses(name, logits, labels, targets=None):
+    targets = [None] * len(labels) if targets is None else targets
+    rows = zip(logits, labels, targets, strict=True)
+    return np.array([loss_and_gradient(name, *row)[0] for row in rows])
+
+
 def margin(logits, labels):
-    """Largest wrong logit minus the true one, of `(batch, classes)`."""
-    values = []
-    for row, label in zip(logits, labels, strict=True):
-        values.append(np.delete(row, label).max() - row[label])
-    return np.array(values)
+    """Margin of `(batch, classes)`."""
+    return _losses("margin", logits, labels)
 
 
 def dlr(logits, labels):
     """Difference of logits ratio of `(batch, classes)`."""
-    ordered = -np.sort(-logits, axis=1)
-    return margin(logits, labels) / (ordered[:, 0] - ordered[:, 2])
+    return _losses("dlr", logits, labels)
 
 
 def targeted_dlr(logits, labels, targets):
     """Targeted difference of logits ratio of `(batch, classes)`."""
-    rows = np.arange(len(labels))
-    ordered = -np.sort(-logits, axis=1)
-    middle = (ordered[:, 2] + ordered[:, 3]) / 2
-    rise = logits[rows, targets] - logits[rows, labels]
-    return rise / (ordered[:, 0] - middle)
+    return _losses("targeted_dlr", logits, labels, targets)
 
 
 def neighbor_teacher(clean, radius):
@@ -121,6 +156,15 @@ def orthogonal_targets(clean, allowed):
     """Kept probabilities divided by their sum (Eq. 6)."""
     kept = softmax(clean) * allowed
     return kept / kept.sum(axis=-1, keepdims=True)
+
+
+def eokd_key(seed, *words):
+    """What EOKD draws classes from: the seed, its stream, and more words.
+
+    The stream is part of the contract, since a changed number would change
+    every resumed run.
+    """
+    return bits_of_words(seed, 0x0E0CD, *words)
 
 
 def orthogonal_classes(label, num_exits, num_classes, key):
@@ -194,16 +238,12 @@ class LinearExits:
 
     def gradient(self, images, labels, exits, loss="cross_entropy"):
         """Gradient of the score of each image with respect to its pixels."""
-        one_hot = np.eye(self.weights.shape[2])[labels]
         total = np.zeros((len(images), self.weights.shape[1]))
         for i in exits:
             logits = self.logits(images, i)
-            if loss == "cross_entropy":
-                pull = softmax(logits)
-            else:
-                others = np.where(one_hot == 1, -np.inf, logits)
-                pull = np.eye(one_hot.shape[1])[others.argmax(axis=1)]
-            total += (pull - one_hot) @ self.weights[i].T / len(exits)
+            for row, label in enumerate(labels):
+                pull = loss_and_gradient(loss, logits[row], label)[1]
+                total[row] += self.weights[i] @ pull / len(exits)
         return total.reshape(np.shape(images))
 
 

@@ -7,11 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks import torch_baseline
-from tests import numpy_reference
-
-# The stream of EOKD's class draw: part of the contract, since a changed
-# number would change every resumed run.
-EOKD_STREAM = 0x0E0CD
+from tests.reference import equations
 
 
 class Network(nn.Module):
@@ -50,15 +46,9 @@ def channels_first(images):
 
 def allowed_classes(labels, num_exits, num_classes, seed, epoch):
     """Return EOKD's classes, boolean `(batch, exits, classes)`."""
-    allowed = torch.zeros(len(labels), num_exits, num_classes).bool()
-    for row, label in enumerate(int(each) for each in labels):
-        key = numpy_reference.bits_of_words(seed, EOKD_STREAM, epoch, label)
-        chunks = numpy_reference.orthogonal_classes(
-            label, num_exits, num_classes, key
-        )
-        for index, classes in enumerate(chunks):
-            allowed[row, index, sorted(classes)] = True
-    return allowed
+    keys = [equations.eokd_key(seed, epoch, int(label)) for label in labels]
+    allowed = equations.allowed_classes(labels, keys, num_exits, num_classes)
+    return torch.as_tensor(allowed).bool()
 
 
 class Training:

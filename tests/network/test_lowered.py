@@ -1,0 +1,212 @@
+"""Frozen networks in 16 bits: what rounds, and how much."""
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+from keras import ops
+
+from keras_neokd import MultiExitModel
+from keras_neokd import backend
+from keras_neokd import models
+from keras_neokd.evaluation.precision import in_float32
+from keras_neokd.network.frozen import FrozenNetwork
+from tests.network.models import images_for
+from tests.training import tiny
+
+layers = keras.layers
+
+# The largest step between two numbers, relative to them.
+STEP = {
+    dtype: float(ml_dtypes.finfo(dtype).eps)
+    for dtype in ("bfloat16", "float16")
+}
+
+
+def residual():
+    """Return a model of what keeps 16 bits, and of layers that do not."""
+    inputs = keras.Input((9, 8, 3))
+    pooled = layers.MaxPooling2D(2)(layers.Rescaling(2.0, -1.0)(inputs))
+    x = layers.Conv2D(4, 3, padding="same", name="of_pixels")(pooled)
+    x = layers.BatchNormalization()(x)
+    y = layers.ReLU()(x)
+    y = layers.Conv2D(4, 3, padding="same", name="inner")(y)
+    x = layers.Concatenate()([layers.Add()([x, y]), y])
+    x = layers.Activation("relu")(x)
+    x = layers.AveragePooling2D(2)(x)
+    first = layers.Dense(8)(layers.GlobalAveragePooling2D()(x))
+    x = layers.Conv2D(4, 1, name="before_operation")(x)
+    x = ops.tanh(0.5 * x)
+    x = layers.Conv2D(8, 2, name="of_logits")(x)
+    second = layers.Flatten()(layers.AveragePooling2D((1, 1))(x))
+    return MultiExitModel(inputs, [first, second])
+
+
+def msdnet():
+    return models.MSDNet(num_blocks=2, base=2, step=1, growth_rate=2)
+
+
+def small_cnn():
+    return models.SmallCNN(input_shape=(20, 20, 1))
+
+
+def resnet():
+    return models.ResNet(
+        input_shape=(8, 8, 3),
+        stage_blocks=(1, 1),
+        stage_filters=(2, 3),
+        exits="all",
+        normalization=((0.5, 0.4, 0.3), (0.2, 0.2, 0.1)),
+    )
+
+
+BUILT = {each.__name__: each for each in (residual, msdnet, small_cnn, resnet)}
+
+
+@pytest.fixture(params=BUILT)
+def build(request):
+    return BUILT[request.param]
+
+
+def dtypes_of_convolutions(function, monkeypatch):
+    """Return the precisions of the kernels that a function convolves with."""
+    convolve, seen = backend.convolve, []
+
+    def spying(images, kernel, bias, **named):
+        dtypes = {
+            keras.backend.standardize_dtype(each.dtype)
+            for each in (images, kernel, bias)
+        }
+        seen.append(*dtypes)  # They are of one precision.
+        return convolve(images, kernel, bias, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "convolve", spying)
+        function()
+    return seen
+
+
+def deviation(received, expected):
+    """Return the largest difference, relative to the largest number."""
+    received, expected = (
+        np.stack([tiny.array(each) for each in logits])
+        for logits in (received, expected)
+    )
+    scale = max(1.0, np.abs(expected).max())
+    return np.abs(received - expected).max() / scale
+
+
+def test_only_what_lies_between_pixels_and_logits_rounds(monkeypatch):
+    model = tiny.randomized(residual())
+    images = ops.convert_to_tensor(images_for(model))
+    predict = model.exit_logits().frozen("bfloat16")
+    assert dtypes_of_convolutions(
+        lambda: predict(images, (1,)), monkeypatch
+    ) == ["float32", "bfloat16", "bfloat16", "float32"]
+    # The sum of logits is not a number of bfloat16.
+    for logits in map(tiny.array, predict(images)):
+        assert logits.dtype == "float32"
+        rounded = logits.astype(ml_dtypes.bfloat16).astype("float32")
+        assert (rounded != logits).mean() > 0.9
+
+
+def test_each_layer_in_between_hands_16_bits_on():
+    model = tiny.randomized(residual())
+    network = FrozenNetwork(model)
+    seen = {}
+    values = {network.input: ops.convert_to_tensor(images_for(model))}
+    for call in network.calls((0, 1)):
+        results = call(call.prepare("bfloat16"), values)
+        values.update(results)
+        (result,) = results.values()
+        name = type(model.call_graph.operation(call.call)).__name__
+        dtype = keras.backend.standardize_dtype(result.dtype)
+        seen.setdefault(dtype, []).append(name)
+    assert set(seen) == {"float32", "bfloat16"}
+    assert seen["bfloat16"] == [
+        "BatchNormalization",  # Part of the convolution of pixels.
+        "ReLU",
+        "Conv2D",
+        "Add",
+        "Concatenate",
+        "Activation",
+        "AveragePooling2D",
+        "Conv2D",
+    ]
+
+
+def test_bfloat16_gives_the_logits_of_float32_up_to_its_step(build):
+    model = tiny.randomized(build())
+    images = ops.convert_to_tensor(images_for(model, 6))
+    predict = model.exit_logits()
+    exact = predict.frozen()
+    lowered = predict.frozen("bfloat16")
+    assert lowered.exact is not lowered and exact.exact is exact
+    difference = deviation(lowered(images), exact(images))
+    assert 0 < difference < STEPS_OF_LOGITS * STEP["bfloat16"]
+    assert deviation(lowered.exact(images), exact(images)) == 0
+
+
+# Roundings of the layers before add up; more than so many steps they are not.
+STEPS_OF_LOGITS = 4
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_models_of_16_bits_are_merged_and_become_more_exact(policy, build):
+    model = built_in(policy, build)
+    images = ops.convert_to_tensor(images_for(model, 6))
+    predict, expected = model.exit_logits(), in_float32(model)(images)
+    expected = [expected[name] for name in model.exit_names]
+    layer_by_layer, merged = predict(images), predict.frozen()(images)
+    step = STEP[policy.removeprefix("mixed_")]
+    for logits in (layer_by_layer, merged):
+        assert {each.dtype for each in map(tiny.array, logits)} == {
+            np.dtype("float32")
+        }
+        assert deviation(logits, expected) < STEPS_OF_LOGITS * step
+    assert deviation(merged, layer_by_layer) < STEPS_OF_LOGITS * step
+
+
+def built_in(policy, build):
+    earlier = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        return tiny.randomized(build())
+    finally:
+        keras.config.set_dtype_policy(earlier)
+
+
+def test_models_of_16_bits_have_as_few_calls_as_those_of_float32(build):
+    merged, expected = (
+        [
+            [name for name, _ in each.merged]
+            for each in FrozenNetwork(model).calls(
+                tuple(range(model.num_exits))
+            )
+        ]
+        for model in (built_in("mixed_bfloat16", build), build())
+    )
+    assert list(map(len, merged)) == list(map(len, expected))
+    # The layers of SmallCNN have nothing around them.
+    assert (max(map(len, merged)) > 1) == (build is not small_cnn)
+
+
+def test_float64_is_not_merged():
+    if keras.config.backend() == "jax":
+        pytest.skip("JAX computes in float32 unless it is told otherwise")
+    inputs = keras.Input((8, 8, 1))
+    x = layers.Conv2D(4, 3, dtype="float64")(inputs)
+    x = layers.BatchNormalization(dtype="float64")(x)
+    x = layers.MaxPooling2D(2, dtype="float64")(x)
+    model = MultiExitModel(inputs, [layers.Dense(8)(layers.Flatten()(x))] * 1)
+    calls = FrozenNetwork(model).calls((0,))
+    assert {len(each.merged) for each in calls} == {1}
+
+
+def test_padding_of_another_precision_stays():
+    inputs = keras.Input((8, 8, 1))
+    x = layers.ZeroPadding2D(1, dtype="bfloat16")(inputs)
+    x = layers.Flatten()(layers.Conv2D(4, 3)(x))
+    model = MultiExitModel(inputs, [layers.Dense(8)(x)])
+    calls = FrozenNetwork(model).calls((0,))
+    assert [len(each.merged) for each in calls] == [1, 1, 1, 1]
