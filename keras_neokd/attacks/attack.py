@@ -170,7 +170,10 @@ class Attack(Configurable):
         """
         raise TypeError(
             "An attack whose loss can be replaced is needed, PGD or "
-            f"MaxAverage(PGD); received {self!r}."
+            f"MaxAverage(PGD); received {self!r}. For an attack of your own, "
+            "write with_loss(self, loss, random_start=None): it returns a "
+            "copy that maximises loss(logits, labels, exit), such as "
+            "self.replace(objective=self.objective.with_loss(loss))."
         )
 
     def perturb(
