@@ -77,6 +77,11 @@ class ExitLogits:
         )
 
     @property
+    def is_exact(self) -> bool:
+        """Whether this is how the model's layers compute it: its own `exact`."""
+        return self._exact is None
+
+    @property
     def exact(self) -> "ExitLogits":
         """The same function as the model's layers compute it.
 
@@ -108,13 +113,8 @@ class ExitLogits:
             ]
             return (ops.concatenate(logits, axis=0),)
 
-        return ExitLogits(function, 1, self._exact_staggered(exits))
-
-    def _exact_staggered(self, exits):
-        """Return what an `ExitLogits` of batches at once takes as `exact`."""
-        if self._exact is None:
-            return None
-        return lambda: self.exact.staggered(exits)
+        exact = None if self.is_exact else lambda: self.exact.staggered(exits)
+        return ExitLogits(function, 1, exact)
 
 
 class Attack(Configurable):

@@ -189,7 +189,7 @@ class SearchAttack(Attack):
         def one_attempt(attempt, found):
             state = self.start(problem, attempt)
             state = ops.fori_loop(0, num_rounds, one_round, state)
-            if exact.predict is not predict:
+            if not predict.is_exact:
                 state = confirmed(exact, state)
             return merge(found, state)
 

@@ -103,6 +103,5 @@ class FrozenLogits(ExitLogits):
         def forward(images, _):
             return (self._forward.staggered(images, exits),)
 
-        return ExitLogits(
-            self._logits._for_images(forward), 1, self._exact_staggered(exits)
-        )
+        exact = None if self.is_exact else lambda: self.exact.staggered(exits)
+        return ExitLogits(self._logits._for_images(forward), 1, exact)
