@@ -78,7 +78,7 @@ class ExitLogits:
 
     @property
     def is_exact(self) -> bool:
-        """Whether this is how the model's layers compute it: its own `exact`."""
+        """Whether it is its own `exact`."""
         return self._exact is None
 
     @property

@@ -80,7 +80,7 @@ def test_gradients_are_those_that_attacks_see(monkeypatch):
 
     monkeypatch.setattr(FrozenForward, "__call__", opposed)
     result = evaluation.precision_agreement(model, IMAGES, LABELS, tiny.pgd())
-    assert result.mean_sign_agreement().max() < 0.1
+    assert result.mean_sign_agreement().max() < 0.5
 
 
 def models_in_16_bits():

@@ -65,6 +65,8 @@ REFUSED = {
 def test_bfloat16_is_refused_and_auto_is_float32_where_it_cannot_be(
     name, capsys, monkeypatch
 ):
+    if name == "float64" and keras.config.backend() == "jax":
+        pytest.skip("JAX computes in float32 unless it is told otherwise")
     build, arguments, message = REFUSED[name]
     measured(monkeypatch, {"float32": [1.0], "bfloat16": [0.1]})
     arguments = {"method": "adversarial_training", **arguments}
