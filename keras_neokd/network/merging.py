@@ -61,7 +61,7 @@ def _keep_ends(calls, exits):
     for each in reversed(calls):
         if each.call in exits:
             each.gives_logits = True
-            if isinstance(each, (_Moving, _Pooling)):
+            if not each.has_weights:
                 exits = exits | {source.call for source in each.sources}
 
 
@@ -95,8 +95,9 @@ class Call:
 
     Attributes:
         sees_pixels: whether no convolution is before it.
-        gives_logits: whether only what moves or pools numbers is behind it.
+        gives_logits: whether nothing with weights is behind it.
         computes_in_16_bits: whether it convolves so where it is prepared so.
+        has_weights: whether it computes with weights.
     """
 
     sees_pixels = gives_logits = computes_in_16_bits = False
@@ -108,6 +109,7 @@ class Call:
         self._arguments = graph.arguments(call)
         # Layers within a layer hear of the mode, too.
         is_layer = isinstance(self._operation, layers.Layer)
+        self.has_weights = is_layer and bool(self._operation.weights)
         self._mode = {"training": False} if is_layer else {}
 
     def prepare(self, dtype):
@@ -181,6 +183,7 @@ class _Convolution:
     """
 
     sees_pixels = gives_logits = False
+    has_weights = True
 
     def __init__(self, graph, uses, call):
         self._layer = graph.operation(call)
@@ -207,7 +210,9 @@ class _Convolution:
         self._has_relu = self._layer.activation is keras.activations.relu
         self._batch_norm = None
         if not self._has_relu:
-            self._batch_norm = taken_up(_is_batch_norm)
+            # In float16, kernel, bias and sum could overflow by the scale.
+            if dtype != "float16":
+                self._batch_norm = taken_up(_is_batch_norm)
             self._has_relu = taken_up(_is_relu) is not None
         self.call, self.merged = merged[-1], tuple(merged)
         self.sources = {source}
@@ -217,16 +222,18 @@ class _Convolution:
     def prepare(self, dtype):
         """Return kernel and bias, batch norm included, and the result's type.
 
-        A convolution of pixels computes in float32 and hands 16 bits on.
+        A convolution of pixels computes in float32 and hands 16 bits on. In
+        16 bits the bias is rounded, too: kernels add one of their own type,
+        and one of float32 would be a pass of its own.
         """
-        own = _precision(self._layer, dtype, _is_end(self))
+        own = _precision(self._layer, dtype, not self.computes_in_16_bits)
         kernel, bias = (ops.cast(each, own) for each in self._kernel_and_bias())
         return kernel, bias, _precision(self._layer, dtype, self.gives_logits)
 
     @property
     def computes_in_16_bits(self):
-        """See `Call`."""
-        return not _is_end(self)
+        """See `Call`; TensorFlow lacks gradients of dilated ones."""
+        return not _is_end(self) and self._layer.dilation_rate == (1, 1)
 
     def _kernel_and_bias(self):
         kernel = _float32(self._layer.kernel)
@@ -258,10 +265,10 @@ def _is_end(call):
     return call.sees_pixels or call.gives_logits
 
 
-def _precision(layer, dtype, is_end):
+def _precision(layer, dtype, keeps_own):
     """Return a layer's precision where inner ones in float32 use `dtype`."""
     own = layer.compute_dtype
-    return dtype if own == "float32" and not is_end else own
+    return dtype if own == "float32" and not keeps_own else own
 
 
 def _float32(variable):

@@ -80,12 +80,16 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 choice between finished images, validation and the training
                 passes stay as they are. bfloat16 is refused with
                 `attack_training_mode` and for models without such layers in
-                float32, `"auto"` in several processes.
+                float32, `"auto"` where several processes would measure.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly, steps_per_execution, jit_compile: as in
                 `keras.Model.compile`; under PyTorch no `jit_compile=True`.
             **unknown: refused by the name that was probably meant.
+
+        Warns:
+            UserWarning: if layers, or attacks in bfloat16, are known to be
+                slow on this device: 16 bits under JAX on processors.
 
         Raises:
             TypeError: if an argument has the wrong type, or does not exist.

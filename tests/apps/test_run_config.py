@@ -193,6 +193,17 @@ def test_a_damaged_environment_is_named(run, key):
         run.check_data({"checksum": 1})
 
 
+@pytest.mark.parametrize("dtype", ["auto", "half", 16, ["float32"]])
+def test_a_damaged_precision_of_attacks_is_named(run, dtype):
+    workdir.write_json(run.environment, {"crafting_dtype": dtype})
+    with pytest.raises(ValueError) as caught:
+        _ = run.crafting_dtype
+    assert str(caught.value) == (
+        f"{run.environment} is damaged: crafting_dtype needs 'float32' or "
+        f"'bfloat16', received {dtype!r}. Restore it."
+    )
+
+
 def old_config(**kdiga):
     """Return what matters of a config of 0.1.0."""
     return {
