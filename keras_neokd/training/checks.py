@@ -216,9 +216,9 @@ def _reason_for_float32(model, attack_training_mode):
         return f"layers of {name} do not keep the images of a batch apart"
     if not network.computes_in_16_bits():
         return (
-            f"{name} has no undilated convolution between its first ones and "
-            "its logits, and other layers stay in float32 (a precision for all "
-            "layers is that of the model, such as 'mixed_bfloat16')"
+            f"{name} has no undilated convolution before its logits, and other "
+            "layers stay in float32 (a precision for all layers is that of the "
+            "model, such as 'mixed_bfloat16')"
         )
     return None
 

@@ -55,7 +55,7 @@ REFUSED = {
     "dense": (
         tiny.dense_model,
         {},
-        "no undilated convolution between its first ones and its logits",
+        "no undilated convolution before its logits",
     ),
     "mixing": (mixing, {}, "do not keep the images of a batch apart"),
 }
