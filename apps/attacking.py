@@ -14,6 +14,7 @@ from keras_neokd import attacks
 from keras_neokd.base import checks
 
 from . import building
+from .flag_names import check_registered
 from .flag_names import named_by_keys
 
 # Searches of `--full`: all of auto_attack_plus are here with one restart, and
@@ -95,7 +96,7 @@ def plan(config, model):
     """
     found = {"clean": None}
     for name in config.evaluate.attacks:
-        checks.choice("evaluate.attacks", name, attacks.BY_NAME.names())
+        check_registered("evaluate.attacks", name, attacks.BY_NAME)
         found |= _entries(config, name, model)
     return found
 

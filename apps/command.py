@@ -35,8 +35,8 @@ from .config_flag import taken
 flags.DEFINE_multi_string(
     "import",
     [],
-    "Module, by name or path, that registers methods, attacks or models of "
-    "yours; may be given several times.",
+    "Module, by name or path, that registers methods, attacks, models or "
+    "protocols of yours",
 )
 # The `ConfigFlag` of the app, if it has one.
 _defined = []
@@ -134,6 +134,7 @@ def _parse_flags(argv):
             config_files.import_module(each)
         for each in _defined:
             rest = each.define(rest, prepare=prepare_keras)
+        _show_in_help(argv[0])
         return flags.FLAGS(rest)
     except SystemExit as end:
         # absl has shown the help that was asked for, and calls that an error.
@@ -143,6 +144,14 @@ def _parse_flags(argv):
     except (AttributeError, KeyError) as error:
         message = f"Unknown config key: {_wrong_key(argv, error)}"
     sys.exit(_fail(message))
+
+
+def _show_in_help(program):
+    """Let `--help` list the flags that this file defines for every app."""
+    for name in ("config", "import"):
+        if name in flags.FLAGS:
+            found = flags.FLAGS[name]
+            flags.FLAGS.register_key_flag_for_module(program, found)
 
 
 def _wrong_key(argv, error):

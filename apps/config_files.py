@@ -47,6 +47,12 @@ def import_module(place):
         ValueError: if there is none, or it has an error.
     """
     path = pathlib.Path(place)
+    if "," in place and not path.exists():
+        flags = " ".join(f"--import={each}" for each in place.split(","))
+        raise ValueError(
+            f"--import={place} needs one module. Give the flag once for each: "
+            f"{flags}."
+        )
     if path.suffix == ".py":
         _run(path, "--import")
         return

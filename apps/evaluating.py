@@ -16,6 +16,7 @@ from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import accuracy_rows
+from keras_neokd.evaluation.protocol import WrongResult
 from keras_neokd.evaluation.searching import resisting_rows
 from keras_neokd.serving import model_files
 
@@ -76,6 +77,9 @@ def evaluate(
         ValueError, TypeError: if the config is not possible, or the file at
             `results_path` holds results of other settings.
         OSError: if a file is missing or cannot be written.
+
+    A protocol that returns something else than it declares is an error, too,
+    but all others are measured and recorded before.
     """
     model, data = _load(config, model_path, results_path)
     if check_data is not None:
@@ -102,14 +106,13 @@ def evaluate(
         file.add("attacks", {"name": name, "settings": settings[name], **found})
         for number in range(config.evaluate.num_seeds):
             state_file(number).unlink(missing_ok=True)
-    for name in file.missing("diagnostics", measured):
-        entry, result = measured[name].measure(model, images, labels)
-        file.add("diagnostics", entry)
-        result.write_beside(results_path)
+    wrong = _measure(measured, model, images, labels, file, results_path)
     titled = {file.record["method"]: file.record}
     plots.robustness(titled, plot_path)
     for table in layout.of_record(titled):
         tables.show(table)
+    if wrong:
+        raise ValueError(" ".join(wrong))
     return file.record
 
 
@@ -216,6 +219,20 @@ def _look_for_findings(model, images, labels, record):
 def _warn(findings):
     for each in findings:
         print(f"WARNING ({each['code']}): {each['message']}", flush=True)
+
+
+def _measure(planned, model, images, labels, file, results_path):
+    """Record protocols and diagnostics; return what is wrong with others."""
+    wrong = []
+    for name in file.missing("diagnostics", planned):
+        try:
+            entry, result = planned[name].measure(model, images, labels)
+        except WrongResult as error:
+            wrong.append(str(error))
+            continue
+        file.add("diagnostics", entry)
+        result.write_beside(results_path)
+    return wrong
 
 
 def _attacked(config, name, attack, model, images, labels, state_file):

@@ -23,6 +23,7 @@ from . import attacking
 from . import building
 from . import teachers
 from . import workdir
+from .flag_names import check_registered
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 
@@ -94,7 +95,7 @@ def plan(config, model, num_images, validation):
     for key, is_diagnostic in (("protocols", False), ("diagnostics", True)):
         there = known(is_diagnostic)
         for name in section[key]:
-            checks.choice(f"evaluate.{key}", name, there)
+            check_registered(f"evaluate.{key}", name, there)
             count = min(most, num_images) if is_diagnostic else num_images
             planned[name] = _plan(there[name], config, model, count, validation)
     return planned
@@ -171,7 +172,7 @@ class _Supplies:
             default = self._parameters["attack"].default
             names = ("clean",) if default is None else ()
             known_names = (*names, *building.plain_attacks())
-            checks.choice(f"{self._key}.attack", name, known_names)
+            check_registered(f"{self._key}.attack", name, known_names)
         found = attacking.attack(self._config, name)
         return found, {"attack_settings": attacking.described(found)}
 

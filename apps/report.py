@@ -5,7 +5,8 @@
 `--results` names files that `apps.evaluate` wrote, or folders that hold such
 files (at any depth). Writes report.html (tables that can be sorted, and the
 figures; one file that works offline), tables.md, tables.tex (for booktabs and
-longtable) and the figures as PNG files.
+longtable) and the figures as PNG files. Protocols of yours need `--import`, or
+their numbers stand there without their kinds.
 """
 
 import pathlib

@@ -8,6 +8,7 @@ from keras_neokd import attacks
 from keras_neokd import methods
 from keras_neokd import models
 from keras_neokd.base import plain_settings
+from keras_neokd.evaluation.protocol import known
 
 from . import config_files
 
@@ -39,8 +40,8 @@ _NEEDED = (
 def chosen(config):
     """Return a config as plain values, without sections of names not in use.
 
-    Attacks are also in use where the evaluation names them, and all whose
-    settings are changed: another evaluation may name them.
+    Attacks and protocols of the user are in use where the evaluation names
+    them, and all whose settings are changed: another one may name them.
 
     Args:
         config: a whole config.
@@ -52,7 +53,9 @@ def chosen(config):
     }
     if "attack" in kept:
         kept["attack"] |= evaluated_attacks(values.get("evaluate", {}))
-        kept["attack"] |= _changed_attacks(values["attack"])
+        kept["attack"] |= _changed("attack", attacks.BY_NAME, values)
+    for name in _unused_protocols(values):
+        del values["evaluate"][name]
     for kind, names in kept.items():
         values[kind] = {
             key: value
@@ -79,12 +82,28 @@ def evaluated_attacks(evaluate):
     return {name for name in named if isinstance(name, str)}
 
 
-def _changed_attacks(section):
-    """Return the names of the attacks with other values than the defaults."""
-    defaults = config_files.load("default").attack.to_dict()
+def _unused_protocols(values):
+    """Return the sections of the user's protocols that are not in use.
+
+    Those of the library's are in the config of every run.
+    """
+    section = values.get("evaluate", {})
+    named = {*section.get("protocols", ()), *section.get("diagnostics", ())}
+    used, others = set(), set()
+    for name, each in known().items():
+        is_used = each.is_of_the_library or name in named
+        (used if is_used else others).add(each.section)
+    unused = (others - used) & section.keys()
+    return unused - _changed("evaluate", unused, values) if unused else unused
+
+
+def _changed(kind, names, values):
+    """Return which names of a section have other values than the defaults."""
+    section = values[kind]
+    defaults = config_files.load("default")[kind].to_dict()
     return {
         name
-        for name in attacks.BY_NAME.names()
+        for name in names
         if name in section
         and _as_text(section[name]) != _as_text(defaults.get(name))
     }

@@ -204,6 +204,13 @@ class Workdir:
                     f"{self.environment} is damaged: {key} needs an object, "
                     f"received {recorded[key]!r}. Restore it."
                 )
+        dtype = recorded.get("crafting_dtype")
+        if dtype not in (None, "float32", "bfloat16"):
+            raise ValueError(
+                f"{self.environment} is damaged: crafting_dtype needs "
+                f"'float32' or 'bfloat16', received {checks.shown(dtype)}. "
+                "Restore it."
+            )
         return recorded
 
     def _backend(self):

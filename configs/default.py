@@ -61,7 +61,7 @@ def get_config(variant="neo_kd"):
         "optimizer": _optimizer(),
         "train": _train(),
         "distribution": _distribution(),
-        "evaluate": _evaluate(),
+        "evaluate": _with_protocols(_evaluate()),
     }
     return config_dict.ConfigDict(config).lock()
 
@@ -296,20 +296,26 @@ def _evaluate():
         # last, the number of an output from 1, or its name.
         "teacher_file": config_dict.placeholder(str),
         "teacher_exit": "last",
-        **_protocols(),
     }
 
 
-def _protocols():
-    """Return a section for each protocol and diagnostic: its settings."""
+def _with_protocols(settings):
+    """Add sections of protocols and diagnostics, none in a setting's place."""
     found = {}
     for protocol in known().values():
+        if protocol.section in settings:
+            raise ValueError(
+                f"{protocol.title} cannot have a section {protocol.section!r}: "
+                f"--config.evaluate.{protocol.section} is another setting. "
+                "Give the protocol another name."
+            )
         section = found.setdefault(protocol.section, {})
         for key, default in protocol.settings.items():
             section[key] = _or_none(default)
     for name, others in _unlike_functions().items():
         found[name] |= others
-    return {name: section for name, section in found.items() if section}
+    sections = {name: section for name, section in found.items() if section}
+    return {**settings, **sections}
 
 
 def _unlike_functions():

@@ -5,11 +5,15 @@ from keras_neokd.evaluation.protocol import known
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import kind_of
 
+from .. import attacking
 from ..tables import Table
+from ..tables import cell
 
-# By kind: end of the column's head, factor, decimals.
-_UNITS = {"share": (" (%)", 100, 2), "cost": (" (million)", 1e-6, 3)}
+# By kind: unit, factor, decimals.
+_UNITS = {"share": ("%", 100, 2), "cost": ("million", 1e-6, 3)}
 _NO_UNIT = ("", 1, 4)
+# Of a longer list of settings a line has the ends.
+_MOST_VALUES = 8
 
 
 def tables(titled):
@@ -18,7 +22,7 @@ def tables(titled):
         _table(
             entry,
             f"{title}, {record['data']['name']}",
-            _said({"seconds": entry["seconds"], **entry["summary"]}),
+            _line(entry, seconds=entry["seconds"]),
         )
         for title, record in titled.items()
         for entry in record["diagnostics"]
@@ -27,18 +31,54 @@ def tables(titled):
 
 def with_settings(record):
     """Return the tables of a record, with the settings in their titles."""
-    return [
-        _table(entry, _said({**_settings(entry), **entry["summary"]}))
-        for entry in record["diagnostics"]
+    return [_table(entry, _line(entry)) for entry in record["diagnostics"]]
+
+
+def _line(entry, **more):
+    """Return the settings of an entry, `more` and its summary in a line."""
+    kinds = result_of(entry["name"]).summary_columns
+    settings = (*_settings(entry).items(), *more.items())
+    summary = entry["summary"].items()
+    said = [_said(name, value) for name, value in settings]
+    said += [
+        _said(name, value, kind_of(name, kinds)) for name, value in summary
     ]
+    return ", ".join(said)
 
 
 def _settings(entry):
-    return {
-        name: value
+    found = {
+        name: _ends(value)
         for name, value in entry["settings"].items()
         if not name.endswith(("_sha256", "_settings"))
     }
+    described = entry["settings"].get("attack_settings")
+    if isinstance(described, dict):
+        found["attack"] = _attack(found.get("attack"), described)
+    return found
+
+
+def _ends(value):
+    is_long = isinstance(value, (list, tuple)) and len(value) > _MOST_VALUES
+    return (value[0], "...", value[-1]) if is_long else value
+
+
+def _attack(name, described):
+    """Return name and strength of an attack, see `attacking.described`."""
+    config = _config(described)
+    if isinstance(config.get("attack"), dict):  # Of `MaxAverage`.
+        config = _config(config["attack"])
+    strength = ", ".join(
+        _said(key, config[key])
+        for key in attacking.STRENGTH
+        if isinstance(config.get(key), (str, int, float))
+    )
+    return f"{name or described.get('class_name')} ({strength})"
+
+
+def _config(described):
+    config = described.get("config")
+    return config if isinstance(config, dict) else {}
 
 
 def readable(name):
@@ -53,14 +93,17 @@ def readable(name):
 def text(value):
     """Return a plain value, or a list of them, as text."""
     if isinstance(value, (list, tuple)):
-        return " ".join(map(text, value))
+        return " ".join(map(text, value)) or "-"
     if value is None:
         return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _said(values):
-    return ", ".join(f"{readable(k)} {text(v)}" for k, v in values.items())
+def _said(name, value, kind=None):
+    unit, _, digits = _UNITS.get(kind, _NO_UNIT)
+    if unit and value is not None:
+        value = f"{cell(_cell(value, kind), digits)} {unit}"
+    return f"{readable(name)} {text(value)}"
 
 
 def result_of(name):
@@ -115,7 +158,8 @@ def _spread(rows, result):
 
 
 def _head(name, kind):
-    return readable(name) + _UNITS.get(kind, _NO_UNIT)[0]
+    unit = _UNITS.get(kind, _NO_UNIT)[0]
+    return readable(name) + (f" ({unit})" if unit else "")
 
 
 def _cell(value, kind):

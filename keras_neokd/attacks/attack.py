@@ -39,15 +39,16 @@ class ExitLogits:
             each of them, in that order. For attacks that average over random
             draws of the model it takes the number of a draw as `noise`.
         num_exits: number of exits of the model behind it.
-        exact: an `ExitLogits` of the same model in its own precision, if
-            this one computes in a lower one. Defaults to `None`: it does not.
+        exact: function without arguments that returns an `ExitLogits` of the
+            same model as its layers compute, if this one rounds more or
+            elsewhere. Defaults to `None`: it does not.
     """
 
     def __init__(
         self,
         function: Callable[..., Sequence[Tensor]],
         num_exits: int,
-        exact: "ExitLogits | None" = None,
+        exact: "Callable[[], ExitLogits] | None" = None,
     ) -> None:
         self.num_exits = num_exits
         self._function = function
@@ -76,12 +77,18 @@ class ExitLogits:
         )
 
     @property
-    def exact(self) -> "ExitLogits":
-        """The same function in the precision of the model's layers.
+    def is_exact(self) -> bool:
+        """Whether it is its own `exact`."""
+        return self._exact is None
 
-        Attacks choose by it which of several finished images they return.
+    @property
+    def exact(self) -> "ExitLogits":
+        """The same function as the model's layers compute it.
+
+        Attacks choose by it which of several finished images they return. It
+        is prepared where it is asked for: ask once, outside of loops.
         """
-        return self if self._exact is None else self._exact
+        return self if self._exact is None else self._exact()
 
     def frozen(self) -> "ExitLogits":
         """Return the same function, prepared for weights that do not change.
@@ -106,7 +113,7 @@ class ExitLogits:
             ]
             return (ops.concatenate(logits, axis=0),)
 
-        exact = None if self._exact is None else self._exact.staggered(exits)
+        exact = None if self.is_exact else lambda: self.exact.staggered(exits)
         return ExitLogits(function, 1, exact)
 
 
@@ -170,7 +177,10 @@ class Attack(Configurable):
         """
         raise TypeError(
             "An attack whose loss can be replaced is needed, PGD or "
-            f"MaxAverage(PGD); received {self!r}."
+            f"MaxAverage(PGD); received {self!r}. For an attack of your own, "
+            "write with_loss(self, loss, random_start=None): it returns a "
+            "copy that maximises loss(logits, labels, exit), such as "
+            "self.replace(objective=self.objective.with_loss(loss))."
         )
 
     def perturb(

@@ -33,6 +33,11 @@ def uses_float16(model):
     return "float16" in layer_dtypes(model)
 
 
+def uses_16_bits(model):
+    """Return whether a layer of a model computes in 16 bits."""
+    return not {"bfloat16", "float16"}.isdisjoint(layer_dtypes(model))
+
+
 def loss_scaled(model, optimizer):
     """Return the optimizer, in a built `LossScaleOptimizer` if necessary.
 

@@ -5,6 +5,7 @@ to be slow, and a measurement for all others.
 """
 
 import functools
+import math
 import statistics
 import time
 
@@ -48,23 +49,29 @@ def slow_layers(model):
     return found
 
 
-def faster_dtype():
+def known_to_be_slow():
+    """Return why 16 bits gain nothing here, a clause, or `None` if unknown."""
+    if backend.convolves_16_bits():
+        return None
+    return "this device convolves 16 bits in float32"
+
+
+def measured_dtype():
     """Return the precision in which this device attacks convolutions faster.
 
     Returns:
         Tuple of `"float32"` or `"bfloat16"`, and a clause that says why. It is
         bfloat16 if its median pass, of a few that are timed once per process,
         is at least 1.2 times as fast as the fastest in float32: noise speaks
-        for float32, which loses nothing. JAX on processors is not timed, see
-        `backend.convolves_16_bits`.
+        for float32, which loses nothing.
     """
-    if not backend.convolves_16_bits():
-        return "float32", "this device convolves 16 bits in float32"
     seconds = seconds_of_passes()
     fastest = min(seconds["float32"])
     ratio = fastest / statistics.median(seconds["bfloat16"])
     dtype = "bfloat16" if ratio >= _FASTER else "float32"
-    return dtype, f"bfloat16 was measured {ratio:.2g} times as fast"
+    # Rounded down: 1.199 is less than 1.2.
+    shown = math.floor(100 * ratio) / 100
+    return dtype, f"bfloat16 was measured {shown:.2f} times as fast"
 
 
 @functools.cache

@@ -35,8 +35,8 @@ class PrecisionAgreementResult(Result):
     Attributes:
         exit_names: names of the exits in depth order.
         sign_agreement: float32 `(examples, exits)`: share of the pixels whose
-            gradient of the exit's cross-entropy has the same sign, 0 being a
-            sign of its own; at the clean image.
+            gradient of the exit's cross-entropy, as attacks see it, has the
+            same sign, 0 being a sign of its own; at the clean image.
         attacked: an `AnytimeResult`, each exit on images that the attack
             made with the model.
         attacked_in_float32: the same for the model in float32: attacked and
@@ -161,10 +161,12 @@ def _compiled_step(model, twin):
         del index  # Nothing is drawn at random.
         images = ops.convert_to_tensor(images)
         labels = ops.convert_to_tensor(labels)
+        # Merged, as attacks see them.
+        seen = [each.exit_logits().frozen() for each in (model, twin)]
         pairs = [
             [
-                batches.exit_gradient(each.exit_logits(), exit, images, labels)
-                for each in (model, twin)
+                batches.exit_gradient(predict, exit, images, labels)
+                for predict in seen
             ]
             for exit in range(model.num_exits)
         ]

@@ -5,33 +5,49 @@
         ...
         return MyResult(...)
 
-The signature is the description: a caller gives the model, `images` and
-`labels` (or `test`, a tuple of both), and as far as the function takes them
-`batch_size`, `seed` and `verbose`. The other arguments are settings with their
-defaults, and what a measurement needs: `attack`, `validation` (tuple of images
-and labels), `teacher` and `teacher_exit`, `models` (dict from names to models),
-`epsilon`. Where a default is None, 0 and () stand for it, as in a config.
+The signature is the description: a function is given what it takes of the names
+below, in `_GIVEN`, `_OPTIONS` and `_NEEDS`. Its other arguments are settings
+with their defaults, which JSON has to know. Where a default is None, 0 and ()
+stand for it, as in a config.
 """
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from keras_neokd.base import checks
 from keras_neokd.base.typing import Array
 from keras_neokd.base.typing import Entry
 from keras_neokd.evaluation.result import Result
+from keras_neokd.evaluation.result import check_class
+from keras_neokd.evaluation.result import check_result
 
-_GIVEN = ("model", "student", "images", "labels", "test")
+_GIVEN = (
+    *("model", "student"),  # The first argument has one of these names.
+    *("images", "labels"),  # All test images.
+    "test",  # A tuple of both.
+)
 _OPTIONS = ("batch_size", "seed", "verbose")
-_NEEDS = "attack", "validation", "teacher", "teacher_exit", "models", "epsilon"
+_NEEDS = (
+    "attack",  # An `Attack`; where the default is None, perhaps no attack.
+    "validation",  # A tuple of images and labels that set thresholds.
+    *("teacher", "teacher_exit"),  # A model, and name or index of its exit.
+    "models",  # A dict from names to models.
+    "epsilon",  # The radius of attacks in the L-infinity norm.
+)
 _KNOWN: dict[str, "Protocol"] = {}
 
 
 class Unavailable(ValueError):
     """Raised where a model or a run lacks what a protocol needs."""
+
+
+class WrongResult(ValueError):
+    """Raised where a function returns something else than it declares."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +66,10 @@ class Protocol:
         is_diagnostic: True for a slow measurement, made on
             `diagnostics_examples` images. Defaults to False.
         function: the function, once there is one.
+
+    Raises:
+        TypeError, ValueError: if `result` is no subclass of `Result`, or has
+            no columns, or some of an unknown kind.
     """
 
     name: str
@@ -60,11 +80,15 @@ class Protocol:
     is_diagnostic: bool = False
     function: Any = None
 
+    def __post_init__(self) -> None:
+        check_class(self.title, self.result)
+
     def __call__(self, function: Entry) -> Entry:
         """Give a function the name, and return the function.
 
         Raises:
-            ValueError: if another function has the name.
+            ValueError: if another function has the name, or JSON does not
+                know the default of a setting.
         """
         there = _KNOWN.get(self.name)
         # A notebook runs the same lines again.
@@ -74,10 +98,22 @@ class Protocol:
                 f"{_place(function)} another name."
             )
         section = self.section or self.name
-        _KNOWN[self.name] = dataclasses.replace(
-            self, function=function, section=section
-        )
+        named = dataclasses.replace(self, function=function, section=section)
+        for name, default in named.settings.items():
+            _check_default(f"{self.title}: the default of `{name}`", default)
+        _KNOWN[self.name] = named
         return function
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        kind = "diagnostic" if self.is_diagnostic else "protocol"
+        return f"The {kind} {self.name!r}"
+
+    @property
+    def is_of_the_library(self) -> bool:
+        """False for a measurement of the user's."""
+        return _place(self.function).startswith("keras_neokd.")
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -142,6 +178,10 @@ class Protocol:
             arguments: as for `check_ready`.
             **options: `batch_size`, `seed` and `verbose`; those that the
                 function does not take are left out.
+
+        Raises:
+            WrongResult: if the function returns something else than `result`
+                declares.
         """
         taken, test = self._signature, (images, labels)
         given = {"images": images, "labels": labels, "test": test, **options}
@@ -150,7 +190,17 @@ class Protocol:
             is_empty = isinstance(value, (int, tuple)) and not value
             use_none = is_empty and taken[name].default is None
             given[name] = None if use_none else value
-        return self.function(model, **given)
+        found = self.function(model, **given)
+        if not isinstance(found, self.result):
+            raise WrongResult(
+                f"{self.title} needs to return {self.result.__name__}, "
+                f"received {checks.typed(found)}."
+            )
+        try:
+            check_result(self.title, found)
+        except ValueError as error:
+            raise WrongResult(str(error)) from None
+        return found
 
 
 def diagnostic(
@@ -174,6 +224,17 @@ def known(is_diagnostic=None):
         for name, each in _KNOWN.items()
         if is_diagnostic in (None, each.is_diagnostic)
     }
+
+
+def _check_default(name, default):
+    try:
+        json.dumps(default)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{name} needs a value that JSON knows (text, a number, True, "
+            "False, None, or tuples and dicts of these), because configs and "
+            f"records hold it; received {checks.typed(default)}."
+        ) from error
 
 
 def _place(function):

@@ -112,6 +112,65 @@ def kind_of(name, columns):
     return kind and kind.rstrip("?")
 
 
+def check_class(place, result):
+    """Raise an error unless a class is a `Result` with possible columns.
+
+    Args:
+        place: what returns it, for the message.
+        result: any value.
+    """
+    if not (isinstance(result, type) and issubclass(result, Result)):
+        raise TypeError(
+            f"{place} needs a subclass of evaluation.Result, received "
+            f"{checks.typed(result)}."
+        )
+    place = f"{place}: {result.__name__}"
+    columns, summary = result.columns, result.summary_columns
+    if not (
+        columns and isinstance(columns, dict) and isinstance(summary, dict)
+    ):
+        raise ValueError(
+            f"{place} needs `columns` and `summary_columns`, dicts from names "
+            f"to kinds such as 'share', received {checks.shown(columns)} and "
+            f"{checks.shown(summary)}."
+        )
+    kinds = [*_TYPES, *_RANGES]
+    for name, kind in (*columns.items(), *summary.items()):
+        if str(kind).removesuffix("?") not in kinds:
+            raise ValueError(
+                f"{place}: the column {name!r} needs a kind of {kinds}, "
+                f"perhaps with a question mark, received {checks.shown(kind)}."
+            )
+    spread = ("exit", *result.spread) if result.spread else ()
+    missing = [name for name in spread if name not in columns]
+    if missing:
+        raise ValueError(
+            f"{place}: `spread` needs the columns {list(spread)}, and "
+            f"`columns` lacks {missing}: received {list(columns)}."
+        )
+
+
+def check_result(place, result):
+    """Raise `ValueError` where a `Result` is not as its class declares.
+
+    Args:
+        place: what returned it, for the message.
+        result: a `Result`.
+    """
+    rows, summary = result.rows(), result.summary()
+    check_rows(f"{place}: rows", rows, result.columns)
+    check_values(f"{place}: summary", summary, result.summary_columns)
+    found = dict.fromkeys(name for row in rows for name in row)
+    for what, values in (("columns", found), ("summary_columns", summary)):
+        columns = getattr(result, what)
+        extra = [name for name in values if not _declared(name, columns)]
+        if extra:
+            raise ValueError(
+                f"{place}: `{what}` of {type(result).__name__} lacks {extra}: "
+                f"expected {list(columns)}, received {list(values)}."
+            )
+
+
 def check_rows(place, rows, columns):
     """Raise `ValueError` where rows are not flat, or not as declared.
 
@@ -131,7 +190,10 @@ def check_rows(place, rows, columns):
         check_values(f"{place}[{number}]", row, columns)
         missing = {*declared, *rows[0]} - optional - row.keys()
         if missing:
-            raise ValueError(f"{place}[{number}] lacks {sorted(missing)}.")
+            raise ValueError(
+                f"{place}[{number}] lacks {sorted(missing)}, received "
+                f"{list(row)}."
+            )
 
 
 def check_values(place, values, columns):

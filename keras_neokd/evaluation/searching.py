@@ -215,6 +215,7 @@ class CompiledSearch:
 
 
 def _judged(problem, candidates):
+    problem = problem.exact()
     logits = problem.logits(candidates)
     finite = [ops.all(ops.isfinite(each), axis=1) for each in logits]
     return {
@@ -229,7 +230,8 @@ def _once(member):
     def start(problem, attempt):
         del attempt
         adversarial, _ = member.generate(*problem.batch())
-        fooled = problem.fooled(problem.logits(adversarial))
+        exact = problem.exact()
+        fooled = exact.fooled(exact.logits(adversarial))
         return {
             "adversarial": adversarial,
             "fooled": fooled,

@@ -36,7 +36,8 @@ class Context(NamedTuple):
         predict: an `attacks.ExitLogits` of the model, for methods that need
             gradients with respect to images. It leaves batch statistics as
             they are. In training mode where terms are made, in the mode of
-            the attack before it.
+            the attack before it; there it may also compute in 16 bits
+            (`crafting_dtype`), and its `exact` in the precision of the layers.
         state: dict of the variables that `Method.initial_state` asked for.
         head_kernels: function that returns the last dense kernel of each
             exit, `(features, classes)`.

@@ -50,10 +50,10 @@ class FrozenNetwork:
         """Return a `FrozenForward` for the weights as they are now.
 
         Args:
-            dtype: `"float32"` (default), or `"bfloat16"` for what lies
-                between the first convolution and the logits: convolutions,
-                poolings, ReLU and what moves or adds numbers, where these
-                layers compute in float32. Weights are merged before.
+            dtype: `"float32"` (default), or `"bfloat16"` for convolutions
+                (logits and dilated ones excepted), poolings, ReLU and what
+                moves or adds their results, where these layers compute in
+                float32. Weights are merged before.
         """
         prepared = {
             name: call.prepare(dtype) for name, call in self._merged.items()

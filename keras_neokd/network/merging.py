@@ -33,7 +33,7 @@ def merged_calls(graph, exit_names):
     others = [_single(graph, call) for call in calls if call not in merged]
     made = {each.call: each for each in (*convolutions, *others)}
     exits = {graph.outputs[name].call for name in exit_names}
-    _keep_ends([made[call] for call in calls if call in made], exits)
+    _keep_logits([made[call] for call in calls if call in made], exits)
     return made
 
 
@@ -44,24 +44,17 @@ def _single(graph, call):
     return (_Moving if _only_moves(operation) else Call)(graph, call)
 
 
-def _keep_ends(calls, exits):
-    """Mark the calls that see pixels or give logits: bfloat16 rounds both.
+def _keep_logits(calls, exits):
+    """Mark the calls that give logits, which bfloat16 would round.
 
     Args:
         calls: merged ones, each after those whose results it takes.
         exits: set of the calls that give logits.
     """
-    behind = set()
-    for each in calls:
-        each.sees_pixels = not any(
-            source.call in behind for source in each.sources
-        )
-        if not each.sees_pixels or isinstance(each, _Convolution):
-            behind.add(each.call)
     for each in reversed(calls):
         if each.call in exits:
             each.gives_logits = True
-            if isinstance(each, (_Moving, _Pooling)):
+            if not each.has_weights:
                 exits = exits | {source.call for source in each.sources}
 
 
@@ -94,12 +87,12 @@ class Call:
     """One call of a layer or operation, as it is.
 
     Attributes:
-        sees_pixels: whether no convolution is before it.
-        gives_logits: whether only what moves or pools numbers is behind it.
+        gives_logits: whether nothing with weights is behind it.
         computes_in_16_bits: whether it convolves so where it is prepared so.
+        has_weights: whether it computes with weights.
     """
 
-    sees_pixels = gives_logits = computes_in_16_bits = False
+    gives_logits = computes_in_16_bits = False
 
     def __init__(self, graph, call):
         self.call, self.merged = call, (call,)
@@ -108,6 +101,7 @@ class Call:
         self._arguments = graph.arguments(call)
         # Layers within a layer hear of the mode, too.
         is_layer = isinstance(self._operation, layers.Layer)
+        self.has_weights = is_layer and bool(self._operation.weights)
         self._mode = {"training": False} if is_layer else {}
 
     def prepare(self, dtype):
@@ -146,7 +140,7 @@ class _Moving(Call):
         """Return the results by name."""
         layer = self._operation
         # A layer, called as such, casts its inputs to its own precision.
-        is_lowered = prepared != "float32" and not _is_end(self)
+        is_lowered = prepared != "float32" and not self.gives_logits
         return self._results(layer.call if is_lowered else layer, values)
 
 
@@ -155,7 +149,7 @@ class _Pooling(Call):
 
     def prepare(self, dtype):
         """Return the precision that it computes in."""
-        return _precision(self._operation, dtype, _is_end(self))
+        return _precision(self._operation, dtype, self.gives_logits)
 
     def __call__(self, prepared, values):
         """Return the result by name."""
@@ -180,7 +174,8 @@ class _Convolution:
     Attributes: see `Call`.
     """
 
-    sees_pixels = gives_logits = False
+    gives_logits = False
+    has_weights = True
 
     def __init__(self, graph, uses, call):
         self._layer = graph.operation(call)
@@ -207,7 +202,9 @@ class _Convolution:
         self._has_relu = self._layer.activation is keras.activations.relu
         self._batch_norm = None
         if not self._has_relu:
-            self._batch_norm = taken_up(_is_batch_norm)
+            # In float16, kernel, bias and sum could overflow by the scale.
+            if dtype != "float16":
+                self._batch_norm = taken_up(_is_batch_norm)
             self._has_relu = taken_up(_is_relu) is not None
         self.call, self.merged = merged[-1], tuple(merged)
         self.sources = {source}
@@ -217,16 +214,17 @@ class _Convolution:
     def prepare(self, dtype):
         """Return kernel and bias, batch norm included, and the result's type.
 
-        A convolution of pixels computes in float32 and hands 16 bits on.
+        In 16 bits the bias is rounded, too: kernels add one of their own type,
+        and one of float32 would be a pass of its own.
         """
-        own = _precision(self._layer, dtype, _is_end(self))
+        own = _precision(self._layer, dtype, not self.computes_in_16_bits)
         kernel, bias = (ops.cast(each, own) for each in self._kernel_and_bias())
         return kernel, bias, _precision(self._layer, dtype, self.gives_logits)
 
     @property
     def computes_in_16_bits(self):
-        """See `Call`."""
-        return not _is_end(self)
+        """See `Call`; TensorFlow lacks gradients of dilated ones."""
+        return not self.gives_logits and self._layer.dilation_rate == (1, 1)
 
     def _kernel_and_bias(self):
         kernel = _float32(self._layer.kernel)
@@ -254,14 +252,10 @@ class _Convolution:
         return {self._result: ops.cast(result, dtype)}
 
 
-def _is_end(call):
-    return call.sees_pixels or call.gives_logits
-
-
-def _precision(layer, dtype, is_end):
+def _precision(layer, dtype, keeps_own):
     """Return a layer's precision where inner ones in float32 use `dtype`."""
     own = layer.compute_dtype
-    return dtype if own == "float32" and not is_end else own
+    return dtype if own == "float32" and not keeps_own else own
 
 
 def _float32(variable):

@@ -62,10 +62,16 @@ class ModelLogits(ExitLogits):
                 return self
             function = self._for_images(self._forward)
             return ExitLogits(function, self.num_exits)
-        exact = None if dtype == "float32" else self.frozen()
         with backend.frozen_state(self._variables()):
             forward = network.freeze(dtype)
-        return FrozenLogits(self, forward, exact)
+        return FrozenLogits(self, forward, self._exact_for(dtype))
+
+    def _exact_for(self, dtype):
+        """Return what `ExitLogits` takes as `exact`."""
+        if precision.uses_16_bits(self._model):
+            # Merged layers round elsewhere, which may decide about a class.
+            return lambda: self
+        return None if dtype == "float32" else self.frozen
 
 
 class FrozenLogits(ExitLogits):
@@ -97,5 +103,5 @@ class FrozenLogits(ExitLogits):
         def forward(images, _):
             return (self._forward.staggered(images, exits),)
 
-        exact = None if self.exact is self else self.exact.staggered(exits)
+        exact = None if self.is_exact else lambda: self.exact.staggered(exits)
         return ExitLogits(self._logits._for_images(forward), 1, exact)

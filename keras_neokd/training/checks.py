@@ -154,22 +154,35 @@ def _crafting_dtype(model, dtype, attack_training_mode, uses_attack):
     checks.choice("crafting_dtype", dtype, ("float32", "bfloat16", "auto"))
     if dtype == "float32" or not uses_attack:
         return "float32"
-    if dtype == "auto" and processes.num_processes() > 1:
+    refused = _reason_for_float32(model, attack_training_mode)
+    slow = speed.known_to_be_slow()
+    if dtype == "auto":
+        reason = refused or slow
+        dtype, reason = ("float32", reason) if reason else _measured_dtype()
+        print(f"crafting_dtype='auto' is {dtype!r} here: {reason}.")
+    elif refused:
+        raise ValueError(
+            f"`crafting_dtype` cannot be {dtype!r}: {refused}. Leave it out, "
+            "or choose 'auto' or 'float32'."
+        )
+    elif slow:
+        warnings.warn(
+            f"crafting_dtype={dtype!r} cannot make attacks faster: {slow}. "
+            "Leave it out, or choose 'auto'.",
+            stacklevel=4,
+        )
+    return dtype
+
+
+def _measured_dtype():
+    """Return what `speed.measured_dtype` does, where one process measures."""
+    if processes.num_processes() > 1:
         raise ValueError(
             "`crafting_dtype` cannot be 'auto': it measures this device, and "
             f"the {processes.num_processes()} processes that train together "
             "could come to different results. Choose 'float32' or 'bfloat16'."
         )
-    reason = _reason_for_float32(model, attack_training_mode)
-    if dtype == "auto":
-        dtype, reason = ("float32", reason) if reason else speed.faster_dtype()
-        print(f"crafting_dtype='auto' is {dtype!r} here: {reason}.")
-    elif reason:
-        raise ValueError(
-            f"`crafting_dtype` cannot be {dtype!r}: {reason}. Leave it out, "
-            "or choose 'auto' or 'float32'."
-        )
-    return dtype
+    return speed.measured_dtype()
 
 
 def _warn_of_slow_layers(model):
@@ -191,19 +204,21 @@ def _reason_for_float32(model, attack_training_mode):
     if attack_training_mode:
         return "attack_training_mode=True runs the layers as they are"
     dtypes = precision.layer_dtypes(model)
-    if dtypes != ["float32"]:
+    if precision.uses_16_bits(model):
         return (
             f"layers of {name} compute in {dtypes} already, and attacks see "
             "them so"
         )
+    if dtypes != ["float32"]:
+        return f"layers of {name} compute in {dtypes}, expected float32 alone"
     network = model.frozen_network()
     if network is None:
         return f"layers of {name} do not keep the images of a batch apart"
     if not network.computes_in_16_bits():
         return (
-            f"{name} has no convolution between its first ones and its heads, "
-            "and other layers stay in float32 (a precision for all layers is "
-            "that of the model, such as 'mixed_bfloat16')"
+            f"{name} has no undilated convolution before its logits, and other "
+            "layers stay in float32 (a precision for all layers is that of the "
+            "model, such as 'mixed_bfloat16')"
         )
     return None
 

@@ -72,20 +72,24 @@ class Trainer(CheckedLoops, backend.TrainStep):
                 per replica, with the same result in less memory; not with
                 `attack_training_mode` or several devices of a
                 `keras.distribution`. Defaults to `None`: all.
-            crafting_dtype: precision of what training attacks see between the
-                first convolution and the logits: `"float32"` (default),
-                `"bfloat16"`, or `"auto"` for the one that this device is
-                measured to be faster in, which is printed and kept (JAX on
-                processors: always float32). Images, logits, losses, the
-                choice between finished images, validation and the training
-                passes stay as they are. bfloat16 is refused with
-                `attack_training_mode` and for models without such layers in
-                float32, `"auto"` in several processes.
+            crafting_dtype: precision of the convolutions that training attacks
+                see, up to the logits: `"float32"` (default), `"bfloat16"`, or
+                `"auto"` for the one that this device is measured to be faster
+                in, which is printed and kept (JAX on processors: always
+                float32). Images, logits, losses, the choice between finished
+                images, validation and the training passes stay as they are.
+                bfloat16 is refused with `attack_training_mode` and for models
+                without such layers in float32, `"auto"` where several
+                processes would measure.
             seed: integer from 0 to 2**31 - 1 behind all random numbers of
                 attacks and methods. Defaults to 0.
             run_eagerly, steps_per_execution, jit_compile: as in
                 `keras.Model.compile`; under PyTorch no `jit_compile=True`.
             **unknown: refused by the name that was probably meant.
+
+        Warns:
+            UserWarning: if layers, or attacks in bfloat16, are known to be
+                slow on this device: 16 bits under JAX on processors.
 
         Raises:
             TypeError: if an argument has the wrong type, or does not exist.

@@ -78,6 +78,8 @@ def test_a_lack_of_memory_is_a_sentence_and_a_status(message, said):
     ("flag", "shown"),
     [
         ("--help", "--workdir: Folder of the run"),
+        ("--help", "--config: Config by name or path"),
+        ("--help", "--import: Module, by name or path, that registers methods"),
         ("--helpshort", "--workdir: Folder of the run"),
         ("--helpfull", "--workdir: Folder of the run"),
         ("--helpxml", "<name>workdir</name>"),

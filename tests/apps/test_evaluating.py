@@ -13,6 +13,7 @@ from apps import building
 from apps import evaluating
 from apps.reporting import records
 from keras_neokd import MultiExitModel
+from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd import models
 from keras_neokd.base.exit_policy import ExitPolicy
@@ -20,6 +21,7 @@ from keras_neokd.evaluation import search_state
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation import soundness
 from tests.apps.tiny import Killed
+from tests.apps.tiny import kill
 from tests.apps.tiny import leaning_model
 from tests.apps.tiny import tiny_config
 
@@ -471,6 +473,22 @@ def killed_after(monkeypatch):
         )
 
     return kill
+
+
+def test_a_killed_attack_that_does_not_search_is_made_again(
+    config, model_file, tmp_path, monkeypatch
+):
+    config.evaluate.attacks = ("average", "max_average")
+    whole = evaluate(config, model_file, tmp_path, "whole.json")
+    with monkeypatch.context() as patch:
+        patch.setattr(attacks.MaxAverage, "perturb", kill)
+        with pytest.raises(Killed):
+            evaluate(config, model_file, tmp_path)
+    kept = json.loads((tmp_path / "results.json").read_text())["attacks"]
+    assert [each["name"] for each in kept] == ["clean", "average"]
+    resumed = evaluate(config, model_file, tmp_path)
+    assert without_times(resumed) == without_times(whole)
+    assert resumed["attacks"][:2] == kept
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,16 @@ import json
 import numpy as np
 import pytest
 
+from apps import attacking
 from apps import building
+from apps import evaluating
 from apps import protocols
+from apps.reporting import records
+from configs import default
 from keras_neokd import evaluation
 from keras_neokd.base.exit_policy import ExitPolicy
-from keras_neokd.evaluation.protocol import _KNOWN
+from keras_neokd.evaluation import protocol
+from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.result import check_rows
 from keras_neokd.evaluation.result import table
 from tests.apps.tiny import leaning_model
@@ -312,6 +317,13 @@ class Mine(evaluation.Result):
     columns = {"exit": "text", "right": "share"}
 
 
+@pytest.fixture
+def own(monkeypatch):
+    """Give back what a test registers."""
+    monkeypatch.setattr(protocol, "_KNOWN", dict(protocol._KNOWN))
+
+
+@pytest.mark.usefixtures("own")
 def test_a_new_protocol_needs_no_more_than_its_file(
     config, model, images_and_labels
 ):
@@ -321,13 +333,82 @@ def test_a_new_protocol_needs_no_more_than_its_file(
         found = evaluation.anytime(model, images, labels, attack, batch_size)
         return Mine(table(exit=model.exit_names, right=found.accuracy(k)))
 
-    try:
-        entry, _ = measured(config, model, "mine", images_and_labels)
-    finally:
-        del _KNOWN["mine"]
+    entry, _ = measured(config, model, "mine", images_and_labels)
     assert entry["settings"]["k"] == 1
     assert entry["settings"]["attack_settings"]["class_name"] == "PGD"
     attack = building.build_attack(config, "average", num_steps=1)
     expected = evaluation.anytime(model, *images_and_labels, attack).accuracy()
     received = [row["right"] for row in entry["rows"]]
     np.testing.assert_allclose(received, expected)
+
+
+@pytest.mark.usefixtures("own")
+def test_a_wrong_result_costs_no_other(
+    config, model, tmp_path, capsys, monkeypatch
+):
+    """The others are recorded, those after it, too; then it is an error."""
+    monkeypatch.setattr(soundness, "check_model", lambda *_: [])
+    right = [{"exit": "exit_1", "right": 0.5}]
+    wrong = [{"exit": "exit_1", "right": 50.0}]
+    for name, rows in (("first", right), ("second", wrong), ("third", right)):
+        evaluation.Protocol(name, Mine)(lambda model, rows=rows: Mine(rows))
+    model.save(tmp_path / "model.keras")
+    config.evaluate.update({"attacks": (), "num_examples": 8})
+    config.evaluate.protocols = ("first", "second", "third")
+    results = tmp_path / "results.json"
+    with pytest.raises(
+        ValueError,
+        match=r"The protocol 'second': rows\[0\]: 'right' needs share, .* 50.0",
+    ):
+        evaluating.evaluate(
+            config, tmp_path / "model.keras", results, tmp_path / "plot.png"
+        )
+    record = records.read_file(results)
+    assert [each["name"] for each in record["attacks"]] == ["clean"]
+    names = [each["name"] for each in record["diagnostics"]]
+    assert names == ["first", "third"]
+    assert "third; num examples 8" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("name", ["attacks", "search", "batch_size"])
+def test_a_protocol_does_not_take_the_place_of_a_setting(name):
+    evaluation.Protocol(name, Mine)(lambda model, strength=1: Mine([]))
+    message = f"The protocol '{name}' cannot .*--config.evaluate.{name} is anot"
+    with pytest.raises(ValueError, match=message):
+        default.get_config()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"attacks": ("mine",)},
+        {"protocols": ("mine",)},
+        {"diagnostics": ("mine",)},
+        {"budgeted": {"attack": "mine"}},
+    ],
+)
+def test_a_name_that_nothing_registers_may_be_that_of_a_module(
+    config, model, changes
+):
+    config.evaluate.update(changes)
+    message = (
+        r"'mine': expected one of \[.*'\], or one that a module .*--import="
+    )
+    with pytest.raises(ValueError, match=f"Unknown `evaluate.*{message}"):
+        attacking.plan(config, model)
+        planned(config, model)
+
+
+def test_methods_and_models_say_the_same_of_a_name_that_nothing_registers():
+    for section, build in (
+        ("method", building.build_method),
+        ("model", building.build_model),
+    ):
+        config = tiny_config()
+        config[section].name = "mine"
+        arguments = (3, 48) if section == "method" else ()
+        with pytest.raises(
+            ValueError, match=r"'mine': .*\], or one that a module .*--import="
+        ):
+            build(config, *arguments)

@@ -10,6 +10,8 @@ from apps import run_config
 from apps import workdir
 from configs import default
 from keras_neokd import attacks
+from keras_neokd import evaluation
+from keras_neokd.evaluation import protocol
 from tests.marks import slow_but_on_tensorflow
 
 pytestmark = slow_but_on_tensorflow
@@ -89,6 +91,41 @@ def test_attacks_that_are_changed_or_evaluated_keep_their_settings(
     assert (workdir.flatten(config) == before) == (not changes)
 
 
+class Mine(evaluation.Result):
+    columns = {"exit": "text"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_recorded"),
+    [
+        ({}, False),
+        ({"protocols": ("mine",)}, True),
+        ({"diagnostics": ("mine",)}, True),
+        ({"mine": {"strength": 3}}, True),
+    ],
+)
+def test_protocols_of_the_user_are_settings_of_runs_that_ask_for_them(
+    monkeypatch, changes, is_recorded
+):
+    """A run is gone on with where a module has been imported since."""
+    before = run_config.chosen(default.get_config())
+    monkeypatch.setattr(protocol, "_KNOWN", dict(protocol._KNOWN))
+    evaluation.Protocol("mine", Mine)(lambda model, strength=2: Mine([]))
+    config = default.get_config()
+    assert config.evaluate.mine.strength == 2
+    config.evaluate.update(changes)
+    recorded = run_config.chosen(config)
+    assert ("mine" in recorded["evaluate"]) == is_recorded
+    assert (recorded == before) == (not changes)
+
+
+def test_a_section_of_the_library_stays_where_a_protocol_shares_it(monkeypatch):
+    monkeypatch.setattr(protocol, "_KNOWN", dict(protocol._KNOWN))
+    own = evaluation.Protocol("mine", Mine, section="early_exit")
+    own(lambda model, num_calls=100: Mine([]))
+    assert "early_exit" in run_config.chosen(default.get_config())["evaluate"]
+
+
 @pytest.mark.parametrize("text", DAMAGES.values(), ids=DAMAGES)
 def test_a_config_that_is_no_object_is_named(run, text):
     run.config.write_text(text)
@@ -154,6 +191,17 @@ def test_a_damaged_environment_is_named(run, key):
     workdir.write_json(run.environment, {key: [1]})
     with pytest.raises(ValueError, match=f"environment.json is damaged: {key}"):
         run.check_data({"checksum": 1})
+
+
+@pytest.mark.parametrize("dtype", ["auto", "half", 16, ["float32"]])
+def test_a_damaged_precision_of_attacks_is_named(run, dtype):
+    workdir.write_json(run.environment, {"crafting_dtype": dtype})
+    with pytest.raises(ValueError) as caught:
+        _ = run.crafting_dtype
+    assert str(caught.value) == (
+        f"{run.environment} is damaged: crafting_dtype needs 'float32' or "
+        f"'bfloat16', received {dtype!r}. Restore it."
+    )
 
 
 def old_config(**kdiga):

@@ -58,12 +58,24 @@ def whole(tmp_path_factory):
     return training.train(config_of(), path)
 
 
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory):
+    """The same with an attack and a method that draw random numbers."""
+    path = tmp_path_factory.mktemp("runs") / "attacked"
+    return training.train(config_of(tiny_config), path)
+
+
+clean_and_attacked = pytest.mark.parametrize(
+    ("make", "uninterrupted"),
+    [(quick_config, "whole"), (tiny_config, "attacked")],
+    ids=["clean", "attacked"],
+)
+
+
 def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
-    tmp_path, monkeypatch, capsys
+    attacked, tmp_path, monkeypatch, capsys
 ):
-    """With an attack and a method that draw random numbers in each step."""
     config = config_of(tiny_config)
-    whole = training.train(config, tmp_path / "whole")
     with monkeypatch.context() as patch:
         at_batch(patch, 1, 0, kill)
         with pytest.raises(Killed):
@@ -76,19 +88,21 @@ def test_a_run_killed_within_an_epoch_ends_as_if_it_had_not_been(
         "Epoch 2/3, the last 2 of 3 batches",
         "Epoch 3/3",
     ]
-    assert_same_end(run, whole)
+    assert_same_end(run, attacked)
 
 
+@clean_and_attacked
 def test_a_signal_saves_and_ends_with_status_75(
-    whole, tmp_path, monkeypatch, capfd
+    make, uninterrupted, request, tmp_path, monkeypatch, capfd
 ):
+    whole = request.getfixturevalue(uninterrupted)
     with monkeypatch.context() as patch:
         at_batch(patch, 1, 0, lambda: os.kill(os.getpid(), signal.SIGTERM))
         with pytest.raises(SystemExit) as stopped:
-            training.train(config_of(checkpoint_seconds=1e6), tmp_path)
+            training.train(config_of(make, checkpoint_seconds=1e6), tmp_path)
     assert stopped.value.code == 75
     assert "goes on in epoch 2 after 2 batches" in capfd.readouterr().err
-    assert_same_end(training.train(config_of(), tmp_path), whole)
+    assert_same_end(training.train(config_of(make), tmp_path), whole)
 
 
 def test_a_run_goes_on_in_the_precision_that_auto_came_to(
@@ -197,9 +211,12 @@ def test_training_refuses_the_checkpoint_of_another_seed(tmp_path, monkeypatch):
 # Bad days.
 
 
+@clean_and_attacked
 def test_a_full_disk_does_not_end_training(
-    whole, tmp_path, monkeypatch, capsys
+    make, uninterrupted, request, tmp_path, monkeypatch, capsys
 ):
+    whole = request.getfixturevalue(uninterrupted)
+
     def full(path, *arguments):
         path.write_bytes(b"what there was room for")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -212,13 +229,13 @@ def test_a_full_disk_does_not_end_training(
         at_batch(patch, 0, 1, lambda: fill(patch))
         patch.setattr(training, "_finish", kill)
         with pytest.raises(Killed):
-            training.train(config_of(), tmp_path)
+            training.train(config_of(make), tmp_path)
     printed = capsys.readouterr().out
     assert "no checkpoint could be written" in printed
     assert "the history could not be written" in printed
     assert "history.jsonl: No space left on device; " in printed
     assert not [*tmp_path.rglob(".unfinished*")]
-    assert_same_end(training.train(config_of(), tmp_path), whole)
+    assert_same_end(training.train(config_of(make), tmp_path), whole)
 
 
 def test_a_run_that_diverges_keeps_no_row_of_it(whole, tmp_path, monkeypatch):

@@ -128,6 +128,11 @@ def test_a_run_is_trained_and_evaluated_with_things_of_the_user(tmp_path):
     [
         ("nowhere", "--import=nowhere ended in ModuleNotFoundError"),
         ("nowhere.py", "--import=nowhere.py ended in FileNotFoundError"),
+        (
+            "a.py,b/c.py",
+            "--import=a.py,b/c.py needs one module. Give the flag once for "
+            "each: --import=a.py --import=b/c.py",
+        ),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_named(

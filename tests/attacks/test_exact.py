@@ -19,6 +19,7 @@ def exit_logits(*weights, exact=None):
     """Return an `ExitLogits`; each exit weighs the left and right pixels.
 
     A third weight is the margin of grey images, 0 without one.
+    `exact` is another `ExitLogits`.
     """
 
     def function(images, exits):
@@ -30,7 +31,8 @@ def exit_logits(*weights, exact=None):
             found.append(ops.stack([-margin, margin], axis=1))
         return tuple(found)
 
-    return attacks.ExitLogits(function, len(weights), exact)
+    given = None if exact is None else lambda: exact
+    return attacks.ExitLogits(function, len(weights), given)
 
 
 def attacked(attack, predict):
@@ -118,7 +120,7 @@ def test_the_worst_of_attacks_is_what_the_exact_function_says():
     np.testing.assert_allclose(images[1], 0.5, atol=1e-6)
 
 
-def test_a_search_leaves_alone_what_is_wrong_exactly():
+def test_a_search_returns_what_is_right_before_it_and_wrong_after_it():
     class Moving(search.SearchAttack):
         """Fools everything at once."""
 
@@ -136,16 +138,20 @@ def test_a_search_leaves_alone_what_is_wrong_exactly():
         def step(self, problem):
             return lambda number, state: state
 
-    right = exit_logits((-9, 0))
     start = IMAGES + 0.2  # Its logits tell the classes apart.
 
     def moved(predict):
         given = start, LABELS, np.arange(4, dtype="int32")
-        images, _ = Moving(0.1).generate(
+        images, info = Moving(0.1).generate(
             predict, *map(ops.convert_to_tensor, given)
         )
-        return tiny.array(images) - start
+        changed = tiny.array(images) - start
+        fooled = tiny.array(info["fooled"])
+        return fooled.min(), fooled.max(), changed.min(), changed.max()
 
-    wrong = exit_logits((9, 0))
-    assert moved(exit_logits((9, 0), exact=right)).min() > 0.09
-    assert not moved(exit_logits((-9, 0), exact=wrong)).any()
+    wrong, right = exit_logits((9, 0)), exit_logits((-9, 0))
+    right_at_first = exit_logits((9, 0, -9 * 0.25))
+    found = moved(exit_logits((9, 0), exact=right_at_first))
+    np.testing.assert_allclose(found, (1, 1, 0.1, 0.1), atol=1e-6)
+    assert moved(exit_logits((-9, 0), exact=wrong)) == (1, 1, 0, 0)
+    assert moved(exit_logits((9, 0), exact=right)) == (0, 0, 0, 0)

@@ -15,14 +15,17 @@ NUM_WRONG = 4
 NAMES = ("exit_1", "exit_2")
 
 
-def small_model(seed=2):
-    """Return a model whose answers are of many classes, and easy to change."""
+def small_model(seed=2, dtype=None):
+    """Return a model whose answers are of many classes, and easy to change.
+
+    `dtype` is the precision of its inner layers.
+    """
     inputs = keras.Input((4, 4, 1))
     x = keras.layers.Rescaling(4.0, offset=-2.0)(inputs)
     x = keras.layers.Flatten()(x)
     exits = []
     for _ in NAMES:
-        x = keras.layers.Dense(12, "relu")(x)
+        x = keras.layers.Dense(12, "relu", dtype=dtype)(x)
         exits.append(keras.layers.Dense(tiny.NUM_CLASSES)(x))
     return tiny.randomized(MultiExitModel(inputs, exits), seed)
 

@@ -7,6 +7,7 @@ import pytest
 from keras_neokd import evaluation
 from keras_neokd import models
 from keras_neokd.evaluation import precision
+from keras_neokd.network.frozen import FrozenForward
 from tests import arrays
 from tests.training import tiny
 
@@ -67,6 +68,19 @@ def test_16_bits_agree_with_float32_nearly_everywhere(dtype):
     ):
         alone = evaluation.anytime(one, IMAGES, LABELS, attack)
         arrays.equal(each, alone.accuracy())
+
+
+def test_gradients_are_those_that_attacks_see(monkeypatch):
+    model = tiny.dense_model(dtype="mixed_bfloat16")
+    own, merged = model.frozen_network(), FrozenForward.__call__
+
+    def opposed(self, images, exits):
+        sign = -1.0 if self._network is own else 1.0
+        return tuple(sign * each for each in merged(self, images, exits))
+
+    monkeypatch.setattr(FrozenForward, "__call__", opposed)
+    result = evaluation.precision_agreement(model, IMAGES, LABELS, tiny.pgd())
+    assert result.mean_sign_agreement().max() < 0.5
 
 
 def models_in_16_bits():

@@ -11,6 +11,7 @@ from keras_neokd import evaluation
 from keras_neokd.base import randomness
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.searching import SearchResult
+from keras_neokd.network.frozen import FrozenForward
 from tests import arrays
 from tests.evaluation import searches
 from tests.evaluation.searches import IMAGES
@@ -154,6 +155,29 @@ def test_anytime_and_craft_search(model, labels):
     arrays.equal(scored.search.fooled_by, result.fooled_by)
     some_right = (scored.ranks == 0).any(axis=1).mean()
     assert some_right == pytest.approx(result.robust_accuracy())
+
+
+@pytest.mark.parametrize("name", ["walk", "worst_case"])
+def test_models_in_16_bits_are_judged_by_their_layers(name, monkeypatch):
+    """Merged layers, which attacks see, may round to another class."""
+    model = searches.small_model(dtype="mixed_bfloat16")
+    labels = searches.labels_of(model)
+    attack = {"walk": Walk(0.2), "worst_case": walk_and_pgd()}[name]
+    merged = FrozenForward.__call__
+
+    def astray(self, images, exits):
+        """To these logits, most images are of class 0."""
+        ahead = arrays.tensor(100.0 * np.eye(tiny.NUM_CLASSES)[0])
+        return tuple(each + ahead for each in merged(self, images, exits))
+
+    monkeypatch.setattr(FrozenForward, "__call__", astray)
+    scored = evaluation.anytime(model, IMAGES, labels, attack, seed=2)
+    fooled_by, adversarial = scored.search.fooled_by, scored.search.adversarial
+    arrays.equal(fooled_by == WRONG, all_wrong(model, IMAGES, labels))
+    arrays.equal(fooled_by == RESISTED, (scored.ranks == 0).any(axis=1))
+    assert {WRONG, RESISTED, 0} <= set(fooled_by)
+    expected = in_graph(model, labels, attack, seed=2)
+    arrays.close(adversarial, expected, atol=1e-6)
 
 
 @pytest.fixture

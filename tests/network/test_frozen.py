@@ -90,8 +90,8 @@ def model(request):
     return tiny.randomized(CASES[request.param]())
 
 
-def images_for(model, count=6):
-    images = tiny.data(count, shape=model.input_shape[1:])[0]
+def images_for(model, count=6, seed=0):
+    images = tiny.data(count, seed, shape=model.input_shape[1:])[0]
     return ops.convert_to_tensor(images)
 
 
@@ -123,7 +123,9 @@ def test_every_exit_gives_the_logits_of_the_model(model):
 
 
 def test_the_gradient_for_the_image_is_that_of_the_model(model):
-    predict, images = model.exit_logits(), images_for(model)
+    # Rounding to 16 bits decides about no maximum and no ReLU of these images:
+    # there the gradient would jump.
+    predict, images = model.exit_logits(), images_for(model, seed=1)
 
     def gradient(predict):
         return backend.value_and_input_gradient(
@@ -132,14 +134,7 @@ def test_the_gradient_for_the_image_is_that_of_the_model(model):
         )[1]
 
     received, expected = gradient(predict.frozen()), gradient(predict)
-    if precision.layer_dtypes(model) == ["float32"]:
-        assert_close(received, expected)
-        return
-    # Where rounding decides which pixel of a window is the largest, or which
-    # slope of a ReLU counts, the gradient jumps.
-    difference = np.abs(tiny.array(received) - tiny.array(expected))
-    scale = max(1.0, np.abs(tiny.array(expected)).max())
-    assert (difference <= rounding(model) * scale).mean() > 0.9
+    assert_close(received, expected, rounding(model))
 
 
 @pytest.mark.parametrize("has_accelerator", [False, True])

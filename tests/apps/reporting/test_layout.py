@@ -233,6 +233,37 @@ def test_attacks_on_each_exit_and_on_one_exit_need_no_note():
     assert not any("all exits" in table.note for table in found.values())
 
 
+# What an evaluation prints.
+
+
+@pytest.mark.parametrize(
+    ("attacks", "said"),
+    [
+        (("average",), "PGD-50, epsilon 0.1 (linf); "),
+        (("shift", "average"), "PGD-50, epsilon 0.1 (linf); "),
+        # Of other steps, or none.
+        (("shift",), "epsilon 0.1 (linf); "),
+        (("shift", "square"), "epsilon 0.1 (linf); "),
+        (("shift", "cw"), ""),
+        ((), ""),
+    ],
+)
+def test_a_title_says_no_strength_that_no_attack_has(attacks, said):
+    found = {
+        "average": made.attack("average", 0.5, 0.5),
+        "shift": made.attack(
+            "shift", 0.5, 0.5, settings={"epsilon": 0.1, "norm": "linf"}
+        ),
+        "square": made.searched("square_all", 0.5, 0.5, kind="Square"),
+        "cw": made.searched("cw_all", 0.5, 0.5, kind="CW"),
+    }
+    attacked = [made.attack("clean", 0.9, 0.9), *map(found.get, attacks)]
+    table = layout.overview({"a": made.record(attacks=attacked)})
+    assert table.title == (
+        f"Accuracy in % on 1000 test images of mnist; {said}chance 10"
+    )
+
+
 # Budgets of two models.
 
 
@@ -309,7 +340,7 @@ def test_protocols_are_tables_of_their_rows():
     # No image leaves there.
     assert budgeted.rows[1][-1] == "-"
     assert found["transferability; a, mnist"].note == (
-        "seconds 2, num attacked 500, off diagonal mean 0.2"
+        "seconds 2, num attacked 500, off diagonal mean 20.00 %"
     )
     sensitivity = found["sensitivity; a, mnist"]
     assert sensitivity.columns == [
@@ -327,6 +358,69 @@ def test_a_protocol_that_is_not_known_here_is_a_table_too():
     assert table.columns == ["exit", "of mine", "why", "is"]
     assert table.rows == [["exit_1", 0.5, "-", "True"]]
     assert table.note == "seconds 2, score 2"
+
+
+def described(kind="PGD", **config):
+    config = {"epsilon": 0.1, "norm": "linf", "num_steps": 50, **config}
+    return {"class_name": kind, "config": config}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"num_examples": 24, "k": 1}, "num examples 24, k 1"),
+        (
+            {"attack": "average", "attack_settings": described()},
+            "attack average (epsilon 0.1, norm linf, num steps 50)",
+        ),
+        # Of a protocol without a choice of attacks.
+        (
+            {"attack_settings": described("Shift", num_steps=None)},
+            "attack Shift (epsilon 0.1, norm linf)",
+        ),
+        (
+            {
+                "attack": "max_average",
+                "attack_settings": {
+                    "class_name": "MaxAverage",
+                    "config": {"attack": described(), "exits": None},
+                },
+            },
+            "attack max_average (epsilon 0.1, norm linf, num steps 50)",
+        ),
+        ({"attack": "clean", "attack_settings": "none"}, "attack clean"),
+        ({"budgets": [], "few": (1, 2)}, "budgets -, few 1 2"),
+        ({"budgets": list(range(100))}, "budgets 0 ... 99"),
+        ({"teacher_sha256": "a", "teacher": "small"}, "teacher small"),
+        # Of another hand.
+        ({"attack_settings": {"config": 3}}, "attack None ()"),
+    ],
+)
+def test_protocols_are_tables_with_their_settings(settings, said):
+    rows = [{"exit": "exit_1", "right": 0.5}]
+    record = made.record(diagnostics=[made.entry("mine", rows, settings)])
+    table = tables(a=record)["mine; a, mnist"]
+    assert table.note == f"{said}, seconds 2"
+    *_, printed = layout.of_record({"a": record})
+    assert printed.title == f"mine; {said}"
+
+
+def test_shares_and_costs_of_a_summary_have_the_units_of_tables():
+    summary = {
+        **{"ensemble": True, "accuracy": 0.37777, "share of full cost": 0.045},
+        **{"images_per_second": 12345.6, "threshold at exit_1": None},
+    }
+    (entry, *_) = made.protocols()
+    entry = {**entry, "name": "early_exit", "summary": summary, "rows": ROWS}
+    table = tables(a=made.record(diagnostics=[entry]))["early exit; a, mnist"]
+    assert table.note == (
+        "attack average, seconds 2, ensemble True, accuracy 37.78 %, share of "
+        "full cost 4.50 %, images per second 1.235e+04, threshold at exit_1 -"
+    )
+    assert table.columns == ["exit", "share (%)", "multiply-adds (million)"]
+
+
+ROWS = [{"exit": "exit_1", "share": 1.0, "multiply-adds": 1e6}]
 
 
 def budgets(**settings):
