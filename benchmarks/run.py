@@ -82,7 +82,7 @@ def flags(arguments=None):
         ("epsilon_l2", _fraction, 2.0, "L2 radius of evaluations"),
         ("num_queries", _whole(1), None, "of Square, also in AutoAttack"),
         ("exit", str, "exit_1", "that `parity` and `repeats` attack"),
-        ("model", Path, None, "file; SmallCNN for `attacks`, `auto_attack`"),
+        ("model", Path, None, "file; SmallCNN where tools attack it, too"),
         ("images", Path, None, ".npz file with `images` and `labels`"),
     ):
         parser.add_argument(f"--{name}", type=read, default=default, help=text)

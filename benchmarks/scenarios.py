@@ -14,6 +14,13 @@ from benchmarks.scenario import Variant
 from benchmarks.work.optimisations import OPTIMISATIONS
 from benchmarks.work.workloads import WORKLOADS
 
+# What a step can compute in besides float32.
+_PRECISIONS = {
+    "": {},
+    "_crafting": {"crafting_dtype": "bfloat16"},
+    "_mixed": {"policy": "mixed_bfloat16"},
+}
+
 # PyTorch without us: two memory formats, and channels last with more.
 _TRUNCATED = {"truncated": True}
 PEERS = {
@@ -21,6 +28,8 @@ PEERS = {
     "eager_channels_last": {},
     "eager_truncated": _TRUNCATED,
     "eager_autocast": {**_TRUNCATED, "autocast": True},
+    "compiled": {**_TRUNCATED, "compiled": True},
+    "compiled_autocast": {**_TRUNCATED, "autocast": True, "compiled": True},
 }
 
 
@@ -30,11 +39,18 @@ def models(flags):
     The unit is the faster of PyTorch's memory formats, in which it runs the
     whole network for every exit, as triple-wins does. Its other rows, in
     channels last, run the network no further than the exit that is attacked,
-    in float32 or with autocast to bfloat16.
+    in float32 or with autocast to bfloat16, eager or by `torch.compile`. Ours
+    are in float32, with attacks in bfloat16 (crafting) and with the policy
+    `mixed_bfloat16` (mixed).
     """
     found = []
     for model in WORKLOADS:
-        ours = [_steps(flags, model, each, {each: {}}) for each in BACKENDS]
+        ours = [
+            _steps(flags, model, backend, {f"{backend}{name}": {}}, newer=newer)
+            for backend, (name, newer) in itertools.product(
+                BACKENDS, _PRECISIONS.items()
+            )
+        ]
         peers = _steps(flags, model, "torch", PEERS, "eager_step.EagerStep")
         variants = itertools.chain(*ours, peers)
         # Weights and random starts are not the same; bfloat16 adds far less.
@@ -121,6 +137,7 @@ def _steps(
     work="keras_step.KerasStep",
     batch_size=128,
     attack_steps=7,
+    newer=None,
 ):
     """Return a variant of a training step for each row of further settings."""
     settings = {
@@ -134,6 +151,7 @@ def _steps(
         Variant(
             *(name, backend, work, {**settings, **row}),
             programs=compiler if "compiled" in row else (),
+            newer=newer or {},
         )
         for name, row in rows.items()
     )
@@ -202,6 +220,36 @@ def repeats(flags):
     return found
 
 
+def crafting(flags):
+    """Compare images of the training attack in bfloat16 with float32's.
+
+    Max-average PGD-7 on all exits of any model. The result is the mean
+    cross-entropy of the model, in float32; the agreement is the share of images
+    that are equal.
+    """
+    settings = {
+        "batch_size": flags.batch_size or 128,
+        "epsilon": flags.epsilon,
+        "num_steps": flags.attack_steps or 7,
+        **_files(flags),
+    }
+    return [
+        Scenario(
+            backend,
+            tuple(
+                Variant(
+                    *(dtype, backend, "crafting.Crafting"),
+                    {**settings, "crafting_dtype": dtype},
+                )
+                for dtype in ("float32", "bfloat16")
+            ),
+            ("float32",),
+            0.01,
+        )
+        for backend in BACKENDS
+    ]
+
+
 def _beside(tools):
     """Return rows of other tools, from their classes, and then of ours."""
     rows = {tool: ("torch", work, (tool,)) for tool, work in tools.items()}
@@ -225,16 +273,23 @@ def _evaluations(
     }
     if flags.num_queries is not None:
         settings["num_queries"] = flags.num_queries
-    for each in ("model", "images"):
-        path = getattr(flags, each)
-        if path is None or not path.is_file():
-            raise ValueError(f"`{each}` needs a file, received {path}.")
-        settings[each] = str(path.resolve())
+    settings |= _files(flags)
     variants = tuple(
         Variant(each, backend, f"evaluations.{work}", settings, packages)
         for each, (backend, work, packages) in rows.items()
     )
     return Scenario(name, variants, tuple(rows)[:1], tolerance)
+
+
+def _files(flags):
+    """Return the paths of model and images."""
+    found = {}
+    for name in ("model", "images"):
+        path = getattr(flags, name)
+        if path is None or not path.is_file():
+            raise ValueError(f"`{name}` needs a file, received {path}.")
+        found[name] = str(path.resolve())
+    return found
 
 
 SCENARIOS = {
@@ -248,5 +303,6 @@ SCENARIOS = {
         auto_attack,
         parity,
         repeats,
+        crafting,
     )
 }

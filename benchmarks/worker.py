@@ -81,7 +81,9 @@ class Worker:
                 f"{checkout}."
             )
         started = time.perf_counter()
-        self._work = getattr(module, name)(**variant.settings)
+        self._work = getattr(module, name)(
+            **variant.settings, **variant.newer
+        )
         return {"seconds": time.perf_counter() - started}
 
     def step(self):

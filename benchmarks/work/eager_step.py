@@ -43,13 +43,8 @@ class EagerStep:
                 _in_bfloat16, self._model.forward
             )
         if compiled:
-            # Nothing may fall back to eager PyTorch. There is a graph for
-            # each exit, one for all exits, and one to train.
-            self._model.compile(
-                fullgraph=True,
-                dynamic=False,
-                recompile_limit=self._model.num_exits + 2,
-            )
+            # Nothing may fall back to eager PyTorch.
+            self._model.compile(fullgraph=True, dynamic=False)
         self._optimizer = torch.optim.SGD(
             self._model.parameters(),
             workloads.LEARNING_RATE,

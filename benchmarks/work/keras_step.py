@@ -39,6 +39,8 @@ class KerasStep:
         network: arguments of the network. Defaults to none.
         without: optimisation to take out, a key of `OPTIMISATIONS`. Defaults
             to none.
+        policy: Keras' dtype policy. Defaults to `"float32"`.
+        crafting_dtype: as for `compile`. Defaults to its own default.
         **settings: of the method.
     """
 
@@ -51,12 +53,17 @@ class KerasStep:
         method="neo_kd",
         network=None,
         without=None,
+        policy="float32",
+        crafting_dtype=None,
         **settings,
     ):
         compile_options = {}
+        if crafting_dtype is not None:
+            compile_options["crafting_dtype"] = crafting_dtype
         if without is not None:
             OPTIMISATIONS[without].take_out()
-            compile_options = OPTIMISATIONS[without].compile_options
+            compile_options |= OPTIMISATIONS[without].compile_options
+        keras.config.set_dtype_policy(policy)
         workload = workloads.WORKLOADS[model]
         keras.utils.set_random_seed(0)
         self._model = workload.build(models, **(network or {}))

@@ -59,7 +59,9 @@ def test_every_variant_has_the_arguments_of_its_work(kind, build):
                 continue
             module, _, name = variant.work.partition(".")
             module = importlib.import_module(f"benchmarks.work.{module}")
-            inspect.signature(getattr(module, name)).bind(**variant.settings)
+            inspect.signature(getattr(module, name)).bind(
+                **variant.settings, **variant.newer
+            )
 
 
 def test_methods_are_listed_by_the_library(build):
@@ -88,7 +90,12 @@ def test_peers_add_to_pytorch_and_the_two_formats_are_the_unit(build):
     for each in build("models"):
         assert each.unit == ("eager_contiguous_format", "eager_channels_last")
         found = {variant.name: variant for variant in each.variants}
-        assert {*found} == {*BACKENDS, *PEERS}
+        ours = {
+            f"{backend}{end}"
+            for backend in BACKENDS
+            for end in ("", "_crafting", "_mixed")
+        }
+        assert {*found} == {*ours, *PEERS}
         for name, variant in found.items():
             assert bool(variant.programs) == name.startswith("compiled")
 
