@@ -136,6 +136,10 @@ def has_accelerator():
     )
 
 
+def placement():
+    return tf.distribute.get_strategy()
+
+
 def compile_function(function, variables):
     del variables  # A graph reads them when it runs.
     # A second size of batch is the last one that is traced.
