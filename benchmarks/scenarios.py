@@ -160,6 +160,30 @@ def parity(flags):
     return found
 
 
+def repeats(flags):
+    """Compare eight equal evaluations in a row with one.
+
+    Of a SmallCNN that is new in each step, with batches of 16.
+    """
+    from benchmarks.work.repeats import MEASUREMENTS
+
+    rows = {"one": {"count": 1}, "eight": {"count": 8}}
+    found = []
+    for measurement, backend in itertools.product(MEASUREMENTS, BACKENDS):
+        settings = {
+            "measurement": measurement,
+            "batch_size": flags.batch_size or 16,
+            "attack_steps": flags.attack_steps or 7,
+        }
+        variants = tuple(
+            Variant(name, backend, "repeats.KerasRepeats", {**settings, **row})
+            for name, row in rows.items()
+        )
+        name = f"{measurement} {backend}"
+        found.append(Scenario(name, variants, ("one",), 1e-6))
+    return found
+
+
 def _evaluations(flags, attack, tools, exit, batch_size, attack_steps):
     """Return the scenario of an attack: ours, and classes of other tools."""
     is_l2 = attack.endswith("l2")
@@ -186,5 +210,13 @@ def _evaluations(flags, attack, tools, exit, batch_size, attack_steps):
 
 SCENARIOS = {
     each.__name__: each
-    for each in (models, methods, optimisations, exits, attacks, parity)
+    for each in (
+        models,
+        methods,
+        optimisations,
+        exits,
+        attacks,
+        parity,
+        repeats,
+    )
 }

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.work import attacks as rows
 from benchmarks.work import keras_step
+from benchmarks.work import repeats
 from benchmarks.work.optimisations import OPTIMISATIONS
 from benchmarks.work.workloads import WORKLOADS
 from keras_neokd import attacks
@@ -165,6 +166,15 @@ def test_our_evaluation_says_which_images_stay_correct(settings):
         answers = np.asarray(work.step(), int)
         np.testing.assert_array_equal(answers, expected.ranks[:, 2] == 0)
         assert not answers[::2].any()
+
+
+@pytest.mark.parametrize("name", repeats.MEASUREMENTS)
+def test_each_repeat_measures_the_same(name):
+    once, twice = (
+        repeats.KerasRepeats(name, count, 3, 1).step() for count in (1, 2)
+    )
+    assert len(once) and np.isfinite(once).all()
+    np.testing.assert_array_equal(once, twice)
 
 
 def test_the_plain_network_is_that_of_the_last_exit(settings):
