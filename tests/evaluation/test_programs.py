@@ -310,8 +310,9 @@ def activation(model):
     model.get_layer("dense").activation = keras.activations.tanh
 
 
-def epsilon(model):
-    model.get_layer("norm_1").epsilon = 10.0
+def convolution(model):
+    """Change what is merged once into the network that attacks see."""
+    model.get_layer("conv_1").activation = keras.activations.tanh
 
 
 def precision(model):
@@ -335,7 +336,8 @@ def moved(model):
 
 
 @pytest.mark.parametrize(
-    "change", [activation, epsilon, precision, nothing_trained, more_variables]
+    "change",
+    [activation, convolution, precision, nothing_trained, more_variables],
 )
 def test_changed_layers_are_seen(change):
     model, twin = tiny.conv_model(), tiny.conv_model()
@@ -385,8 +387,8 @@ def test_training_attacks_changed_layers():
     model, twin = tiny.conv_model(), tiny.conv_model()
     method = {"method": "adversarial_training"}
     tiny.compiled(model, **method).train_on_batch(IMAGES, LABELS)
-    epsilon(model)
-    epsilon(twin)
+    convolution(model)
+    convolution(twin)
     model.set_weights(twin.get_weights())
     logs = [
         tiny.compiled(each, **method).train_on_batch(
