@@ -51,7 +51,7 @@ class KerasRepeats:
     Args:
         measurement: a key of `MEASUREMENTS`.
         count: times in a row, for the same result.
-        batch_size: number of images, which all exits classify correctly.
+        batch_size: number of images.
         attack_steps: PGD steps.
     """
 
@@ -62,7 +62,9 @@ class KerasRepeats:
             _WORKLOAD.epsilon, _WORKLOAD.step_size, attack_steps
         )
         self._models = [_model() for _ in range(_MODELS)]
-        self._data = _agreed(self._models[0], batch_size)
+        shape = (batch_size, *_WORKLOAD.image_shape)
+        images = np.random.default_rng(0).random(shape, "float32")
+        self._data = images, np.zeros(batch_size, "int32")
 
     def step(self):
         """Measure a new model, `count` times."""
@@ -74,15 +76,10 @@ class KerasRepeats:
 
 
 def _model():
+    """Return a model all of whose exits say class 0 of random images."""
     keras.utils.set_random_seed(0)
-    return _WORKLOAD.build(models)
-
-
-def _agreed(model, count):
-    """Return images that all exits put into one class, and the classes."""
-    shape = (100 * count, *_WORKLOAD.image_shape)
-    images = np.random.default_rng(0).random(shape, "float32")
-    logits = model.predict(images, verbose=0).values()
-    answers = np.stack([each.argmax(axis=1) for each in logits])
-    (rows,) = np.nonzero((answers == answers[0]).all(axis=0))
-    return images[rows[:count]], answers[0][rows[:count]]
+    model = _WORKLOAD.build(models)
+    for each in model.weights:
+        if tuple(each.shape) == (_WORKLOAD.num_classes,):
+            each.assign(2.0 * np.eye(1, _WORKLOAD.num_classes)[0])
+    return model
