@@ -81,7 +81,7 @@ def flags(arguments=None):
         ("epsilon", _fraction, 0.3, "L-infinity radius of evaluations"),
         ("epsilon_l2", _fraction, 2.0, "L2 radius of evaluations"),
         ("num_queries", _whole(1), None, "of Square, also in AutoAttack"),
-        ("exit", str, "exit_1", "that `parity` and `repeats` attack"),
+        ("exit", str, "exit_1", "exit that `parity` attacks"),
         ("model", Path, None, "file; SmallCNN where tools attack it, too"),
         ("images", Path, None, ".npz file with `images` and `labels`"),
     ):

@@ -63,7 +63,6 @@ class Worker:
 
     def __init__(self, variant, threads):
         self._variant, self._threads, self._work = variant, threads, None
-        self._seconds = []
 
     def build(self):
         """Import everything and make the work ready; return the seconds."""
@@ -81,9 +80,7 @@ class Worker:
                 f"{checkout}."
             )
         started = time.perf_counter()
-        self._work = getattr(module, name)(
-            **variant.settings, **variant.newer
-        )
+        self._work = getattr(module, name)(**variant.settings, **variant.newer)
         return {"seconds": time.perf_counter() - started}
 
     def step(self):
@@ -91,7 +88,6 @@ class Worker:
         started = time.perf_counter()
         result = [float(each) for each in self._work.step()]
         seconds = time.perf_counter() - started
-        self._seconds.append(seconds)
         if not all(map(math.isfinite, result)):
             raise FloatingPointError(
                 f"The result is {result}: the step does not do its work."
@@ -107,14 +103,7 @@ class Worker:
         return {
             "peak_megabytes": int(peak[1]) / 1024 if peak else None,
             "multiply_adds": getattr(self._work, "multiply_adds", None),
-            "eight_ratio": self._eight_ratio(),
         }
-
-    def _eight_ratio(self):
-        """Relate eight steps to the first, where that is what is asked."""
-        if len(self._seconds) < 8 or not hasattr(self._work, "is_repeated"):
-            return None
-        return sum(self._seconds[:8]) / self._seconds[0]
 
 
 def _limit_threads(backend, threads):

@@ -4,8 +4,6 @@ Each step k attacks all images once with seed k and returns which of them stay
 correct, a 0 or 1 for each. Ours need public names of the library only.
 """
 
-import functools
-
 import keras
 import numpy as np
 
@@ -49,20 +47,6 @@ class KerasEvaluation:
     def _correct(self):
         result = self._evaluate(self._images, self._labels, seed=self._seed)
         return result.ranks[:, self._exit] == 0
-
-
-class KerasRepeats(KerasEvaluation):
-    """Attack by `evaluation.anytime`, which is given everything each time."""
-
-    is_repeated = True
-
-    def _prepare(self):
-        self._evaluate = functools.partial(
-            evaluation.anytime,
-            self._model,
-            attack=self._attack,
-            batch_size=self._batch_size,
-        )
 
 
 class TorchEvaluation(KerasEvaluation):

@@ -152,6 +152,11 @@ def convolves_16_bits():
     return _own.convolves_16_bits()
 
 
+def placement():
+    """Return the object that says where compiled functions run, or `None`."""
+    return _own.placement()
+
+
 def compile_function(function, variables):
     """Compile a function of tensors; PyTorch runs it as it is.
 

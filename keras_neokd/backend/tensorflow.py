@@ -53,11 +53,21 @@ def update_weights(model, loss):
     with tf.GradientTape() as tape:
         result = loss()
         scaled = model.optimizer.scale_loss(result.loss)
-    gradients = tape.gradient(scaled, model.trainable_weights)
-    model.optimizer.apply_gradients(
-        zip(gradients, model.trainable_weights, strict=True)
-    )
+    weights = model.trainable_weights
+
+    def apply(gradients):
+        model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
+
+    if not tf.executing_eagerly() and _num_replicas() == 1:
+        # As a function of its own: where Keras' optimizer adds gradients of
+        # replicas up, TensorFlow keeps the graph around it for ever.
+        apply = tf.function(apply, autograph=False)
+    apply(tape.gradient(scaled, weights))
     return result
+
+
+def _num_replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def value_gradient_and_outputs(function, x):
@@ -134,6 +144,10 @@ def has_accelerator():
     return len(tf.config.list_logical_devices()) > len(
         tf.config.list_logical_devices("CPU")
     )
+
+
+def placement():
+    return tf.distribute.get_strategy()
 
 
 def compile_function(function, variables):

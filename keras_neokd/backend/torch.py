@@ -119,6 +119,10 @@ def has_accelerator():
     return keras.ops.zeros(()).device.type != "cpu"
 
 
+def placement():
+    return None
+
+
 def compile_function(function, variables):
     del variables
 

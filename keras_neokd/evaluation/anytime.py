@@ -277,9 +277,12 @@ class Evaluator:
             self.model, images, labels, self.batch_size
         )
         seed = np.array(randomness.check_seed(seed), "int32")
-        if summarise not in self._compiled:
-            self._compiled[summarise] = self._compile(summarise, attack)
-        step = self._compiled[summarise]
+        shape = (min(self.batch_size, len(images)), *images.shape[1:])
+        if (summarise, shape) not in self._compiled:
+            self._compiled[summarise, shape] = self.model.programs.kept(
+                _compiled_step, summarise, attack, shape=shape
+            )
+        step = self._compiled[summarise, shape]
         return batches.over_examples(
             lambda *batch: step(*batch, seed),
             images,
@@ -288,20 +291,21 @@ class Evaluator:
             verbose,
         )
 
-    def _compile(self, summarise, attack):
-        predict = self.model.exit_logits()
 
-        def step(images, labels, index, seed):
-            images = ops.convert_to_tensor(images)
-            labels = ops.convert_to_tensor(labels)
-            info = {}
-            if attack is not None:
-                keys = randomness.bits(ops.convert_to_tensor(seed), index)
-                images, info = attack.generate(predict, images, labels, keys)
-            logits = ops.stack(predict(images), axis=1)
-            return {"result": summarise(images, logits, labels), **info}
+def _compiled_step(model, summarise, attack):
+    predict = model.exit_logits()
 
-        return backend.compile_per_example(step, self.model.variables)
+    def step(images, labels, index, seed):
+        images = ops.convert_to_tensor(images)
+        labels = ops.convert_to_tensor(labels)
+        info = {}
+        if attack is not None:
+            keys = randomness.bits(ops.convert_to_tensor(seed), index)
+            images, info = attack.generate(predict, images, labels, keys)
+        logits = ops.stack(predict(images), axis=1)
+        return {"result": summarise(images, logits, labels), **info}
+
+    return backend.compile_per_example(step, model.variables)
 
 
 def _adversarial(images, logits, labels):

@@ -111,8 +111,15 @@ def local_linearity(
     _check(model, epsilon, step_size, num_steps)
     images, labels = batches.check(model, images, labels, batch_size)
     search = float(epsilon), float(step_size), num_steps
-    step = _compiled_step(model, search, randomness.check_seed(seed))
-    outputs = batches.over_examples(step, images, labels, batch_size, verbose)
+    seed = np.array(randomness.check_seed(seed), "int32")
+    step = model.programs.kept(
+        _compiled_step,
+        search,
+        shape=(min(batch_size, len(images)), *images.shape[1:]),
+    )
+    outputs = batches.over_examples(
+        lambda *batch: step(*batch, seed), images, labels, batch_size, verbose
+    )
     batches.check_finite(model, outputs["losses"], "losses")
     batches.check_finite(model, outputs["deviations"], "losses nearby")
     return LocalLinearityResult(
@@ -120,13 +127,13 @@ def local_linearity(
     )
 
 
-def _compiled_step(model, search, seed):
+def _compiled_step(model, search):
     predict = model.exit_logits()
 
-    def step(images, labels, index):
+    def step(images, labels, index, seed):
         images = ops.convert_to_tensor(images)
         labels = ops.convert_to_tensor(labels)
-        keys = randomness.bits(seed, index)
+        keys = randomness.bits(ops.convert_to_tensor(seed), index)
         found = [
             _search_exit(predict, exit, images, labels, search, keys)
             for exit in range(model.num_exits)

@@ -22,6 +22,7 @@ class EvaluationSearch:
         self.images = images
         self.labels = labels
         self.batch_size = min(search.batch_size, len(images))
+        self._shape = (self.batch_size, *images.shape[1:])
         self.state = state
 
     def num_left(self):
@@ -49,7 +50,7 @@ class EvaluationSearch:
             return
         resist = self.state.arrays["fooled_by"] == RESISTED
         rows = self.state.enter(number, np.flatnonzero(resist))
-        compiled = self.search.compiled(number)
+        compiled = self.search.compiled(number, self._shape)
         size = _GROUP * self.batch_size
         for first in range(0, len(rows), size):
             if not self.state.is_done(first):
@@ -103,7 +104,8 @@ class EvaluationSearch:
 
     def _judged(self, rows, candidates):
         unused_keys = np.zeros(len(self.images), "int32")
-        return self._batched(self.search.judge, rows, unused_keys, candidates)
+        judge = self.search.judge(self._shape)
+        return self._batched(judge, rows, unused_keys, candidates)
 
     def _batched(self, function, rows, keys, *given, **number):
         """Call a compiled function on the examples of some indices.

@@ -146,7 +146,6 @@ class CompiledSearch:
         self.attack = attack
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
         self.members = attack.members
-        self.judge = self._compile(_judged, attack.objective)
         self._compiled = {}
 
     def __call__(self, images, labels, seed=0, verbose=0, state_file=None):
@@ -176,45 +175,62 @@ class CompiledSearch:
             tuple(type(member).__name__ for member in self.members),
         )
 
-    def compiled(self, number):
+    def judge(self, shape):
+        """Return the compiled function that says which candidates fool.
+
+        Args:
+            shape: that of a batch of images.
+        """
+        return self._compile(shape, _judged, self.attack.objective)
+
+    def compiled(self, number, shape):
         """Return a member's numbers of attempts and rounds, and the functions.
 
         The functions are compiled. The first starts an attempt, the second
         does a round of it; without rounds it is `None`.
+
+        Args:
+            number: that of the member.
+            shape: that of a batch of images.
         """
-        if number not in self._compiled:
-            self._compiled[number] = self._compile_member(self.members[number])
-        return self._compiled[number]
-
-    def _compile_member(self, member):
+        member = self.members[number]
         if not isinstance(member, attacks.SearchAttack):
-            start = self._compile(_once(member), self.attack.objective)
-            return 1, 0, start, None
-
-        def advance(problem, given, round_):
-            return member.advance(problem, round_, given)
-
+            objective = self.attack.objective
+            return 1, 0, self._compile(shape, _once, objective, number), None
         return (
             member.num_attempts(self.model.num_classes),
             member.num_rounds(),
-            self._compile(member.start, member.objective),
-            self._compile(advance, member.objective),
+            self._compile(shape, _started, member.objective, number),
+            self._compile(shape, _advanced, member.objective, number),
         )
 
-    def _compile(self, function, objective):
-        predict = self.model.exit_logits()
-
-        def compiled(images, labels, keys, *more):
-            arrays, more = keras.tree.map_structure(
-                ops.convert_to_tensor, ((images, labels, keys), more)
+    def _compile(self, shape, part, objective, number=None):
+        key = shape, part, number
+        if key not in self._compiled:
+            member = None if number is None else self.members[number]
+            self._compiled[key] = self.model.programs.kept(
+                _compiled_part, part, objective, member, shape=shape
             )
-            problem = Problem(predict.frozen(), objective, *arrays)
-            return function(problem, *more)
-
-        return backend.compile_per_example(compiled, self.model.variables)
+        return self._compiled[key]
 
 
-def _judged(problem, candidates):
+def _compiled_part(model, part, objective, member):
+    predict = model.exit_logits()
+
+    def compute(images, labels, keys, *more):
+        arrays, more = keras.tree.map_structure(
+            ops.convert_to_tensor, ((images, labels, keys), more)
+        )
+        problem = Problem(predict.frozen(), objective, *arrays)
+        return part(member, problem, *more)
+
+    return backend.compile_per_example(compute, model.variables)
+
+
+# The parts of a search.
+
+
+def _judged(_, problem, candidates):
     problem = problem.exact()
     logits = problem.logits(candidates)
     finite = [ops.all(ops.isfinite(each), axis=1) for each in logits]
@@ -224,21 +240,24 @@ def _judged(problem, candidates):
     }
 
 
-def _once(member):
-    """Return an attack without rounds as the start of an attempt."""
+def _once(member, problem, _):
+    """Run an attack without rounds, as the start of an attempt."""
+    adversarial, _ = member.generate(*problem.batch())
+    exact = problem.exact()
+    fooled = exact.fooled(exact.logits(adversarial))
+    return {
+        "adversarial": adversarial,
+        "fooled": fooled,
+        "active": ops.zeros_like(fooled),
+    }
 
-    def start(problem, attempt):
-        del attempt
-        adversarial, _ = member.generate(*problem.batch())
-        exact = problem.exact()
-        fooled = exact.fooled(exact.logits(adversarial))
-        return {
-            "adversarial": adversarial,
-            "fooled": fooled,
-            "active": ops.zeros_like(fooled),
-        }
 
-    return start
+def _started(member, problem, attempt):
+    return member.start(problem, attempt)
+
+
+def _advanced(member, problem, given, round_):
+    return member.advance(problem, round_, given)
 
 
 def _keys_of(keys, number, members):

@@ -193,12 +193,17 @@ def certify(
         model, sigma, num_selection, num_estimation, failure_probability, radii
     )
     images, labels = batches.check(model, images, labels, batch_size)
-    step = _compiled_step(model, float(sigma), randomness.check_seed(seed))
+    seed = np.array(randomness.check_seed(seed), "int32")
+    draws = num_selection + num_estimation
+    step = model.programs.kept(
+        _compiled_step,
+        float(sigma),
+        shape=(min(batch_size, draws), *images.shape[1:]),
+    )
     progress = keras.utils.Progbar(len(images), verbose=verbose)
     selected, hits = [], []
     for index in range(len(images)):
-        draws = num_selection + num_estimation
-        answers = _answers(model, step, images, index, draws, batch_size)
+        answers = _answers(model, step, images, index, seed, draws, batch_size)
         classes = _most_frequent(answers[:num_selection], model.num_classes)
         selected.append(classes)
         hits.append((answers[num_selection:] == classes).sum(axis=0))
@@ -245,11 +250,11 @@ def _special():
     return special
 
 
-def _compiled_step(model, sigma, seed):
+def _compiled_step(model, sigma):
     predict = model.exit_logits()
 
-    def step(image, index, draws):
-        keys = randomness.bits(seed, index, draws)
+    def step(image, index, draws, seed):
+        keys = randomness.bits(ops.convert_to_tensor(seed), index, draws)
         image = ops.convert_to_tensor(image)
         noise = randomness.example_normal(keys, tuple(image.shape[1:]))
         logits = ops.stack(predict(image + sigma * noise), axis=1)
@@ -260,12 +265,12 @@ def _compiled_step(model, sigma, seed):
     return backend.compile_function(step, model.variables)
 
 
-def _answers(model, step, images, index, draws, batch_size):
+def _answers(model, step, images, index, seed, draws, batch_size):
     """Return the class of every draw and exit, `(draws, exits)`."""
     image = images[index : index + 1]
     place = np.array([index], "int32")
     answers = batches.collect(
-        lambda numbers: step(image, place, numbers), draws, batch_size
+        lambda numbers: step(image, place, numbers, seed), draws, batch_size
     )["classes"]
     if (answers < 0).any():
         raise ValueError(

@@ -201,6 +201,11 @@ def _gradients(model, images, labels):
 
 
 def _largest_gradients(model, images, labels, exit):
+    compiled = model.programs.kept(_compiled_step, exit, shape=images.shape)
+    return ops.convert_to_numpy(compiled(images, labels))
+
+
+def _compiled_step(model, exit):
     predict = model.exit_logits()
 
     def largest(images, labels):
@@ -208,8 +213,7 @@ def _largest_gradients(model, images, labels, exit):
         gradient = batches.exit_gradient(predict, exit, images, labels)
         return ops.max(ops.abs(gradient), axis=(1, 2, 3))
 
-    compiled = backend.compile_per_example(largest, model.variables)
-    return ops.convert_to_numpy(compiled(images, labels))
+    return backend.compile_per_example(largest, model.variables)
 
 
 def _resists_any_change(model, images, labels):

@@ -29,6 +29,7 @@ from keras_neokd.network.costs import ExitCosts
 from keras_neokd.network.frozen import FrozenNetwork
 from keras_neokd.network.graph import Graph
 from keras_neokd.network.model_logits import ModelLogits
+from keras_neokd.network.programs import Programs
 from keras_neokd.training import trainer
 
 
@@ -93,6 +94,7 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             },
             outputs=tuple(outputs.values()),
         )
+        self.programs = Programs(self)
         for each in self.exit_names:
             heads.check_logits(each, self.call_graph)
         self._warn_about_order()
@@ -205,6 +207,10 @@ class MultiExitModel(trainer.Trainer, keras.Model):
             except NotImplementedError:  # Batches that cannot be divided.
                 self._exits.frozen = None
         return self._exits.frozen
+
+    def forget_frozen_network(self) -> None:
+        """Have the `FrozenNetwork` made anew where it is needed next."""
+        vars(self._exits).pop("frozen", None)
 
     def stacked_logits(self, images: Tensor, training: bool = False) -> Tensor:
         """Return logits of all exits, float32 `(batch, exits, classes)`.

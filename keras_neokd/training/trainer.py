@@ -106,6 +106,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
 
     def _configure(self, settings):
         """Take checked settings over; what can be refused comes first."""
+        self.programs.refresh()
         recorders = logs.Logs(self.exit_names, settings)
         training_step = TrainingStep(self, settings, recorders.training)
         testing_step = TestingStep(self, settings, recorders.testing)

@@ -30,11 +30,7 @@ def fake_processes(monkeypatch):
                 return {"seconds": 2.0}
             if request == "facts":
                 needed = (multiply_adds or {}).get(name)
-                return {
-                    "peak_megabytes": 300.0,
-                    "multiply_adds": needed,
-                    "eight_ratio": None,
-                }
+                return {"peak_megabytes": 300.0, "multiply_adds": needed}
             for spent in times[name]:
                 result = (results or {}).get(name, [7.0])
                 return {"seconds": spent, "result": result}

@@ -106,25 +106,6 @@ def test_a_library_from_elsewhere_is_refused(monkeypatch, tmp_path):
         worker.Worker(variant, 1).build()
 
 
-@pytest.mark.parametrize(
-    ("steps", "is_repeated", "expected"),
-    [(8, True, 2.75), (9, True, 2.75), (7, True, None), (8, False, None)],
-)
-def test_eight_steps_relative_to_the_first(
-    monkeypatch, steps, is_repeated, expected
-):
-    running = worker.Worker(Variant("b", "", "x.X", {}), 1)
-    facts = {"is_repeated": True} if is_repeated else {}
-    work = {"step": lambda self: [1.0], **facts}
-    running._work = type("Work", (), work)()
-    # A first step of 4 seconds, and others of one.
-    times = iter([0, 4, *(each for i in range(9) for each in (i, i + 1))])
-    monkeypatch.setattr(worker.time, "perf_counter", lambda: next(times))
-    for _ in range(steps):
-        running.step()
-    assert running.facts()["eight_ratio"] == expected
-
-
 def test_a_result_that_is_no_number_is_refused():
     running = worker.Worker(Variant("b", "", "x.X", {}), 1)
     running._work = type("Work", (), {"step": lambda self: [float("nan")]})()

@@ -52,16 +52,6 @@ def test_the_row_of_a_variant(fake_processes, measure):
     assert {name: row[name] for name in expected} == expected
 
 
-def test_eight_steps_are_shown_where_they_are_measured(fake_processes, measure):
-    fake_processes({"unit": [1, 1], "b": [1, 1]})
-    measurement = measure(("unit", "b"))
-    assert "eight / first" not in report.markdown(record_of(measurement))
-    measurement.processes[1].facts["eight_ratio"] = 1.759
-    table = report.markdown(record_of(measurement))
-    assert "| eight / first |" in table
-    assert "| 1.76 |" in table
-
-
 # Of the same work nothing is predicted.
 @pytest.mark.parametrize(
     ("multiply_adds", "tolerance", "expected"),

@@ -214,6 +214,10 @@ def convolves_16_bits():
     return has_accelerator()
 
 
+def placement():
+    return keras.distribution.distribution()
+
+
 def compile_function(function, variables, **options):
     @functools.partial(jax.jit, **options)
     def stateless(values, *arguments):
