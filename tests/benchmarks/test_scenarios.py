@@ -208,3 +208,12 @@ def test_evaluations_are_measured_against_another_checkout(build, tmp_path):
 def test_a_folder_without_the_library_is_no_checkout(tmp_path):
     with pytest.raises(ValueError, match="folder of a checkout that holds"):
         against(rows(), tmp_path)
+
+
+def test_what_is_newer_is_compared_with_a_checkout_without_it(build, tmp_path):
+    (tmp_path / "keras_neokd").mkdir()
+    (tmp_path / "keras_neokd" / "__init__.py").touch()
+    found = {each.name: each for each in against(build("models"), tmp_path)}
+    ours, theirs = found["small_cnn jax_crafting"].variants
+    assert ours.newer == {"crafting_dtype": "bfloat16"} and not theirs.newer
+    assert ours.settings == theirs.settings

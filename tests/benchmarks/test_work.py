@@ -78,7 +78,20 @@ def test_a_step_of_neo_kd_knows_its_arithmetic():
     assert step.multiply_adds == 4 * needed
 
 
-@pytest.mark.parametrize("peer", PEERS)
+# PyTorch's compiler takes half a minute, and uses what PyTorch deprecates.
+COMPILED = (
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is depr"),
+)
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        pytest.param(name, marks=COMPILED if "compiled" in name else ())
+        for name in PEERS
+    ],
+)
 def test_plain_pytorch_starts_from_the_same_loss(peer):
     pytest.importorskip("torch")
     from benchmarks.work.eager_step import EagerStep
@@ -253,3 +266,31 @@ def test_the_networks_of_both_have_the_same_names():
         assert sum(each.numel() for each in theirs.parameters()) == sum(
             np.prod(each.shape) for each in ours.trainable_variables
         )
+
+
+def test_crafting_returns_what_the_model_in_float32_loses(settings):
+    from benchmarks.work.crafting import Crafting
+
+    files = {name: settings[name] for name in ("model", "images")}
+    exact, again, lowered, clean = (
+        np.array(Crafting(**files, **more, batch_size=8).step())
+        for more in (
+            {"epsilon": 0.1, "num_steps": 2, "crafting_dtype": "float32"},
+            {"epsilon": 0.1, "num_steps": 2, "crafting_dtype": "float32"},
+            {"epsilon": 0.1, "num_steps": 2, "crafting_dtype": "bfloat16"},
+            {"epsilon": 1e-6, "num_steps": 1, "crafting_dtype": "float32"},
+        )
+    )
+    np.testing.assert_array_equal(exact, again)
+    assert exact.mean() > clean.mean()
+    assert lowered.mean() == pytest.approx(exact.mean(), rel=0.01)
+    model = keras.saving.load_model(files["model"], compile=False)
+    with np.load(files["images"]) as arrays:
+        logits, labels = model(arrays["images"]), arrays["labels"]
+    expected = [
+        -np.log(keras.ops.convert_to_numpy(keras.ops.softmax(each)))[
+            np.arange(len(labels)), labels
+        ]
+        for each in logits.values()
+    ]
+    np.testing.assert_allclose(clean, np.mean(expected, axis=0), rtol=1e-3)
