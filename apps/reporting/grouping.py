@@ -140,3 +140,16 @@ def ball(settings):
     epsilon = settings.get("epsilon")
     bound = "any size" if epsilon is None else f"epsilon {epsilon:.4g}"
     return f"{bound} ({settings['norm']})"
+
+
+def shared_strength(record):
+    """Return the beginning of a title: how strong the attacks are.
+
+    It is that of PGD where there is one, else what all attacks share.
+    """
+    settings = [each["settings"] for each in record["attacks"]]
+    of_pgd = record["settings"]["attack"]
+    if of_pgd in settings:
+        return f"PGD-{of_pgd['num_steps']}, {ball(of_pgd)}; "
+    same = common([ball(each) for each in settings if each])
+    return f"{same}; " if same else ""

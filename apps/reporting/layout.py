@@ -71,26 +71,13 @@ def overview(titled):
     data = first["data"]
     return Table(
         f"Accuracy in % on {data['num_examples']} test images of "
-        f"{data['name']}; {_strength(first)}chance "
+        f"{data['name']}; {grouping.shared_strength(first)}chance "
         f"{100 / data['num_classes']:.3g}",
         ["", *grouping.exits_of(titled), "average"],
         rows,
         note=grouping.note(titled),
         sections=tuple(sections),
     )
-
-
-def _strength(record):
-    """Return the beginning of a title: how strong the attacks are.
-
-    It is that of PGD where there is one, else what all attacks share.
-    """
-    settings = [each["settings"] for each in record["attacks"]]
-    of_pgd = record["settings"]["attack"]
-    if of_pgd in settings:
-        return f"PGD-{of_pgd['num_steps']}, {grouping.ball(of_pgd)}; "
-    same = grouping.common([grouping.ball(each) for each in settings if each])
-    return f"{same}; " if same else ""
 
 
 def _selected(record):
