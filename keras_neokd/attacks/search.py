@@ -45,13 +45,6 @@ class Problem(NamedTuple):
         """Return what `Attack.generate` takes."""
         return self.predict, self.images, self.labels, self.keys
 
-    def exact(self):
-        """Return the problem as the model's layers see it, to judge results.
-
-        See `ExitLogits.exact`.
-        """
-        return self._replace(predict=self.predict.exact)
-
     def logits(self, images, noise=None):
         """Return the logits of the exits that the objective needs."""
         exits = self.objective.exit_indices(self.predict.num_exits)
@@ -178,9 +171,10 @@ class SearchAttack(Attack):
         self, predict: ExitLogits, images: Tensor, labels: Tensor, keys: Tensor
     ) -> tuple[Tensor, Tensors]:
         """See `Attack.perturb`; `info` holds `fooled`, `(batch, 1)`."""
+        # A search judges every step by what it differentiates.
+        predict = predict.exact
         problem = Problem(predict, self.objective, images, labels, keys)
-        exact = problem.exact()
-        logits = exact.logits(images)
+        logits = problem.logits(images)
         num_rounds = self.num_rounds()
 
         def one_round(round_, state):
@@ -188,10 +182,7 @@ class SearchAttack(Attack):
 
         def one_attempt(attempt, found):
             state = self.start(problem, attempt)
-            state = ops.fori_loop(0, num_rounds, one_round, state)
-            if not predict.is_exact:
-                state = confirmed(exact, state)
-            return merge(found, state)
+            return merge(found, ops.fori_loop(0, num_rounds, one_round, state))
 
         found = {"adversarial": images, "fooled": problem.fooled(logits)}
         num_attempts = self.num_attempts(logits[0].shape[-1])
@@ -213,17 +204,6 @@ def merge(found, state):
         ),
         "fooled": ops.logical_or(first, found["fooled"]),
     }
-
-
-def confirmed(exact, state):
-    """Return a state in which no image is fooled that is not so exactly.
-
-    Args:
-        exact: a `Problem`, see `Problem.exact`.
-        state: dict of tensors with `adversarial` and `fooled`.
-    """
-    fooled = exact.fooled(exact.logits(state["adversarial"]))
-    return {**state, "fooled": ops.logical_and(state["fooled"], fooled)}
 
 
 def leave_alone(before, after):

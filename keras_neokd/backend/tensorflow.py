@@ -58,16 +58,12 @@ def update_weights(model, loss):
     def apply(gradients):
         model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
 
-    if not tf.executing_eagerly() and _num_replicas() == 1:
+    if not tf.executing_eagerly() and not tf.distribute.has_strategy():
         # As a function of its own: where Keras' optimizer adds gradients of
         # replicas up, TensorFlow keeps the graph around it for ever.
         apply = tf.function(apply, autograph=False)
     apply(tape.gradient(scaled, weights))
     return result
-
-
-def _num_replicas():
-    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def value_gradient_and_outputs(function, x):

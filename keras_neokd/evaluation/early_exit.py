@@ -130,10 +130,7 @@ def early_exit(
 
 def _decide(model, policy, images, batch_size):
     """Return the decision on all images, run stage by stage."""
-    # Not that whose speed is measured: it meets other sizes.
-    predictor = model.programs.kept(
-        EarlyExitPredictor, policy, shape=(len(images), batch_size)
-    )
+    predictor = EarlyExitPredictor(model, policy)
     decisions = [
         predictor(images[first : first + batch_size])
         for first in range(0, len(images), batch_size)

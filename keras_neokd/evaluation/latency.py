@@ -50,8 +50,7 @@ def exit_latency(
         ExitPolicy([math.inf] * exit + [0.0] * (count - 1 - exit))
         for exit in range(count)
     ]
-    kept = model.programs.kept
-    predictors = [kept(EarlyExitPredictor, each, shape=1) for each in policies]
+    predictors = [EarlyExitPredictor(model, each) for each in policies]
     seconds = np.zeros((count, num_calls + _WARM_UP))
     for call in range(num_calls + _WARM_UP):
         image = images[call % len(images)][None]
@@ -93,10 +92,7 @@ def throughput(
             f"`batch_size` needs at most the {len(images)} "
             f"images that there are, received {batch_size}."
         )
-    variants = (
-        model.programs.kept(EarlyExitPredictor, policy, shape=batch_size),
-        model.programs.kept(_last_exit, shape=batch_size),
-    )
+    variants = (EarlyExitPredictor(model, policy), _last_exit(model))
     # Whole batches only: another size would be compiled within a round.
     count = len(images) // batch_size * batch_size
     seconds = np.zeros((2, num_rounds + 1))

@@ -107,12 +107,10 @@ def precision_agreement(
     """
     images, labels = batches.check(model, images, labels, batch_size)
     attack = attacks.get(attack)
-    size = min(batch_size, len(images))
-    twin, step = model.programs.kept(
-        _twin_and_step, shape=(size, *images.shape[1:])
+    twin = in_float32(model)
+    found = batches.over_examples(
+        _compiled_step(model, twin), images, labels, batch_size, verbose
     )
-    twin.set_weights(model.get_weights())
-    found = batches.over_examples(step, images, labels, batch_size, verbose)
     batches.check_finite(model, found["own"], "gradients")
     batches.check_finite(twin, found["wanted"], "gradients")
     return PrecisionAgreementResult(
@@ -158,9 +156,7 @@ def _with_float32(config):
     return config
 
 
-def _twin_and_step(model):
-    twin = in_float32(model)
-
+def _compiled_step(model, twin):
     def step(images, labels, index):
         del index  # Nothing is drawn at random.
         images = ops.convert_to_tensor(images)
@@ -188,8 +184,7 @@ def _twin_and_step(model):
             "wanted": _largest([wanted for _, wanted in pairs]),
         }
 
-    variables = [*model.variables, *twin.variables]
-    return twin, backend.compile_function(step, variables)
+    return backend.compile_function(step, [*model.variables, *twin.variables])
 
 
 def _largest(gradients):

@@ -26,6 +26,7 @@ from keras_neokd.base.typing import Row
 
 # JSON has integers of any size.
 _LARGEST = 1e300
+_OF_NUMPY = " `evaluation.result.flat` makes plain values of NumPy's."
 _TYPES = {"text": str, "flag": bool}
 _RANGES = {
     "number": (-_LARGEST, _LARGEST),
@@ -163,11 +164,22 @@ def check_result(place, result):
     found = dict.fromkeys(name for row in rows for name in row)
     for what, values in (("columns", found), ("summary_columns", summary)):
         columns = getattr(result, what)
-        extra = [name for name in values if not _declared(name, columns)]
+        there = {name: _column(name, columns) for name in values}
+        extra = [name for name in values if there[name] is None]
         if extra:
             raise ValueError(
                 f"{place}: `{what}` of {type(result).__name__} lacks {extra}: "
                 f"expected {list(columns)}, received {list(values)}."
+            )
+        missing = [
+            name
+            for name, kind in columns.items()
+            if not kind.endswith("?") and name not in there.values()
+        ]
+        if missing:
+            raise ValueError(
+                f"{place}: `{what}` of {type(result).__name__} has {missing}, "
+                f"received {list(values)}."
             )
 
 
@@ -184,11 +196,14 @@ def check_rows(place, rows, columns):
         raise ValueError(
             f"{place} needs a list of rows, received {checks.shown(rows)}."
         )
-    optional = {name for name, kind in columns.items() if kind.endswith("?")}
     declared = {name for name in columns if not name.endswith(" at")}
     for number, row in enumerate(rows):
         check_values(f"{place}[{number}]", row, columns)
-        missing = {*declared, *rows[0]} - optional - row.keys()
+        missing = [
+            name
+            for name in {*declared, *rows[0]} - row.keys()
+            if not (_declared(name, columns) or "").endswith("?")
+        ]
         if missing:
             raise ValueError(
                 f"{place}[{number}] lacks {sorted(missing)}, received "
@@ -213,6 +228,7 @@ def check_values(place, values, columns):
             raise ValueError(
                 f"{place}: {name!r} needs {kind or 'text or a number'}, "
                 f"received {checks.shown(value)}."
+                + (_OF_NUMPY if isinstance(value, np.generic) else "")
             )
     for name in values:
         numbers = [values.get(f"{name}{end}") for end in (" low", "", " high")]
@@ -233,7 +249,16 @@ def _are_sorted(numbers):
 
 
 def _declared(name, columns):
-    return columns.get(name) or columns.get(f"{name.split(' at ')[0]} at")
+    """Return the kind that is declared for a value, or `None`."""
+    return columns.get(_column(name, columns))
+
+
+def _column(name, columns):
+    """Return which declared column a value belongs to, or `None`."""
+    for each in (name, f"{name.split(' at ')[0]} at"):
+        if each in columns:
+            return each
+    return None
 
 
 def _is_right(value, kind):

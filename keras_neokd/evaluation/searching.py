@@ -221,7 +221,7 @@ def _compiled_part(model, part, objective, member):
         arrays, more = keras.tree.map_structure(
             ops.convert_to_tensor, ((images, labels, keys), more)
         )
-        problem = Problem(predict.frozen(), objective, *arrays)
+        problem = Problem(predict.frozen().exact, objective, *arrays)
         return part(member, problem, *more)
 
     return backend.compile_per_example(compute, model.variables)
@@ -231,7 +231,6 @@ def _compiled_part(model, part, objective, member):
 
 
 def _judged(_, problem, candidates):
-    problem = problem.exact()
     logits = problem.logits(candidates)
     finite = [ops.all(ops.isfinite(each), axis=1) for each in logits]
     return {
@@ -243,8 +242,7 @@ def _judged(_, problem, candidates):
 def _once(member, problem, _):
     """Run an attack without rounds, as the start of an attempt."""
     adversarial, _ = member.generate(*problem.batch())
-    exact = problem.exact()
-    fooled = exact.fooled(exact.logits(adversarial))
+    fooled = problem.fooled(problem.logits(adversarial))
     return {
         "adversarial": adversarial,
         "fooled": fooled,

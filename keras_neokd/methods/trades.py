@@ -59,7 +59,7 @@ class TRADES(Method):
 
 
 def clean_logits(context):
-    """Return the logits of clean images as the attack sees them.
+    """Return the logits of clean images, see `ExitLogits.exact`.
 
     These are a tuple of `(batch, classes)`, one per exit, without gradient.
     """

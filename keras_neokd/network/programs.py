@@ -55,11 +55,14 @@ class Programs:
         if self._layers is None or read is None:
             return build(self._model, *given)
         key = build, shape, read, _Same(backend.placement())
-        program = self._kept.pop(key, None)
-        if program is None:
+        program, copies = self._kept.pop(key, (None, None))
+        # Tracing may have changed what it was given.
+        if copies is None or _look_at(copies, _refuse) != read:
             # Copies: the caller may change what he gave.
-            program = build(self._model, *copy.deepcopy(given))
-        self._kept[key] = program  # The last one is the one used last.
+            copies = copy.deepcopy(given)
+            program = build(self._model, *copies)
+        # The last one is the one used last.
+        self._kept[key] = program, copies
         if len(self._kept) > _MOST:
             del self._kept[next(iter(self._kept))]
         return program
@@ -67,8 +70,14 @@ class Programs:
     def refresh(self):
         """Let everything go that was made of layers which changed since."""
         model, config = self._model, keras.config
-        settings = config.floatx(), config.dtype_policy().name
+        settings = (
+            *(config.floatx(), config.epsilon(), config.image_data_format()),
+            config.dtype_policy().name,
+        )
         read = _look_at([settings, model.variables, model.layers], _of_layer)
+        # PyTorch compiles nothing; a class of others may compute by itself.
+        if config.backend() == "torch" or not _is_ours(type(model)):
+            read = None
         if read is None or read != self._layers:
             self._kept, self._layers = {}, read
             model.forget_frozen_network()
@@ -129,7 +138,10 @@ def _of_layer(value):
 
 def _layer(layer):
     parts = [layer.trainable, layer.dtype_policy, layer.autocast]
-    if isinstance(layer, keras.Sequential) or hasattr(layer, "operations"):
+    is_graph = isinstance(layer, keras.Sequential) or hasattr(
+        layer, "operations"
+    )
+    if is_graph and _is_ours(type(layer)):
         parts.append(layer.layers)
     else:
         names = vars(layer).keys() - _records()

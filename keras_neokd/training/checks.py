@@ -44,7 +44,10 @@ def checked_settings(model, **arguments):
     _warn_of_slow_layers(model)
     check_slices(new.crafting_batch_size, new.attack_training_mode)
     new.crafting_dtype = _crafting_dtype(
-        model, new.crafting_dtype, new.attack_training_mode, uses_attack
+        model,
+        new.crafting_dtype,
+        new.attack_training_mode,
+        new.attack if uses_attack else None,
     )
     new.seed = randomness.check_seed(new.seed)
     return new
@@ -146,15 +149,15 @@ def check_slices(crafting_batch_size, attack_training_mode):
         )
 
 
-def _crafting_dtype(model, dtype, attack_training_mode, uses_attack):
+def _crafting_dtype(model, dtype, attack_training_mode, attack):
     """Return the precision of the network that training attacks see.
 
     For `"auto"` this is what is chosen and printed here, once and for all.
     """
     checks.choice("crafting_dtype", dtype, ("float32", "bfloat16", "auto"))
-    if dtype == "float32" or not uses_attack:
+    if dtype == "float32" or attack is None:
         return "float32"
-    refused = _reason_for_float32(model, attack_training_mode)
+    refused = _reason_for_float32(model, attack_training_mode, attack)
     slow = speed.known_to_be_slow()
     if dtype == "auto":
         reason = refused or slow
@@ -198,11 +201,13 @@ def _warn_of_slow_layers(model):
         )
 
 
-def _reason_for_float32(model, attack_training_mode):
+def _reason_for_float32(model, attack_training_mode, attack):
     """Return why attacks cannot see a network in 16 bits, or `None`."""
     name = f"model {model.name!r}"
     if attack_training_mode:
         return "attack_training_mode=True runs the layers as they are"
+    if all(isinstance(each, attacks.SearchAttack) for each in attack.members):
+        return f"{type(attack).__name__} judges each step, in float32"
     dtypes = precision.layer_dtypes(model)
     if precision.uses_16_bits(model):
         return (

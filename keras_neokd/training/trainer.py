@@ -106,7 +106,6 @@ class Trainer(CheckedLoops, backend.TrainStep):
 
     def _configure(self, settings):
         """Take checked settings over; what can be refused comes first."""
-        self.programs.refresh()
         recorders = logs.Logs(self.exit_names, settings)
         training_step = TrainingStep(self, settings, recorders.training)
         testing_step = TestingStep(self, settings, recorders.testing)
@@ -120,6 +119,7 @@ class Trainer(CheckedLoops, backend.TrainStep):
         )
         self.settings, self._logs = settings, recorders
         self.training_step, self.testing_step = training_step, testing_step
+        self.programs.refresh()  # They know the variables of before.
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile` as plain values."""

@@ -71,11 +71,9 @@ class Registered(attacks.PGD):
     def __init__(self, epsilon=0.1, step_size=0.05, num_steps=2, **arguments):
         super().__init__(epsilon, step_size, num_steps, **arguments)
         self.strength = 1.0
-        self.count = 0
 
     def perturb(self, predict, images, labels, keys):
         TRACES.append("attack")
-        self.count += 1
         moved, info = super().perturb(predict, images, labels, keys)
         change = self.share * self.strength * (moved - images)
         return images + change, info
@@ -368,6 +366,62 @@ def test_a_layer_that_is_not_registered_is_traced_each_time(monkeypatch):
     before = found(tiny.randomized(model))
     monkeypatch.setitem(globals(), "SCALE", -1.0)
     assert differ(found(model), before)
+
+
+def test_a_model_class_of_others_is_traced_each_time():
+    class Scaled(MultiExitModel):
+        scale = 1.0
+
+        def exit_logits(self, training=False):
+            predict = super().exit_logits(training)
+            return attacks.ExitLogits(
+                lambda images, exits: predict(self.scale * images, exits),
+                self.num_exits,
+            )
+
+    plain = tiny.dense_model()
+    model = Scaled(plain.inputs, list(plain.outputs))
+    before = found(model)
+    model.scale = -1.0
+    assert differ(found(model), before)
+
+
+@keras.saving.register_keras_serializable("tests_of_programs")
+class Block(keras.Sequential):
+    factor = 1.0
+
+    def call(self, inputs, **arguments):
+        return self.factor * super().call(inputs, **arguments)
+
+
+def test_what_a_network_of_others_within_a_model_holds_is_seen():
+    inputs = keras.Input((8, 8, 1))
+    block = Block([keras.layers.Flatten(), keras.layers.Dense(4)])
+    head = keras.layers.Dense(tiny.NUM_CLASSES)
+    model = tiny.randomized(MultiExitModel(inputs, [head(block(inputs))]))
+    before = found(model)
+    block.factor = -1.0
+    assert differ(found(model), before)
+
+
+@keras.saving.register_keras_serializable("tests_of_programs")
+class Weaker(attacks.PGD):
+    """Is half as strong each time that Python runs it."""
+
+    def __init__(self, epsilon=0.1, step_size=0.05, num_steps=2, **arguments):
+        super().__init__(epsilon, step_size, num_steps, **arguments)
+        self.strength = 1.0
+
+    def perturb(self, predict, images, labels, keys):
+        self.strength /= 2
+        moved, info = super().perturb(predict, images, labels, keys)
+        return images + self.strength * (moved - images), info
+
+
+def test_an_attack_that_changes_itself_begins_anew(model):
+    found_as_fresh(model, Weaker())
+    found_as_fresh(model, Weaker(), count=5)  # Of another size.
+    found_as_fresh(model, Weaker())
 
 
 def test_keras_policy_is_seen(model):

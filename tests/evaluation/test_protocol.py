@@ -146,6 +146,10 @@ ROWS = [{"exit": "a", "right": 0.5}]
             r": rows\[1\]: 'right' needs share, received 1.5",
         ),
         (
+            Shares([{"exit": "a", "right": np.float32(0.5)}]),
+            "'right' needs share, received .*`evaluation.result.flat` makes",
+        ),
+        (
             Shares(shares("a").rows(), {"mean": 0.5}),
             r"`summary_columns` of Shares lacks \['mean'\]: expected \[\], re",
         ),
@@ -154,6 +158,32 @@ ROWS = [{"exit": "a", "right": 0.5}]
 def test_what_is_not_as_declared_is_no_result(found, message):
     protocol = evaluation.Protocol("mine", Shares, function=lambda model: found)
     with pytest.raises(WrongResult, match=f"The protocol 'mine'.*{message}"):
+        protocol.run(None, [], [], {})
+
+
+class Budgets(Result):
+    """Two columns for each of some names."""
+
+    columns = {"budget": "number", "share at": "share?", "cost at": "cost"}
+    summary_columns = {"mean": "share", "note": "text?"}
+
+
+@pytest.mark.parametrize(
+    ("row", "summary", "message"),
+    [
+        ({"budget": 2, "cost at a": 1.0}, {"mean": 0.5}, None),
+        ({"budget": 2, "share at a": 1.0}, {"mean": 0.5}, "lacks .'cost at a'"),
+        ({"budget": 2, "cost at a": 1.0}, {}, r"columns` of .* has \['mean'\]"),
+    ],
+)
+def test_what_is_optional_may_be_left_out(row, summary, message):
+    first = {"budget": 1, "share at a": 0.5, "cost at a": 1.0}
+    found = Budgets([first, row], summary)
+    protocol = evaluation.Protocol("b", Budgets, function=lambda model: found)
+    if message is None:
+        assert protocol.run(None, [], [], {}) is found
+        return
+    with pytest.raises(WrongResult, match=message):
         protocol.run(None, [], [], {})
 
 

@@ -7,6 +7,7 @@ import pytest
 from keras import ops
 
 from keras_neokd import MultiExitModel
+from keras_neokd import attacks
 from keras_neokd import backend
 from keras_neokd.backend import speed
 from keras_neokd.training import processes
@@ -58,6 +59,11 @@ REFUSED = {
         "no undilated convolution before its logits",
     ),
     "mixing": (mixing, {}, "do not keep the images of a batch apart"),
+    "search": (
+        tiny.conv_model,
+        {"attack": attacks.APGD(0.1, num_steps=3)},
+        "APGD judges each step, in float32",
+    ),
 }
 
 

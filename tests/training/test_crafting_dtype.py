@@ -191,7 +191,6 @@ def test_what_teat_keeps_of_clean_images_is_not_lowered():
     "attack",
     [
         attacks.PGD(1.0, 0.5, 2, norm="l2", num_restarts=2),
-        attacks.APGD(0.1, num_steps=3),
         attacks.WorstCase([PGD, attacks.Square(0.1, num_queries=2)]),
         attacks.MaxAverage(tiny.pgd(2, num_restarts=2)),
     ],

@@ -84,6 +84,16 @@ def frozen_norm(strategy):
     return both(strategy, lambda: tiny.conv_model(trainable_norm=False))
 
 
+def test_a_strategy_of_one_device_trains_as_without_it():
+    scope = tf.distribute.MirroredStrategy(["CPU:0"]).scope()
+    one, alone = (
+        train(each, tiny.conv_model, epochs=1)[:2]
+        for each in (scope, contextlib.nullcontext())
+    )
+    tiny.assert_equal_logs(one[0], alone[0], tolerance=1e-5)
+    tiny.assert_equal_states(one[1], alone[1], tolerance=1e-5)
+
+
 def test_there_are_two_replicas(strategy):
     assert strategy.num_replicas_in_sync == 2
 

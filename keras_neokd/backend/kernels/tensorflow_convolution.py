@@ -22,8 +22,7 @@ def convolve(image, kernel):
     """Convolve as `backend.convolution` does where `fits` says so."""
     # A custom gradient takes tensors; a variable would be one input too many.
     image, kernel = tf.convert_to_tensor(image), tf.identity(kernel)
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    if tf.executing_eagerly() or replicas > 1:
+    if tf.executing_eagerly() or tf.distribute.has_strategy():
         return _convolve(image, kernel)
     signature = [tf.TensorSpec(x.shape, x.dtype) for x in (image, kernel)]
     return _as_function(*signature)(image, kernel)
