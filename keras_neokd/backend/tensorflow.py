@@ -53,16 +53,10 @@ def update_weights(model, loss):
     with tf.GradientTape() as tape:
         result = loss()
         scaled = model.optimizer.scale_loss(result.loss)
-    weights = model.trainable_weights
-
-    def apply(gradients):
-        model.optimizer.apply_gradients(zip(gradients, weights, strict=True))
-
-    if not tf.executing_eagerly() and not tf.distribute.has_strategy():
-        # As a function of its own: where Keras' optimizer adds gradients of
-        # replicas up, TensorFlow keeps the graph around it for ever.
-        apply = tf.function(apply, autograph=False)
-    apply(tape.gradient(scaled, weights))
+    gradients = tape.gradient(scaled, model.trainable_weights)
+    model.optimizer.apply_gradients(
+        zip(gradients, model.trainable_weights, strict=True)
+    )
     return result
 
 

@@ -1,8 +1,5 @@
 """Number of traces of a step, and the reach of `jit_compile`."""
 
-import gc
-import weakref
-
 import keras
 import pytest
 
@@ -66,35 +63,6 @@ def test_the_first_step_is_traced_once():
     )
     model.fit(IMAGES, LABELS, batch_size=5, verbose=0)
     assert len(attack.traces) == 1
-
-
-class NotingPGD(attacks.PGD):
-    """Notes the graphs of TensorFlow in which it was traced."""
-
-    graphs = []
-
-    def perturb(self, predict, images, labels, keys):
-        if hasattr(images, "graph"):
-            self.graphs.append(weakref.ref(images.graph))
-        return super().perturb(predict, images, labels, keys)
-
-
-def test_compile_lets_the_step_before_go():
-    # The first convolution is of one channel, with a gradient of its own.
-    model, seen = tiny.conv_model(), []
-    for _ in range(2):
-        NotingPGD.graphs.clear()
-        tiny.compiled(
-            model,
-            method="adversarial_training",
-            attack=NotingPGD(0.1, 0.05, 1),
-        ).fit(IMAGES, LABELS, batch_size=5, verbose=0)
-        seen.append([weakref.ref(model.training_step), *NotingPGD.graphs])
-    gc.collect()
-    before, now = ([each() for each in refs] for refs in seen)
-    assert before == [None] * len(before) and None not in now
-    is_tensorflow = keras.config.backend() == "tensorflow"
-    assert len(now) == 1 + is_tensorflow
 
 
 def step(jit_compile, **arguments):

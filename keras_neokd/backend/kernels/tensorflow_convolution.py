@@ -4,8 +4,6 @@ TensorFlow's own input gradient of such a convolution runs on one core. Here it
 is a matrix product, one row per tap of the kernel, and a sum of shifted rows.
 """
 
-import functools
-
 import tensorflow as tf
 
 
@@ -21,21 +19,7 @@ def fits(images, strides, padding, dilation):
 def convolve(image, kernel):
     """Convolve as `backend.convolution` does where `fits` says so."""
     # A custom gradient takes tensors; a variable would be one input too many.
-    image, kernel = tf.convert_to_tensor(image), tf.identity(kernel)
-    if tf.executing_eagerly() or tf.distribute.has_strategy():
-        return _convolve(image, kernel)
-    signature = [tf.TensorSpec(x.shape, x.dtype) for x in (image, kernel)]
-    return _as_function(*signature)(image, kernel)
-
-
-@functools.lru_cache
-def _as_function(*signature):
-    """Return a function that TensorFlow traces once.
-
-    It keeps every graph in which a custom gradient is made for ever: better a
-    small one for each size than that of each training step and evaluation.
-    """
-    return tf.function(_convolve, signature, autograph=False)
+    return _convolve(tf.convert_to_tensor(image), tf.identity(kernel))
 
 
 @tf.custom_gradient
