@@ -172,7 +172,7 @@ def test_results_call_a_data_set_by_its_title(tmp_path, capsys, monkeypatch):
         config, tmp_path / "model.keras", results, tmp_path / "plot.png"
     )
     assert record["data"]["name"] == title
-    assert f"5 test images of {title}; PGD" in capsys.readouterr().out
+    assert f"5 test images of {title}; chance" in capsys.readouterr().out
     writing.write([results], tmp_path / "report", "report")
     assert "Fashion-MNIST" in (tmp_path / "report/tables.md").read_text()
     page = (tmp_path / "report/report.html").read_text()

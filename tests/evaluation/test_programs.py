@@ -418,6 +418,7 @@ class Weaker(attacks.PGD):
         return images + self.strength * (moved - images), info
 
 
+@traced
 def test_an_attack_that_changes_itself_begins_anew(model):
     found_as_fresh(model, Weaker())
     found_as_fresh(model, Weaker(), count=5)  # Of another size.
