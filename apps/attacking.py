@@ -12,9 +12,9 @@ import keras
 
 from keras_neokd import attacks
 from keras_neokd.base import checks
+from keras_neokd.base.registry import OF_YOURS
 
 from . import building
-from .flag_names import check_registered
 from .flag_names import named_by_keys
 
 # Searches of `--full`: all of auto_attack_plus are here with one restart, and
@@ -96,7 +96,7 @@ def plan(config, model):
     """
     found = {"clean": None}
     for name in config.evaluate.attacks:
-        check_registered("evaluate.attacks", name, attacks.BY_NAME)
+        checks.choice("evaluate.attacks", name, attacks.BY_NAME, OF_YOURS)
         found |= _entries(config, name, model)
     return found
 

@@ -1,11 +1,9 @@
-"""Name keys of the config, and the flag --import, in error messages."""
+"""Replace names of arguments by keys of the config in error messages."""
 
 import contextlib
 import re
 
-from keras_neokd.base import checks
 from keras_neokd.base import plain_settings
-from keras_neokd.base.registry import OF_YOURS
 
 # How messages of the library name an argument.
 _ARGUMENT = re.compile(r"`(\w+)`")
@@ -58,21 +56,6 @@ def built_by_name(registry, key, name, section, **given):
             registry, name, section, given.get("num_exits")
         )
         return registry.build(name, arguments, **given)
-
-
-def check_registered(key, name, known):
-    """Raise `ValueError` for a name that is unknown until it is registered.
-
-    Args:
-        key: dotted key of the config that has the name.
-        name: any value.
-        known: the names that there are.
-    """
-    try:
-        checks.choice(key, name, known)
-    except ValueError as error:
-        message = str(error).removesuffix(".")
-        raise ValueError(f"{message}, or {OF_YOURS}.") from None
 
 
 def keys_of(section, names, **others):

@@ -14,6 +14,7 @@ import time
 
 from keras_neokd import evaluation as evaluation  # Which registers all.
 from keras_neokd.base import checks
+from keras_neokd.base.registry import OF_YOURS
 from keras_neokd.evaluation.protocol import Protocol
 from keras_neokd.evaluation.protocol import Unavailable
 from keras_neokd.evaluation.protocol import known
@@ -23,7 +24,6 @@ from . import attacking
 from . import building
 from . import teachers
 from . import workdir
-from .flag_names import check_registered
 from .flag_names import keys_of
 from .flag_names import named_by_keys
 
@@ -95,7 +95,7 @@ def plan(config, model, num_images, validation):
     for key, is_diagnostic in (("protocols", False), ("diagnostics", True)):
         there = known(is_diagnostic)
         for name in section[key]:
-            check_registered(f"evaluate.{key}", name, there)
+            checks.choice(f"evaluate.{key}", name, there, OF_YOURS)
             count = min(most, num_images) if is_diagnostic else num_images
             planned[name] = _plan(there[name], config, model, count, validation)
     return planned
@@ -172,7 +172,7 @@ class _Supplies:
             default = self._parameters["attack"].default
             names = ("clean",) if default is None else ()
             known_names = (*names, *building.plain_attacks())
-            check_registered(f"{self._key}.attack", name, known_names)
+            checks.choice(f"{self._key}.attack", name, known_names, OF_YOURS)
         found = attacking.attack(self._config, name)
         return found, {"attack_settings": attacking.described(found)}
 

@@ -95,7 +95,7 @@ class Worker:
         return {"seconds": seconds, "result": result}
 
     def facts(self):
-        """Return peak memory, and what only some work knows of itself."""
+        """Return peak memory and, where known, multiply-adds of a step."""
         status = Path("/proc/self/status")
         peak = status.exists() and re.search(
             r"VmHWM:\s+(\d+)", status.read_text()

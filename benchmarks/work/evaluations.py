@@ -35,9 +35,9 @@ class KerasEvaluation:
         self._prepare()
 
     def _prepare(self):
-        self._evaluate = evaluation.Evaluator(
+        self._evaluator = evaluation.Evaluator(
             self._model, self._attack, self._batch_size
-        ).anytime
+        )
 
     def step(self):
         """Attack all images once."""
@@ -45,7 +45,7 @@ class KerasEvaluation:
         return self._correct()
 
     def _correct(self):
-        result = self._evaluate(self._images, self._labels, seed=self._seed)
+        result = self._evaluator.anytime(self._images, self._labels, self._seed)
         return result.ranks[:, self._exit] == 0
 
 

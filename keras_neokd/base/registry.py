@@ -24,7 +24,9 @@ from keras_neokd.base.configurable import settings
 from keras_neokd.base.typing import Entry
 
 # Ends a message that lists known names.
-OF_YOURS = "one that a module of yours registers (the apps: --import=MODULE)"
+OF_YOURS = (
+    ", or one that a module of yours registers (the apps: --import=MODULE)"
+)
 
 
 class Registry:
@@ -77,7 +79,7 @@ class Registry:
         if not isinstance(name, str) or name not in self._entries:
             raise ValueError(
                 f"Unknown {self.kind} {name!r}: expected one of "
-                f"{self.names()}, or {OF_YOURS}."
+                f"{self.names()}{OF_YOURS}."
             )
         return self._entries[name]
 

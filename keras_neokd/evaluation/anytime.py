@@ -277,7 +277,7 @@ class Evaluator:
             self.model, images, labels, self.batch_size
         )
         seed = np.array(randomness.check_seed(seed), "int32")
-        shape = (min(self.batch_size, len(images)), *images.shape[1:])
+        shape = batches.shape(images, self.batch_size)
         if (summarise, shape) not in self._compiled:
             self._compiled[summarise, shape] = self.model.programs.kept(
                 _compiled_step, summarise, attack, shape=shape

@@ -84,6 +84,11 @@ def over_examples(step, images, labels, batch_size, verbose=0):
     return collect(gathered, len(images), batch_size, verbose)
 
 
+def shape(images, batch_size):
+    """Return the shape of all batches of images in `over_examples`."""
+    return (min(batch_size, len(images)), *images.shape[1:])
+
+
 def collect(step, count, batch_size, verbose=0):
     """Call a step on the numbers 0 to `count - 1`; return a dict of arrays.
 

@@ -112,11 +112,8 @@ def local_linearity(
     images, labels = batches.check(model, images, labels, batch_size)
     search = float(epsilon), float(step_size), num_steps
     seed = np.array(randomness.check_seed(seed), "int32")
-    step = model.programs.kept(
-        _compiled_step,
-        search,
-        shape=(min(batch_size, len(images)), *images.shape[1:]),
-    )
+    shape = batches.shape(images, batch_size)
+    step = model.programs.kept(_compiled_step, search, shape=shape)
     outputs = batches.over_examples(
         lambda *batch: step(*batch, seed), images, labels, batch_size, verbose
     )

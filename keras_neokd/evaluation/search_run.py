@@ -21,8 +21,8 @@ class EvaluationSearch:
         self.search = search
         self.images = images
         self.labels = labels
-        self.batch_size = min(search.batch_size, len(images))
-        self._shape = (self.batch_size, *images.shape[1:])
+        self._shape = batches.shape(images, search.batch_size)
+        self.batch_size = self._shape[0]
         self.state = state
 
     def num_left(self):

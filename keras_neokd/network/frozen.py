@@ -18,11 +18,15 @@ from typing import NamedTuple
 
 from keras import ops
 
+from keras_neokd.backend import precision
 from keras_neokd.network.merging import merged_calls
 
 
 class FrozenNetwork:
     """The calls of a `MultiExitModel`, merged where inference allows it.
+
+    Attributes:
+        is_of_16_bits: whether a layer of the model computes in 16 bits.
 
     Raises:
         NotImplementedError: as `Graph.check_rows`.
@@ -31,6 +35,7 @@ class FrozenNetwork:
     def __init__(self, model):
         self._graph = model.call_graph
         self._graph.check_rows()
+        self.is_of_16_bits = precision.uses_16_bits(model)
         self._exit_names = model.exit_names
         self._merged = merged_calls(self._graph, model.exit_names)
         self.stages = functools.cache(self._stages)

@@ -64,11 +64,11 @@ class ModelLogits(ExitLogits):
             return ExitLogits(function, self.num_exits)
         with backend.frozen_state(self._variables()):
             forward = network.freeze(dtype)
-        return FrozenLogits(self, forward, self._exact_for(dtype))
+        return FrozenLogits(self, forward, self._exact_for(network, dtype))
 
-    def _exact_for(self, dtype):
+    def _exact_for(self, network, dtype):
         """Return what `ExitLogits` takes as `exact`."""
-        if precision.uses_16_bits(self._model):
+        if network.is_of_16_bits:
             # Merged layers round elsewhere, which may decide about a class.
             return lambda: self
         return None if dtype == "float32" else self.frozen

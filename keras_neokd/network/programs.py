@@ -51,8 +51,8 @@ class Programs:
                 be equal, too: others would be traced again.
         """
         self.refresh()
-        read = _look_at(given, _refuse)
-        if self._layers is None or read is None:
+        read = None if self._layers is None else _look_at(given, _refuse)
+        if read is None:
             return build(self._model, *given)
         key = build, shape, read, _Same(backend.placement())
         program, copies = self._kept.pop(key, (None, None))
@@ -69,18 +69,23 @@ class Programs:
 
     def refresh(self):
         """Let everything go that was made of layers which changed since."""
-        model, config = self._model, keras.config
-        settings = (
-            *(config.floatx(), config.epsilon(), config.image_data_format()),
-            config.dtype_policy().name,
-        )
-        read = _look_at([settings, model.variables, model.layers], _of_layer)
+        model, read = self._model, None
         # PyTorch compiles nothing; a class of others may compute by itself.
-        if config.backend() == "torch" or not _is_ours(type(model)):
-            read = None
+        if keras.config.backend() != "torch" and _is_ours(type(model)):
+            read = _look_at(
+                [_keras_settings(), model.variables, model.layers], _of_layer
+            )
         if read is None or read != self._layers:
             self._kept, self._layers = {}, read
             model.forget_frozen_network()
+
+
+def _keras_settings():
+    config = keras.config
+    return (
+        *(config.floatx(), config.epsilon(), config.image_data_format()),
+        config.dtype_policy().name,
+    )
 
 
 class _Same:

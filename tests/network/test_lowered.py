@@ -88,6 +88,13 @@ def dtypes_of_convolutions(function, monkeypatch):
     return seen
 
 
+def lowered_convolutions(model, monkeypatch):
+    """Return the precisions of the convolutions of a lowered model."""
+    predict = model.exit_logits().frozen("bfloat16")
+    images = ops.convert_to_tensor(images_for(model))
+    return dtypes_of_convolutions(lambda: predict(images), monkeypatch)
+
+
 def deviation(received, expected):
     """Return the largest difference, relative to the largest number."""
     received, expected = (
@@ -129,9 +136,7 @@ def test_the_convolution_that_gives_logits_stays(name, monkeypatch):
     for each in ENDS[name]:
         x = each(x)
     model = tiny.randomized(MultiExitModel(inputs, [x]))
-    predict = model.exit_logits().frozen("bfloat16")
-    images = ops.convert_to_tensor(images_for(model))
-    assert dtypes_of_convolutions(lambda: predict(images), monkeypatch) == [
+    assert lowered_convolutions(model, monkeypatch) == [
         "bfloat16",
         "bfloat16",
         "float32",
@@ -149,9 +154,7 @@ def test_dilated_convolutions_stay(monkeypatch):
     second = layers.Dense(8)(layers.Flatten()(layers.Conv2D(4, 3)(x)))
     model = tiny.randomized(MultiExitModel(inputs, [first, second]))
     assert model.frozen_network().computes_in_16_bits()
-    predict = model.exit_logits().frozen("bfloat16")
-    images = ops.convert_to_tensor(images_for(model))
-    assert dtypes_of_convolutions(lambda: predict(images), monkeypatch) == [
+    assert lowered_convolutions(model, monkeypatch) == [
         "float32",
         "float32",
         "bfloat16",

@@ -142,13 +142,18 @@ def boolean(name: str, value: Any) -> bool:
     return bool(value)
 
 
-def choice(name: str, value: Any, known: Iterable[Any]) -> Any:
-    """Return `value` if it is one of `known`; raise `ValueError` if not."""
+def choice(
+    name: str, value: Any, known: Iterable[Any], others: str = ""
+) -> Any:
+    """Return `value` if it is one of `known`; raise `ValueError` if not.
+
+    The message ends with `others`, what could be known beside them.
+    """
     known = list(known)
     # An array is equal to nothing and to everything, element by element.
     if not isinstance(value, tuple(map(type, known))) or value not in known:
         raise ValueError(
-            f"Unknown `{name}` {shown(value)}: expected one of {known}."
+            f"Unknown `{name}` {shown(value)}: expected one of {known}{others}."
         )
     return value
 
