@@ -29,6 +29,7 @@ from absl import logging
 
 from . import config_files
 from . import ending
+from . import memory
 from .config_flag import ConfigFlag
 from .config_flag import taken
 
@@ -112,6 +113,7 @@ def prepare_keras():
     # About twice as fast on CPUs where TensorFlow leaves it off.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    memory.keep_freed_memory()
     import keras
 
     if (

@@ -13,6 +13,8 @@ import time
 import traceback
 from pathlib import Path
 
+from apps import memory
+
 
 def environment(backend, threads):
     """Return the environment variables that a process needs."""
@@ -42,6 +44,7 @@ def start(variant, threads, log_path):
     os.environ.update(environment(variant.backend, threads))
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ.pop(name, None)
+    memory.keep_freed_memory()
     if hasattr(os, "sched_setaffinity"):
         # The one setting that XLA's thread pool follows too.
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
