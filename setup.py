@@ -51,6 +51,8 @@ EXTRAS = {
     # keras-cv imports TensorFlow under every backend.
     "cv": ["keras-cv>=0.9.0", TENSORFLOW],
     "apps": [
+        # Keeps what JAX compiled within a size.
+        "filelock",
         "ml_collections",
         "matplotlib",
         "rich",

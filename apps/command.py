@@ -27,6 +27,7 @@ from absl import app
 from absl import flags
 from absl import logging
 
+from . import compiled
 from . import config_files
 from . import ending
 from . import memory
@@ -116,6 +117,8 @@ def prepare_keras():
     memory.keep_freed_memory()
     import keras
 
+    if keras.config.backend() == "jax":
+        compiled.keep()
     if (
         keras.config.backend() != "tensorflow"
         and importlib.util.find_spec("tensorflow") is not None

@@ -16,6 +16,9 @@ import pytest
 # it has no gradient of dilated convolutions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+# Tests compile what they test, and leave the folder of the user alone.
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
+
 # Importing PyTorch after TensorFlow has crashed interpreters (keras/conftest.py
 # has the same order), so where Keras will use PyTorch it goes first. Triton,
 # which comes with PyTorch for GPUs and is imported by its optimizers, ends the
