@@ -5,7 +5,7 @@
 
 SmallCNN, 10,000 training images, 5 epochs, max-average PGD-7 with epsilon 0.3,
 three seeds; 2,000 test images under PGD-50 in float32, average and each exit
-alone. Results are in docs/performance.md.
+alone.
 """
 
 METHODS = ("adversarial_training", "neo_kd")
