@@ -236,3 +236,19 @@ def pool(images, size, strides, mode):
         mode: `"max"` or `"average"`.
     """
     return _own.pool(images, size, strides, mode)
+
+
+def batch_norm(images, scale, offset, epsilon):
+    """Normalize images by the mean and variance of their batch.
+
+    Args:
+        images: `(batch, rows, columns, channels)`, float32 or float64.
+        scale, offset: `(channels,)`, what the results are multiplied with and
+            what is added then.
+        epsilon: number that is added to the variance.
+
+    Returns:
+        Tuple of the results, the mean and the variance `(channels,)`; only
+        the results carry a gradient.
+    """
+    return _own.batch_norm(images, scale, offset, epsilon)

@@ -44,6 +44,14 @@ def pool(images, size, strides, mode):
     return pool(images, size, strides, data_format="channels_last")
 
 
+def batch_norm(images, scale, offset, epsilon):
+    mean, variance = ops.moments(images, (0, 1, 2))
+    outputs = ops.batch_normalization(
+        images, mean, variance, -1, offset, scale, epsilon
+    )
+    return outputs, ops.stop_gradient(mean), ops.stop_gradient(variance)
+
+
 def as_column(factor, x):
     """Return a number for each example, `(batch,)`, in a form to scale x."""
     return ops.reshape(factor, (-1,) + (1,) * (len(x.shape) - 1))

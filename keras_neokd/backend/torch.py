@@ -195,3 +195,20 @@ def pool(images, size, strides, mode):
     pool = {"max": functional.max_pool2d, "average": functional.avg_pool2d}
     images = images.permute(0, 3, 1, 2)
     return pool[mode](images, size, strides).permute(0, 2, 3, 1)
+
+
+def batch_norm(images, scale, offset, epsilon):
+    # Keras' form took three to four times as long on processors.
+    outputs, mean, inverse = torch.native_batch_norm(
+        images.permute(0, 3, 1, 2),
+        scale,
+        offset,
+        None,
+        None,
+        True,
+        0.0,
+        epsilon,
+    )
+    # What it was made from, up to rounding.
+    variance = (inverse**-2 - epsilon).clamp_min(0)
+    return outputs.permute(0, 2, 3, 1), mean, variance

@@ -311,7 +311,10 @@ def _is_padding_of(layer, convolution):
 
 
 def _is_batch_norm(layer):
-    return type(layer) is layers.BatchNormalization and layer.axis in (-1, 3)
+    return (
+        type(layer) is layers.BatchNormalization
+        or hasattr(layer, "is_plain_batch_norm")
+    ) and layer.axis in (-1, 3)
 
 
 def _only_moves(layer):
