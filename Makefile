@@ -1,6 +1,6 @@
 # make demo    train, attack, plot and export models on the bundled data
 # make test    run the tests under TensorFlow, JAX and PyTorch
-# make test-all  the same with the slow tests, which take far longer
+# make test-all  every test under each, the slow ones too: takes far longer
 # make test-external  other tools' attacks on our models, see docs/adapters.md
 # make lint    check style, formatting and types
 # make format  apply the formatting
@@ -45,20 +45,24 @@ EXTERNAL_STAMP := $(VENV)/external-installed
 demo: $(DEMO_STAMP)
 	KERAS_BACKEND=tensorflow $(BIN)/python -m apps.demo --workdir=runs/demo
 
-# Every backend runs, even after another has failed.
+# Every backend runs, even after another has failed. What is marked any_backend
+# runs under the first.
 test: $(TEST_STAMP)
-	@failed=""; \
+	@failed=""; left_out="slow or external"; \
 	for backend in $(BACKENDS); do \
 	    echo "=== tests under KERAS_BACKEND=$$backend"; \
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest \
-	        -n $(WORKERS) --dist=loadfile $(PYTEST_ARGS) \
+	        -n $(WORKERS) --dist=loadfile \
+	        -m "not ($$left_out)" $(PYTEST_ARGS) \
 	        || failed="$$failed $$backend"; \
+	    left_out="slow or external or any_backend"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "=== FAILED under:$$failed"; exit 1; fi; \
 	echo "=== passed under: $(BACKENDS)"
 
 test-all:
-	$(MAKE) test PYTEST_ARGS='-m "not external" $(PYTEST_ARGS)'
+	KERAS_NEOKD_TEST_OPTIMIZED=1 \
+	    $(MAKE) test PYTEST_ARGS='-m "not external" $(PYTEST_ARGS)'
 
 # Foolbox and ART attack under TensorFlow, torchattacks and pyautoattack under
 # PyTorch; each skips itself elsewhere.

@@ -13,6 +13,8 @@ import pytest
 
 import keras_neokd
 
+pytestmark = pytest.mark.any_backend
+
 ROOT = Path(keras_neokd.__file__).parent
 MODULES = [
     keras_neokd,

@@ -14,6 +14,8 @@ import pytest
 
 from tests.isolation import ROOT
 
+pytestmark = pytest.mark.any_backend
+
 PACKAGE = "keras_neokd"
 
 # The room at the bottom, which every module may use.

@@ -8,10 +8,9 @@ import ast
 import pytest
 
 from tests.isolation import ROOT
-from tests.marks import slow_but_on_tensorflow
 from tests.test_imports import find_imports
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 # Calls that load what may be of others, and the argument that makes them safe.
 # What takes no memory before it judges sizes is `data/arrays.py` alone: of the

@@ -3,14 +3,16 @@
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 
 from tests.isolation import ROOT
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("make") is None, reason="needs make"
-)
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.skipif(shutil.which("make") is None, reason="needs make"),
+]
 
 
 @pytest.fixture
@@ -27,8 +29,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def commands(folder, *arguments):
-    """Return the commands that make would run."""
+def make(folder, *arguments):
+    """Return what make prints."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -39,13 +41,18 @@ def commands(folder, *arguments):
         [str(folder / "bin"), os.environ["PATH"]]
     )
     return subprocess.run(
-        ["make", "--dry-run", "test", *arguments],
+        ["make", *arguments],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
         check=True,
     ).stdout
+
+
+def commands(folder, *arguments):
+    """Return the commands that make would run."""
+    return make(folder, "--dry-run", "test", *arguments)
 
 
 def installed(folder, environment, version):
@@ -81,3 +88,26 @@ def test_an_environment_of_an_older_python_3_is_made_anew(folder):
     planned = commands(folder)
     assert "python3 -m venv --clear .venv\n" in planned
     assert "pip install" in planned
+
+
+@pytest.mark.parametrize(
+    ("target", "of_the_others"), [("test", 0), ("test-all", 1)]
+)
+def test_what_hardly_depends_on_the_backend_runs_under_one(
+    folder, target, of_the_others
+):
+    installed(folder, ".venv", "3.98")
+    (folder / "test_it.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.any_backend\n"
+        "def test_anywhere(): print('anywhere')\n"
+        "def test_everywhere(): print('everywhere')\n"
+    )
+    shutil.copy(ROOT / "pytest.ini", folder)
+    python = folder / ".venv/bin/python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    said = make(folder, target, "WORKERS=0", "PYTEST_ARGS=-s test_it.py")
+    assert said.count("everywhere") == 3
+    assert said.count("anywhere") == 1 + 2 * of_the_others

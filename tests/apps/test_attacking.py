@@ -10,6 +10,8 @@ from apps import building
 from keras_neokd import attacks
 from tests.apps.tiny import tiny_config
 
+pytestmark = pytest.mark.any_backend
+
 MODEL = types.SimpleNamespace(
     exit_names=("exit_1", "exit_2"), num_exits=2, num_classes=10
 )

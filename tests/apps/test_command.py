@@ -6,6 +6,8 @@ from apps import command
 from tests.isolation import python
 from tests.isolation import run_apps
 
+pytestmark = pytest.mark.any_backend
+
 DIGITS = "--config=configs/digits.py:nkd"
 # What is wrong with a command line, and what is said. `run` is a new folder.
 WRONG = {

@@ -6,6 +6,8 @@ from absl import flags
 from apps import config_files
 from apps.config_flag import ConfigFlag
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize("text", ["digits:nkd", "configs/digits.py:nkd"])
 def test_ours_have_a_short_name_and_a_path(text):

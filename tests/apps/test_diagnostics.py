@@ -13,10 +13,9 @@ from apps import evaluating
 from keras_neokd import evaluation
 from keras_neokd.evaluation.protocol import known
 from tests.apps.tiny import tiny_config
-from tests.marks import slow_but_on_tensorflow
 from tests.training.tiny import randomized
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 ALL = ("local_linearity", "gradient_alignment", "smoothing")
 EXITS = ["exit_1", "exit_2", "exit_3"]

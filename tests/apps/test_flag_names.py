@@ -4,6 +4,8 @@ import pytest
 
 from apps.flag_names import named_by_keys
 
+pytestmark = pytest.mark.any_backend
+
 
 def test_names_without_a_key_stay():
     with (

@@ -5,6 +5,8 @@ import pytest
 from apps.flag_values import NumberParser
 from apps.flag_values import TupleParser
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize(
     ("text", "value"),

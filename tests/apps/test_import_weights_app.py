@@ -9,9 +9,8 @@ from benchmarks import torch_baseline  # noqa: E402
 from tests.apps.test_import_weights import THEIRS  # noqa: E402
 from tests.apps.test_import_weights import TINY  # noqa: E402
 from tests.isolation import run_app  # noqa: E402
-from tests.marks import slow_but_on_tensorflow  # noqa: E402
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ import pytest
 
 from tests.isolation import ROOT
 from tests.isolation import python
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from apps import training
 from keras_neokd import MultiExitModel
 from tests.apps.tiny import quick_config
 
+pytestmark = pytest.mark.any_backend
+
 fcntl = pytest.importorskip("fcntl", reason="nothing is locked here")
 
 # A process in the folder, without the code under test.

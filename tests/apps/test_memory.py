@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.any_backend
+
 _PROGRAM = """
 import numpy as np
 

@@ -19,9 +19,8 @@ from keras_neokd.evaluation.result import check_rows
 from keras_neokd.evaluation.result import table
 from tests.apps.tiny import leaning_model
 from tests.apps.tiny import tiny_config
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 ALL = ("budgeted", "transferability", "sensitivity", "early_exit")
 EXITS = ("exit_1", "exit_2", "exit_3")

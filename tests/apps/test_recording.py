@@ -8,6 +8,8 @@ import pytest
 from apps import recording
 from tests.apps.reporting import made
 
+pytestmark = pytest.mark.any_backend
+
 pytest.importorskip("fcntl", reason="nothing is locked here")
 
 

@@ -12,9 +12,8 @@ from configs import default
 from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd.evaluation import protocol
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 DAMAGES = {
     "a list": "[]",

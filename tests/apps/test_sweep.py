@@ -10,9 +10,8 @@ import pytest
 from apps import sweeping
 from tests.isolation import ROOT
 from tests.isolation import run_app
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 # One step of 32 images, for runs that take seconds.
 SWEEP = """

@@ -19,6 +19,8 @@ from tests.apps.reporting import made
 from tests.apps.tiny import untrained_run
 from tests.isolation import ROOT
 
+pytestmark = pytest.mark.any_backend
+
 SWEEP = """
 def get_runs():
     return {"one": [], "two": []}

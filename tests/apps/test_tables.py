@@ -10,6 +10,8 @@ from apps.reporting import layout
 from apps.tables import Table
 from tests.apps.reporting import made
 
+pytestmark = pytest.mark.any_backend
+
 TABLE = Table(
     "Accuracy",
     ["model", "exit_1", "kind"],

@@ -8,9 +8,8 @@ import pytest
 from apps import config_files
 from tests.isolation import ROOT
 from tests.isolation import python
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 MODULE = """
 import keras
 

@@ -6,6 +6,8 @@ import pytest
 from keras_neokd import attacks
 from tests.refusals import bad
 
+pytestmark = pytest.mark.any_backend
+
 PGD = attacks.PGD(0.1, 0.1, 1)
 L2 = attacks.PGD(0.1, 0.1, 1, "l2")
 # Arguments without a default.

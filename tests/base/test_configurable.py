@@ -14,6 +14,8 @@ from keras_neokd.base.configurable import Configurable
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.optimizers import TorchSGD
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize(
     ("make", "wrong", "right"),

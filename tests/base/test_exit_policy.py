@@ -8,6 +8,8 @@ import pytest
 
 from keras_neokd.base.exit_policy import ExitPolicy
 
+pytestmark = pytest.mark.any_backend
+
 # Eight images and three exits; confidences worked out by hand elsewhere.
 FIRST = [0.95, 0.90, 0.80, 0.70, 0.60, 0.55, 0.50, 0.40]
 SECOND = [0.60, 0.99, 0.85, 0.65, 0.92, 0.88, 0.70, 0.45]

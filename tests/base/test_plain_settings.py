@@ -7,6 +7,8 @@ from keras_neokd.base.configurable import Unset
 from keras_neokd.methods import BY_NAME as METHODS
 from keras_neokd.models import BY_NAME as MODELS
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize(
     ("name", "parts"),

@@ -17,6 +17,8 @@ from keras_neokd.base import writing
 from keras_neokd.base.exit_policy import ExitPolicy
 from tests.isolation import ROOT
 
+pytestmark = pytest.mark.any_backend
+
 LEFT_OVER = ".unfinished.0123456789abcdef"
 has_locks = pytest.mark.skipif(
     importlib.util.find_spec("fcntl") is None, reason="no locks of files here"

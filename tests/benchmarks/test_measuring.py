@@ -6,9 +6,8 @@ from benchmarks import worker
 from benchmarks.measuring import Process
 from benchmarks.measuring import WorkerError
 from benchmarks.scenario import Variant
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 
 def test_variants_take_turns_after_all_have_warmed_up(fake_processes, measure):

@@ -8,6 +8,8 @@ import pytest
 
 from benchmarks import report
 
+pytestmark = pytest.mark.any_backend
+
 
 def record_of(measurement):
     flags = argparse.Namespace(scenario="models", rounds=3, threads=1)

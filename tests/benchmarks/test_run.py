@@ -8,9 +8,8 @@ import pytest
 from benchmarks import run
 from benchmarks.scenario import ROOT
 from tests.isolation import python
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 BACKEND = keras.config.backend()
 TINY = ("--batch_size=8", "--attack_steps=1", "--warmup=0", "--threads=1")

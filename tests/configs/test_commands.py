@@ -12,9 +12,8 @@ from apps import building
 from apps import sweeping
 from apps.config_flag import ConfigFlag
 from tests.isolation import ROOT
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 SWEEPS = ROOT / "configs" / "sweeps"
 # A row of a table: flags, then the accuracies that the paper has for them.

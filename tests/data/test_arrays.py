@@ -10,9 +10,8 @@ import pytest
 from keras_neokd.data import arrays
 from keras_neokd.data import files
 from keras_neokd.data.arrays import read_arrays
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 VALUES = {
     "images": np.arange(24, dtype="uint8").reshape(2, 3, 4),

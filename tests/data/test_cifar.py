@@ -10,9 +10,8 @@ from keras_neokd.data import cifar
 from keras_neokd.data import files
 from keras_neokd.data.cifar import read_cifar
 from tests.data import formats
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 SIZE = 2  # images per file
 

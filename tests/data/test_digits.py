@@ -7,9 +7,8 @@ import pytest
 
 from keras_neokd import data
 from keras_neokd.data import digits
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 pytest.importorskip("sklearn")
 

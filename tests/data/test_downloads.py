@@ -13,9 +13,8 @@ import pytest
 from keras_neokd import data
 from keras_neokd.data import downloads
 from tests.data import formats
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 NAMES = ("mnist", "cifar10", "cifar100")
 

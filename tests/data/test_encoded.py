@@ -13,9 +13,8 @@ from keras_neokd.data.encoded import EncodedImages
 from keras_neokd.data.encoded import ImageFiles
 from keras_neokd.data.encoded import View
 from tests.data import folders
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture

@@ -10,9 +10,8 @@ from PIL import Image
 
 from keras_neokd import data
 from tests.data import folders
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 
 @pytest.fixture

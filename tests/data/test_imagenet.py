@@ -9,9 +9,8 @@ import pytest
 from keras_neokd import data
 from keras_neokd.data.image_folder import list_images
 from tests.data import folders
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 CLASSES = sorted(folders.tiny_classes())
 

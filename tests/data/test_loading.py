@@ -11,9 +11,8 @@ from keras_neokd.data import files
 from keras_neokd.data import splits
 from keras_neokd.data.splits import stratified_order
 from tests.data import formats
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 NUM_TRAIN, NUM_TEST = 100, 20
 

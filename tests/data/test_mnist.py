@@ -10,9 +10,8 @@ from keras_neokd.data import files
 from keras_neokd.data.mnist import read_idx
 from keras_neokd.data.mnist import read_mnist
 from tests.data import formats
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 NAMES = [
     "train-images-idx3-ubyte",

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from keras_neokd.data.npz import read_npz
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 RANDOM = np.random.default_rng(0)
 

@@ -11,6 +11,8 @@ from keras_neokd.evaluation import saving_interval
 from keras_neokd.evaluation import wilson_interval
 from tests import arrays
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.mark.parametrize(
     ("correct", "count"), [(0, 10), (7, 10), (860, 1000), (10, 10), (0, 1)]

@@ -6,6 +6,8 @@ from keras_neokd import methods
 from tests.methods import tiny_network
 from tests.refusals import bad
 
+pytestmark = pytest.mark.any_backend
+
 # Arguments without a default.
 GOOD = {
     methods.KDIGA: {"teacher": tiny_network.teacher()},

@@ -8,7 +8,6 @@ from keras import layers
 
 from keras_neokd.models import MSDNet
 from keras_neokd.models.convolution import Convolution
-from tests.marks import slow_but_on_tensorflow
 from tests.models.backbones import battery
 from tests.models.backbones.battery import weights_of
 from tests.refusals import bad
@@ -39,7 +38,7 @@ SMALL = {"num_blocks": 2, "base": 2, "step": 1, "growth_rate": 2}
 
 # Networks that take seconds to build, and are the same on every backend.
 def large(build):
-    params = [pytest.param(build.__name__, marks=slow_but_on_tensorflow)]
+    params = [pytest.param(build.__name__, marks=pytest.mark.any_backend)]
     named = {"scope": "module", "name": build.__name__}
     return pytest.fixture(lambda: build(), params=params, **named)
 
@@ -98,8 +97,8 @@ def test_named_configurations(cifar100, imagenet):
 @pytest.mark.parametrize(
     "option, size",
     [
-        pytest.param("A", 224, marks=slow_but_on_tensorflow),
-        pytest.param("B", 64, marks=slow_but_on_tensorflow),
+        pytest.param("A", 224, marks=pytest.mark.any_backend),
+        pytest.param("B", 64, marks=pytest.mark.any_backend),
     ],
 )
 def test_tiny_imagenet_options(option, size):

@@ -8,7 +8,6 @@ from keras_neokd.models import MSDNet
 from keras_neokd.models import SmallCNN
 from keras_neokd.models import exit_costs
 from keras_neokd.models import layer_costs
-from tests.marks import slow_but_on_tensorflow
 
 # Operations and parameters, calculated from the published counter's rules,
 # independently of this code; those for ImageNet and for 5 exits on CIFAR-100
@@ -70,7 +69,7 @@ BUILDERS = {
     params=[
         "cifar10",
         *(
-            pytest.param(name, marks=slow_but_on_tensorflow)
+            pytest.param(name, marks=pytest.mark.any_backend)
             for name in CUMULATIVE
             if name != "cifar10"
         ),

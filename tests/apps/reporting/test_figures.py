@@ -7,9 +7,8 @@ from matplotlib import image
 
 from apps.reporting import figures
 from tests.apps.reporting import made
-from tests.marks import slow_but_on_tensorflow
 
-pytestmark = slow_but_on_tensorflow
+pytestmark = pytest.mark.any_backend
 
 DATA = "mnist, 1,000 test images"
 

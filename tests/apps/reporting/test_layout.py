@@ -7,6 +7,8 @@ from apps.reporting import layout
 from apps.reporting.measurements import readable
 from tests.apps.reporting import made
 
+pytestmark = pytest.mark.any_backend
+
 IMAGES = "mnist, 1,000 test images"
 CLEAN = f"Top-1 accuracy (%): clean; {IMAGES}"
 

@@ -10,6 +10,8 @@ from apps.reporting import page
 from apps.tables import Table
 from tests.apps.reporting import made
 
+pytestmark = pytest.mark.any_backend
+
 TABLE = Table(
     "Accuracy", ["model", "exit_1"], [["b", 1234567.0], ["a", 0.5]], note="Note"
 )

@@ -12,9 +12,12 @@ from apps.tables import Table
 from tests.apps.reporting import made
 
 CHROMIUM = pathlib.Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"
-)
+pytestmark = [
+    pytest.mark.any_backend,
+    pytest.mark.skipif(
+        not CHROMIUM.exists(), reason=f"needs a browser at {CHROMIUM}"
+    ),
+]
 TABLE = Table(
     "Sorted",
     ["model", "accuracy", "limit"],

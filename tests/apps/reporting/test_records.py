@@ -12,6 +12,8 @@ from apps.reporting import layout
 from apps.reporting import records
 from tests.apps.reporting import made
 
+pytestmark = pytest.mark.any_backend
+
 FILE = pathlib.Path("run/results.json")
 VERSION_1 = pathlib.Path(__file__).with_name("version_1.json")
 del_ = object()

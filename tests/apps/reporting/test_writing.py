@@ -7,6 +7,8 @@ from tests.apps.reporting import made
 from tests.isolation import hidden_packages
 from tests.isolation import run_app
 
+pytestmark = pytest.mark.any_backend
+
 
 @pytest.fixture
 def results(tmp_path):

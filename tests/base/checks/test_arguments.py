@@ -8,6 +8,8 @@ import pytest
 
 from keras_neokd.base import checks
 
+pytestmark = pytest.mark.any_backend
+
 # Numbers.
 
 
