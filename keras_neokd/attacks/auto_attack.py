@@ -53,7 +53,7 @@ _MEMBERS = {
     "fab": (FAB, None, {}),
     "fab-t": (TargetedFAB, None, {}),
     "pgd-margin": (PGD, "margin", {"num_restarts": 4}),
-    "pgd-t": (TargetedPGD, None, {"num_restarts": 4}),
+    "pgd-t": (TargetedPGD, None, {}),
     "square": (Square, "margin", {}),
 }
 # In radii of the ball; a step that changes nothing is refused.
@@ -76,11 +76,12 @@ class AutoAttack(WorstCase):
     averaged over 20 draws.
 
     `"margins"` is not of the paper: `"standard"`, with the same random
-    numbers, and then for what resists PGD on differences of logits, from four
+    numbers, and then for what resists PGD on differences of logits, from
     random starts in steps of a quarter of the radius (Madry et al. 2018):
-    first on the margin `max_{i != y} z_i - z_y` (Carlini and Wagner 2017),
-    then on `z_t - z_y` towards each target class `t` (MultiTargeted, Gowal et
-    al. 2019). So what resists it resists `"standard"`, too.
+    first from four on the margin `max_{i != y} z_i - z_y` (Carlini and Wagner
+    2017), then from one on `z_t - z_y` towards each target class `t`
+    (MultiTargeted, Gowal et al. 2019). So what resists it resists
+    `"standard"`, too.
 
     Images that no attack fools come back clean, and with several exits one
     has to fool all of them: see `AverageExits` on `success`.
