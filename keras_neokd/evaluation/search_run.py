@@ -4,11 +4,12 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_neokd import backend
 from keras_neokd.evaluation import batches
 
 # Batches of a group; the examples of a group go through an attempt together.
 _GROUP = 4
-# Batches have the whole size, or a half, quarter or eighth of it.
+# Batches that are compiled have the whole size, a half, quarter or eighth.
 _NUM_SIZES = 4
 # In `fooled_by`.
 RESISTED, WRONG_WHEN_CLEAN = -1, -2
@@ -155,8 +156,14 @@ class EvaluationSearch:
         }
 
     def _batches(self, count):
-        """Yield places 0 to `count - 1` in batches, the last one padded."""
-        sizes = [-(-self.batch_size // 2**n) for n in range(_NUM_SIZES)]
+        """Yield places 0 to `count - 1` in batches.
+
+        Where every size is compiled the last one is padded.
+        """
+        if backend.compiles_shapes():
+            sizes = [-(-self.batch_size // 2**n) for n in range(_NUM_SIZES)]
+        else:
+            sizes = [self.batch_size, count % self.batch_size]
         first = 0
         while first < count:
             # The smallest that holds all that are left.

@@ -4,9 +4,9 @@
                     state_file="state.npz")
     result.adversarial, result.fooled_by
 
-The examples still worth attacking are packed into batches of one of four
-sizes, so that little is compiled again. The result of an example does not
-depend on the others: its random numbers are those of (seed, index).
+The examples still worth attacking are packed into batches; where every size is
+compiled, these have one of four. The result of an example does not depend on
+the others: its random numbers are those of (seed, index).
 
 Several attacks, such as one on each exit alone, search together: what fools
 one is tried on the others, which share one pass through the network for that.

@@ -9,6 +9,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd.base import randomness
+from keras_neokd.evaluation import search_run
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.searching import SearchResult
 from keras_neokd.network.frozen import FrozenForward
@@ -240,25 +241,32 @@ def test_batches_have_one_of_four_sizes(model, labels, monkeypatch):
         return recorded
 
     monkeypatch.setattr(searching.CompiledSearch, "_compile", spied)
+    monkeypatch.setattr(search_run.backend, "compiles_shapes", lambda: True)
     evaluation.search(model, IMAGES, labels, Walk(0.2), batch_size=16)
     assert {16} < sizes <= {16, 8, 4, 2}
 
 
 @pytest.mark.parametrize(
-    ("count", "expected"),
+    ("compiles", "count", "expected"),
     [
-        (16, [16]),
-        (40, [16, 16, 8]),
-        (9, [16]),
-        (8, [8]),
-        (3, [4]),
-        (1, [2]),
-        (0, []),
+        (True, 16, [16]),
+        (True, 40, [16, 16, 8]),
+        (True, 9, [16]),
+        (True, 8, [8]),
+        (True, 3, [4]),
+        (True, 1, [2]),
+        (True, 0, []),
+        (False, 16, [16]),
+        (False, 32, [16, 16]),
+        (False, 41, [16, 16, 9]),
+        (False, 1, [1]),
+        (False, 0, []),
     ],
 )
 def test_examples_are_packed_with_little_padding(
-    model, labels, count, expected
+    model, labels, monkeypatch, compiles, count, expected
 ):
+    monkeypatch.setattr(search_run.backend, "compiles_shapes", lambda: compiles)
     searching_ = searching.CompiledSearch(model, [Walk(0.2)], 16)
     state = searching.SearchState(None, None, IMAGES)
     packed = searching.EvaluationSearch(searching_, IMAGES, labels, state)
