@@ -13,12 +13,14 @@ import keras
 from keras_neokd import attacks
 from keras_neokd.base import checks
 from keras_neokd.base.registry import OF_YOURS
+from keras_neokd.evaluation.searching import is_search
 
 from . import building
 from .flag_names import named_by_keys
 
-# Searches of `--full`: all of auto_attack_plus are here with one restart, and
-# auto_attack_rand is for models that are random at inference.
+# Searches of `--full`: all of auto_attack_plus are here with one restart,
+# auto_attack_rand is for models that are random at inference, and
+# auto_attack_margins does all of auto_attack again.
 _FULL = (
     *("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t"),
     *("square", "cw", "cw_linf", "auto_attack"),
@@ -120,6 +122,34 @@ def possible(config, model):
     return tuple(name for name in _FULL if name not in left_out), left_out
 
 
+def together(planned, exit_names):
+    """Return which entries are measured at once.
+
+    They are those of an attack that searches in a ball around the image, on
+    each exit alone: what fools one exit is tried on the others.
+
+    Args:
+        planned: what `plan` returned.
+        exit_names: names of the exits in depth order.
+
+    Returns:
+        Dict from names to lists of entries' names; an entry by itself has its
+        own name.
+    """
+    found = {}
+    for entry, attack in planned.items():
+        unit, objective = entry, getattr(attack, "objective", None)
+        if is_search(attack) and isinstance(objective, attacks.SingleExit):
+            end = exit_names[objective.exit]
+            if attack.epsilon is not None and entry.endswith(f"_{end}"):
+                unit = f"{entry.removesuffix(end)}each"
+        found.setdefault(unit, []).append(entry)
+    return {
+        unit if len(entries) > 1 else entries[0]: entries
+        for unit, entries in found.items()
+    }
+
+
 def _entries(config, name, model):
     """Return a dict from entries' names to the attacks of a configured name."""
     if building.searches(name):
@@ -157,15 +187,36 @@ def _objectives(config, exit_names):
 
 
 def note(entries, num_exits):
-    """Return a warning about accuracies under the rule `all`, or "".
+    """Return what a reader has to know of searches, or "".
 
     Args:
         entries: entries of records, whatever module registers the attacks.
         num_exits: number of exits of the model.
 
     Returns:
-        A sentence on searches with the rule `all`; "" where there are none.
+        A sentence on searches with the rule `all`, and one on those whose
+        images were tried on other exits; "" where there are none.
     """
+    return " ".join(
+        filter(None, (_of_all(entries, num_exits), _tried(entries)))
+    )
+
+
+def _tried(entries):
+    tried = [
+        entry["name"]
+        for entry in entries
+        if entry.get("settings", {}).get("tried_across")
+    ]
+    if not tried:
+        return ""
+    return (
+        f"{', '.join(dict.fromkeys(tried))}: an image that fooled one of these "
+        "exits was tried on the others, too."
+    )
+
+
+def _of_all(entries, num_exits):
     searched = [
         entry["name"] for entry in entries if entry.get("search") is not None
     ]

@@ -1,6 +1,7 @@
 """Measure accuracy under attack, and protocols, for `apps.evaluate`."""
 
 import copy
+import dataclasses
 import functools
 import json
 import sys
@@ -17,6 +18,7 @@ from keras_neokd.base import randomness
 from keras_neokd.evaluation import soundness
 from keras_neokd.evaluation.anytime import accuracy_rows
 from keras_neokd.evaluation.protocol import WrongResult
+from keras_neokd.evaluation.searching import CompiledSearch
 from keras_neokd.evaluation.searching import resisting_rows
 from keras_neokd.serving import model_files
 
@@ -91,19 +93,23 @@ def evaluate(
     images, labels = data.test.arrays(config.evaluate.num_examples)
     measured = protocols.plan(config, model, len(images), data.validation)
     header = _header(config, model, model_path, data.name, images, labels)
-    settings = {
-        name: _settings(name, each, header) for name, each in attacks.items()
-    }
-    settings |= {name: each.settings for name, each in measured.items()}
+    together = attacking.together(attacks, model.exit_names)
+    settings = {name: each.settings for name, each in measured.items()}
+    for names in together.values():
+        chosen = {name: attacks[name] for name in names}
+        settings |= _settings_together(chosen, header)
     file = recording.RecordFile(results_path, header, settings)
     results_path.parent.mkdir(parents=True, exist_ok=True)
     _look_for_findings(model, images, labels, file.record)
-    for name in file.missing("attacks", attacks):
+    for name in file.missing("attacks", together, together):
         state_file = functools.partial(_state_file, results_path, name)
+        chosen = {each: attacks[each] for each in together[name]}
         found = _attacked(
-            config, name, attacks[name], model, images, labels, state_file
+            config, name, chosen, model, images, labels, state_file
         )
-        file.add("attacks", {"name": name, "settings": settings[name], **found})
+        for each, entry in found.items():
+            entry = {"name": each, "settings": settings[each], **entry}
+            file.add("attacks", entry)
         for number in range(config.evaluate.num_seeds):
             state_file(number).unlink(missing_ok=True)
     wrong = _measure(measured, model, images, labels, file, results_path)
@@ -201,6 +207,19 @@ def _settings(name, attack, header):
     return attacking.settings_of(attack)
 
 
+def _settings_together(attacks, header):
+    """Return the settings of entries that are measured at once, by name."""
+    found = {
+        name: _settings(name, attack, header)
+        for name, attack in attacks.items()
+    }
+    if len(attacks) == 1:
+        return found
+    exits = [header["exits"][a.objective.exit] for a in attacks.values()]
+    tried = {"tried_across": [each["name"] for each in exits]}
+    return {name: {**each, **tried} for name, each in found.items()}
+
+
 def _is_plain(attack):
     """Return whether the settings of PGD say all of an attack."""
     return isinstance(attack, (PGD, MaxAverage)) and (
@@ -235,14 +254,17 @@ def _measure(planned, model, images, labels, file, results_path):
     return wrong
 
 
-def _attacked(config, name, attack, model, images, labels, state_file):
-    """Evaluate an attack; return its entry without `name` and `settings`."""
+def _attacked(config, name, attacks, model, images, labels, state_file):
+    """Evaluate attacks at once; return a dict from names to their entries.
+
+    Entries lack `name` and `settings`; each has an equal share of the time.
+    """
     print(f"Evaluating {config.method.name}, {name} ...", flush=True)
     start = time.monotonic()
     section = config.evaluate
-    evaluator = evaluation.Evaluator(model, attack, section.batch_size)
-    results = [
-        evaluator.anytime(
+    measure = _together(model, list(attacks.values()), section.batch_size)
+    by_seed = [
+        measure(
             images,
             labels,
             seed=section.seed + number,
@@ -250,10 +272,41 @@ def _attacked(config, name, attack, model, images, labels, state_file):
             state_file=state_file(number),
         )
         # Clean images have no seed.
-        for number in range(1 if attack is None else section.num_seeds)
+        for number in range(1 if name == "clean" else section.num_seeds)
     ]
+    seconds = round((time.monotonic() - start) / len(attacks), 2)
+    return {
+        entry: _entry(attack, model, list(results), seconds)
+        for (entry, attack), results in zip(
+            attacks.items(), zip(*by_seed, strict=True), strict=True
+        )
+    }
+
+
+def _together(model, attacks, batch_size):
+    """Return a function that returns an `AnytimeResult` for each attack."""
+    evaluator = evaluation.Evaluator(
+        model, attacks[0] if len(attacks) == 1 else None, batch_size
+    )
+    if len(attacks) == 1:
+        return lambda *data, **given: [evaluator.anytime(*data, **given)]
+    search = CompiledSearch(model, attacks, batch_size)
+
+    def measure(images, labels, **given):
+        return [
+            dataclasses.replace(
+                evaluator.anytime(each.adversarial, labels), search=each
+            )
+            for each in search(images, labels, **given)
+        ]
+
+    return measure
+
+
+def _entry(attack, model, results, seconds):
+    """Return the entry of an attack from the results of all seeds."""
     entry = {
-        "seconds": round(time.monotonic() - start, 2),
+        "seconds": seconds,
         "rows": accuracy_rows(results),
         "correct": _correct(results),
         "findings": [],
@@ -261,9 +314,7 @@ def _attacked(config, name, attack, model, images, labels, state_file):
     if results[0].search is not None:
         entry |= _searched(attack, model, [each.search for each in results])
     mean = np.mean(grouping.accuracies(entry, 1))
-    print(
-        f"  {100 * mean:.2f} % on average over exits ({entry['seconds']:.0f} s)"
-    )
+    print(f"  {100 * mean:.2f} % on average over exits ({seconds:.0f} s)")
     return entry
 
 

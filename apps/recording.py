@@ -47,7 +47,7 @@ class RecordFile:
         self._locks = path.with_name(f".{path.name}.locks")
         self.record = self._read()
 
-    def missing(self, key, names):
+    def missing(self, key, names, together=None):
         """Yield the names of the entries that this evaluation has to measure.
 
         Nobody else measures an entry while its name is yielded. Those that
@@ -57,9 +57,11 @@ class RecordFile:
 
         Args:
             key: "attacks" or "diagnostics".
-            names: names of entries.
+            names: names of entries, or of several that are measured at once.
+            together: dict from names of several to the names of the entries,
+                yielded unless the record has all of them.
         """
-        taken = []
+        taken, together = [], together or {}
         for waits, pending in ((False, names), (True, taken)):
             for name in pending:
                 folder = self._locks / file_name(f"{key}.{name}")
@@ -68,10 +70,11 @@ class RecordFile:
                     if not _enter(stack, folder, said):
                         taken.append(name)
                         continue
-                    if self._lacks(key, name):
+                    entries = set(together.get(name, [name]))
+                    if self._lacks(key, entries):
                         yield name
                     # Nobody measures it any more.
-                    if name in _names(self.record, key):
+                    if entries <= _names(self.record, key):
                         shutil.rmtree(folder, ignore_errors=True)
 
     def _said(self, name):
@@ -100,10 +103,10 @@ class RecordFile:
                 raise ValueError(f"{error} {self._rescued()}") from None
             workdir.write_json(self._path, self.record)
 
-    def _lacks(self, key, name):
-        if name not in _names(self.record, key):
+    def _lacks(self, key, entries):
+        if not entries <= _names(self.record, key):
             self.record = _merged(self._read(), self.record)
-        return name not in _names(self.record, key)
+        return not entries <= _names(self.record, key)
 
     def _read(self):
         if not self._path.exists():
@@ -135,8 +138,8 @@ class RecordFile:
         for entry in (*record["attacks"], *record["diagnostics"]):
             if entry["name"] in self._settings:
                 refuse_differences(
-                    workdir.flatten(entry["settings"]),
-                    workdir.flatten(self._settings[entry["name"]]),
+                    _compared(entry["settings"]),
+                    _compared(self._settings[entry["name"]]),
                     f"The results hold {entry['name']} of other settings",
                     "Write to another file with --results.",
                 )
@@ -159,6 +162,17 @@ def file_name(name):
     that a path would lead out of the folder.
     """
     return urllib.parse.quote(name, safe="")
+
+
+def _compared(settings):
+    """Return the settings that two measurements of an entry have to share.
+
+    Records of before images were tried across exits do not name them; tables
+    say so, and the numbers stay.
+    """
+    flat = workdir.flatten(settings)
+    flat.pop("tried_across", None)
+    return flat
 
 
 def _merged(there, ours):

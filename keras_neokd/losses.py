@@ -160,10 +160,9 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     It is positive where the example is misclassified (Carlini and Wagner
     2017, f_6 with the opposite sign). Shapes are as in `cross_entropy`.
     """
-    is_true = _one_hot_like(logits, labels) > 0
-    lowest = ops.full_like(logits, -np.inf)
-    other = ops.max(ops.where(is_true, lowest, logits), axis=-1)
-    return other - _true_class(logits, labels)
+    true = _one_hot_like(logits, labels)
+    other = ops.max(ops.where(true > 0, -np.inf, logits), axis=-1)
+    return other - ops.sum(logits * true, axis=-1)
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:

@@ -19,9 +19,9 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Tests compile what they test, and leave the folder of the user alone.
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 
-# Programs of tests run for milliseconds, and XLA takes seconds to optimise them;
-# threads of the two processes would spin for each other's cores. `make test-all`
-# sets the variable, to test what users run.
+# Programs of tests run for milliseconds, and XLA takes seconds to optimise
+# them; threads would spin for cores that the other process uses. The variable,
+# which `make test-all` sets, is for tests of what users run.
 if not os.environ.get("KERAS_NEOKD_TEST_OPTIMIZED"):
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -170,6 +170,10 @@ CALLS = {
         },
     ),
     "search": (evaluation.search, {**DATA, "attack": attacks.APGD(0.1, 1)}),
+    "search_together": (
+        evaluation.search_together,
+        {**DATA, "attacks": [attacks.APGD(0.1, 1), attacks.FAB(0.1, 1)]},
+    ),
     "sensitivity": (
         evaluation.sensitivity,
         {**ATTACKED, "name": "epsilon", "values": (0.1,)},

@@ -145,8 +145,18 @@ class FAB(search.SearchAttack):
         difference, gradient = self.plane(problem, state)
         # On the plane, gradient . x equals this.
         level = _dot(gradient, images) - difference
-        there = move_to_plane(images, gradient, level, self.norm)
-        back = move_to_plane(clean, gradient, level, self.norm)
+        # Both moves at once: each is many small operations.
+        points, normal, level = (
+            ops.concatenate(pair)
+            for pair in (
+                (images, clean),
+                (gradient, gradient),
+                (level, level),
+            )
+        )
+        there, back = ops.split(
+            move_to_plane(points, normal, level, self.norm), 2
+        )
         far = ops.maximum(example_norm(there, self.norm), 1e-8)
         near = ops.maximum(example_norm(back, self.norm), 1e-8)
         weight = ops.minimum(far / (far + near), self.max_weight)

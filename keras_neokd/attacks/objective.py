@@ -10,6 +10,7 @@ Objectives are values: an attack takes one as an argument, so there is one PGD
 and not one per objective. Equations are those of NEO-KD (arXiv 2311.00428).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Self
 
@@ -90,11 +91,13 @@ class Objective(Configurable):
 
         Arguments are as in `__call__`.
         """
-        answers = ops.argmax(ops.stack(logits, axis=1), axis=-1)
-        labels = ops.expand_dims(ops.cast(labels, "int32"), 1)
-        wrong = ops.not_equal(ops.cast(answers, "int32"), labels)
-        over_exits = ops.all if self.success == "all" else ops.any
-        return over_exits(wrong, axis=1)
+        answers = (ops.cast(ops.argmax(each, -1), "int32") for each in logits)
+        labels = ops.cast(labels, "int32")
+        wrong = (ops.not_equal(each, labels) for each in answers)
+        is_all = self.success == "all"
+        return functools.reduce(
+            ops.logical_and if is_all else ops.logical_or, wrong
+        )
 
     def combined_logits(self, logits: Sequence[Tensor]) -> Tensor:
         """Return one prediction `(batch, classes)`, which FAB linearises.

@@ -5,8 +5,6 @@ Square(epsilon=0.3, num_queries=1_000, objective=SingleExit(-1))
 Square(epsilon=0.5, norm="l2")
 """
 
-import functools
-from collections.abc import Callable
 from typing import Any
 from typing import Self
 
@@ -103,7 +101,7 @@ class Square(search.SearchAttack):
         """See `SearchAttack.start`."""
         clean = problem.images
         keys = randomness.bits(problem.keys, attempt)
-        images = self._changes(clean).first(clean, keys)
+        images = self._changes(clean).first(keys)
         logits = problem.logits(images)
         state = search.fresh_state(clean)
         return {
@@ -114,10 +112,28 @@ class Square(search.SearchAttack):
             "keys": keys,
         }
 
-    def step(self, problem: Problem) -> Callable[[Tensor, Tensors], Tensors]:
-        """See `SearchAttack.step`."""
+    def advance(
+        self, problem: Problem, round_: Tensor, state: Tensors
+    ) -> Tensors:
+        """See `SearchAttack.advance`."""
         changes = self._changes(problem.images)
-        return functools.partial(self._query, problem, changes)
+        count = min(self.steps_per_round, self.num_queries)
+        first = round_ * count
+        queries = ops.minimum(
+            first + ops.arange(count, dtype="int32"), self.num_queries - 1
+        )
+        drawn = changes.drawn(state["keys"], queries)
+
+        def query(number, state):
+            own = {
+                name: ops.take(each, number, axis=0)
+                for name, each in drawn.items()
+            }
+            images = changes.propose(state["images"], own)
+            return _judged(problem, images, state)
+
+        count = ops.minimum(count, self.num_queries - first)
+        return ops.fori_loop(0, count, query, state)
 
     def sides(self, height: int, width: int) -> Array:
         """Return the side of each query's square, int32 `(num_queries,)`.
@@ -137,24 +153,25 @@ class Square(search.SearchAttack):
         return np.clip(sides, 1, min(height, width))
 
     def _changes(self, clean):
-        return _CHANGES[self.norm](self.epsilon, self.sides(*clean.shape[1:3]))
+        sides = self.sides(*clean.shape[1:3])
+        return _CHANGES[self.norm](self.epsilon, sides, clean)
 
-    def _query(self, problem, changes, number, state):
-        keys = randomness.bits(state["keys"], number)
-        images = changes.propose(state["images"], problem.images, keys, number)
-        logits = problem.logits(images)
-        score, fooled = problem.score(logits), problem.fooled(logits)
-        # What is fooled stays so: no later query can undo it.
-        better = ops.logical_and(
-            state["active"], ops.logical_or(score > state["best"], fooled)
-        )
-        first = ops.logical_and(state["active"], fooled)
-        return {
-            **state,
-            **search.keep_fooled(state, images, first),
-            "images": select(better, images, state["images"]),
-            "best": ops.where(better, score, state["best"]),
-        }
+
+def _judged(problem, images, state):
+    """Return the state after a query of some images."""
+    logits = problem.logits(images)
+    score, fooled = problem.score(logits), problem.fooled(logits)
+    # What is fooled stays so: no later query can undo it.
+    better = ops.logical_and(
+        state["active"], ops.logical_or(score > state["best"], fooled)
+    )
+    first = ops.logical_and(state["active"], fooled)
+    return {
+        **state,
+        **search.keep_fooled(state, images, first),
+        "images": select(better, images, state["images"]),
+        "best": ops.where(better, score, state["best"]),
+    }
 
 
 ATTACKS.register("square")(Square.margin)

@@ -1,5 +1,6 @@
 """The target classes of attacks that aim at one wrong class per attempt."""
 
+import numpy as np
 from keras import ops
 
 from keras_neokd.attacks.search import Problem
@@ -51,9 +52,11 @@ def likely_class(logits, labels, rank):
         labels: integers `(batch,)`.
         rank: an integer or scalar tensor.
     """
-    probabilities = sum(ops.softmax(each, axis=-1) for each in logits)
+    # As logarithms: probabilities of unlikely classes are zero in float32.
+    each = [ops.log_softmax(each, axis=-1) for each in logits]
+    likely = ops.logsumexp(ops.stack(each), axis=0)
     num_classes = logits[0].shape[-1]
     is_true = ops.one_hot(ops.cast(labels, "int32"), num_classes, dtype="bool")
     # The true class last, whatever its probability.
-    ordered = ops.argsort(ops.where(is_true, 1.0, -probabilities), axis=-1)
+    ordered = ops.argsort(ops.where(is_true, np.inf, -likely), axis=-1)
     return ops.cast(ops.take(ordered, rank, axis=1), "int32")

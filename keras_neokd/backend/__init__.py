@@ -152,6 +152,14 @@ def convolves_16_bits():
     return _own.convolves_16_bits()
 
 
+def compiles_shapes():
+    """Return whether each shape of arrays is compiled anew.
+
+    PyTorch runs functions as they are, so batches need no filling up.
+    """
+    return _own.compiles_shapes()
+
+
 def placement():
     """Return the object that says where compiled functions run, or `None`."""
     return _own.placement()

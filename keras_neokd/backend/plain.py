@@ -28,6 +28,10 @@ def convolves_16_bits():
     return True
 
 
+def compiles_shapes():
+    return True
+
+
 def convolution(images, kernel, strides, padding, dilation):
     return ops.conv(
         images,

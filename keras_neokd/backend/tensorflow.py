@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_neokd.backend import plain
 from keras_neokd.backend.kernels import tensorflow_convolution
 from keras_neokd.backend.plain import as_column
+from keras_neokd.backend.plain import compiles_shapes as compiles_shapes
 from keras_neokd.backend.plain import convolves_16_bits as convolves_16_bits
 from keras_neokd.backend.plain import frozen_state as frozen_state
 from keras_neokd.backend.plain import gather_processes as gather_processes

@@ -119,6 +119,10 @@ def has_accelerator():
     return keras.ops.zeros(()).device.type != "cpu"
 
 
+def compiles_shapes():
+    return False
+
+
 def placement():
     return None
 

@@ -28,6 +28,7 @@ from keras_neokd.evaluation.protocol import diagnostic
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.searching import SearchResult
 from keras_neokd.evaluation.searching import search
+from keras_neokd.evaluation.searching import search_together
 from keras_neokd.evaluation.sensitivity import SensitivityResult
 from keras_neokd.evaluation.sensitivity import sensitivity
 from keras_neokd.evaluation.smoothing import SmoothingResult
@@ -67,6 +68,7 @@ __all__ = [
     "precision_agreement",
     "saving_interval",
     "search",
+    "search_together",
     "sensitivity",
     "throughput",
     "transfer_between",

@@ -214,7 +214,7 @@ class Evaluator:
         self._search = None
         self._compiled: dict[Any, Any] = {}
         if searching.is_search(attack):
-            self._search = searching.CompiledSearch(model, attack, batch_size)
+            self._search = searching.CompiledSearch(model, [attack], batch_size)
             attack = None
         self.attack = None if attack is None else attacks.get(attack)
         if self.attack is not None:
@@ -231,7 +231,7 @@ class Evaluator:
         """Score every exit; arguments and result as those of `anytime`."""
         found = None
         if self._search is not None:
-            found = self._search(images, labels, seed, verbose, state_file)
+            (found,) = self._search(images, labels, seed, verbose, state_file)
             images = found.adversarial
         outputs = self._run(_ranks, self.attack, images, labels, seed, verbose)
         ranks = outputs.pop("result")
@@ -258,7 +258,7 @@ class Evaluator:
     ) -> Array:
         """Return adversarial images; arguments as those of `anytime`."""
         if self._search is not None:
-            return self._search(images, labels, seed, verbose).adversarial
+            return self._search(images, labels, seed, verbose)[0].adversarial
         outputs = self._run(
             _adversarial, self.attack, images, labels, seed, verbose
         )

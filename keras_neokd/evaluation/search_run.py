@@ -4,18 +4,24 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_neokd import backend
 from keras_neokd.evaluation import batches
 
 # Batches of a group; the examples of a group go through an attempt together.
 _GROUP = 4
-# The smaller of the two batch sizes is this share of the other.
-_SMALLER = 8
+# Batches that are compiled have the whole size, a half, quarter or eighth.
+_NUM_SIZES = 4
 # In `fooled_by`.
 RESISTED, WRONG_WHEN_CLEAN = -1, -2
 
 
 class EvaluationSearch:
-    """Run a `CompiledSearch` on checked data, with a `SearchState`."""
+    """Run a `CompiledSearch` on checked data, with a `SearchState`.
+
+    Attributes:
+        adversarial, fooled_by: those of the state, with an axis in front: one
+            row per attack of the search.
+    """
 
     def __init__(self, search, images, labels, state):
         self.search = search
@@ -24,10 +30,13 @@ class EvaluationSearch:
         self._shape = batches.shape(images, search.batch_size)
         self.batch_size = self._shape[0]
         self.state = state
+        shape = (len(search.attacks), *images.shape)
+        self.adversarial = state.arrays["adversarial"].reshape(shape)
+        self.fooled_by = state.arrays["fooled_by"].reshape(shape[:2])
 
-    def num_left(self):
-        """Return the number of images that resist."""
-        return int((self.state.arrays["fooled_by"] == RESISTED).sum())
+    def num_left(self, aim):
+        """Return the number of images that resist the attack of a number."""
+        return int((self.fooled_by[aim] == RESISTED).sum())
 
     def drop_the_wrong(self):
         """Mark the images that are fooled before any attack."""
@@ -38,32 +47,35 @@ class EvaluationSearch:
         # No attack fools NaN.
         logits = np.where(found["finite"], 0.0, np.nan)
         batches.check_finite(self.search.model, logits, "logits")
-        self.state.arrays["fooled_by"][found["fooled"]] = WRONG_WHEN_CLEAN
+        self.fooled_by[found["fooled"].T] = WRONG_WHEN_CLEAN
         self.state.begun = True
 
-    def attack(self, number, keys):
-        """Run the attack of a number on all images that resist.
+    def attack(self, aim, number, keys):
+        """Run a member of an attack on all images that resist the attack.
 
-        `keys` has one key per example of the whole data.
+        Args:
+            aim: number of the attack.
+            number: number of its member.
+            keys: one key per example of the whole data.
         """
-        if self.state.is_behind(number):
+        stage = number * len(self.fooled_by) + aim
+        if self.state.is_behind(stage):
             return
-        resist = self.state.arrays["fooled_by"] == RESISTED
-        rows = self.state.enter(number, np.flatnonzero(resist))
-        compiled = self.search.compiled(number, self._shape)
+        resist = self.fooled_by[aim] == RESISTED
+        rows = self.state.enter(stage, np.flatnonzero(resist))
         size = _GROUP * self.batch_size
         for first in range(0, len(rows), size):
             if not self.state.is_done(first):
                 group = rows[first : first + size]
-                self._attack_group(number, first, group, compiled, keys)
+                self._attack_group(aim, number, first, group, keys)
 
-    def _attack_group(self, number, first, group, compiled, keys):
+    def _attack_group(self, aim, number, first, group, keys):
+        compiled = self.search.compiled(aim, number, self._shape)
         num_attempts, num_rounds, start, advance = compiled
         for attempt in range(self.state.first_attempt(first), num_attempts):
             state, first_round = self.state.unfinished(first, attempt)
             if state is None:
-                resist = self.state.arrays["fooled_by"][group] == RESISTED
-                rows = group[resist]
+                rows = group[self.fooled_by[aim, group] == RESISTED]
                 if not len(rows):
                     break
                 state = self._batched(start, rows, keys, attempt=attempt)
@@ -93,14 +105,18 @@ class EvaluationSearch:
             state[name][active] = values
 
     def _keep(self, number, state):
-        """Record candidates that fool the search's own objective."""
+        """Record candidates for every attack whose objective they fool."""
         hit = np.flatnonzero(state["fooled"])
         if not len(hit):
             return
-        rows, candidates = state["rows"][hit], state["adversarial"][hit]
-        fooled = self._judged(rows, candidates)["fooled"]
-        self.state.arrays["adversarial"][rows[fooled]] = candidates[fooled]
-        self.state.arrays["fooled_by"][rows[fooled]] = number
+        rows = state["rows"][hit]
+        judged = self._judged(rows, state["adversarial"][hit])
+        images, fooled = judged["images"], judged["fooled"]
+        for aim, fooled_by in enumerate(self.fooled_by):
+            # What is fooled already keeps what fooled it first.
+            new = fooled[:, aim] & (fooled_by[rows] == RESISTED)
+            self.adversarial[aim, rows[new]] = images[new]
+            fooled_by[rows[new]] = number
 
     def _judged(self, rows, candidates):
         unused_keys = np.zeros(len(self.images), "int32")
@@ -140,11 +156,20 @@ class EvaluationSearch:
         }
 
     def _batches(self, count):
-        """Yield places 0 to `count - 1` in batches, the last one padded."""
-        smaller = -(-self.batch_size // _SMALLER)
+        """Yield places 0 to `count - 1` in batches.
+
+        Where every size is compiled the last one is padded.
+        """
+        if backend.compiles_shapes():
+            sizes = [-(-self.batch_size // 2**n) for n in range(_NUM_SIZES)]
+        else:
+            sizes = [self.batch_size, count % self.batch_size]
         first = 0
         while first < count:
-            left = count - first
-            size = smaller if left <= smaller else self.batch_size
+            # The smallest that holds all that are left.
+            size = next(
+                (each for each in sizes[::-1] if each >= count - first),
+                sizes[0],
+            )
             yield np.minimum(np.arange(first, first + size), count - 1)
             first += size

@@ -22,40 +22,43 @@ class SearchState:
     """Results and position of a search.
 
     Attributes:
-        arrays: dict of `adversarial` (images), `fooled_by` `(examples,)` and
-            `rows`, the examples that the present attack began with.
+        arrays: dict of `adversarial` (images of the first attack, then of the
+            second and so on), `fooled_by` (a number for each) and `rows`, the
+            examples that the present stage, a member of an attack, began
+            with.
         begun: whether clean images have been looked at.
     """
 
-    def __init__(self, path, fingerprint, images):
+    def __init__(self, path, fingerprint, images, num_attacks=1):
         self.begun = False
         self.arrays = {
-            "adversarial": np.array(images),
-            "fooled_by": np.full(len(images), -1, "int32"),
+            "adversarial": np.concatenate([images] * num_attacks),
+            "fooled_by": np.full(num_attacks * len(images), -1, "int32"),
             "rows": np.zeros(0, "int64"),
         }
         self._path = None if path is None else pathlib.Path(path)
         self._fingerprint = fingerprint
-        # Number of the attack, first place of the group, attempt, round.
+        # Number of the stage, first place of the group, attempt, round.
         self._at = (-1, 0, 0, 0)
         self._unfinished = None
         self._saved = time.monotonic()
 
     @classmethod
-    def open(cls, path, model, attack, images, labels, batch_size, seed):
+    def open(cls, path, model, attacks, images, labels, batch_size, seed):
         """Return the state in a file, or a new one if there is no file.
 
         Args:
             path: the file, or `None`.
-            model, attack, images, labels, batch_size, seed: of the search.
+            model, attacks, images, labels, batch_size, seed: of the search.
 
         Raises:
             ValueError: if the file holds another search, or no state.
         """
         if path is None:
-            return cls(None, None, images)
+            return cls(None, None, images, len(attacks))
+        serialized = keras.saving.serialize_keras_object(list(attacks))
         settings = {
-            "attack": keras.saving.serialize_keras_object(attack),
+            "attack": serialized if len(attacks) > 1 else serialized[0],
             "batch_size": batch_size,
             "seed": seed,
             "backend": keras.backend.backend(),
@@ -64,21 +67,21 @@ class SearchState:
             "data": _digest(images, labels),
         }
         fingerprint = json.dumps(settings, sort_keys=True)
-        state = cls(path, fingerprint, images)
+        state = cls(path, fingerprint, images, len(attacks))
         if state._path.exists():
             # As the file gives it back: JSON makes lists of tuples.
             state._read(json.loads(fingerprint))
         return state
 
     def is_behind(self, number):
-        """Return True if the attack of a number was finished before."""
+        """Return True if the stage of a number was finished before."""
         return number < self._at[0]
 
     def enter(self, number, rows):
-        """Begin an attack, or go on; return the examples that it began with.
+        """Begin a stage, or go on; return the examples that it began with.
 
         Args:
-            number: number of the attack.
+            number: number of the stage.
             rows: the examples to attack, if it begins now.
         """
         if number > self._at[0]:

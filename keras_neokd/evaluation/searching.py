@@ -4,10 +4,15 @@
                     state_file="state.npz")
     result.adversarial, result.fooled_by
 
-The examples still worth attacking are packed into full batches, and the rest
-into a batch of one of a few sizes, so that nothing is compiled again. The
-result of an example does not depend on the others: its random numbers are those
-of (seed, index).
+The examples still worth attacking are packed into batches; where every size is
+compiled, these have one of four. The result of an example does not depend on
+the others: its random numbers are those of (seed, index).
+
+Several attacks, such as one on each exit alone, search together: what fools
+one is tried on the others, which share one pass through the network for that.
+
+    each = [AutoAttack(0.03, objective=SingleExit(i)) for i in range(3)]
+    search_together(model, images, labels, each)   # a result per attack
 
 With a state file the search can be stopped anywhere: the same call goes on
 and ends with the same result, because the state tells which examples share a
@@ -15,21 +20,20 @@ batch.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
-import keras
 import numpy as np
-from keras import ops
 
-from keras_neokd import attacks
-from keras_neokd import backend
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.search import Problem
+from keras_neokd.attacks.search import SearchAttack
+from keras_neokd.attacks.worst_case import WorstCase
 from keras_neokd.base import checks
 from keras_neokd.base import randomness
 from keras_neokd.base.typing import Array
 from keras_neokd.base.typing import PathLike
 from keras_neokd.base.typing import Row
 from keras_neokd.evaluation import batches
+from keras_neokd.evaluation import search_parts
 from keras_neokd.evaluation.result import Result
 from keras_neokd.evaluation.result import table
 from keras_neokd.evaluation.search_run import RESISTED
@@ -89,7 +93,7 @@ def resisting_rows(results):
 
 def is_search(attack):
     """Return whether `search` can run an attack, or `None`."""
-    return isinstance(attack, (attacks.SearchAttack, attacks.WorstCase))
+    return isinstance(attack, (SearchAttack, WorstCase))
 
 
 def search(
@@ -117,63 +121,115 @@ def search(
             the model, the model returns NaN or infinite logits, or the file
             holds the state of another search.
     """
-    compiled = CompiledSearch(model, attack, batch_size)
+    compiled = CompiledSearch(model, [attack], batch_size)
+    return compiled(images, labels, seed, verbose, state_file)[0]
+
+
+def search_together(
+    model: MultiExitModel,
+    images: Array,
+    labels: Array,
+    attacks: Sequence[Attack],
+    batch_size: int = 256,
+    seed: int = 0,
+    verbose: int = 0,
+    state_file: PathLike | None = None,
+) -> list[SearchResult]:
+    """Search with several attacks; what fools one is tried on the others.
+
+    For example with AutoAttack on each exit alone. The first member of every
+    attack comes first, then every second one, and within these the attacks in
+    their order: put cheap exits in front. An image leaves an attack as soon as
+    anything has fooled its objective; those that stay are attacked as `search`
+    attacks them, with the same random numbers. So up to rounding no image
+    resists that would not resist the attack alone.
+
+    Args:
+        model, images, labels, batch_size, seed, state_file: as for `search`.
+        attacks: list of at least one `SearchAttack` or `WorstCase`, all with
+            the same `epsilon` and `norm`.
+        verbose: 1 prints a line per attack and member. Defaults to 0.
+
+    Returns:
+        List of a `SearchResult` per attack. `fooled_by` is the number of the
+        member that made the image, whichever attack it belongs to.
+
+    Raises:
+        TypeError, ValueError: as `search`; also if the balls differ.
+    """
+    attacks = checks.sequence("attacks", attacks, "Attacks")
+    compiled = CompiledSearch(model, attacks, batch_size)
     return compiled(images, labels, seed, verbose, state_file)
 
 
 class CompiledSearch:
-    """An attack that searches, compiled for a model once for several calls.
+    """Attacks that search, compiled for a model once for several calls.
 
     Args:
         model: a `MultiExitModel`.
-        attack: a `SearchAttack` or a `WorstCase`.
+        attacks: list of `SearchAttack`s and `WorstCase`s of one ball.
         batch_size: images per compiled call. Defaults to 256.
 
     Raises:
-        TypeError: if the model or the attack is something else.
-        ValueError: if the attack does not fit the model.
+        TypeError: if the model or an attack is something else.
+        ValueError: if there is no attack, one does not fit the model, or the
+            balls differ.
     """
 
-    def __init__(self, model, attack, batch_size=256):
-        if not is_search(attack):
-            raise TypeError(
-                "`search` needs a SearchAttack such as APGD, or a WorstCase, "
-                f"received {attack!r}. Use evaluation.adversarial_images."
-            )
+    def __init__(self, model, attacks, batch_size=256):
+        _check_attacks(attacks)
         batches.check_model(model)
-        attack.validate(model.num_exits, model.num_classes)
+        for each in attacks:
+            each.validate(model.num_exits, model.num_classes)
         self.model = model
-        self.attack = attack
+        self.attacks = attacks
         self.batch_size = checks.integer("batch_size", batch_size, minimum=1)
-        self.members = attack.members
         self._compiled = {}
 
     def __call__(self, images, labels, seed=0, verbose=0, state_file=None):
-        """Search; arguments, result and errors as those of `search`."""
+        """Search; arguments, result and errors as those of the functions."""
         images, labels = batches.check(
             self.model, images, labels, self.batch_size
         )
         seed = randomness.check_seed(seed)
-        searched = (self.attack, images, labels, self.batch_size, seed)
+        searched = (self.attacks, images, labels, self.batch_size, seed)
         state = SearchState.open(state_file, self.model, *searched)
         ongoing = EvaluationSearch(self, images, labels, state)
         ongoing.drop_the_wrong()
         keys = randomness.host_bits(seed, np.arange(len(images))).view("int32")
-        for number, member in enumerate(self.members):
-            before = ongoing.num_left()
-            ongoing.attack(number, _keys_of(keys, number, self.members))
+        for number, aim, member in self._in_turn():
+            before = ongoing.num_left(aim)
+            members = self.attacks[aim].members
+            ongoing.attack(aim, number, _keys_of(keys, number, members))
             if verbose:
                 print(
-                    f"  {type(member).__name__}: {before} images attacked, "
-                    f"{ongoing.num_left()} resist",
+                    f"  {self._title(aim, member)}: {before} images attacked, "
+                    f"{ongoing.num_left(aim)} resist",
                     flush=True,
                 )
         state.write()
-        return SearchResult(
-            state.arrays["adversarial"],
-            state.arrays["fooled_by"],
-            tuple(type(member).__name__ for member in self.members),
-        )
+        return [
+            SearchResult(adversarial, fooled_by, _names(attack))
+            for adversarial, fooled_by, attack in zip(
+                ongoing.adversarial,
+                ongoing.fooled_by,
+                self.attacks,
+                strict=True,
+            )
+        ]
+
+    def _in_turn(self):
+        """Yield numbers of members and attacks, and members, in order."""
+        most = max(len(each.members) for each in self.attacks)
+        for number in range(most):
+            for aim, attack in enumerate(self.attacks):
+                if number < len(attack.members):
+                    yield number, aim, attack.members[number]
+
+    def _title(self, aim, member):
+        count = len(self.attacks)
+        place = f" ({aim + 1} of {count})" if count > 1 else ""
+        return f"{type(member).__name__}{place}"
 
     def judge(self, shape):
         """Return the compiled function that says which candidates fool.
@@ -181,81 +237,63 @@ class CompiledSearch:
         Args:
             shape: that of a batch of images.
         """
-        return self._compile(shape, _judged, self.attack.objective)
+        objectives = tuple(each.objective for each in self.attacks)
+        ball = self.attacks[0].epsilon, self.attacks[0].norm
+        given = search_parts.judged, None, objectives, ball
+        return self._compile((), shape, *given)
 
-    def compiled(self, number, shape):
+    def compiled(self, aim, number, shape):
         """Return a member's numbers of attempts and rounds, and the functions.
 
         The functions are compiled. The first starts an attempt, the second
         does a round of it; without rounds it is `None`.
 
         Args:
-            number: that of the member.
+            aim: number of the attack.
+            number: that of its member.
             shape: that of a batch of images.
         """
-        member = self.members[number]
-        if not isinstance(member, attacks.SearchAttack):
-            objective = self.attack.objective
-            return 1, 0, self._compile(shape, _once, objective, number), None
+        attack = self.attacks[aim]
+        member, which = attack.members[number], (aim, number)
+        if not isinstance(member, SearchAttack):
+            given = search_parts.once, attack.objective, member
+            return 1, 0, self._compile(which, shape, *given), None
+        given = member.objective, member
         return (
             member.num_attempts(self.model.num_classes),
             member.num_rounds(),
-            self._compile(shape, _started, member.objective, number),
-            self._compile(shape, _advanced, member.objective, number),
+            self._compile(which, shape, search_parts.started, *given),
+            self._compile(which, shape, search_parts.advanced, *given),
         )
 
-    def _compile(self, shape, part, objective, number=None):
-        key = shape, part, number
+    def _compile(self, which, shape, part, objective, *given):
+        key = which, shape, part
         if key not in self._compiled:
-            member = None if number is None else self.members[number]
             self._compiled[key] = self.model.programs.kept(
-                _compiled_part, part, objective, member, shape=shape
+                search_parts.compiled, part, objective, *given, shape=shape
             )
         return self._compiled[key]
 
 
-def _compiled_part(model, part, objective, member):
-    predict = model.exit_logits()
-
-    def compute(images, labels, keys, *more):
-        arrays, more = keras.tree.map_structure(
-            ops.convert_to_tensor, ((images, labels, keys), more)
+def _check_attacks(attacks):
+    for each in attacks:
+        if not is_search(each):
+            raise TypeError(
+                "`search` needs a SearchAttack such as APGD, or a WorstCase, "
+                f"received {each!r}. Use evaluation.adversarial_images."
+            )
+    balls = [(each.epsilon, each.norm) for each in attacks]
+    if len(set(balls)) != 1:
+        raise ValueError(
+            "Attacks that search together need one ball, because what fools "
+            "one is tried on the others: expected at least one attack and the "
+            f"same epsilon and norm of all, received {balls}. Search with "
+            "each alone."
         )
-        problem = Problem(predict.frozen().exact, objective, *arrays)
-        return part(member, problem, *more)
-
-    return backend.compile_per_example(compute, model.variables)
 
 
-# The parts of a search.
-
-
-def _judged(_, problem, candidates):
-    logits = problem.logits(candidates)
-    finite = [ops.all(ops.isfinite(each), axis=1) for each in logits]
-    return {
-        "fooled": problem.fooled(logits),
-        "finite": ops.all(ops.stack(finite), axis=0),
-    }
-
-
-def _once(member, problem, _):
-    """Run an attack without rounds, as the start of an attempt."""
-    adversarial, _ = member.generate(*problem.batch())
-    fooled = problem.fooled(problem.logits(adversarial))
-    return {
-        "adversarial": adversarial,
-        "fooled": fooled,
-        "active": ops.zeros_like(fooled),
-    }
-
-
-def _started(member, problem, attempt):
-    return member.start(problem, attempt)
-
-
-def _advanced(member, problem, given, round_):
-    return member.advance(problem, round_, given)
+def _names(attack):
+    return tuple(type(member).__name__ for member in attack.members)
 
 
 def _keys_of(keys, number, members):

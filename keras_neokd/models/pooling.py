@@ -18,6 +18,9 @@ class MaxPooling(keras.layers.MaxPooling2D):
             `"valid"`, and `data_format` is always `"channels_last"`.
     """
 
+    # Networks with fixed weights may run it as what it is.
+    is_plain_pooling = True
+
     def __init__(self, pool_size, **kwargs):
         kwargs["data_format"] = "channels_last"
         super().__init__(pool_size, **kwargs)

@@ -7,12 +7,11 @@ from keras import layers
 from keras import ops
 
 from keras_neokd import backend
-from keras_neokd.network.graph import fill
-from keras_neokd.network.graph import named_results
 from keras_neokd.network.recording import Tensor
-
-# What merged layers may compute in.
-_PRECISIONS = ("float32", "bfloat16", "float16")
+from keras_neokd.network.single_calls import PRECISIONS
+from keras_neokd.network.single_calls import is_relu
+from keras_neokd.network.single_calls import precision_of
+from keras_neokd.network.single_calls import single
 
 
 def merged_calls(graph, exit_names):
@@ -30,18 +29,11 @@ def merged_calls(graph, exit_names):
         if _is_plain_convolution(graph.operation(call))
     ]
     merged = {call for each in convolutions for call in each.merged}
-    others = [_single(graph, call) for call in calls if call not in merged]
+    others = [single(graph, call) for call in calls if call not in merged]
     made = {each.call: each for each in (*convolutions, *others)}
     exits = {graph.outputs[name].call for name in exit_names}
     _keep_logits([made[call] for call in calls if call in made], exits)
     return made
-
-
-def _single(graph, call):
-    operation = graph.operation(call)
-    if _is_plain_pooling(operation):
-        return _Pooling(graph, call)
-    return (_Moving if _only_moves(operation) else Call)(graph, call)
 
 
 def _keep_logits(calls, exits):
@@ -81,88 +73,6 @@ class _Uses:
         (source,) = self._graph.tensors_into(call)
         is_input = source in self._graph.inputs
         return None if is_input or self._counts[source] != 1 else source.call
-
-
-class Call:
-    """One call of a layer or operation, as it is.
-
-    Attributes:
-        gives_logits: whether nothing with weights is behind it.
-        computes_in_16_bits: whether it convolves so where it is prepared so.
-        has_weights: whether it computes with weights.
-    """
-
-    gives_logits = computes_in_16_bits = False
-
-    def __init__(self, graph, call):
-        self.call, self.merged = call, (call,)
-        self.sources = set(graph.tensors_into(call))
-        self._operation = graph.operation(call)
-        self._arguments = graph.arguments(call)
-        # Layers within a layer hear of the mode, too.
-        is_layer = isinstance(self._operation, layers.Layer)
-        self.has_weights = is_layer and bool(self._operation.weights)
-        self._mode = {"training": False} if is_layer else {}
-
-    def prepare(self, dtype):
-        """Return what depends on weights alone: nothing, or the precision.
-
-        Args:
-            dtype: see `FrozenNetwork.freeze`.
-        """
-        return dtype
-
-    def __call__(self, prepared, values):
-        """Return the results by name."""
-        if prepared != "float32":  # What was lowered ends here.
-            values = {
-                each: _in_float32(values[each], prepared)
-                for each in self.sources
-            }
-        return self._results(self._operation, values)
-
-    def _results(self, function, values):
-        arguments = fill(self._arguments, values)
-        results = function(
-            *arguments.positional, **{**arguments.named, **self._mode}
-        )
-        return named_results(self.call, results)
-
-
-class _Moving(Call):
-    """A layer that moves or adds numbers, in the precision of its inputs."""
-
-    def __init__(self, graph, call):
-        super().__init__(graph, call)
-        self._mode = {}
-
-    def __call__(self, prepared, values):
-        """Return the results by name."""
-        layer = self._operation
-        # A layer, called as such, casts its inputs to its own precision.
-        is_lowered = prepared != "float32" and not self.gives_logits
-        return self._results(layer.call if is_lowered else layer, values)
-
-
-class _Pooling(Call):
-    """A pooling without padding, in the form that the backend runs fast."""
-
-    def prepare(self, dtype):
-        """Return the precision that it computes in."""
-        return _precision(self._operation, dtype, self.gives_logits)
-
-    def __call__(self, prepared, values):
-        """Return the result by name."""
-        (source,) = self.sources
-        layer = self._operation
-        result = backend.pool(
-            # As Keras does: layers before may compute in 16 bits.
-            ops.cast(values[source], prepared),
-            layer.pool_size,
-            layer.strides,
-            "average" if type(layer) is layers.AveragePooling2D else "max",
-        )
-        return named_results(self.call, result)
 
 
 class _Convolution:
@@ -205,7 +115,7 @@ class _Convolution:
             # In float16, kernel, bias and sum could overflow by the scale.
             if dtype != "float16":
                 self._batch_norm = taken_up(_is_batch_norm)
-            self._has_relu = taken_up(_is_relu) is not None
+            self._has_relu = taken_up(is_relu) is not None
         self.call, self.merged = merged[-1], tuple(merged)
         self.sources = {source}
         self._source = source
@@ -217,9 +127,9 @@ class _Convolution:
         In 16 bits the bias is rounded, too: kernels add one of their own type,
         and one of float32 would be a pass of its own.
         """
-        own = _precision(self._layer, dtype, not self.computes_in_16_bits)
+        own = precision_of(self._layer, dtype, not self.computes_in_16_bits)
         kernel, bias = (ops.cast(each, own) for each in self._kernel_and_bias())
-        return kernel, bias, _precision(self._layer, dtype, self.gives_logits)
+        return kernel, bias, precision_of(self._layer, dtype, self.gives_logits)
 
     @property
     def computes_in_16_bits(self):
@@ -252,19 +162,8 @@ class _Convolution:
         return {self._result: ops.cast(result, dtype)}
 
 
-def _precision(layer, dtype, keeps_own):
-    """Return a layer's precision where inner ones in float32 use `dtype`."""
-    own = layer.compute_dtype
-    return dtype if own == "float32" and not keeps_own else own
-
-
 def _float32(variable):
     return ops.cast(ops.convert_to_tensor(variable), "float32")
-
-
-def _in_float32(x, dtype):
-    is_lowered = keras.backend.standardize_dtype(x.dtype) == dtype
-    return ops.cast(x, "float32") if is_lowered else x
 
 
 def _scale_and_shift(batch_norm):
@@ -286,18 +185,9 @@ def _is_plain_convolution(layer):
         (type(layer) is layers.Conv2D or hasattr(layer, "is_plain_conv2d"))
         and layer.data_format == "channels_last"
         and layer.padding in ("valid", "same")
-        and layer.compute_dtype in _PRECISIONS
+        and layer.compute_dtype in PRECISIONS
         and layer.activation
         in (keras.activations.linear, keras.activations.relu)
-    )
-
-
-def _is_plain_pooling(layer):
-    return (
-        type(layer) in (layers.MaxPooling2D, layers.AveragePooling2D)
-        and layer.data_format == "channels_last"
-        and layer.padding == "valid"
-        and layer.compute_dtype in _PRECISIONS
     )
 
 
@@ -315,23 +205,3 @@ def _is_batch_norm(layer):
         type(layer) is layers.BatchNormalization
         or hasattr(layer, "is_plain_batch_norm")
     ) and layer.axis in (-1, 3)
-
-
-def _only_moves(layer):
-    return _is_relu(layer) or type(layer) in (
-        layers.Add,
-        layers.Concatenate,
-        layers.Flatten,
-        layers.ZeroPadding2D,
-    )
-
-
-def _is_relu(layer):
-    if type(layer) is layers.Activation:
-        return layer.activation is keras.activations.relu
-    return (
-        type(layer) is layers.ReLU
-        and layer.max_value is None
-        and not layer.negative_slope
-        and not layer.threshold
-    )

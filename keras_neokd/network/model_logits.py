@@ -1,5 +1,7 @@
 """A multi-exit model as an attack sees it."""
 
+import functools
+
 from keras_neokd import backend
 from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.backend import precision
@@ -23,16 +25,23 @@ class ModelLogits(ExitLogits):
         model = self._model.submodel(exits)
         return model(images, training=self._training)
 
-    def _in_scope(self, function):
+    def _in_scope(self, function, variables=None):
         def scoped(images, exits, noise=None):
-            with backend.frozen_state(self._variables(), noise):
+            read = self._variables() if variables is None else variables
+            with backend.frozen_state(read, noise):
                 return function(images, exits)
 
         return scoped
 
-    def _for_images(self, function):
-        """Return a function that only images get a gradient from."""
-        scoped = self._in_scope(function)
+    def _for_images(self, function, variables=None):
+        """Return a function that only images get a gradient from.
+
+        Args:
+            function: the function.
+            variables: those it may read, or `None` to look for them in each
+                call, which takes its time.
+        """
+        scoped = self._in_scope(function, variables)
         if not precision.uses_float16(self._model):
             return scoped
 
@@ -62,9 +71,11 @@ class ModelLogits(ExitLogits):
                 return self
             function = self._for_images(self._forward)
             return ExitLogits(function, self.num_exits)
-        with backend.frozen_state(self._variables()):
+        variables = self._variables()
+        with backend.frozen_state(variables):
             forward = network.freeze(dtype)
-        return FrozenLogits(self, forward, self._exact_for(network, dtype))
+        exact = self._exact_for(network, dtype)
+        return FrozenLogits(self, forward, variables, exact)
 
     def _exact_for(self, network, dtype):
         """Return what `ExitLogits` takes as `exact`."""
@@ -80,12 +91,16 @@ class FrozenLogits(ExitLogits):
     Args:
         logits: a `ModelLogits`.
         forward: a `FrozenForward`.
+        variables: all variables of the model.
         exact: see `ExitLogits`.
     """
 
-    def __init__(self, logits, forward, exact):
-        super().__init__(logits._for_images(forward), logits.num_exits, exact)
-        self._logits, self._forward = logits, forward
+    def __init__(self, logits, forward, variables, exact):
+        self._forward = forward
+        self._scoped = functools.partial(
+            logits._for_images, variables=variables
+        )
+        super().__init__(self._scoped(forward), logits.num_exits, exact)
 
     def frozen(self):
         """See `ExitLogits.frozen`."""
@@ -104,4 +119,4 @@ class FrozenLogits(ExitLogits):
             return (self._forward.staggered(images, exits),)
 
         exact = None if self.is_exact else lambda: self.exact.staggered(exits)
-        return ExitLogits(self._logits._for_images(forward), 1, exact)
+        return ExitLogits(self._scoped(forward), 1, exact)

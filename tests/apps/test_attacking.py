@@ -19,6 +19,7 @@ ANY = attacks.AverageExits(success="any")
 SEARCHES = (
     *("apgd_ce", "apgd_dlr", "apgd_t", "fab", "fab_t", "square", "cw"),
     *("cw_linf", "auto_attack", "auto_attack_plus", "auto_attack_rand"),
+    "auto_attack_margins",
 )
 
 
@@ -68,6 +69,10 @@ def build(config, name):
         (
             "auto_attack_rand",
             attacks.AutoAttack(0.1, "rand", 30, 40, 5, objective=ANY),
+        ),
+        (
+            "auto_attack_margins",
+            attacks.AutoAttack(0.1, "margins", 30, 40, 5, objective=ANY),
         ),
     ],
 )
@@ -177,6 +182,37 @@ def test_each_is_an_attack_per_exit(config):
     assert exits == [0, 1]
 
 
+def test_searches_of_each_exit_in_one_ball_are_measured_at_once(config):
+    found = planned(config, "each", "single", "apgd_ce", "cw", "auto_attack")
+    units = attacking.together(found, MODEL.exit_names)
+    assert list(units.items()) == [
+        ("clean", ["clean"]),
+        ("single_exit_1", ["single_exit_1"]),
+        ("single_exit_2", ["single_exit_2"]),
+        ("apgd_ce_each", ["apgd_ce_exit_1", "apgd_ce_exit_2"]),
+        # There is no ball to try an image in.
+        ("cw_exit_1", ["cw_exit_1"]),
+        ("cw_exit_2", ["cw_exit_2"]),
+        ("auto_attack_each", ["auto_attack_exit_1", "auto_attack_exit_2"]),
+    ]
+    found = planned(config, "any", "apgd_ce")
+    units = attacking.together(found, MODEL.exit_names)
+    assert units == {"clean": ["clean"], "apgd_ce_any": ["apgd_ce_any"]}
+
+
+def test_the_search_of_a_single_exit_is_by_itself(config):
+    model = types.SimpleNamespace(
+        exit_names=("exit_1",), num_exits=1, num_classes=10
+    )
+    config.evaluate.search.success = "each"
+    config.evaluate.attacks = ("apgd_ce",)
+    found = attacking.plan(config, model)
+    assert attacking.together(found, model.exit_names) == {
+        "clean": ["clean"],
+        "apgd_ce_exit_1": ["apgd_ce_exit_1"],
+    }
+
+
 def test_an_attack_that_does_not_search_is_one_entry_or_one_per_exit(config):
     found = planned(config, "all", "average", "single")
     assert list(found) == ["clean", "average", "single_exit_1", "single_exit_2"]
@@ -250,3 +286,17 @@ def test_the_epsilon_of_training_is_told_by_its_key(config):
     config.attack.epsilon = -1.0
     with pytest.raises(ValueError, match="`attack.epsilon`"):
         attacking.attack(config, "average")
+
+
+def test_what_was_tried_across_exits_is_noted():
+    tried = {"tried_across": ["exit_1", "exit_2"]}
+    entries = [
+        {"name": "fab_exit_1", "settings": tried, "search": []},
+        {"name": "fab_exit_2", "settings": tried, "search": []},
+        {"name": "cw_exit_1", "settings": {}, "search": []},
+    ]
+    assert attacking.note(entries, 2) == (
+        "fab_exit_1, fab_exit_2: an image that fooled one of these exits was "
+        "tried on the others, too."
+    )
+    assert attacking.note(entries[2:], 2) == ""

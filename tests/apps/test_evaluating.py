@@ -351,11 +351,87 @@ def test_the_record_holds_what_the_library_finds(
     assert "top-1, apgd_ce_any" in capsys.readouterr().out
 
 
-def test_each_exit_may_be_attacked_alone(config, model_file, tmp_path):
+@pytest.fixture
+def of_each(config):
     config.evaluate.attacks = ("apgd_ce",)
     config.evaluate.search.update({"success": "each", "num_steps": 2})
-    record = evaluate(config, model_file, tmp_path)
+    return config
+
+
+def test_each_exit_may_be_attacked_alone(of_each, model_file, tmp_path):
+    record = evaluate(of_each, model_file, tmp_path)
     assert names(record)[1:] == [f"apgd_ce_{name}" for name in EXITS]
+
+    model = building.build_model(of_each)
+    model.load_weights(model_file)
+    images, labels = building.load_data(of_each, model).test.arrays()
+    plan = attacking.plan(of_each, model)
+    given = [plan[name] for name in names(record)[1:]]
+    results = evaluation.search_together(
+        model, images[:8], labels[:8], given, batch_size=16
+    )
+    for entry, result in zip(record["attacks"][1:], results, strict=True):
+        # What fooled one exit was tried on the others.
+        assert entry["settings"]["tried_across"] == EXITS
+        np.testing.assert_allclose(
+            [each["robust"] for each in entry["search"]],
+            result.robust_after_each(),
+        )
+        exit_ = EXITS.index(entry["name"].removeprefix("apgd_ce_"))
+        received = top1(entry)[exit_]["accuracy"]
+        assert received == pytest.approx(result.robust_accuracy())
+    shares = [each["seconds"] for each in record["attacks"][1:]]
+    assert len(set(shares)) == 1
+
+
+def test_of_attacks_measured_at_once_only_what_is_missing_is_added(
+    of_each, model_file, tmp_path
+):
+    whole = evaluate(of_each, model_file, tmp_path)
+    kept = [each for each in whole["attacks"] if "exit_2" not in each["name"]]
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({**whole, "attacks": kept}))
+    again = evaluate(of_each, model_file, tmp_path)
+    assert again["attacks"][:3] == kept
+    assert names(again)[3:] == ["apgd_ce_exit_2"]
+    added, expected = (
+        without_times(each)["attacks"][place]
+        for each, place in ((again, 3), (whole, 2))
+    )
+    assert added == expected
+
+
+def test_records_of_before_attacks_were_tried_across_exits_go_on(
+    of_each, model_file, tmp_path
+):
+    record = evaluate(of_each, model_file, tmp_path)
+    # One was measured alone, and the others are missing.
+    before = record["attacks"][:2]
+    del before[1]["settings"]["tried_across"]
+    old = {**record, "attacks": before}
+    (tmp_path / "results.json").write_text(json.dumps(old))
+    again = evaluate(of_each, model_file, tmp_path)
+    assert again["attacks"][:2] == before
+    assert again["attacks"][2]["settings"]["tried_across"] == EXITS
+    # Other differences are refused as ever.
+    of_each.evaluate.search.num_steps = 3
+    with pytest.raises(ValueError, match="exit_1 of other"):
+        evaluate(of_each, model_file, tmp_path)
+
+
+def test_a_killed_search_of_each_exit_goes_on_to_the_same_record(
+    of_each, model_file, tmp_path, killed_after
+):
+    whole = evaluate(of_each, model_file, tmp_path, "whole.json")
+    revive = killed_after(5)
+    with pytest.raises(Killed):
+        evaluate(of_each, model_file, tmp_path)
+    revive()
+    states = [each.name for each in tmp_path.glob("*.npz")]
+    assert states == ["results.apgd_ce_each.0.npz"]
+    resumed = evaluate(of_each, model_file, tmp_path)
+    assert without_times(resumed) == without_times(whole)
+    assert not list(tmp_path.glob("*.npz"))
 
 
 def test_findings_are_recorded_and_printed(

@@ -47,6 +47,20 @@ def test_two_evaluations_of_other_attacks_both_keep_theirs(tmp_path):
     assert first.record == json.loads((tmp_path / "results.json").read_text())
 
 
+def test_entries_measured_at_once_are_missing_until_all_are_there(tmp_path):
+    file = open_file(tmp_path)
+    together = {"fab_each": ["fab_exit_1", "fab_exit_2"], "clean": ["clean"]}
+    rounds = []
+    for entry in ("fab_exit_1", "fab_exit_2", None):
+        found = []
+        for name in file.missing("attacks", ["fab_each"], together):
+            found.append(name)
+            file.add("attacks", made.attack(entry, 0.5, 0.5))
+        rounds.append(found)
+    assert rounds == [["fab_each"], ["fab_each"], []]
+    assert list(recorded(tmp_path)) == ["fab_exit_1", "fab_exit_2"]
+
+
 def test_an_attack_of_both_is_measured_by_the_first_and_the_other_waits(
     tmp_path, capsys
 ):

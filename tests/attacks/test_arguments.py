@@ -117,7 +117,8 @@ BAD = {
     ],
     attacks.AutoAttack: [
         bad(
-            r"Unknown `version` 'fast': .*\['standard', 'plus', 'rand'\]",
+            r"Unknown `version` 'fast': .*"
+            r"\['standard', 'plus', 'rand', 'margins'\]",
             version="fast",
         ),
         bad("`epsilon` needs a number", TypeError, epsilon=None),

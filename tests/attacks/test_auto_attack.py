@@ -45,6 +45,49 @@ def test_plus_are_six_attacks_the_untargeted_with_five_restarts():
     assert restarts == [5, 5, 5, 1, 1, 1]
 
 
+def test_margins_are_the_standard_ones_and_two_on_differences_of_logits():
+    attack = attacks.AutoAttack(0.1, "margins", 7, 30, 2)
+    standard = attacks.AutoAttack(0.1, "standard", 7, 30, 2)
+    # In front, as the random numbers of a member are those of its place.
+    assert list(map(repr, attack.members[:4])) == list(
+        map(repr, standard.members)
+    )
+    nearest, targeted = attack.members[4:]
+    assert kinds(attack)[4:] == ["PGD", "TargetedPGD"]
+    assert nearest.objective.loss == "margin"
+    assert targeted.num_targets == 2
+    # A start towards each of two classes.
+    assert targeted.num_attempts(10) == 2
+    assert (nearest.num_restarts, targeted.num_restarts) == (4, 1)
+    for each in (nearest, targeted):
+        assert each.step_size == pytest.approx(0.025)
+        assert each.num_steps == 7
+
+
+@pytest.mark.parametrize("epsilon", [0, 2**-24])
+def test_margins_of_a_ball_that_is_hardly_one(epsilon):
+    assert attacks.AutoAttack(epsilon, "margins").epsilon == epsilon
+
+
+def test_what_resists_margins_resists_the_standard_attack():
+    model, images = running.two_exits(), running.some_images(64)
+    labels = running.predicted(model, images)
+    # The standard one is so short that there is something left to find.
+    settings = {"num_steps": 2, "num_queries": 2, "num_targets": 1}
+    fooled = {}
+    for version in ("standard", "margins"):
+        attack = attacks.AutoAttack(0.3, version, **settings)
+        received = running.attacker(attack, model)(images, labels)
+        fooled[version] = (received != images).any(axis=(1, 2, 3))
+        if version == "standard":
+            expected = received
+    assert (fooled["margins"] >= fooled["standard"]).all()
+    assert fooled["margins"].sum() > fooled["standard"].sum()
+    # What the standard attack finds is kept.
+    kept = fooled["standard"]
+    np.testing.assert_allclose(received[kept], expected[kept], atol=1e-5)
+
+
 def test_paper_is_fifty_steps_towards_all_classes():
     attack = attacks.AutoAttack.paper()
     ce, targeted, fab, square = attack.members
@@ -95,8 +138,13 @@ def test_what_comes_back_is_clean_or_fools_every_exit():
         (attacks.AutoAttack(0.1, "plus"), 4),
         (attacks.AutoAttack(0.1, "plus", loss="margin"), 3),
         (attacks.AutoAttack(0.1, loss="margin"), 2),
+        (attacks.AutoAttack(0.1, "margins"), 4),
+        (attacks.AutoAttack(0.1, "margins", loss="margin"), 2),
     ],
-    ids=["standard", "plus", "plus, margin", "standard, margin"],
+    ids=[
+        *("standard", "plus", "plus, margin", "standard, margin"),
+        *("margins", "margins, margin"),
+    ],
 )
 def test_too_few_classes_are_refused_by_name(attack, fewest):
     attack.validate(2, fewest)

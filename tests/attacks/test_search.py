@@ -103,6 +103,16 @@ def test_classes_are_ranked_by_the_mean_softmax_over_the_exits():
         assert ranked == expected
 
 
+def test_classes_whose_probability_is_zero_in_float32_keep_their_order():
+    row = [500.0, 0.0, 200.0, 100.0, 201.0]
+    logits = (ops.convert_to_tensor([row]), ops.convert_to_tensor([row]))
+    labels = ops.convert_to_tensor([0])
+    ranked = [
+        int(targets.likely_class(logits, labels, rank)[0]) for rank in range(5)
+    ]
+    assert ranked == [4, 2, 3, 1, 0]
+
+
 def test_softmax_and_mean_logits_rank_differently():
     # A class that one exit excludes and the other is sure of.
     first, second = [[0.0, -20.0, 1.0]], [[0.0, 4.0, 1.0]]

@@ -89,8 +89,10 @@ def test_windows_lie_in_the_image_and_have_one_sign_per_channel():
 def changed_square(keys, side, shape):
     """What one query adds to a grey image, in units of epsilon."""
     grey = ops.broadcast_to(0.5, (300, *shape))
-    changes = square_changes.Squares(0.125, ops.reshape(side, (1,)))
-    return (changes.propose(grey, grey, keys, 0) - grey) / 0.125
+    changes = square_changes.Squares(0.125, ops.reshape(side, (1,)), grey)
+    drawn = changes.drawn(keys, ops.zeros((1,), "int32"))
+    drawn = {name: each[0] for name, each in drawn.items()}
+    return (changes.propose(grey, drawn) - grey) / 0.125
 
 
 def corner_of(window, side):
@@ -178,8 +180,8 @@ def test_bumps_of_the_paper():
 def test_first_bumps_cover_images_of_any_size(shape):
     clean = ops.broadcast_to(0.5, (3, *shape))
     keys = randomness.host_bits(1, np.arange(3)).view("int32")
-    windows = square_changes.Windows(0.25, np.array([3]))
-    received = windows.first(clean, ops.convert_to_tensor(keys))
+    windows = square_changes.Windows(0.25, np.array([3]), clean)
+    received = windows.first(ops.convert_to_tensor(keys))
     expected = [
         searches.scaled(
             np.full(shape, 0.5), searches.first_bumps(shape, key), 0.25

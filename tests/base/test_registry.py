@@ -143,6 +143,10 @@ ANY = attacks.AverageExits(success="any")
             ),
         ),
         ("auto_attack_plus", attacks.AutoAttack(0.1, "plus", 2, objective=ANY)),
+        (
+            "auto_attack_margins",
+            attacks.AutoAttack(0.1, "margins", 2, objective=ANY),
+        ),
     ],
 )
 def test_attacks_are_built_from_what_the_caller_knows(name, same):

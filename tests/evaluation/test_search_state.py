@@ -8,6 +8,7 @@ import pytest
 
 from keras_neokd import attacks
 from keras_neokd import evaluation
+from keras_neokd.evaluation import search_parts
 from keras_neokd.evaluation import search_state
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.search_state import SearchState
@@ -37,7 +38,9 @@ def _always_saved(monkeypatch):
 def _not_compiled(monkeypatch):
     """These tests search often, and each search would compile anew."""
     monkeypatch.setattr(
-        searching.backend, "compile_per_example", lambda function, _: function
+        search_parts.backend,
+        "compile_per_example",
+        lambda function, _: function,
     )
 
 

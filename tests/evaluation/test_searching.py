@@ -9,6 +9,7 @@ from keras import ops
 from keras_neokd import attacks
 from keras_neokd import evaluation
 from keras_neokd.base import randomness
+from keras_neokd.evaluation import search_run
 from keras_neokd.evaluation import searching
 from keras_neokd.evaluation.searching import SearchResult
 from keras_neokd.network.frozen import FrozenForward
@@ -125,9 +126,9 @@ def test_the_batch_size_does_not_matter(model, labels, searched, batch_size):
 
 
 def test_another_seed_is_another_search(model, labels):
-    search = searching.CompiledSearch(model, Walk(0.2))
+    search = searching.CompiledSearch(model, [Walk(0.2)])
     first, again, other = (
-        search(IMAGES, labels, seed).adversarial for seed in (0, 0, 1)
+        search(IMAGES, labels, seed)[0].adversarial for seed in (0, 0, 1)
     )
     arrays.equal(first, again)
     assert np.abs(first - other).max() > 0.1
@@ -226,7 +227,7 @@ def test_nothing_runs_where_all_are_wrong_already(model, labels, attacked):
     assert attacked == []
 
 
-def test_batches_have_one_of_two_sizes(model, labels, monkeypatch):
+def test_batches_have_one_of_four_sizes(model, labels, monkeypatch):
     sizes = set()
     original = searching.CompiledSearch._compile
 
@@ -240,8 +241,41 @@ def test_batches_have_one_of_two_sizes(model, labels, monkeypatch):
         return recorded
 
     monkeypatch.setattr(searching.CompiledSearch, "_compile", spied)
+    monkeypatch.setattr(search_run.backend, "compiles_shapes", lambda: True)
     evaluation.search(model, IMAGES, labels, Walk(0.2), batch_size=16)
-    assert sizes <= {16, 2}
+    assert {16} < sizes <= {16, 8, 4, 2}
+
+
+@pytest.mark.parametrize(
+    ("compiles", "count", "expected"),
+    [
+        (True, 16, [16]),
+        (True, 40, [16, 16, 8]),
+        (True, 9, [16]),
+        (True, 8, [8]),
+        (True, 3, [4]),
+        (True, 1, [2]),
+        (True, 0, []),
+        (False, 16, [16]),
+        (False, 32, [16, 16]),
+        (False, 41, [16, 16, 9]),
+        (False, 1, [1]),
+        (False, 0, []),
+    ],
+)
+def test_examples_are_packed_with_little_padding(
+    model, labels, monkeypatch, compiles, count, expected
+):
+    monkeypatch.setattr(search_run.backend, "compiles_shapes", lambda: compiles)
+    searching_ = searching.CompiledSearch(model, [Walk(0.2)], 16)
+    state = searching.SearchState(None, None, IMAGES)
+    packed = searching.EvaluationSearch(searching_, IMAGES, labels, state)
+    places = list(packed._batches(count))
+    assert [len(each) for each in places] == expected
+    received = np.concatenate([np.zeros(0, int), *places])
+    assert set(received) == set(range(count))
+    # Only the end is padded.
+    np.testing.assert_array_equal(received[:count], np.arange(count))
 
 
 def test_a_line_per_attack(model, labels, capsys):

@@ -14,6 +14,7 @@ from keras_neokd.backend.kernels import jax_convolution
 from keras_neokd.backend.kernels import jax_pooling
 from keras_neokd.backend.plain import as_column
 from keras_neokd.backend.plain import batch_norm as batch_norm
+from keras_neokd.backend.plain import compiles_shapes as compiles_shapes
 from keras_neokd.backend.plain import convolution as convolution
 from keras_neokd.backend.plain import gather_replicas as gather_replicas
 from keras_neokd.backend.plain import global_batch as global_batch
