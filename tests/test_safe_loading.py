@@ -361,7 +361,7 @@ def test_the_state_of_a_search(marker, tmp_path):
     images, labels = np.zeros((1, 2, 2, 1), "float32"), np.zeros(1, "int64")
     with pytest.raises(ValueError, match="not the state of a search .*pickle"):
         search_state.SearchState.open(
-            path, malice.plain_model(), None, images, labels, 1, seed=0
+            path, malice.plain_model(), [None], images, labels, 1, seed=0
         )
 
 

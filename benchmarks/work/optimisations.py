@@ -59,10 +59,10 @@ def _through_whole_network(self, exits):
 
 def _layer_by_layer(graph, exit_names):
     """Merge nothing into convolutions."""
-    from keras_neokd.network import merging
+    from keras_neokd.network import single_calls
 
     return {
-        call: merging.Call(graph, call)
+        call: single_calls.Call(graph, call)
         for calls in graph.plan(exit_names)
         for call in calls
     }

@@ -2,7 +2,7 @@
 
 from keras import layers
 
-from keras_neokd.models.batch_norm import BatchNorm
+from keras_neokd.models.batch_normalization import BatchNormalization
 from keras_neokd.models.convolution import Convolution
 from keras_neokd.models.initializers import TorchDefault
 
@@ -63,7 +63,9 @@ def convolved(x, filters, size, name, strides=1, activation="relu", **options):
         name=f"{name}_conv",
         **options,
     )(x)
-    x = BatchNorm(momentum=0.9, epsilon=1e-5, name=f"{name}_batch_norm")(x)
+    x = BatchNormalization(
+        momentum=0.9, epsilon=1e-5, name=f"{name}_batch_norm"
+    )(x)
     if activation is None:
         return x
     return layers.Activation(activation, name=f"{name}_{activation}")(x)

@@ -7,19 +7,20 @@ from keras_neokd import backend
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
-class BatchNorm(keras.layers.BatchNormalization):
-    """`BatchNormalization` of channels-last images in a form that trains fast.
+class BatchNormalization(keras.layers.BatchNormalization):
+    """Normalize channels-last images in the form that trains fast.
 
     Weights, configuration and results are those of
     `keras.layers.BatchNormalization`, which normalizes in a dozen operations
-    where TensorFlow and PyTorch have one.
+    where TensorFlow and PyTorch have one. The name is Keras', too, because
+    files find weights by it.
 
     Args:
         **kwargs: as in `keras.layers.BatchNormalization`, but for `axis`,
             which is always -1.
     """
 
-    # Attacks may compute it as they compute `BatchNormalization`.
+    # Attacks may compute it as they compute Keras' layer.
     is_plain_batch_norm = True
 
     def __init__(self, **kwargs):
