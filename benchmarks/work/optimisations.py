@@ -169,6 +169,13 @@ OPTIMISATIONS = {
         "keras_neokd.backend.plain.convolution",
         models=_MSDNETS,
     ),
+    # One operation instead of a dozen, and as many in the gradient.
+    "batch_norm": Optimisation(
+        ("tensorflow", "torch"),
+        "backend.batch_norm",
+        "keras_neokd.backend.plain.batch_norm",
+        models=_MSDNETS,
+    ),
     # The optimizer is built before the first step.
     "built_optimizer": Optimisation(
         ("tensorflow",),
