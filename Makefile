@@ -54,6 +54,7 @@ test: $(TEST_STAMP)
 	    KERAS_BACKEND=$$backend $(BIN)/python -m pytest \
 	        -n $(WORKERS) --dist=loadfile \
 	        -m "not ($$left_out)" $(PYTEST_ARGS) \
+	        || { [ $$? -eq 5 ] && [ "$$left_out" != "slow or external" ]; } \
 	        || failed="$$failed $$backend"; \
 	    left_out="slow or external or any_backend"; \
 	done; \

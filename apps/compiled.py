@@ -61,8 +61,7 @@ def keep():
         return
     with contextlib.suppress(OSError, RuntimeError):  # No home, or no space.
         path = folder()
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_private(path):
+        if not _made_private(path):
             return
         with tempfile.TemporaryFile(dir=path):
             pass
@@ -74,11 +73,24 @@ def keep():
         settings.update("jax_compilation_cache_dir", str(path))
 
 
-def _is_private(path):
-    """Return whether only this user can write to a folder."""
-    found = path.stat()
-    others = stat.S_IWGRP | stat.S_IWOTH
-    return found.st_uid == os.getuid() and not found.st_mode & others
+def _made_private(path):
+    """Make the three folders of ours; return whether only we can change them.
+
+    The folder that they are in may belong to others, but then it must not let
+    them rename ours.
+    """
+    cache = path.parents[2]
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = cache.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return False
+    for folder in (path.parents[1], path.parents[0], path):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.stat()
+        others = stat.S_IWGRP | stat.S_IWOTH
+        if found.st_uid != os.getuid() or found.st_mode & others:
+            return False
+    return True
 
 
 def _remove_unfinished(path):

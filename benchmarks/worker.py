@@ -30,6 +30,7 @@ def environment(backend, threads):
         "KERAS_TORCH_DEVICE": "cpu",
         # A first step compiles, whatever earlier processes left behind.
         "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
     }

@@ -3,6 +3,8 @@
 TargetedPGD(epsilon=0.1, step_size=0.025, num_restarts=4)
 """
 
+import keras
+
 from keras_neokd import losses
 from keras_neokd.attacks import search
 from keras_neokd.attacks import targets
@@ -14,6 +16,7 @@ from keras_neokd.base.typing import Tensor
 from keras_neokd.base.typing import Tensors
 
 
+@keras.saving.register_keras_serializable("keras_neokd")
 class TargetedPGD(targets.Targeted, search.SearchAttack):
     """`PGD` on `z_t - z_y` towards each likely wrong class `t`, one by one.
 

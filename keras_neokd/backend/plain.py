@@ -49,10 +49,11 @@ def pool(images, size, strides, mode):
 
 
 def batch_norm(images, scale, offset, epsilon):
-    mean, variance = ops.moments(images, (0, 1, 2))
-    outputs = ops.batch_normalization(
-        images, mean, variance, -1, offset, scale, epsilon
-    )
+    # `ops.moments` has a wrong second derivative under TensorFlow.
+    mean = ops.mean(images, (0, 1, 2))
+    centred = images - mean
+    variance = ops.mean(ops.square(centred), (0, 1, 2))
+    outputs = centred * (ops.rsqrt(variance + epsilon) * scale) + offset
     return outputs, ops.stop_gradient(mean), ops.stop_gradient(variance)
 
 

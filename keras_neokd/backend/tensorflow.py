@@ -1,5 +1,7 @@
 """TensorFlow: GradientTape, compiled as a graph by Keras."""
 
+import contextlib
+import contextvars
 from typing import Any
 
 import tensorflow as tf
@@ -30,13 +32,31 @@ class TrainStep(Mixin):
 
     def train_step(self, data: Any) -> Any:
         """Train on one batch; called by Keras."""
-        with _after(data):
+        with _after(data), fused_batch_norm(not self.jit_compile):
             return self.training_step.run(data)
 
     def test_step(self, data: Any) -> Any:
         """Evaluate one batch; called by Keras."""
         with _after(data):
             return self.testing_step.run(data)
+
+
+# Whether batch norm may be one operation.
+_FUSED = contextvars.ContextVar("fused", default=False)
+
+
+@contextlib.contextmanager
+def fused_batch_norm(is_fused=True):
+    """Let `batch_norm` be one operation.
+
+    XLA makes the variance a difference of two large numbers then, so only who
+    knows that it does not compile may ask for it.
+    """
+    token = _FUSED.set(is_fused)
+    try:
+        yield
+    finally:
+        _FUSED.reset(token)
 
 
 def _after(data):
@@ -204,7 +224,7 @@ def convolution(images, kernel, strides, padding, dilation):
 
 
 def batch_norm(images, scale, offset, epsilon):
-    if images.dtype != tf.float32:
+    if images.dtype != tf.float32 or not _FUSED.get():
         return plain.batch_norm(images, scale, offset, epsilon)
     # Keras' form took two to three times as long on processors.
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

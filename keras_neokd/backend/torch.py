@@ -6,6 +6,7 @@ import keras
 import torch
 from torch.nn import functional
 
+from keras_neokd.backend import plain
 from keras_neokd.backend.kernels import torch_convolution
 from keras_neokd.backend.plain import as_column
 from keras_neokd.backend.plain import convolves_16_bits as convolves_16_bits
@@ -202,6 +203,8 @@ def pool(images, size, strides, mode):
 
 
 def batch_norm(images, scale, offset, epsilon):
+    if not epsilon:  # Of a constant channel, nothing is left to divide by.
+        return plain.batch_norm(images, scale, offset, epsilon)
     # Keras' form took three to four times as long on processors.
     outputs, mean, inverse = torch.native_batch_norm(
         images.permute(0, 3, 1, 2),

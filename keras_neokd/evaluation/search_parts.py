@@ -30,7 +30,7 @@ def compiled(model, part, objective, *given):
 
 
 def judged(problem, objectives, ball, candidates):
-    """Return candidates, within the ball, and which objectives they fool.
+    """Return candidates, and which objectives they fool.
 
     All exits share one pass. `fooled` is `(batch, objectives)`; `finite` says
     whether all logits are.
@@ -38,10 +38,12 @@ def judged(problem, objectives, ball, candidates):
     Args:
         problem: a `Problem` without an objective.
         objectives: tuple of `Objective`s.
-        ball: epsilon and norm.
+        ball: epsilon and norm that the candidates are brought into, as other
+            attacks count on; `None` for candidates as they are.
         candidates: `(batch, height, width, channels)`.
     """
-    candidates = project(candidates, problem.images, *ball)
+    if ball is not None:
+        candidates = project(candidates, problem.images, *ball)
     predict = problem.predict
     needed = [each.exit_indices(predict.num_exits) for each in objectives]
     exits = tuple(sorted(set().union(*needed)))

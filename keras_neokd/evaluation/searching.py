@@ -147,7 +147,7 @@ def search_together(
     Args:
         model, images, labels, batch_size, seed, state_file: as for `search`.
         attacks: list of at least one `SearchAttack` or `WorstCase`, all with
-            the same `epsilon` and `norm`.
+            the same `epsilon`, `norm` and kinds of members.
         verbose: 1 prints a line per attack and member. Defaults to 0.
 
     Returns:
@@ -155,7 +155,7 @@ def search_together(
         member that made the image, whichever attack it belongs to.
 
     Raises:
-        TypeError, ValueError: as `search`; also if the balls differ.
+        TypeError, ValueError: as `search`; also if balls or members differ.
     """
     attacks = checks.sequence("attacks", attacks, "Attacks")
     compiled = CompiledSearch(model, attacks, batch_size)
@@ -220,11 +220,9 @@ class CompiledSearch:
 
     def _in_turn(self):
         """Yield numbers of members and attacks, and members, in order."""
-        most = max(len(each.members) for each in self.attacks)
-        for number in range(most):
+        for number in range(len(self.attacks[0].members)):
             for aim, attack in enumerate(self.attacks):
-                if number < len(attack.members):
-                    yield number, aim, attack.members[number]
+                yield number, aim, attack.members[number]
 
     def _title(self, aim, member):
         count = len(self.attacks)
@@ -238,7 +236,9 @@ class CompiledSearch:
             shape: that of a batch of images.
         """
         objectives = tuple(each.objective for each in self.attacks)
-        ball = self.attacks[0].epsilon, self.attacks[0].norm
+        ball = None
+        if len(self.attacks) > 1:
+            ball = self.attacks[0].epsilon, self.attacks[0].norm
         given = search_parts.judged, None, objectives, ball
         return self._compile((), shape, *given)
 
@@ -289,6 +289,13 @@ def _check_attacks(attacks):
             "one is tried on the others: expected at least one attack and the "
             f"same epsilon and norm of all, received {balls}. Search with "
             "each alone."
+        )
+    kinds = [_names(each) for each in attacks]
+    if len(set(kinds)) != 1:
+        raise ValueError(
+            "Attacks that search together need members of the same kinds, "
+            "because a result says which one made an image. Received "
+            f"{kinds}. Search with each alone."
         )
 
 

@@ -29,7 +29,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         """Normalize; in training by the batch, which moves the averages."""
-        if not (training and self.trainable and self._is_plain(mask)):
+        is_moved = training and self.trainable
+        if not (is_moved and self._is_plain(inputs, mask)):
             return super().call(inputs, training=training, mask=mask)
         # Batches of 16 bits lose too much in sums.
         dtype = keras.backend.result_type(inputs.dtype, "float32")
@@ -44,12 +45,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return ops.cast(outputs, self.compute_dtype)
 
     def _move(self, average, value):
-        new = average * self.momentum + value * (1 - self.momentum)
-        average.assign(new)
+        old = ops.cast(average, value.dtype)
+        average.assign(old * self.momentum + value * (1 - self.momentum))
 
-    def _is_plain(self, mask):
+    def _is_plain(self, inputs, mask):
         return (
             mask is None
+            and len(inputs.shape) == 4
             and self.scale
             and self.center
             and not self.synchronized

@@ -46,3 +46,5 @@ class Convolution(keras.layers.Conv2D):
 @keras.saving.register_keras_serializable("keras_neokd")
 class ImageConv2D(Convolution):
     """`Convolution` under the name of SmallCNN's first layer in its files."""
+
+    is_plain_conv2d = True

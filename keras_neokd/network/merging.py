@@ -9,6 +9,7 @@ from keras import ops
 from keras_neokd import backend
 from keras_neokd.network.recording import Tensor
 from keras_neokd.network.single_calls import PRECISIONS
+from keras_neokd.network.single_calls import has_mark
 from keras_neokd.network.single_calls import is_relu
 from keras_neokd.network.single_calls import precision_of
 from keras_neokd.network.single_calls import single
@@ -182,7 +183,7 @@ def _scale_and_shift(batch_norm):
 
 def _is_plain_convolution(layer):
     return (
-        (type(layer) is layers.Conv2D or hasattr(layer, "is_plain_conv2d"))
+        (type(layer) is layers.Conv2D or has_mark(layer, "is_plain_conv2d"))
         and layer.data_format == "channels_last"
         and layer.padding in ("valid", "same")
         and layer.compute_dtype in PRECISIONS
@@ -203,5 +204,5 @@ def _is_padding_of(layer, convolution):
 def _is_batch_norm(layer):
     return (
         type(layer) is layers.BatchNormalization
-        or hasattr(layer, "is_plain_batch_norm")
+        or has_mark(layer, "is_plain_batch_norm")
     ) and layer.axis in (-1, 3)

@@ -89,8 +89,7 @@ class _Moving(Call):
         if prepared == "float32" or self.gives_logits:
             # As Keras does where it calls a layer, which takes it longer.
             values = {
-                each: ops.cast(values[each], layer.compute_dtype)
-                for each in self.sources
+                each: _autocast(values[each], layer) for each in self.sources
             }
         return self._results(layer.call, values)
 
@@ -102,8 +101,8 @@ class _Passing(Call):
         """Return the result by name."""
         del prepared
         (source,) = self.sources
-        dtype = self._operation.compute_dtype
-        return named_results(self.call, ops.cast(values[source], dtype))
+        result = _autocast(values[source], self._operation)
+        return named_results(self.call, result)
 
 
 class _Dense(Call):
@@ -158,6 +157,12 @@ def precision_of(layer, dtype, keeps_own):
     return dtype if own == "float32" and not keeps_own else own
 
 
+def _autocast(x, layer):
+    """Return a tensor in the precision of a layer, as Keras hands it over."""
+    is_cast = layer.autocast and keras.backend.is_float_dtype(x.dtype)
+    return ops.cast(x, layer.compute_dtype) if is_cast else x
+
+
 def _in_float32(x, dtype):
     is_lowered = keras.backend.standardize_dtype(x.dtype) == dtype
     return ops.cast(x, "float32") if is_lowered else x
@@ -166,11 +171,16 @@ def _in_float32(x, dtype):
 # Exact classes below: a subclass may compute something else.
 
 
+def has_mark(layer, mark):
+    """Return whether the class of a layer, not one above it, has a mark."""
+    return mark in vars(type(layer))
+
+
 def _is_plain_pooling(layer):
     return (
         (
             type(layer) in (layers.MaxPooling2D, layers.AveragePooling2D)
-            or hasattr(layer, "is_plain_pooling")
+            or has_mark(layer, "is_plain_pooling")
         )
         and layer.data_format == "channels_last"
         and layer.padding == "valid"

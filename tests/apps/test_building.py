@@ -14,8 +14,6 @@ from keras_neokd import methods
 from keras_neokd import models
 from tests.data import folders
 
-pytestmark = pytest.mark.any_backend
-
 
 def test_an_attack_gets_the_settings_of_the_config():
     config = mnist.get_config()

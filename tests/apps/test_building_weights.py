@@ -7,8 +7,6 @@ from apps import building
 from configs import default
 from keras_neokd.serving import weights
 
-pytestmark = pytest.mark.any_backend
-
 OPTIONS = {"stage_blocks": (1, 1), "stage_filters": (4, 8), "exits": (1, 2)}
 
 

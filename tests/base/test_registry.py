@@ -13,8 +13,6 @@ from keras_neokd.base.registry import METHODS
 from keras_neokd.base.registry import Registry
 from tests.methods import tiny_network
 
-pytestmark = pytest.mark.any_backend
-
 
 def registry_of(thing, name="thing", **presets):
     found = Registry("thing")

@@ -183,13 +183,10 @@ def test_members_are_in_turn_and_see_only_what_resists(
     assert fewer > 0
 
 
-def test_attacks_may_have_different_numbers_of_members(model, labels):
+def test_members_of_other_kinds_are_refused(model, labels):
     first, second = on_each_exit()
-    results = together(model, labels, [first, second.attacks[0]], verbose=0)
-    assert [each.attack_names for each in results] == [
-        ("Walk", "PGD"),
-        ("Walk",),
-    ]
+    with pytest.raises(ValueError, match="members of the same kinds"):
+        together(model, labels, [first, second.attacks[0]], verbose=0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 256])
