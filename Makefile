@@ -61,7 +61,8 @@ test: $(TEST_STAMP)
 	echo "=== passed under: $(BACKENDS)"
 
 test-all:
-	$(MAKE) test PYTEST_ARGS='-m "not external" $(PYTEST_ARGS)'
+	KERAS_NEOKD_TEST_OPTIMIZED=1 \
+	    $(MAKE) test PYTEST_ARGS='-m "not external" $(PYTEST_ARGS)'
 
 # Foolbox and ART attack under TensorFlow, torchattacks and pyautoattack under
 # PyTorch; each skips itself elsewhere.

@@ -16,6 +16,19 @@ import pytest
 # it has no gradient of dilated convolutions.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
+# Programs of tests run for milliseconds: XLA takes seconds to optimise them,
+# and threads wait for each other longer than they work. `make test-all` sets
+# the variable, to test what users run. An XLA without a flag names it.
+if not os.environ.get("KERAS_NEOKD_TEST_OPTIMIZED"):
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        os.environ.setdefault(
+            "XLA_FLAGS",
+            "--xla_cpu_use_fusion_emitters=false "
+            "--xla_cpu_parallel_codegen_split_count=1",
+        )
+
 # Importing PyTorch after TensorFlow has crashed interpreters (keras/conftest.py
 # has the same order), so where Keras will use PyTorch it goes first. Triton,
 # which comes with PyTorch for GPUs and is imported by its optimizers, ends the
