@@ -19,7 +19,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 # Programs of tests run for milliseconds: XLA takes seconds to optimise them,
 # and threads wait for each other longer than they work. `make test-all` sets
 # the variable, to test what users run. An XLA without a flag names it.
-if not os.environ.get("KERAS_NEOKD_TEST_OPTIMIZED"):
+if "KERAS_NEOKD_TEST_OPTIMIZED" not in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     if os.environ.get("KERAS_BACKEND") == "jax":
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
