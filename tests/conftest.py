@@ -22,7 +22,7 @@ os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")
 # Programs of tests run for milliseconds, and XLA takes seconds to optimise
 # them; threads would spin for cores that the other process uses. The variable,
 # which `make test-all` sets, is for tests of what users run.
-if not os.environ.get("KERAS_NEOKD_TEST_OPTIMIZED"):
+if "KERAS_NEOKD_TEST_OPTIMIZED" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 

@@ -236,7 +236,7 @@ def test_batches_may_be_empty_or_a_single_image(attack, count):
         slow(MARGIN, 2, 10),
         (MARGIN, 2, 100),
         (CW, 2, 2),
-        (CW, 2, 100),
+        slow(CW, 2, 100),
     ],
 )
 def test_any_number_of_classes_or_a_refusal_by_name(

@@ -6,6 +6,7 @@ import pytest
 
 from keras_neokd import MultiExitModel
 from keras_neokd.serving.adapters import as_single_output
+from tests.network.models import Counted
 from tests.reference import equations
 from tests.training import tiny
 
@@ -103,19 +104,6 @@ def test_weights_are_shared():
 
 
 # What is computed.
-
-
-class Counted(keras.layers.Layer):
-    """Hands its input on, and counts how often it is run."""
-
-    runs = 0
-
-    def call(self, x):
-        self.runs += 1
-        return x + 0.0
-
-    def compute_output_shape(self, input_shape):
-        return input_shape
 
 
 @pytest.fixture
