@@ -149,9 +149,13 @@ class SearchAttack(Attack):
             round_: its number from 0, an integer or a scalar tensor.
             state: what `start` or the round before returned.
         """
+        return ops.fori_loop(*self.steps_of(round_), self.step(problem), state)
+
+    def steps_of(self, round_: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the number of a round's first step, and the one behind."""
         first = round_ * self.steps_per_round
         last = ops.minimum(first + self.steps_per_round, self.num_steps)
-        return ops.fori_loop(first, last, self.step(problem), state)
+        return first, last
 
     def with_objective(self, objective: Objective) -> Self:
         """See `Attack.with_objective`."""

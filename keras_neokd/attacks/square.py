@@ -117,8 +117,8 @@ class Square(search.SearchAttack):
     ) -> Tensors:
         """See `SearchAttack.advance`."""
         changes = self._changes(problem.images)
+        first, last = self.steps_of(round_)
         count = min(self.steps_per_round, self.num_queries)
-        first = round_ * count
         queries = ops.minimum(
             first + ops.arange(count, dtype="int32"), self.num_queries - 1
         )
@@ -126,14 +126,13 @@ class Square(search.SearchAttack):
 
         def query(number, state):
             own = {
-                name: ops.take(each, number, axis=0)
+                name: ops.take(each, number - first, axis=0)
                 for name, each in drawn.items()
             }
             images = changes.propose(state["images"], own)
             return _judged(problem, images, state)
 
-        count = ops.minimum(count, self.num_queries - first)
-        return ops.fori_loop(0, count, query, state)
+        return ops.fori_loop(first, last, query, state)
 
     def sides(self, height: int, width: int) -> Array:
         """Return the side of each query's square, int32 `(num_queries,)`.
