@@ -64,6 +64,10 @@ EXTRAS = {
     ],
     # A SavedModel is written by TensorFlow whatever the model trained on.
     "export": [TENSORFLOW],
+    # The files of other runtimes are made of a SavedModel.
+    "litert": [TENSORFLOW, "ai-edge-litert>=2"],
+    "onnx": [TENSORFLOW, "tf2onnx>=1.17", "onnx", "onnxruntime>=1.20"],
+    "openvino": [TENSORFLOW, "openvino>=2025"],
     # ruff and mypy are held to one minor version: the next may format
     # differently or find more.
     "test": [

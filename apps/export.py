@@ -1,11 +1,16 @@
-"""Export a model as a TensorFlow SavedModel and check it.
+"""Export a model for other runtimes, and check it there.
 
     python -m apps.export --workdir=runs/x
     python -m apps.export --model=model.keras --output=saved_model
+    python -m apps.export --workdir=runs/x --format=litert \\
+        --form=early_exit --policy=runs/x/policy_of_results.json
 
-Signatures: `serving_default` and `serve` with all exits by name, and one per
-exit that computes only that exit. Works from every backend where TensorFlow
-is installed; the written SavedModel is reloaded and compared first.
+Without --format it writes a TensorFlow SavedModel with the signatures
+`serving_default` and `serve` for all exits by name, and one per exit that
+computes only that exit. With --format it writes an artefact: a folder with the
+files of one runtime and a card, see docs/runtimes.md. What is written is opened
+again and compared with the model first, with --workdir on images of the run's
+test set. Works from every backend where TensorFlow is installed.
 """
 
 import pathlib
@@ -31,15 +36,7 @@ def export(model_path, output):
     """
     import keras_neokd
 
-    from . import workdir
-
-    if not model_path.exists():
-        raise FileNotFoundError(
-            f"There is no model at {model_path}: train it first, or finish "
-            "training."
-        )
-    workdir.check_writable(output.parent)
-    model = keras_neokd.load(model_path)
+    model = _load(model_path, output)
     differences = keras_neokd.export_saved_model(model, output)
     print(
         f"SavedModel in {output}, reloaded and compared with {model_path} on "
@@ -49,27 +46,105 @@ def export(model_path, output):
         print(f"  {name}: {difference:.1e}")
 
 
+def deploy(model_path, output, run=None, **arguments):
+    """Write and check an artefact, and print what its card says.
+
+    Args:
+        model_path, output: as for `export`.
+        run: the `Workdir` whose test images are compared on; None (default)
+            for random images.
+        **arguments: of `keras_neokd.deploy`.
+
+    Raises:
+        ImportError, OSError, RuntimeError, TypeError, ValueError: as
+            `keras_neokd.deploy`.
+    """
+    import keras_neokd
+
+    model = _load(model_path, output)
+    if run is not None:
+        arguments["images"] = _test_images(run, model)
+    card = keras_neokd.deploy(model, output, **arguments).card
+    kind = "test" if run is not None else "random"
+    print(
+        f"{card.form!r} for {card.format!r} in {output}, opened there and "
+        f"compared with {model_path} on {card.figures['num_images']} {kind} "
+        "images:"
+    )
+    for name, value in card.figures.items():
+        print(f"  {name.replace('_', ' ')}: {value:.4g}")
+    for name, facts in card.files.items():
+        print(f"  {name}: {facts['bytes']:,} bytes")
+
+
+def _load(model_path, output):
+    import keras_neokd
+
+    from . import workdir
+
+    if not model_path.exists():
+        raise FileNotFoundError(
+            f"There is no model at {model_path}: train it first, or finish "
+            "training."
+        )
+    workdir.check_writable(output.parent)
+    return keras_neokd.load(model_path)
+
+
+def _test_images(run, model):
+    from . import building
+    from . import run_config
+
+    config = run_config.read(run)
+    dataset = building.load_data(config, model)
+    return dataset.test.arrays(config.evaluate.num_examples)[0]
+
+
 def main():
     """Export as the flags say."""
     command.prepare_keras()
     from .workdir import Workdir
 
     chosen = flags.FLAGS
-    if chosen.workdir:
-        run = Workdir(chosen.workdir)
-        model = pathlib.Path(chosen.model or run.model)
-        output = pathlib.Path(chosen.output or run.saved_model)
-    elif chosen.model and chosen.output:
-        model, output = pathlib.Path(chosen.model), pathlib.Path(chosen.output)
-    else:
+    run = Workdir(chosen.workdir) if chosen.workdir else None
+    if run is None and not (chosen.model and chosen.output):
         raise ValueError("Give --workdir of a run, or --model and --output.")
-    export(model, output)
+    model = pathlib.Path(chosen.model or run.model)
+    if chosen.format is None:
+        for name in ("form", "policy", "exit"):
+            if chosen[name].present:
+                raise ValueError(f"--{name} is of an artefact: give --format.")
+        export(model, pathlib.Path(chosen.output or run.saved_model))
+        return
+    output = chosen.output or run.path / f"{chosen.format}_{chosen.form}"
+    deploy(
+        model,
+        pathlib.Path(output),
+        run,
+        format=chosen.format,
+        form=chosen.form,
+        policy=chosen.policy,
+        exit=chosen.exit,
+    )
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("workdir", None, "Folder of a finished run.")
     flags.DEFINE_string("model", None, "A .keras file instead.")
     flags.DEFINE_string(
-        "output", None, "Folder to write; default: saved_model in --workdir."
+        "output",
+        None,
+        "Folder to write; default: saved_model in --workdir, or one named "
+        "after format and form.",
     )
+    flags.DEFINE_string(
+        "format", None, "saved_model, litert, onnx or openvino."
+    )
+    flags.DEFINE_string(
+        "form", "exits", "Of an artefact: exits, early_exit or stages."
+    )
+    flags.DEFINE_string(
+        "policy", None, "File of the thresholds of early_exit and stages."
+    )
+    flags.DEFINE_string("exit", None, "The only exit of the form exits.")
     command.run(main)

@@ -258,6 +258,59 @@ def crafting(flags):
     ]
 
 
+# Formats of artefacts, and the package that runs each.
+_RUNTIMES = {
+    "saved_model": "tensorflow",
+    "litert": "ai_edge_litert",
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+}
+
+
+def runtimes(flags):
+    """Compare early exit in the runtimes of artefacts.
+
+    Of untrained networks and random images. Scenarios exit_1, exit_2 and so
+    on: 100 images, one by one, that leave there, in an early_exit artefact of
+    each format, beside `EarlyExitPredictor` on TensorFlow. Scenarios of a
+    format: a batch through stages at half of the full cost, beside the last
+    exit alone in the same runtime.
+    """
+    found = []
+    for model in ("small_cnn", "msdnet_cifar10"):
+        for exit in range(3):
+            rows = {"predictor": {}}
+            rows |= {each: {"format": each} for each in _RUNTIMES}
+            settings = {"model": model, "exit": exit, "count": 100}
+            name = f"{model} exit_{exit + 1}"
+            found.append(
+                _artefacts(flags, name, "SingleImages", settings, rows, 1e-6)
+            )
+        for format in _RUNTIMES:
+            rows = {"full": {"form": "exits"}, "stages": {"form": "stages"}}
+            size = flags.batch_size or 256
+            settings = {"model": model, "format": format, "batch_size": size}
+            name = f"{model} {format}"
+            found.append(_artefacts(flags, name, "Batch", settings, rows))
+    return found
+
+
+def _artefacts(flags, name, work, settings, rows, tolerance=None):
+    settings = {**settings, "threads": flags.threads}
+    variants = []
+    for each, row in rows.items():
+        chosen = {**settings, **row}
+        runtime = _RUNTIMES.get(chosen.get("format"))
+        variants.append(
+            Variant(
+                *(each, "tensorflow", f"artefacts.{work}"),
+                chosen,
+                () if runtime is None else (runtime,),
+            )
+        )
+    return Scenario(name, tuple(variants), tuple(rows)[:1], tolerance)
+
+
 def _beside(tools):
     """Return rows of other tools, from their classes, and then of ours."""
     rows = {tool: ("torch", work, (tool,)) for tool, work in tools.items()}
@@ -310,5 +363,6 @@ SCENARIOS = {
         parity,
         repeats,
         crafting,
+        runtimes,
     )
 }

@@ -2,6 +2,7 @@
 
 from keras_neokd import attacks
 from keras_neokd import data
+from keras_neokd import deployment
 from keras_neokd import evaluation
 from keras_neokd import losses
 from keras_neokd import methods
@@ -10,6 +11,8 @@ from keras_neokd import optimizers
 from keras_neokd import serving
 from keras_neokd import training
 from keras_neokd._version import __version__
+from keras_neokd.deployment import deploy
+from keras_neokd.deployment import load_artefact
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving import EarlyExitPredictor
 from keras_neokd.serving import ExitPolicy
@@ -26,9 +29,12 @@ __all__ = [
     "as_single_output",
     "attacks",
     "data",
+    "deploy",
+    "deployment",
     "evaluation",
     "export_saved_model",
     "load",
+    "load_artefact",
     "load_weights",
     "losses",
     "methods",

@@ -52,6 +52,7 @@ ALLOWED = {
     },
     "models": {"backend", "data.files", "network"},
     "serving": {"backend", "network"},
+    "deployment": {"network", "serving"},
     "serving.model_files": {"data.files"},
     "evaluation": {
         "backend",
@@ -73,7 +74,17 @@ CORE = {"keras", "numpy"}
 FRAMEWORKS = {"tensorflow", "jax", "torch"}
 # Optional packages and who may import them, inside functions only.
 OPTIONAL = {
-    "tensorflow": {"data", "serving.export"},
+    "tensorflow": {
+        "data",
+        "serving.export",
+        "deployment.writer",
+        "deployment.formats",
+    },
+    "ai_edge_litert": {"deployment.formats.litert"},
+    "onnx": {"deployment.formats.onnx"},
+    "onnxruntime": {"deployment.formats.onnx"},
+    "openvino": {"deployment.formats.openvino"},
+    "tf2onnx": {"deployment.formats.onnx"},
     "tensorflow_datasets": {"data"},
     # A dependency of it.
     "grain": {"data.streams"},

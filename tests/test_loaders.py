@@ -14,7 +14,7 @@ pytestmark = pytest.mark.any_backend
 
 # Calls that load what may be of others, and the argument that makes them safe.
 # What takes no memory before it judges sizes is `data/arrays.py` alone: of the
-# rest, export.py reads what it has written itself a moment ago.
+# rest, tensorflow_process.py reads what it has written itself a moment ago.
 NEEDING = {
     "np.load": "allow_pickle=False",
     "np.lib.format.read_array": "allow_pickle=False",
@@ -22,10 +22,10 @@ NEEDING = {
 }
 # Other calls, by their last name, and the modules that may make them.
 ALLOWED = {
-    # export.py loads what it has written itself a moment ago.
+    # tensorflow_process.py loads what it has written itself a moment ago.
     "load_model": {
         "keras_neokd/serving/model_files.py",
-        "keras_neokd/serving/export.py",
+        "keras_neokd/serving/tensorflow_process.py",
     },
     "load_weights": {"keras_neokd/serving/weights.py", "weights"},
     "loads": {"json"},

@@ -13,6 +13,7 @@ further pass (NEO-KD, appendix A.3).
 
 import json
 import math
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from keras_neokd.base import checks
 from keras_neokd.base import writing
 from keras_neokd.base.configurable import Configurable
+from keras_neokd.base.typing import PathLike
 
 
 class Decision(NamedTuple):
@@ -66,6 +68,30 @@ class ExitPolicy(Configurable):
     def num_exits(self) -> int:
         """Number of exits of the models that the policy is for."""
         return len(self.thresholds) + 1
+
+    @classmethod
+    def of(
+        cls,
+        policy: "ExitPolicy | Sequence[float | None] | PathLike",
+        num_exits: int,
+    ) -> "ExitPolicy":
+        """Return a policy, also from its thresholds or the path of its file.
+
+        Args:
+            policy: an `ExitPolicy`, or what one is made of.
+            num_exits: exits of the model that it is to be for.
+
+        Raises:
+            TypeError, ValueError: as `ExitPolicy`, `load` and `check`.
+        """
+        if isinstance(policy, (str, os.PathLike)):
+            found = cls.load(policy)
+        elif isinstance(policy, ExitPolicy):
+            found = policy
+        else:
+            found = cls(policy)
+        found.check(num_exits)
+        return found
 
     def check(self, num_exits: int) -> None:
         """Raise `ValueError` unless the policy is for models of `num_exits`."""

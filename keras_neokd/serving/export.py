@@ -5,17 +5,14 @@
     loaded.signatures["serving_default"](images)   # {"exit_1": ..., ...}
     loaded.signatures["exit_1"](images)            # computes exit_1 only
 
-A SavedModel is written by TensorFlow. Under the JAX and PyTorch backends the
-model travels through a `.keras` file to a second process that runs Keras on
-TensorFlow, so the artefact is made of ordinary TensorFlow operations and is
-the same whichever backend trained the model.
+A SavedModel is written by TensorFlow, under the JAX and PyTorch backends in a
+second process, so it is made of ordinary TensorFlow operations and is the same
+whichever backend trained the model. `keras_neokd.deploy` writes the files of
+other runtimes.
 """
 
 import importlib.util
-import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import keras
@@ -26,6 +23,7 @@ from keras_neokd.base.typing import Array
 from keras_neokd.base.typing import PathLike
 from keras_neokd.network import multi_exit
 from keras_neokd.network.multi_exit import MultiExitModel
+from keras_neokd.serving import tensorflow_process
 
 # Largest difference between exported and original logits, relative to the
 # largest logit where that exceeds 1.
@@ -80,10 +78,7 @@ def export_saved_model(
     with writing.unfinished(path, is_folder=True) as folder:
         free = [-1 if size is None else size for size in shape]
         np.savez(folder / "request.npz", images=images, shape=free)
-        if keras.config.backend() == "tensorflow":
-            _write_and_answer(model, folder)
-        else:
-            _write_in_tensorflow(model, folder)
+        tensorflow_process.call(write_and_answer, model, folder)
         with np.load(folder / "answers.npz", allow_pickle=False) as answers:
             differences = _compare(expected, answers, model)
         writing.move_folder(folder / "saved_model", path)
@@ -216,47 +211,7 @@ def _check(model, path):
         )
 
 
-def _write_in_tensorflow(model, folder):
-    """Run `_write_and_answer` in a process with the TensorFlow backend."""
-    model.save(folder / "model.keras")
-    source = str(pathlib.Path(__file__).resolve().parents[2])
-    paths = [source, os.environ.get("PYTHONPATH", "")]
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from keras_neokd.serving import export; "
-            "export._write_from_file(sys.argv[1])",
-            str(folder.resolve()),
-        ],
-        env={
-            **os.environ,
-            "KERAS_BACKEND": "tensorflow",
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            # The other framework may hold the memory of a GPU.
-            "CUDA_VISIBLE_DEVICES": "-1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode != 0:
-        raise RuntimeError(
-            "The process that runs Keras on TensorFlow could not export the "
-            "model. Layers of your own and Lambda layers are unknown to it: "
-            "load the model's .keras file with KERAS_BACKEND=tensorflow where "
-            "they are imported, and export there. The end of its messages:\n"
-            f"{result.stderr[-2000:]}"
-        )
-
-
-def _write_from_file(folder):
-    folder = pathlib.Path(folder)
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    _write_and_answer(model, folder)
-
-
-def _write_and_answer(model, folder):
+def write_and_answer(model, folder):
     """Write a SavedModel as `request.npz` asks, and its answers to that."""
     import tensorflow as tf
 

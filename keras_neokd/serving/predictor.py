@@ -5,8 +5,7 @@ decision = predictor(images)
 decision.label, decision.exit_index, decision.confidence
 """
 
-import math
-import os
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +19,7 @@ from keras_neokd.base.typing import Array
 from keras_neokd.base.typing import PathLike
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.network.stages import build_stages
+from keras_neokd.serving import compaction
 
 
 class EarlyExitPredictor:
@@ -27,9 +27,7 @@ class EarlyExitPredictor:
 
     Each stage runs only for the images that no exit was confident about, and
     the decisions are those of `ExitPolicy.decide` on the softmax of all exits.
-    A batch is packed again after every exit: the undecided images go on in a
-    batch of 1, 2, 4, 8, 16, 24 and so on (see `padded_size`), so that few
-    shapes are compiled and little is computed for nothing.
+    A batch is packed again after every exit, see `compaction`.
 
     Args:
         model: a `MultiExitModel`; weights are shared with it.
@@ -51,15 +49,13 @@ class EarlyExitPredictor:
                 f"{model!r}. Convert a model with "
                 "MultiExitModel.from_functional."
             )
-        if isinstance(policy, (str, os.PathLike)):
-            policy = ExitPolicy.load(policy)
-        elif not isinstance(policy, ExitPolicy):
-            policy = ExitPolicy(policy)
-        policy.check(model.num_exits)
-        self.policy = policy
+        self.policy = ExitPolicy.of(policy, model.num_exits)
         self._shape = model.input_shape[1:]
         self._names = model.exit_names
-        self._stages = [_compiled(stage) for stage in build_stages(model)]
+        self._stages = [
+            functools.partial(_run, _compiled(stage))
+            for stage in build_stages(model)
+        ]
 
     def __call__(self, images: Array) -> Decision:
         """Return a `Decision` of NumPy arrays for a batch.
@@ -77,54 +73,7 @@ class EarlyExitPredictor:
         images = np.asarray(images, "float32")
         if len(images):
             checks.images_and_labels(images, image_shape=self._shape)
-        count = len(images)
-        decision = Decision(
-            np.zeros(count, "int64"),
-            np.zeros(count, "int64"),
-            np.zeros(count, "float32"),
-        )
-        rows, votes = np.arange(count), 0.0
-        # What a stage hands on stays on its device; `places` are the rows of
-        # it that undecided images have.
-        tensors, places = [images], rows
-        bounds = (*self.policy.thresholds, -math.inf)
-        for index, (stage, bound) in enumerate(
-            zip(self._stages, bounds, strict=True)
-        ):
-            if not len(rows):
-                break
-            probabilities, tensors = _run(stage, tensors, places)
-            self._check_finite(probabilities, index)
-            before = votes if self.policy.ensemble else 0.0
-            votes = before + probabilities
-            confidence = probabilities.max(axis=1)
-            leaves = confidence >= np.float32(bound)
-            decision.exit_index[rows[leaves]] = index
-            decision.label[rows[leaves]] = votes[leaves].argmax(axis=1)
-            decision.confidence[rows[leaves]] = confidence[leaves]
-            stays = ~leaves
-            rows, votes = rows[stays], votes[stays]
-            places = np.flatnonzero(stays)
-        return decision
-
-    def _check_finite(self, probabilities, index):
-        broken = int(np.isnan(probabilities).any(axis=1).sum())
-        if broken:
-            raise ValueError(
-                f"Exit {self._names[index]!r} returned NaN for {broken} of "
-                f"{len(probabilities)} images, so there is nothing to predict."
-            )
-
-
-def padded_size(count):
-    """Return the size of the batch for a number >= 1 of undecided images.
-
-    A power of 2 up to 8; then multiples of 8 up to 64, of 16 up to 128, and
-    so on: an eighth of the next power of 2.
-    """
-    power = 1 << (count - 1).bit_length()
-    step = max(power // 8, min(power, 8))
-    return -(-count // step) * step
+        return compaction.decide(self._stages, self.policy, images, self._names)
 
 
 def _compiled(stage):
@@ -151,15 +100,9 @@ def _as_list(outputs):
     return list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
 
 
-def _run(stage, tensors, places):
-    """Call a compiled stage on some rows of the tensors of the one before.
-
-    Returns the softmax of the exit for these rows, in NumPy, and the tensors
-    that the stage hands on, padding included.
-    """
-    count = len(places)
-    padded = places[np.minimum(np.arange(padded_size(count)), count - 1)]
-    if not np.array_equal(padded, np.arange(len(tensors[0]))):
-        tensors = _take_rows(padded, list(tensors))
+def _run(stage, tensors, rows):
+    """Call a compiled stage on some rows of the tensors of the one before."""
+    if rows is not None:
+        tensors = _take_rows(rows, list(tensors))
     probabilities, *tensors = stage(*tensors)
-    return ops.convert_to_numpy(probabilities)[:count], tensors
+    return ops.convert_to_numpy(probabilities), tensors

@@ -6,6 +6,7 @@ import shutil
 import keras
 import pytest
 
+from keras_neokd import ExitPolicy
 from tests.isolation import hidden_packages
 from tests.isolation import run_app
 from tests.isolation import run_apps
@@ -104,6 +105,9 @@ REFUSED = {
     ("export", "--model=model.keras"): (
         "Give --workdir of a run, or --model and --output"
     ),
+    ("export", "run", "--form=stages"): (
+        "--form is of an artefact: give --format"
+    ),
     # Or thresholds could be set on images that were trained on.
     ("evaluate", "moved", "--config.data.dir=elsewhere"): (
         "trained on other data"
@@ -149,3 +153,22 @@ def test_export_writes_a_saved_model_where_tensorflow_is_installed(trained):
     assert exported == (result.returncode == 0) == HAS_TENSORFLOW
     if not HAS_TENSORFLOW:
         assert "TensorFlow, which is not installed" in result.stderr
+
+
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="TensorFlow is hidden here")
+def test_export_writes_an_artefact_and_says_how_it_compares(trained, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    folder, _ = trained
+    ExitPolicy((0.5, 0.5)).save(tmp_path / "policy.json")
+    result = run(
+        "export",
+        f"--workdir={folder}",
+        "--format=litert",
+        "--form=stages",
+        f"--policy={tmp_path / 'policy.json'}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "on 24 test images" in result.stdout
+    assert "decisions changed: 0" in result.stdout
+    card = json.loads((folder / "litert_stages/card.json").read_text())
+    assert card["policy"]["thresholds"] == [0.5, 0.5]

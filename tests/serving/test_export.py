@@ -12,6 +12,7 @@ import pytest
 from keras_neokd import MultiExitModel
 from keras_neokd import models
 from keras_neokd.serving import export
+from keras_neokd.serving import tensorflow_process
 from keras_neokd.serving.export import export_saved_model
 
 needs_tensorflow = pytest.mark.skipif(
@@ -99,15 +100,14 @@ def test_a_full_disk_leaves_the_old_saved_model_and_names_the_new_one(
 ):
     """TensorFlow's error is none of the system's, in a process or here."""
 
-    def full(model, folder):
+    def full(function, model, folder):
         (folder / "saved_model").mkdir()
         raise RuntimeError("Its last words: ... No space left on device")
 
     path = tmp_path / "saved_model"
     path.mkdir()
     (path / "saved_model.pb").write_text("old")
-    monkeypatch.setattr(export, "_write_and_answer", full)
-    monkeypatch.setattr(export, "_write_in_tensorflow", full)
+    monkeypatch.setattr(tensorflow_process, "call", full)
     with pytest.raises(OSError, match="no room for .*saved_model: No space"):
         export_saved_model(small_model(), path)
     assert [each.name for each in tmp_path.iterdir()] == ["saved_model"]
@@ -123,11 +123,10 @@ def test_what_a_killed_export_left_is_removed_by_the_next(
     left_over.mkdir(parents=True)
     (left_over / "saved_model.pb").write_text("half")
 
-    def fail(model, folder):
+    def fail(function, model, folder):
         raise RuntimeError("killed again")
 
-    monkeypatch.setattr(export, "_write_in_tensorflow", fail)
-    monkeypatch.setattr(export, "_write_and_answer", fail)
+    monkeypatch.setattr(tensorflow_process, "call", fail)
     with pytest.raises(RuntimeError, match="killed again"):
         export_saved_model(small_model(), tmp_path / "saved_model")
     assert not list(tmp_path.iterdir())

@@ -9,8 +9,8 @@ import pytest
 from keras_neokd import MultiExitModel
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.serving import predictor
+from keras_neokd.serving.compaction import padded_size
 from keras_neokd.serving.predictor import EarlyExitPredictor
-from keras_neokd.serving.predictor import padded_size
 from tests.reference import equations
 from tests.training import tiny
 

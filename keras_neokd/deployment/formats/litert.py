@@ -1,0 +1,50 @@
+"""LiteRT (formerly TensorFlow Lite) files, which phones and servers run."""
+
+from keras_neokd.deployment.formats.format import Format
+
+
+class LiteRT(Format):
+    """A `.tflite` file; its runtime is `ai-edge-litert`, with XNNPACK."""
+
+    name = "litert"
+    ending = ".tflite"
+    extra = "litert"
+    writers = ("tensorflow",)
+    runners = ("ai_edge_litert",)
+
+    def write(self, source, target):
+        """Write a `.tflite` file, see `Format`."""
+        import tensorflow as tf
+
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(source))
+        target.write_bytes(converter.convert())
+
+    def open(self, path, num_threads=None):
+        """Return an interpreter with XNNPACK, see `Format`."""
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(str(path), num_threads=num_threads)
+        signature = interpreter.get_signature_runner()
+        inputs = _indices(signature.get_input_details())
+        outputs = _indices(signature.get_output_details())
+        shapes = {}
+
+        def run(given):
+            if shapes != {name: value.shape for name, value in given.items()}:
+                for name, value in given.items():
+                    shapes[name] = value.shape
+                    interpreter.resize_tensor_input(inputs[name], value.shape)
+                interpreter.allocate_tensors()
+            for name, value in given.items():
+                interpreter.set_tensor(inputs[name], value)
+            interpreter.invoke()
+            return {
+                name: interpreter.get_tensor(index)
+                for name, index in outputs.items()
+            }
+
+        return run
+
+
+def _indices(details):
+    return {name: each["index"] for name, each in details.items()}

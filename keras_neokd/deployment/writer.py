@@ -1,0 +1,69 @@
+"""Write the files of an artefact, where Keras runs on TensorFlow."""
+
+import json
+import pathlib
+
+from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.deployment import formats
+from keras_neokd.deployment import graphs
+from keras_neokd.network.multi_exit import MultiExitModel
+
+REQUEST = "request.json"
+FILES = "artefact"
+
+
+def write(model: MultiExitModel, folder: pathlib.Path) -> None:
+    """Write what `request.json` in a folder asks for into a new one in it.
+
+    Args:
+        model: a `MultiExitModel`.
+        folder: `pathlib.Path` with the request: a dict of `format`, `form`,
+            `policy` (its config, or None) and `exit` (a name, or None).
+
+    Raises:
+        RuntimeError: if a converter fails.
+    """
+    request = json.loads((folder / REQUEST).read_text("utf-8"))
+    kind, policy = formats.BY_NAME[request["format"]], request["policy"]
+    if policy is not None:
+        policy = ExitPolicy.from_config(policy)
+    (folder / FILES).mkdir()
+    saved_model = folder / "saved_model"
+    for graph in graphs.build(model, request["form"], policy, request["exit"]):
+        _save(graph, saved_model)
+        target = folder / FILES / f"{graph.name}{kind.ending}"
+        try:
+            kind.write(saved_model, target)
+        except Exception as error:
+            # Converters have errors of their own.
+            raise RuntimeError(
+                f"{kind.name!r} has no form for the part {graph.name!r} of "
+                f"model {model.name!r}: {_short(error)}"
+            ) from error
+
+
+def _save(graph, path):
+    """Write a graph as a SavedModel in the place of the one before."""
+    import shutil
+
+    import tensorflow as tf
+
+    if path.exists():
+        shutil.rmtree(path)
+    signature = [
+        tf.TensorSpec(each.shape, each.dtype, each.name)
+        for each in graph.inputs
+    ]
+    function = tf.function(
+        graph.compute, input_signature=signature, autograph=False
+    )
+    tf.saved_model.save(
+        tf.Module(),
+        str(path),
+        signatures={"serving_default": function.get_concrete_function()},
+    )
+
+
+def _short(error):
+    """Return the end of a message, which may hold a whole graph."""
+    return f"{type(error).__name__}: {str(error).strip()[-600:]}"

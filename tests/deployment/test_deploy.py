@@ -1,0 +1,372 @@
+"""Artefacts answer like the model they were written from, in every runtime."""
+
+import importlib.util
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_neokd import MultiExitModel
+from keras_neokd import deploy
+from keras_neokd import load_artefact
+from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.deployment import formats
+from keras_neokd.deployment import writer
+from keras_neokd.deployment.artefact import EarlyExitArtefact
+from keras_neokd.deployment.artefact import StagesArtefact
+from keras_neokd.deployment.card import Card
+from keras_neokd.serving import tensorflow_process
+from tests.reference import equations
+
+IMAGES = np.random.default_rng(1).random((24, 6, 5, 1), "float32")
+# Sorted by name, `exit_10` would come after `exit_1`.
+NAMES = ("exit_1", "exit_2", "exit_3", "exit_10")
+# Under other backends the files are written by a second process.
+HAS_TENSORFLOW = keras.config.backend() == "tensorflow"
+ALL = ("saved_model", "litert", "onnx", "openvino")
+FORMATS = ALL if HAS_TENSORFLOW else ("litert",)
+for _name in FORMATS:
+    _kind = formats.BY_NAME[_name]
+    for _package in (*_kind.writers, *_kind.runners):
+        if importlib.util.find_spec(_package) is None:
+            pytest.skip(f"needs {_package}", allow_module_level=True)
+
+
+def four_exits():
+    """Return a model whose exits disagree, with a layer of every kind."""
+    x = images = keras.Input((6, 5, 1))
+    exits = []
+    for number in range(len(NAMES)):
+        x = keras.layers.Conv2D(3, 3, padding="same", activation="relu")(x)
+        if number == 0:
+            x = keras.layers.BatchNormalization()(x)
+            x = keras.layers.Dropout(0.5)(x)
+        if number == 2:
+            x = keras.layers.MaxPooling2D(2)(x)
+        exits.append(keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    return MultiExitModel(images, dict(zip(NAMES, exits, strict=True)))
+
+
+def randomized(model):
+    """Give a model weights that make it sure of something."""
+    rng = np.random.default_rng(3)
+    model.set_weights(
+        [
+            rng.uniform(0.5, 1.5, each.shape)
+            if "variance" in each.path or "gamma" in each.path
+            else rng.normal(0, 0.3, each.shape)
+            for each in model.weights
+        ]
+    )
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return randomized(four_exits())
+
+
+@pytest.fixture(scope="module")
+def logits(model):
+    """Logits of all exits, `(images, exits, classes)`."""
+    found = model.predict(IMAGES, verbose=0)
+    return np.stack([found[name] for name in model.exit_names], axis=1)
+
+
+@pytest.fixture(scope="module")
+def thresholds(logits):
+    """Thresholds at which some images leave early, between confidences."""
+    found = np.sort(equations.softmax(logits).max(axis=2), axis=0)
+    return [float(found[15:17, 0].mean()), None, float(found[15:17, 2].mean())]
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def folder(request, model, thresholds, tmp_path_factory):
+    """Artefacts of one format, in every form, by name."""
+    path = tmp_path_factory.mktemp(request.param)
+    policies = {
+        "early_exit": ExitPolicy(thresholds),
+        "early_exit_ensemble": ExitPolicy(thresholds, ensemble=True),
+        "stages": ExitPolicy(thresholds, ensemble=True),
+    }
+    deploy(model, path / "exits", request.param, images=IMAGES)
+    deploy(model, path / "exit_10", request.param, exit="exit_10")
+    for name, policy in policies.items():
+        form = name.removesuffix("_ensemble")
+        deploy(model, path / name, request.param, form, policy, images=IMAGES)
+    return path
+
+
+def test_exits_answer_by_name(folder, logits, model):
+    answers = load_artefact(folder / "exits").answers(IMAGES)
+    assert set(answers) == set(model.exit_names)
+    for index, name in enumerate(model.exit_names):
+        np.testing.assert_allclose(
+            answers[name], logits[:, index], rtol=1e-5, atol=1e-5
+        )
+
+
+def test_one_exit_is_alone_and_smaller(folder, logits, model):
+    artefact = load_artefact(folder / "exit_10")
+    answers = artefact.answers(IMAGES[:3])
+    assert list(answers) == ["exit_10"]
+    np.testing.assert_allclose(
+        answers["exit_10"], logits[:3, 3], rtol=1e-5, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="decides nothing"):
+        artefact.decide(IMAGES)
+
+
+@pytest.mark.parametrize(
+    "name", ["early_exit", "early_exit_ensemble", "stages"]
+)
+def test_decisions_are_those_of_the_policy(folder, logits, name):
+    artefact = load_artefact(folder / name)
+    probabilities = equations.softmax(logits)
+    expected = artefact.card.policy.decide(probabilities)
+    decision = artefact.decide(IMAGES)
+    np.testing.assert_array_equal(decision.exit_index, expected.exit_index)
+    np.testing.assert_array_equal(decision.label, expected.label)
+    np.testing.assert_allclose(
+        decision.confidence, expected.confidence, rtol=1e-5
+    )
+    assert set(decision.exit_index) == {0, 2, 3}
+    if artefact.card.policy.ensemble:
+        alone = ExitPolicy(artefact.card.policy.thresholds)
+        assert (alone.decide(probabilities).label != decision.label).any()
+    assert artefact.decide(IMAGES[:0]).label.shape == (0,)
+    assert artefact.card.figures["decisions_changed"] == 0
+
+
+def test_the_logits_of_an_ensemble_are_those_of_its_mean(folder, logits):
+    found = load_artefact(folder / "early_exit_ensemble").answers(IMAGES)
+    probabilities = equations.softmax(logits)
+    for row, index in enumerate(found["exit_index"]):
+        mean = probabilities[row, : index + 1].mean(axis=0)
+        np.testing.assert_allclose(
+            np.exp(found["logits"][row]), mean, rtol=1e-4, atol=1e-6
+        )
+
+
+def test_stages_take_batches_of_any_size(folder, logits, model):
+    artefact = load_artefact(folder / "stages", num_threads=_threads(folder))
+    for count in (1, 24, 7):
+        answers = artefact.answers(IMAGES[:count])
+        for index, name in enumerate(model.exit_names):
+            np.testing.assert_allclose(
+                answers[name], logits[:count, index], rtol=1e-5, atol=1e-5
+            )
+
+
+def _threads(folder):
+    # TensorFlow, which is running, sets its threads once.
+    return None if "saved_model" in folder.name else 1
+
+
+def test_a_card_says_what_the_files_are(folder):
+    card = json.loads((folder / "stages" / "card.json").read_text())
+    ending = formats.BY_NAME[card["format"]].ending
+    files = {path.name for path in (folder / "stages").iterdir()}
+    assert {f"stage_{each + 1}{ending}" for each in range(4)} < files
+    assert card["exit_names"] == list(NAMES)
+    assert card["policy"]["thresholds"][1] is None
+    assert {"keras", "numpy"} < set(card["versions"])
+    for name, facts in card["files"].items():
+        assert (folder / "stages" / name).stat().st_size == facts["bytes"]
+
+
+def test_a_damaged_file_is_found(folder, tmp_path):
+    shutil.copytree(folder / "exits", tmp_path / "exits")
+    card = json.loads((tmp_path / "exits" / "card.json").read_text())
+    path = tmp_path / "exits" / next(iter(card["files"]))
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    with pytest.raises(ValueError, match=f"{path.name} differ"):
+        load_artefact(tmp_path / "exits")
+
+
+def test_a_model_that_answers_nan_is_not_deployed(tmp_path):
+    broken = randomized(four_exits())
+    late = broken.exit_model(3).layers[-1]
+    late.set_weights([np.nan * each for each in late.get_weights()])
+    with pytest.raises(RuntimeError, match="'exit_10' .* differs .* by nan"):
+        deploy(broken, tmp_path / "artefact")
+    with pytest.raises(ValueError, match="NaN comes from a model"):
+        deploy(broken, tmp_path / "artefact", form="stages", policy=[0.5] * 3)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("form", ["early_exit", "stages"])
+def test_an_exit_that_answers_nan_is_named(form):
+    """A file that was sound on the images of the check may not be later."""
+    card = Card(
+        format="litert",
+        form=form,
+        exit_names=("first", "second"),
+        input_shape=(6, 5, 1),
+        num_classes=2,
+        policy=ExitPolicy((0.7,)),
+        weights_sha256="",
+        files={},
+        versions={},
+        figures={},
+    )
+
+    def first(inputs):
+        count = len(inputs["images"])
+        return {
+            "logits": np.zeros((count, 2), "float32"),
+            "features_1": np.zeros((count, 3), "float32"),
+        }
+
+    def broken(inputs):
+        count = len(next(iter(inputs.values())))
+        return {
+            "logits": np.full((count, 2), np.nan, "float32"),
+            "exit_index": np.ones(count, "int32"),
+            "confidence": np.full(count, np.nan, "float32"),
+        }
+
+    def last(inputs):
+        return {"logits": broken(inputs)["logits"]}
+
+    artefact = {
+        "early_exit": EarlyExitArtefact(card, [broken]),
+        "stages": StagesArtefact(card, [first, last]),
+    }[form]
+    with pytest.raises(ValueError, match="'second' returned NaN for 3 of 3"):
+        artefact.decide(IMAGES[:3])
+
+
+REFUSED = [
+    ({"format": "coreml"}, ValueError, "Unknown `format` 'coreml'"),
+    ({"form": "blocks"}, ValueError, "Unknown `form` 'blocks'"),
+    ({"form": "stages"}, ValueError, "`policy` is needed for the forms"),
+    ({"policy": [0.5] * 3}, ValueError, "for them alone"),
+    (
+        {"form": "stages", "policy": [0.5]},
+        ValueError,
+        "1 thresholds are for a model of 2",
+    ),
+    (
+        {"form": "stages", "policy": [0.5] * 3, "exit": 0},
+        ValueError,
+        "`exit` is for the form 'exits'",
+    ),
+    ({"exit": "exit_11"}, ValueError, "exit_11"),
+    ({"images": IMAGES[:, :4]}, ValueError, r"\(batch, 6, 5, 1\)"),
+    ({"images": IMAGES[:0]}, ValueError, "received 0"),
+    ({"max_logit_difference": -1}, ValueError, "max_logit_difference"),
+]
+
+
+@pytest.mark.parametrize(("changes", "error", "message"), REFUSED)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    model, tmp_path, monkeypatch, changes, error, message
+):
+    monkeypatch.setattr(tensorflow_process, "call", None)
+    with pytest.raises(error, match=message):
+        deploy(model, tmp_path / "artefact", **changes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_multi_exit_models_of_float32_are_deployed(tmp_path):
+    with pytest.raises(TypeError, match="from_functional"):
+        deploy(keras.Sequential(), tmp_path / "artefact")
+    images = keras.Input((6, 5, 1))
+    x = keras.layers.Flatten()(images)
+    half = keras.layers.Dense(4, dtype="mixed_bfloat16", name="half")(x)
+    mixed = MultiExitModel(images, {"exit_1": half})
+    with pytest.raises(ValueError, match="'half' .* 'mixed_bfloat16'"):
+        deploy(mixed, tmp_path / "artefact")
+
+
+def test_a_missing_package_is_named_with_its_extra(
+    model, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"keras-neokd\[litert\]"):
+        deploy(model, tmp_path / "artefact")
+
+
+def test_something_else_is_not_replaced(model, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is no artefact"):
+        deploy(model, tmp_path)
+
+
+def test_other_logits_are_not_deployed(model, tmp_path, monkeypatch):
+    """A second model answers in the place of the first."""
+    other = four_exits()
+
+    def swapped(function, model, folder):
+        function(other, folder)
+
+    if not HAS_TENSORFLOW:
+        call = tensorflow_process.call
+
+        def swapped(function, model, folder):
+            call(function, other, folder)
+
+    monkeypatch.setattr(tensorflow_process, "call", swapped)
+    with pytest.raises(RuntimeError, match="'exit_1' .* differs from"):
+        deploy(model, tmp_path / "artefact")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
+    def interrupted(function, model, folder):
+        (folder / writer.FILES).mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tensorflow_process, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        deploy(model, tmp_path / "artefact")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="the same in another process")
+def test_a_layer_that_a_converter_cannot_take_is_named(tmp_path, monkeypatch):
+    def fail(self, source, target):
+        raise RuntimeError("error: 'tf.Thing' op is neither a custom op")
+
+    monkeypatch.setattr(formats.BY_NAME["litert"].__class__, "write", fail)
+    with pytest.raises(RuntimeError, match="'litert' has no form .*tf.Thing"):
+        deploy(randomized(four_exits()), tmp_path / "artefact")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"format": "coreml"}, "coreml"),
+        ({"policy": {"thresholds": [0.5], "ensemble": False}}, "policy"),
+        ({"figures": "none", "more": 1}, "more"),
+    ],
+)
+def test_a_card_of_something_else_is_refused(tmp_path, change, message):
+    card = {
+        "schema": 1,
+        "format": "litert",
+        "form": "exits",
+        "exit_names": ["exit_1"],
+        "input_shape": [6, 5, 1],
+        "num_classes": 4,
+        "policy": None,
+        "weights_sha256": "",
+        "files": {},
+        "versions": {},
+        "figures": {},
+    }
+    (tmp_path / "card.json").write_text(json.dumps({**card, **change}))
+    with pytest.raises(ValueError, match=f"does not describe .*{message}"):
+        load_artefact(tmp_path)
+
+
+def test_a_folder_without_a_card_is_no_artefact(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no card\.json"):
+        load_artefact(tmp_path)
+    with pytest.raises(ValueError, match="num_threads"):
+        load_artefact(tmp_path, num_threads=0)
