@@ -19,6 +19,14 @@ from absl import flags
 
 from . import command
 
+# Training images that show a converter the ranges of tensors.
+_NUM_REPRESENTATIVE = 300
+# Flags of an artefact alone.
+_OF_ARTEFACTS = (
+    *("form", "policy", "exit", "precision", "attack"),
+    *("max_accuracy_drop", "max_robust_drop"),
+)
+
 
 def export(model_path, output):
     """Write, reload and compare a SavedModel.
@@ -46,13 +54,16 @@ def export(model_path, output):
         print(f"  {name}: {difference:.1e}")
 
 
-def deploy(model_path, output, run=None, **arguments):
+def deploy(model_path, output, run=None, attack=None, limits=None, **arguments):
     """Write and check an artefact, and print what its card says.
 
     Args:
         model_path, output: as for `export`.
-        run: the `Workdir` whose test images are compared on; None (default)
+        run: the `Workdir` on whose test images it is compared; None (default)
             for random images.
+        attack: name of the attack of an evaluation for robust accuracy; needs
+            `run`. Defaults to None.
+        limits: dict of limits of the `Gate`. Defaults to None.
         **arguments: of `keras_neokd.deploy`.
 
     Raises:
@@ -60,19 +71,29 @@ def deploy(model_path, output, run=None, **arguments):
             `keras_neokd.deploy`.
     """
     import keras_neokd
+    from keras_neokd import deployment
 
     model = _load(model_path, output)
+    given, kind = {}, "random"
     if run is not None:
-        arguments["images"] = _test_images(run, model)
-    card = keras_neokd.deploy(model, output, **arguments).card
-    kind = "test" if run is not None else "random"
+        needs_training = arguments["precision"] == "int8"
+        given, representative = _from_run(run, model, attack, needs_training)
+        arguments["representative"], kind = representative, "test"
+    gate = deployment.Gate(**given, **(limits or {}))
+    card = keras_neokd.deploy(model, output, gate=gate, **arguments)
     print(
-        f"{card.form!r} for {card.format!r} in {output}, opened there and "
-        f"compared with {model_path} on {card.figures['num_images']} {kind} "
-        "images:"
+        f"{card.form!r} for {card.format!r} in {card.precision}, written to "
+        f"{output}, opened there and compared with {model_path} on "
+        f"{card.figures['num_images']} {kind} images:"
     )
     for name, value in card.figures.items():
-        print(f"  {name.replace('_', ' ')}: {value:.4g}")
+        if name != "accuracy":
+            print(f"  {name.replace('_', ' ')}: {value:.4g}")
+    for row in card.figures.get("accuracy", ()):
+        print(
+            f"  accuracy of {row['exit']}, images {row['images']}: model "
+            f"{row['model']:.2%}, files {row['artefact']:.2%}"
+        )
     for name, facts in card.files.items():
         print(f"  {name}: {facts['bytes']:,} bytes")
 
@@ -91,13 +112,22 @@ def _load(model_path, output):
     return keras_neokd.load(model_path)
 
 
-def _test_images(run, model):
+def _from_run(run, model, attack, needs_training):
+    """Return arguments of a `Gate`, and training images if they are needed."""
+    from . import attacking
     from . import building
     from . import run_config
 
     config = run_config.read(run)
     dataset = building.load_data(config, model)
-    return dataset.test.arrays(config.evaluate.num_examples)[0]
+    images, labels = dataset.test.arrays(config.evaluate.num_examples)
+    if attack is not None:
+        attack = attacking.attack(config, attack)
+    representative = None
+    if needs_training:
+        representative = dataset.train.arrays(_NUM_REPRESENTATIVE)[0]
+    given = {"images": images, "labels": labels, "attack": attack}
+    return given, representative
 
 
 def main():
@@ -111,20 +141,31 @@ def main():
         raise ValueError("Give --workdir of a run, or --model and --output.")
     model = pathlib.Path(chosen.model or run.model)
     if chosen.format is None:
-        for name in ("form", "policy", "exit"):
+        for name in _OF_ARTEFACTS:
             if chosen[name].present:
                 raise ValueError(f"--{name} is of an artefact: give --format.")
         export(model, pathlib.Path(chosen.output or run.saved_model))
         return
+    if run is None and (chosen.attack or chosen.precision == "int8"):
+        raise ValueError(
+            "--attack and --precision=int8 need the images of a run: give "
+            "--workdir."
+        )
     output = chosen.output or run.path / f"{chosen.format}_{chosen.form}"
     deploy(
         model,
         pathlib.Path(output),
         run,
+        chosen.attack,
+        {
+            "max_accuracy_drop": chosen.max_accuracy_drop,
+            "max_robust_drop": chosen.max_robust_drop,
+        },
         format=chosen.format,
         form=chosen.form,
         policy=chosen.policy,
         exit=chosen.exit,
+        precision=chosen.precision,
     )
 
 
@@ -147,4 +188,19 @@ if __name__ == "__main__":
         "policy", None, "File of the thresholds of early_exit and stages."
     )
     flags.DEFINE_string("exit", None, "The only exit of the form exits.")
+    flags.DEFINE_string(
+        "precision", "float32", "float32, float16, int8_weights or int8."
+    )
+    flags.DEFINE_string(
+        "attack",
+        None,
+        "Attack of an evaluation, such as average, with the settings of the "
+        "run: measures robust accuracy of model and files.",
+    )
+    flags.DEFINE_float(
+        "max_accuracy_drop",
+        None,
+        "Share of the images that the files may classify worse.",
+    )
+    flags.DEFINE_float("max_robust_drop", None, "The same under attack.")
     command.run(main)

@@ -52,7 +52,7 @@ ALLOWED = {
     },
     "models": {"backend", "data.files", "network"},
     "serving": {"backend", "network"},
-    "deployment": {"network", "serving"},
+    "deployment": {"backend", "attacks", "network", "serving", "evaluation"},
     "serving.model_files": {"data.files"},
     "evaluation": {
         "backend",

@@ -175,6 +175,18 @@ def compile_function(function, variables):
     return _own.compile_function(function, variables)
 
 
+def call_in_numpy(function, x, shape):
+    """Call a function of an array, also within a compiled function.
+
+    Args:
+        function: maps a NumPy array to a float32 one; nothing of it carries
+            a gradient.
+        x: tensor of any type.
+        shape: of the result.
+    """
+    return _own.call_in_numpy(function, x, shape)
+
+
 def compile_per_example(function, variables):
     """Compile a function of examples; devices share each batch.
 

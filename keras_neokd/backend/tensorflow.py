@@ -167,6 +167,10 @@ def compile_function(function, variables):
     return tf.function(function, autograph=False, reduce_retracing=True)
 
 
+def call_in_numpy(function, x, shape):
+    return tf.ensure_shape(tf.numpy_function(function, [x], tf.float32), shape)
+
+
 def compile_per_example(function, variables):
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync

@@ -142,6 +142,11 @@ def compile_function(function, variables):
 compile_per_example = compile_function
 
 
+def call_in_numpy(function, x, shape):
+    outputs = function(x.detach().cpu().numpy())
+    return torch.from_numpy(outputs).to(x.device).reshape(shape)
+
+
 def convolve(images, kernel, bias, strides, padding, dilation, relu=False):
     outputs = torch_convolution.convolve(
         *_as_torch(images, kernel, bias, strides, padding, dilation)

@@ -2,6 +2,8 @@
 
 from keras_neokd.deployment.artefact import Artefact
 from keras_neokd.deployment.artefact import load_artefact
+from keras_neokd.deployment.card import Card
 from keras_neokd.deployment.deploy import deploy
+from keras_neokd.deployment.gate import Gate
 
-__all__ = ["Artefact", "deploy", "load_artefact"]
+__all__ = ["Artefact", "Card", "Gate", "deploy", "load_artefact"]

@@ -12,7 +12,10 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+from keras import ops
 
+from keras_neokd import backend
+from keras_neokd.attacks.attack import ExitLogits
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import Decision
 from keras_neokd.base.typing import Array
@@ -71,6 +74,28 @@ class Artefact:
         """
         return self._decide(self._checked(images))
 
+    def exit_logits(self) -> ExitLogits:
+        """Return the files as an attack without gradients sees them.
+
+        Returns:
+            An `ExitLogits` of the exits in depth order; of the form
+            `"early_exit"` with one exit: the logits where each image leaves.
+        """
+        names = self._logit_names()
+
+        def function(images, exits, **named):
+            def compute(images):
+                answers = self.answers(images)
+                return np.stack([answers[names[exit]] for exit in exits])
+
+            shape = (len(exits), images.shape[0], self.card.num_classes)
+            return ops.unstack(backend.call_in_numpy(compute, images, shape))
+
+        return ExitLogits(function, len(names))
+
+    def _logit_names(self):
+        return self.card.exit_names
+
     def _answers(self, images):
         (session,) = self._sessions
         return session({"images": images})
@@ -91,6 +116,9 @@ class Artefact:
 
 class EarlyExitArtefact(Artefact):
     """Early exit in one file, which takes single images."""
+
+    def _logit_names(self):
+        return ("logits",)
 
     def _answers(self, images):
         (session,) = self._sessions

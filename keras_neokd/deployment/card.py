@@ -28,7 +28,7 @@ class Card:
     """The content of `card.json`.
 
     Attributes:
-        format, form: as given to `deploy`.
+        format, form, precision: as given to `deploy`.
         exit_names: names of the exits that it has, in depth order.
         input_shape: shape of an image.
         num_classes: number of classes.
@@ -41,6 +41,7 @@ class Card:
 
     format: str
     form: str
+    precision: str
     exit_names: tuple[str, ...]
     input_shape: tuple[int | None, ...]
     num_classes: int
@@ -69,6 +70,7 @@ class Card:
         folder: pathlib.Path,
         format: str,
         form: str,
+        precision: str,
         policy: ExitPolicy | None,
         exit: str | None,
     ) -> Self:
@@ -77,6 +79,7 @@ class Card:
         return cls(
             format=format,
             form=form,
+            precision=precision,
             exit_names=model.exit_names if exit is None else (exit,),
             input_shape=tuple(model.input_shape[1:]),
             num_classes=model.num_classes,
@@ -135,6 +138,7 @@ class Card:
             raise ValueError(f"it needs schema {_SCHEMA}")
         checks.choice("format", plain["format"], tuple(formats.BY_NAME))
         checks.choice("form", plain["form"], graphs.FORMS)
+        checks.choice("precision", plain["precision"], formats.PRECISIONS)
         policy = plain["policy"]
         if (policy is None) != (plain["form"] == "exits"):
             raise ValueError(f"policy {policy!r} in the form {plain['form']!r}")

@@ -10,19 +10,22 @@ import json
 import pathlib
 from collections.abc import Sequence
 
+import numpy as np
+
 from keras_neokd.base import checks
 from keras_neokd.base import writing
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.base.typing import Array
 from keras_neokd.base.typing import PathLike
 from keras_neokd.deployment import card as cards
-from keras_neokd.deployment import comparison
 from keras_neokd.deployment import formats
 from keras_neokd.deployment import graphs
 from keras_neokd.deployment import writer
-from keras_neokd.deployment.artefact import Artefact
 from keras_neokd.deployment.artefact import load_artefact
 from keras_neokd.deployment.card import Card
+from keras_neokd.deployment.formats import PRECISIONS
+from keras_neokd.deployment.gate import Gate
+from keras_neokd.evaluation import batches
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving import tensorflow_process
 
@@ -34,9 +37,10 @@ def deploy(
     form: str = "exits",
     policy: ExitPolicy | Sequence[float | None] | PathLike | None = None,
     exit: int | str | None = None,
-    images: Array | None = None,
-    max_logit_difference: float = 1e-4,
-) -> Artefact:
+    precision: str = "float32",
+    representative: Array | None = None,
+    gate: Gate | None = None,
+) -> Card:
     """Write a folder with a model's files for one runtime, and their card.
 
     The files are opened in their runtime and compared with the model before
@@ -58,43 +62,47 @@ def deploy(
             `"early_exit"` and `"stages"`, which need it.
         exit: name or 0-based index of the only exit of the form `"exits"`.
             Defaults to None, all exits.
-        images: array `(n, height, width, channels)` in [0, 1] to compare on:
-            real ones say more. Defaults to 8 random images; needed where the
-            model takes images of any size.
-        max_logit_difference: largest difference of a logit that is allowed,
-            relative to the model's largest logit where that exceeds 1.
-            Defaults to 1e-4.
+        precision: `"float32"` (default), `"float16"` (weights of half the
+            size), `"int8_weights"` (kernels of a quarter, quantised again at
+            each call) or `"int8"` (all in integers), as far as the format
+            has it.
+        representative: for `"int8"`, training images `(n, height, width,
+            channels)` in [0, 1] that show the range of every tensor: a few
+            hundred, and never test images.
+        gate: a `Gate`: what the files are compared on, and what may differ.
+            Defaults to `Gate()`.
 
     Returns:
-        The `Artefact`, opened. Its `card.figures` hold `num_images`,
-        `max_logit_difference` and, with a policy, `decisions_changed`, the
-        share of the images that leave elsewhere.
+        The `Card`; its `figures` are what `Gate.figures` found. Open the
+        files with `load_artefact`.
 
     Raises:
         ImportError: if a package of the format is not installed.
         TypeError: if `model` is not a `MultiExitModel`.
         ValueError: if `path` holds something else, or arguments do not fit.
         RuntimeError: if a converter or a runtime cannot take the model, or
-            the logits differ by more; `path` is then left as it was.
+            a limit of the gate is missed; `path` is then left as it was.
     """
     request = _request(model, format, form, policy, exit)
-    checks.number("max_logit_difference", max_logit_difference, minimum=0.0)
+    request["precision"] = _check_precision(
+        model, format, form, precision, representative
+    )
+    gate = Gate() if gate is None else gate
+    gate.checked_images(model)
     path = pathlib.Path(path).expanduser()
     _check_path(path)
-    images = comparison.images_to_compare(model, images)
     path.parent.mkdir(parents=True, exist_ok=True)
     with writing.unfinished(path, is_folder=True) as folder:
-        _write_request(request, folder)
+        _write_request(request, representative, folder)
         tensorflow_process.call(writer.write, model, folder)
         files = folder / writer.FILES
         card = Card.of(model, files, **request)
         card.write(files)
-        figures = comparison.compare(
-            model, load_artefact(files), images, max_logit_difference
-        )
-        dataclasses.replace(card, figures=figures).write(files)
+        figures = gate.figures(model, load_artefact(files))
+        card = dataclasses.replace(card, figures=figures)
+        card.write(files)
         writing.move_folder(files, path)
-    return load_artefact(path)
+    return card
 
 
 def _request(model, format, form, policy, exit):
@@ -142,7 +150,36 @@ def _check_float32(model):
         )
 
 
-def _write_request(request, folder):
+def _check_precision(model, format, form, precision, representative):
+    """Return the precision, if the format has it."""
+    precisions = formats.BY_NAME[format].precisions
+    checks.choice("precision", precision, PRECISIONS)
+    if precision not in precisions:
+        raise ValueError(
+            f"The format {format!r} has the precisions {list(precisions)}, "
+            f"received {precision!r}."
+        )
+    if (precision == "int8") != (representative is not None):
+        raise ValueError(
+            "`representative` training images are needed for the precision "
+            f"'int8', and for it alone: received {precision!r} "
+            f"{'without' if representative is None else 'with'} them."
+        )
+    if representative is not None:
+        if form == "early_exit":
+            raise ValueError(
+                "No converter quantises branches by representative images: "
+                "use the form 'stages', or the precision 'int8_weights'."
+            )
+        labels = np.zeros(len(representative), "int32")
+        batches.check(model, representative, labels, 1)
+    return precision
+
+
+def _write_request(request, representative, folder):
+    if representative is not None:
+        images = np.asarray(representative, "float32")
+        np.save(folder / writer.REPRESENTATIVE, images)
     policy = request["policy"]
     plain = None if policy is None else policy.get_config()
     text = json.dumps({**request, "policy": plain})

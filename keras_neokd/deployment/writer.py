@@ -2,6 +2,11 @@
 
 import json
 import pathlib
+import shutil
+import warnings
+
+import numpy as np
+from keras import ops
 
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.deployment import formats
@@ -9,6 +14,7 @@ from keras_neokd.deployment import graphs
 from keras_neokd.network.multi_exit import MultiExitModel
 
 REQUEST = "request.json"
+REPRESENTATIVE = "representative.npy"
 FILES = "artefact"
 
 
@@ -18,7 +24,8 @@ def write(model: MultiExitModel, folder: pathlib.Path) -> None:
     Args:
         model: a `MultiExitModel`.
         folder: `pathlib.Path` with the request: a dict of `format`, `form`,
-            `policy` (its config, or None) and `exit` (a name, or None).
+            `policy` (its config, or None), `exit` (a name, or None) and
+            `precision`; beside it perhaps the representative images.
 
     Raises:
         RuntimeError: if a converter fails.
@@ -29,23 +36,48 @@ def write(model: MultiExitModel, folder: pathlib.Path) -> None:
         policy = ExitPolicy.from_config(policy)
     (folder / FILES).mkdir()
     saved_model = folder / "saved_model"
+    examples = _images(folder / REPRESENTATIVE)
     for graph in graphs.build(model, request["form"], policy, request["exit"]):
         _save(graph, saved_model)
         target = folder / FILES / f"{graph.name}{kind.ending}"
         try:
-            kind.write(saved_model, target)
+            with warnings.catch_warnings():
+                # That TensorFlow's interpreter, which converters use, moves.
+                warnings.simplefilter("ignore", UserWarning)
+                kind.write(saved_model, target, request["precision"], examples)
         except Exception as error:
             # Converters have errors of their own.
             raise RuntimeError(
                 f"{kind.name!r} has no form for the part {graph.name!r} of "
                 f"model {model.name!r}: {_short(error)}"
             ) from error
+        examples = _handed_on(graph, examples)
+
+
+def _images(path):
+    """Return the inputs of the first graph for each representative image."""
+    if not path.exists():
+        return []
+    images = np.load(path, allow_pickle=False)
+    return [{"images": image[None]} for image in images]
+
+
+def _handed_on(graph, examples):
+    """Return the inputs of the next stage, from those of a stage."""
+    found = []
+    for example in examples:
+        tensors = [ops.convert_to_tensor(example[x.name]) for x in graph.inputs]
+        outputs = graph.compute(*tensors)
+        names = graphs.handed_on(len(outputs))
+        values = [outputs[name] for name in names if name in outputs]
+        names = graphs.taken_over(len(values))
+        values = map(ops.convert_to_numpy, values)
+        found.append(dict(zip(names, values, strict=True)))
+    return found
 
 
 def _save(graph, path):
     """Write a graph as a SavedModel in the place of the one before."""
-    import shutil
-
     import tensorflow as tf
 
     if path.exists():

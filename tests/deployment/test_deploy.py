@@ -11,18 +11,22 @@ import pytest
 from keras_neokd import MultiExitModel
 from keras_neokd import deploy
 from keras_neokd import load_artefact
+from keras_neokd import models
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.deployment import formats
 from keras_neokd.deployment import writer
 from keras_neokd.deployment.artefact import EarlyExitArtefact
 from keras_neokd.deployment.artefact import StagesArtefact
 from keras_neokd.deployment.card import Card
+from keras_neokd.deployment.gate import Gate
 from keras_neokd.serving import tensorflow_process
+from tests.deployment import tiny
 from tests.reference import equations
 
-IMAGES = np.random.default_rng(1).random((24, 6, 5, 1), "float32")
-# Sorted by name, `exit_10` would come after `exit_1`.
-NAMES = ("exit_1", "exit_2", "exit_3", "exit_10")
+# What other backends write comes from a process of TensorFlow: `test_gate.py`.
+pytestmark = pytest.mark.any_backend
+
+IMAGES, NAMES = tiny.IMAGES, tiny.NAMES
 # Under other backends the files are written by a second process.
 HAS_TENSORFLOW = keras.config.backend() == "tensorflow"
 ALL = ("saved_model", "litert", "onnx", "openvino")
@@ -34,38 +38,9 @@ for _name in FORMATS:
             pytest.skip(f"needs {_package}", allow_module_level=True)
 
 
-def four_exits():
-    """Return a model whose exits disagree, with a layer of every kind."""
-    x = images = keras.Input((6, 5, 1))
-    exits = []
-    for number in range(len(NAMES)):
-        x = keras.layers.Conv2D(3, 3, padding="same", activation="relu")(x)
-        if number == 0:
-            x = keras.layers.BatchNormalization()(x)
-            x = keras.layers.Dropout(0.5)(x)
-        if number == 2:
-            x = keras.layers.MaxPooling2D(2)(x)
-        exits.append(keras.layers.Dense(4)(keras.layers.Flatten()(x)))
-    return MultiExitModel(images, dict(zip(NAMES, exits, strict=True)))
-
-
-def randomized(model):
-    """Give a model weights that make it sure of something."""
-    rng = np.random.default_rng(3)
-    model.set_weights(
-        [
-            rng.uniform(0.5, 1.5, each.shape)
-            if "variance" in each.path or "gamma" in each.path
-            else rng.normal(0, 0.3, each.shape)
-            for each in model.weights
-        ]
-    )
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return randomized(four_exits())
+    return tiny.model()
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +66,13 @@ def folder(request, model, thresholds, tmp_path_factory):
         "early_exit_ensemble": ExitPolicy(thresholds, ensemble=True),
         "stages": ExitPolicy(thresholds, ensemble=True),
     }
-    deploy(model, path / "exits", request.param, images=IMAGES)
+    deploy(model, path / "exits", request.param, gate=Gate(IMAGES))
     deploy(model, path / "exit_10", request.param, exit="exit_10")
     for name, policy in policies.items():
         form = name.removesuffix("_ensemble")
-        deploy(model, path / name, request.param, form, policy, images=IMAGES)
+        deploy(
+            model, path / name, request.param, form, policy, gate=Gate(IMAGES)
+        )
     return path
 
 
@@ -187,7 +164,7 @@ def test_a_damaged_file_is_found(folder, tmp_path):
 
 
 def test_a_model_that_answers_nan_is_not_deployed(tmp_path):
-    broken = randomized(four_exits())
+    broken = tiny.model()
     late = broken.exit_model(3).layers[-1]
     late.set_weights([np.nan * each for each in late.get_weights()])
     with pytest.raises(RuntimeError, match="'exit_10' .* differs .* by nan"):
@@ -203,6 +180,7 @@ def test_an_exit_that_answers_nan_is_named(form):
     card = Card(
         format="litert",
         form=form,
+        precision="float32",
         exit_names=("first", "second"),
         input_shape=(6, 5, 1),
         num_classes=2,
@@ -255,9 +233,31 @@ REFUSED = [
         "`exit` is for the form 'exits'",
     ),
     ({"exit": "exit_11"}, ValueError, "exit_11"),
-    ({"images": IMAGES[:, :4]}, ValueError, r"\(batch, 6, 5, 1\)"),
-    ({"images": IMAGES[:0]}, ValueError, "received 0"),
-    ({"max_logit_difference": -1}, ValueError, "max_logit_difference"),
+    ({"gate": Gate(IMAGES[:, :4])}, ValueError, r"\(batch, 6, 5, 1\)"),
+    ({"gate": Gate(IMAGES[:0])}, ValueError, "received 0"),
+    (
+        {"gate": Gate(IMAGES, np.full(24, 4))},
+        ValueError,
+        "4",
+    ),
+    ({"precision": "int4"}, ValueError, "Unknown `precision`"),
+    (
+        {"precision": "int8", "format": "onnx"},
+        ValueError,
+        r"'onnx' has the precisions \['float32'\]",
+    ),
+    ({"precision": "int8"}, ValueError, "'int8' without them"),
+    ({"representative": IMAGES}, ValueError, "'float32' with them"),
+    (
+        {
+            "precision": "int8",
+            "representative": IMAGES,
+            "form": "early_exit",
+            "policy": [0.5] * 3,
+        },
+        ValueError,
+        "use the form 'stages'",
+    ),
 ]
 
 
@@ -298,7 +298,7 @@ def test_something_else_is_not_replaced(model, tmp_path):
 
 def test_other_logits_are_not_deployed(model, tmp_path, monkeypatch):
     """A second model answers in the place of the first."""
-    other = four_exits()
+    other = tiny.untrained_model()
 
     def swapped(function, model, folder):
         function(other, folder)
@@ -328,12 +328,12 @@ def test_an_interrupted_export_leaves_nothing(model, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not HAS_TENSORFLOW, reason="the same in another process")
 def test_a_layer_that_a_converter_cannot_take_is_named(tmp_path, monkeypatch):
-    def fail(self, source, target):
+    def fail(self, *arguments):
         raise RuntimeError("error: 'tf.Thing' op is neither a custom op")
 
     monkeypatch.setattr(formats.BY_NAME["litert"].__class__, "write", fail)
     with pytest.raises(RuntimeError, match="'litert' has no form .*tf.Thing"):
-        deploy(randomized(four_exits()), tmp_path / "artefact")
+        deploy(tiny.model(), tmp_path / "artefact")
     assert not list(tmp_path.iterdir())
 
 
@@ -351,6 +351,7 @@ def test_a_card_of_something_else_is_refused(tmp_path, change, message):
         "schema": 1,
         "format": "litert",
         "form": "exits",
+        "precision": "float32",
         "exit_names": ["exit_1"],
         "input_shape": [6, 5, 1],
         "num_classes": 4,
@@ -370,3 +371,53 @@ def test_a_folder_without_a_card_is_no_artefact(tmp_path):
         load_artefact(tmp_path)
     with pytest.raises(ValueError, match="num_threads"):
         load_artefact(tmp_path, num_threads=0)
+
+
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="the same in another process")
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+@pytest.mark.parametrize("form", ["exits", "stages"])
+def test_files_of_smaller_numbers_answer_alike(
+    model, logits, tmp_path, precision, form
+):
+    policy = None if form == "exits" else [0.5] * 3
+    representative = IMAGES if precision == "int8" else None
+    deploy(
+        *(model, tmp_path / "small", "litert", form, policy),
+        precision=precision,
+        representative=representative,
+        gate=Gate(IMAGES),
+    )
+    artefact = load_artefact(tmp_path / "small")
+    assert artefact.card.precision == precision
+    answers = artefact.answers(IMAGES)
+    found = np.stack([answers[name] for name in NAMES], axis=1)
+    apart = np.abs(found - logits).max()
+    assert 1e-6 < apart < {"float16": 1e-2}.get(precision, 0.3)
+    assert artefact.card.figures["max_logit_difference"] == pytest.approx(
+        float(apart)
+    )
+
+
+@pytest.mark.skipif(not HAS_TENSORFLOW, reason="the same in another process")
+def test_files_of_smaller_numbers_are_smaller(tmp_path):
+    """Kernels of fewer than 1,024 numbers keep float32 in int8_weights."""
+    network = models.SmallCNN.mnist()
+    sizes = {}
+    for format, precision in (
+        ("litert", "float32"),
+        ("litert", "float16"),
+        ("litert", "int8_weights"),
+        ("openvino", "float16"),
+    ):
+        path = tmp_path / "small"
+        files = deploy(
+            network, path, format, precision=precision
+        ).files.values()
+        sizes[format, precision] = sum(each["bytes"] for each in files)
+    whole = sizes.pop(("litert", "float32"))
+    ratios = {name: size / whole for name, size in sizes.items()}
+    assert ratios == {
+        ("litert", "float16"): pytest.approx(0.5, abs=0.03),
+        ("litert", "int8_weights"): pytest.approx(0.25, abs=0.03),
+        ("openvino", "float16"): pytest.approx(0.5, abs=0.03),
+    }

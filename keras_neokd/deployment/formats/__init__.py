@@ -1,5 +1,6 @@
 """Formats of files, each in a module: how it is written and how it is run."""
 
+from keras_neokd.deployment.formats.format import PRECISIONS as PRECISIONS
 from keras_neokd.deployment.formats.format import Format as Format
 from keras_neokd.deployment.formats.format import Session as Session
 from keras_neokd.deployment.formats.litert import LiteRT

@@ -3,12 +3,18 @@
 import importlib.util
 import pathlib
 from collections.abc import Callable
+from collections.abc import Iterable
 
 from keras_neokd.base.typing import Array
 
 # A file in its runtime: a function from arrays by the names of the inputs to
 # arrays by the names of the outputs. For one thread at a time.
 Session = Callable[[dict[str, Array]], dict[str, Array]]
+
+
+PRECISIONS = ("float32", "float16", "int8_weights", "int8")
+# A dict of arrays by the names of the inputs, for each representative image.
+Examples = Iterable[dict[str, Array]]
 
 
 class Format:
@@ -20,6 +26,7 @@ class Format:
         extra: extra of this package that brings what it needs.
         writers: packages that write it.
         runners: packages that run it.
+        precisions: those of `PRECISIONS` that it is written in.
     """
 
     name: str
@@ -27,14 +34,24 @@ class Format:
     extra: str
     writers: tuple[str, ...]
     runners: tuple[str, ...]
+    precisions: tuple[str, ...] = ("float32",)
 
-    def write(self, source: pathlib.Path, target: pathlib.Path) -> None:
+    def write(
+        self,
+        source: pathlib.Path,
+        target: pathlib.Path,
+        precision: str,
+        examples: Examples,
+    ) -> None:
         """Write the file of a graph.
 
         Args:
             source: `pathlib.Path` of a SavedModel with the signature
                 `serving_default`, whose weights are constants.
             target: `pathlib.Path` of the file, which ends in `ending`.
+            precision: one of `precisions`.
+            examples: inputs of the graph for representative images; empty but
+                for `"int8"`.
         """
         raise NotImplementedError
 

@@ -1,5 +1,6 @@
 """LiteRT (formerly TensorFlow Lite) files, which phones and servers run."""
 
+from keras_neokd.deployment.formats.format import PRECISIONS
 from keras_neokd.deployment.formats.format import Format
 
 
@@ -11,12 +12,20 @@ class LiteRT(Format):
     extra = "litert"
     writers = ("tensorflow",)
     runners = ("ai_edge_litert",)
+    precisions = PRECISIONS
 
-    def write(self, source, target):
+    def write(self, source, target, precision, examples):
         """Write a `.tflite` file, see `Format`."""
         import tensorflow as tf
 
         converter = tf.lite.TFLiteConverter.from_saved_model(str(source))
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if precision == "int8":
+            # Inputs and outputs stay in float32.
+            converter.representative_dataset = lambda: examples
         target.write_bytes(converter.convert())
 
     def open(self, path, num_threads=None):

@@ -5,7 +5,6 @@ does not run (docs/runtimes.md).
 """
 
 import logging
-import warnings
 
 from keras_neokd.deployment.formats.format import Format
 from keras_neokd.deployment.formats.litert import LiteRT
@@ -20,21 +19,17 @@ class ONNX(Format):
     writers = ("tensorflow", "tf2onnx", "onnx")
     runners = ("onnxruntime",)
 
-    def write(self, source, target):
+    def write(self, source, target, precision, examples):
         """Write a LiteRT file and convert it, see `Format`."""
         import onnx
         import tf2onnx
 
         lite = target.with_suffix(LiteRT.ending)
-        LiteRT().write(source, lite)
+        LiteRT().write(source, lite, precision, examples)
         # It tells about each step on the way.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            # That TensorFlow's interpreter will move, which reads names here.
-            warnings.simplefilter("ignore", UserWarning)
-            model, _ = tf2onnx.convert.from_tflite(str(lite))
-            names = _names(lite)
-        _rename(onnx, model.graph, *names)
+        model, _ = tf2onnx.convert.from_tflite(str(lite))
+        _rename(onnx, model.graph, *_names(lite))
         lite.unlink()
         onnx.checker.check_model(model)
         onnx.save_model(model, str(target))

@@ -11,13 +11,16 @@ class OpenVINO(Format):
     extra = "openvino"
     writers = ("tensorflow", "openvino")
     runners = ("openvino",)
+    precisions = ("float32", "float16")
 
-    def write(self, source, target):
+    def write(self, source, target, precision, examples):
         """Write both files, see `Format`."""
         import openvino
 
         model = openvino.convert_model(str(source))
-        openvino.save_model(model, str(target), compress_to_fp16=False)
+        openvino.save_model(
+            model, str(target), compress_to_fp16=precision == "float16"
+        )
 
     def open(self, path, num_threads=None):
         """Return the model compiled for the processor, see `Format`."""

@@ -11,7 +11,7 @@ class SavedModel(Format):
     extra = "export"
     writers = runners = ("tensorflow",)
 
-    def write(self, source, target):
+    def write(self, source, target, precision, examples):
         """Move the folder, see `Format`."""
         source.rename(target)
 
