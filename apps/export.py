@@ -23,7 +23,7 @@ from . import command
 _NUM_REPRESENTATIVE = 300
 # Flags of an artefact alone.
 _OF_ARTEFACTS = (
-    *("form", "policy", "exit", "precision", "attack"),
+    *("form", "policy", "exit", "precision", "attack", "num_examples"),
     *("max_accuracy_drop", "max_robust_drop"),
 )
 
@@ -54,7 +54,15 @@ def export(model_path, output):
         print(f"  {name}: {difference:.1e}")
 
 
-def deploy(model_path, output, run=None, attack=None, limits=None, **arguments):
+def deploy(
+    model_path,
+    output,
+    run=None,
+    attack=None,
+    num_examples=None,
+    limits=None,
+    **arguments,
+):
     """Write and check an artefact, and print what its card says.
 
     Args:
@@ -63,6 +71,8 @@ def deploy(model_path, output, run=None, attack=None, limits=None, **arguments):
             for random images.
         attack: name of the attack of an evaluation for robust accuracy; needs
             `run`. Defaults to None.
+        num_examples: test images to compare on; None (default) for those of
+            an evaluation.
         limits: dict of limits of the `Gate`. Defaults to None.
         **arguments: of `keras_neokd.deploy`.
 
@@ -77,7 +87,9 @@ def deploy(model_path, output, run=None, attack=None, limits=None, **arguments):
     given, kind = {}, "random"
     if run is not None:
         needs_training = arguments["precision"] == "int8"
-        given, representative = _from_run(run, model, attack, needs_training)
+        given, representative = _from_run(
+            run, model, attack, num_examples, needs_training
+        )
         arguments["representative"], kind = representative, "test"
     gate = deployment.Gate(**given, **(limits or {}))
     card = keras_neokd.deploy(model, output, gate=gate, **arguments)
@@ -112,7 +124,7 @@ def _load(model_path, output):
     return keras_neokd.load(model_path)
 
 
-def _from_run(run, model, attack, needs_training):
+def _from_run(run, model, attack, num_examples, needs_training):
     """Return arguments of a `Gate`, and training images if they are needed."""
     from . import attacking
     from . import building
@@ -120,7 +132,9 @@ def _from_run(run, model, attack, needs_training):
 
     config = run_config.read(run)
     dataset = building.load_data(config, model)
-    images, labels = dataset.test.arrays(config.evaluate.num_examples)
+    if num_examples is None:
+        num_examples = config.evaluate.num_examples
+    images, labels = dataset.test.arrays(num_examples)
     if attack is not None:
         attack = attacking.attack(config, attack)
     representative = None
@@ -157,6 +171,7 @@ def main():
         pathlib.Path(output),
         run,
         chosen.attack,
+        chosen.num_examples,
         {
             "max_accuracy_drop": chosen.max_accuracy_drop,
             "max_robust_drop": chosen.max_robust_drop,
@@ -196,6 +211,12 @@ if __name__ == "__main__":
         None,
         "Attack of an evaluation, such as average, with the settings of the "
         "run: measures robust accuracy of model and files.",
+    )
+    flags.DEFINE_integer(
+        "num_examples",
+        None,
+        "Test images of the run to compare on; default: as in an evaluation.",
+        lower_bound=1,
     )
     flags.DEFINE_float(
         "max_accuracy_drop",

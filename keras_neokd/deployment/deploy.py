@@ -1,8 +1,8 @@
 """Write a model as files of another runtime, and check them there.
 
 policy = keras_neokd.ExitPolicy((0.9, 0.8))
-artefact = deploy(model, "artefact", "litert", "early_exit", policy)
-artefact.decide(images)
+deploy(model, "artefact", "litert", "early_exit", policy)
+load_artefact("artefact").decide(images)
 """
 
 import dataclasses

@@ -122,8 +122,9 @@ def _early_exit(model, policy):
     def answer(index, tensors, votes):
         """Return the outputs for an image that has come to a stage."""
         logits, *rest = _as_list(stages[index](tensors))
-        logits = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-        confidence = ops.exp(ops.max(logits, axis=-1))
+        # By the formula of `ExitPolicy`: a threshold may be 1.
+        confidence = ops.max(ops.softmax(logits, axis=-1), axis=-1)
+        logits = ops.log_softmax(logits, axis=-1)
         if policy.ensemble:
             votes = logits if votes is None else ops.logaddexp(votes, logits)
             logits = votes - math.log(index + 1)

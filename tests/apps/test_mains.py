@@ -108,6 +108,10 @@ REFUSED = {
     ("export", "run", "--form=stages"): (
         "--form is of an artefact: give --format"
     ),
+    (
+        *("export", "--model=model.keras", "--output=x"),
+        *("--format=litert", "--attack=average"),
+    ): "need the images of a run: give --workdir",
     # Or thresholds could be set on images that were trained on.
     ("evaluate", "moved", "--config.data.dir=elsewhere"): (
         "trained on other data"
@@ -166,9 +170,14 @@ def test_export_writes_an_artefact_and_says_how_it_compares(trained, tmp_path):
         "--format=litert",
         "--form=stages",
         f"--policy={tmp_path / 'policy.json'}",
+        "--attack=average",
+        "--num_examples=8",
+        "--max_robust_drop=0",
     )
     assert result.returncode == 0, result.stderr
-    assert "on 24 test images" in result.stdout
+    assert "on 8 test images" in result.stdout
+    for kind in ("clean", "model attacked", "each attacked"):
+        assert f"accuracy of policy, images {kind}: model" in result.stdout
     assert "decisions changed: 0" in result.stdout
     card = json.loads((folder / "litert_stages/card.json").read_text())
     assert card["policy"]["thresholds"] == [0.5, 0.5]

@@ -373,6 +373,22 @@ def test_a_folder_without_a_card_is_no_artefact(tmp_path):
         load_artefact(tmp_path, num_threads=0)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_stage_may_take_the_images_again(tmp_path, format):
+    """What the first stage hands on is then what it was given."""
+    images = keras.Input((6, 5, 1))
+    early = keras.layers.Dense(4)(keras.layers.Flatten()(images))
+    x = keras.layers.Conv2D(4, 3)(images)
+    late = keras.layers.Dense(4)(keras.layers.Flatten()(x))
+    again = MultiExitModel(images, {"exit_1": early, "exit_2": late})
+    for form in ("early_exit", "stages"):
+        path = tmp_path / form
+        card = deploy(again, path, format, form, [0.4], gate=Gate(IMAGES))
+        assert card.figures["decisions_changed"] == 0
+        found = load_artefact(path).decide(IMAGES).exit_index
+        assert set(found) == {0, 1}
+
+
 @pytest.mark.skipif(not HAS_TENSORFLOW, reason="the same in another process")
 @pytest.mark.parametrize("precision", ["float16", "int8"])
 @pytest.mark.parametrize("form", ["exits", "stages"])
