@@ -13,6 +13,7 @@ from keras_neokd import training
 from keras_neokd._version import __version__
 from keras_neokd.deployment import deploy
 from keras_neokd.deployment import load_artefact
+from keras_neokd.models import add_exits
 from keras_neokd.network.multi_exit import MultiExitModel
 from keras_neokd.serving import EarlyExitPredictor
 from keras_neokd.serving import ExitPolicy
@@ -26,6 +27,7 @@ __all__ = [
     "ExitPolicy",
     "MultiExitModel",
     "__version__",
+    "add_exits",
     "as_single_output",
     "attacks",
     "data",

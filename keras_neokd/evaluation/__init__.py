@@ -12,6 +12,7 @@ from keras_neokd.evaluation.early_exit import AttackedPolicyResult
 from keras_neokd.evaluation.early_exit import EarlyExitResult
 from keras_neokd.evaluation.early_exit import early_exit
 from keras_neokd.evaluation.early_exit import early_exit_attacked
+from keras_neokd.evaluation.exit_shares import policy_for_cost
 from keras_neokd.evaluation.gradient_alignment import GradientAlignmentResult
 from keras_neokd.evaluation.gradient_alignment import gradient_alignment
 from keras_neokd.evaluation.intervals import mean_cost_interval
@@ -65,6 +66,7 @@ __all__ = [
     "gradient_alignment",
     "local_linearity",
     "mean_cost_interval",
+    "policy_for_cost",
     "precision_agreement",
     "saving_interval",
     "search",

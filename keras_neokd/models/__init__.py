@@ -1,6 +1,7 @@
 """Multi-exit networks and what their exits cost."""
 
 from keras_neokd.base.registry import MODELS as BY_NAME
+from keras_neokd.models.added_exits import add_exits
 from keras_neokd.models.backbones import ResNet
 from keras_neokd.models.backbones import VisionTransformer
 from keras_neokd.models.msdnet import MSDNet
@@ -22,6 +23,7 @@ __all__ = [
     "ResNet",
     "SmallCNN",
     "VisionTransformer",
+    "add_exits",
     "exit_costs",
     "layer_costs",
     "load_msdnet_pytorch",
