@@ -93,7 +93,7 @@ OPTIONAL = {
     # To read weights files of PyTorch's own.
     "torch": {"models.msdnet.pytorch"},
     "keras_cv": {"models.backbones"},
-    "scipy": {"evaluation.smoothing"},
+    "scipy": {"evaluation.smoothing", "evaluation.operating_point"},
     # A dependency of Keras.
     "h5py": {"serving.model_files"},
 }

@@ -22,6 +22,9 @@ from keras_neokd.evaluation.latency import exit_latency
 from keras_neokd.evaluation.latency import throughput
 from keras_neokd.evaluation.local_linearity import LocalLinearityResult
 from keras_neokd.evaluation.local_linearity import local_linearity
+from keras_neokd.evaluation.operating_point import Drift
+from keras_neokd.evaluation.operating_point import exit_drift
+from keras_neokd.evaluation.operating_point import policy_at
 from keras_neokd.evaluation.precision import PrecisionAgreementResult
 from keras_neokd.evaluation.precision import precision_agreement
 from keras_neokd.evaluation.protocol import Protocol
@@ -42,6 +45,7 @@ __all__ = [
     "AnytimeResult",
     "AttackedPolicyResult",
     "BudgetedResult",
+    "Drift",
     "EarlyExitResult",
     "Evaluator",
     "GradientAlignmentResult",
@@ -61,11 +65,13 @@ __all__ = [
     "diagnostic",
     "early_exit",
     "early_exit_attacked",
+    "exit_drift",
     "exit_latency",
     "exit_probabilities",
     "gradient_alignment",
     "local_linearity",
     "mean_cost_interval",
+    "policy_at",
     "policy_for_cost",
     "precision_agreement",
     "saving_interval",

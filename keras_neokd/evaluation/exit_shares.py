@@ -6,9 +6,11 @@ import numpy as np
 
 from keras_neokd.base import checks
 from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Array
 from keras_neokd.evaluation import batches
 from keras_neokd.evaluation.anytime import exit_probabilities
 from keras_neokd.evaluation.intervals import mean_cost_interval
+from keras_neokd.network.multi_exit import MultiExitModel
 
 # Columns of `share_of_full_cost`.
 FULL_COST = {
@@ -54,8 +56,8 @@ def shares_for_budget(budget, exit_costs):
     first, last = exit_costs[0], exit_costs[-1]
     if not first <= budget <= last:
         raise ValueError(
-            f"A budget of {budget:,.0f} multiply-adds is out of reach: the "
-            f"first exit costs {first:,.0f}, the last {last:,.0f}."
+            f"A budget of {budget:,.12g} is out of reach: the first exit costs "
+            f"{first:,.12g}, the last {last:,.12g}."
         )
     for end in np.eye(len(exit_costs))[[0, -1]]:
         if budget == end @ exit_costs:
@@ -87,7 +89,7 @@ def shares_of_budgets(costs, budgets=None):
     if (np.diff(costs) <= 0).any():
         raise ValueError(
             "A later exit has to cost more than an earlier one, received "
-            f"{[int(each) for each in costs]} multiply-adds."
+            f"[{', '.join(f'{each:.12g}' for each in costs)}]."
         )
     if budgets is None:
         return geometric_shares(len(costs))
@@ -164,8 +166,12 @@ def _shares(costs, share_of_cost):
 
 
 def policy_for_cost(
-    model, validation, share_of_cost=0.5, ensemble=False, batch_size=256
-):
+    model: MultiExitModel,
+    validation: tuple[Array, Array],
+    share_of_cost: float = 0.5,
+    ensemble: bool = False,
+    batch_size: int = 256,
+) -> ExitPolicy:
     """Return the `ExitPolicy` whose mean cost is a share of the last exit's.
 
     Args:

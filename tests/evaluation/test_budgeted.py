@@ -398,7 +398,7 @@ def test_exits_that_cost_the_same_are_refused():
     ("arguments", "message"),
     [
         ({"threshold_data": "adversarial"}, "threshold_data"),
-        ({"budgets": [431.0]}, "A budget of 431 multiply-adds is out of reach"),
+        ({"budgets": [431.0]}, "A budget of 431 is out of reach"),
         ({"budgets": [450.0, 601.0]}, "A budget of 601 multiply-adds"),
         ({"batch_size": 0}, "`batch_size` needs an integer >= 1"),
         ({"test": (TEST[0], TEST[1] + 8)}, "class indices from 0 to 7"),

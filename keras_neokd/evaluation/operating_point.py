@@ -1,0 +1,155 @@
+"""Choose thresholds for a budget or an accuracy, and see later if they fit.
+
+    probabilities = exit_probabilities(model, images, labels)
+    policy = policy_at(probabilities, labels, costs, budget=2e6)
+    policy = policy_at(probabilities, labels, milliseconds, accuracy=0.9)
+    exit_drift(policy.decide(probabilities), policy.decide(later)).p_value
+
+Probabilities may be of a model or of an artefact, on clean or on attacked
+images; costs may be multiply-adds or times that were measured.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_neokd.base import checks
+from keras_neokd.base.exit_policy import Decision
+from keras_neokd.base.exit_policy import ExitPolicy
+from keras_neokd.base.typing import Array
+from keras_neokd.evaluation import exit_shares
+
+
+def policy_at(
+    probabilities: Array,
+    labels: Array,
+    costs: Sequence[float],
+    budget: float | None = None,
+    accuracy: float | None = None,
+    ensemble: bool = False,
+) -> ExitPolicy:
+    """Return the `ExitPolicy` for a mean cost, or the cheapest one for an aim.
+
+    The shares of images at each exit are geometric, as in MSDNet's code
+    (Huang et al. 2018); for an accuracy the 100 budgets of NEO-KD and the last
+    exit alone are tried.
+
+    Args:
+        probabilities: softmax of every exit on validation images, `(examples,
+            exits, classes)`; never of test images.
+        labels: integers `(examples,)` or one-hot.
+        costs: of an image that leaves at each exit, `(exits,)`, increasing, in
+            any unit, such as multiply-adds or milliseconds.
+        budget: mean cost per image, from the first of `costs` to the last.
+        accuracy: share from 0 to 1 of the images to classify correctly.
+            Exactly one of the two is given.
+        ensemble: see `ExitPolicy`. Defaults to False.
+
+    Raises:
+        TypeError, ValueError: if an argument is not as described, or no policy
+            reaches the accuracy.
+    """
+    if (budget is None) == (accuracy is None):
+        raise ValueError(
+            "`policy_at` needs either `budget` or `accuracy`, received "
+            f"budget={budget!r}, accuracy={accuracy!r}."
+        )
+    probabilities, labels = _checked(probabilities, labels)
+    prices = _prices(costs, probabilities.shape[1])
+    confidences = probabilities.max(axis=2)
+    checks.confidences(confidences)
+    if budget is not None:
+        budget = checks.number("budget", budget)
+        (shares,) = exit_shares.shares_of_budgets(prices, [budget])
+        found = exit_shares.thresholds(confidences, shares)
+        return ExitPolicy(found, ensemble)
+    accuracy = checks.number("accuracy", accuracy, minimum=0, maximum=1)
+    last = np.eye(len(prices))[-1:]
+    shares = np.concatenate([exit_shares.shares_of_budgets(prices), last])
+    policies = [
+        ExitPolicy(exit_shares.thresholds(confidences, each), ensemble)
+        for each in shares
+    ]
+    decisions = [each.decide(probabilities) for each in policies]
+    right = np.array([np.mean(each.label == labels) for each in decisions])
+    paid = np.array([prices[each.exit_index].mean() for each in decisions])
+    enough = np.flatnonzero(right >= accuracy)
+    if not len(enough):
+        raise ValueError(
+            f"No policy classifies {accuracy:.2%} of the {len(labels)} "
+            f"validation images correctly: the best reaches {right.max():.2%}."
+        )
+    return policies[enough[paid[enough].argmin()]]
+
+
+class Drift(NamedTuple):
+    """How the shares of images at each exit have moved.
+
+    Attributes:
+        before, now: shares `(exits,)`.
+        p_value: probability of shares at least so far apart if nothing has
+            changed: Pearson's chi-squared test of homogeneity.
+    """
+
+    before: np.ndarray
+    now: np.ndarray
+    p_value: float
+
+
+def exit_drift(before: Decision, now: Decision) -> Drift:
+    """Compare where images leave with where they left at the calibration.
+
+    Args:
+        before: `Decision` on the validation images, by the policy in use.
+        now: `Decision` on later images, which need no labels.
+
+    Raises:
+        ValueError: if one of them is about no image.
+    """
+    counts = [np.bincount(each.exit_index) for each in (before, now)]
+    if not all(map(len, counts)):
+        raise ValueError(
+            "Two decisions are compared, received one of no image."
+        )
+    size = max(map(len, counts))
+    table = np.array([np.pad(each, (0, size - len(each))) for each in counts])
+    shares = table / table.sum(axis=1, keepdims=True)
+    used = table[:, table.any(axis=0)]
+    if used.shape[1] == 1:
+        return Drift(*shares, 1.0)
+    from scipy import stats
+
+    p_value = stats.chi2_contingency(used, correction=False).pvalue
+    return Drift(*shares, float(p_value))
+
+
+def _checked(probabilities, labels):
+    probabilities = np.asarray(probabilities)
+    if probabilities.ndim != 3 or not len(probabilities):
+        raise ValueError(
+            "A policy needs probabilities (examples, exits, classes), received "
+            f"shape {probabilities.shape}."
+        )
+    labels = ops.convert_to_tensor(np.asarray(labels))
+    labels = ops.convert_to_numpy(checks.class_indices(labels))
+    if len(labels) != len(probabilities):
+        raise ValueError(
+            f"One label per image is needed: received {len(labels)} for "
+            f"{len(probabilities)} images."
+        )
+    return probabilities, labels
+
+
+def _prices(costs, num_exits):
+    prices = [
+        checks.number("costs", each, above=0)
+        for each in checks.sequence("costs", costs, "costs of exits")
+    ]
+    if len(prices) != num_exits:
+        raise ValueError(
+            f"`costs` needs one number for each of the {num_exits} exits, "
+            f"received {len(prices)}."
+        )
+    return np.array(prices)
