@@ -115,14 +115,14 @@ def exit_drift(before: Decision, now: Decision) -> Drift:
         )
     size = max(map(len, counts))
     table = np.array([np.pad(each, (0, size - len(each))) for each in counts])
-    shares = table / table.sum(axis=1, keepdims=True)
+    old, new = table / table.sum(axis=1, keepdims=True)
     used = table[:, table.any(axis=0)]
     if used.shape[1] == 1:
-        return Drift(*shares, 1.0)
+        return Drift(old, new, 1.0)
     from scipy import stats
 
     p_value = stats.chi2_contingency(used, correction=False).pvalue
-    return Drift(*shares, float(p_value))
+    return Drift(old, new, float(p_value))
 
 
 def _checked(probabilities, labels):

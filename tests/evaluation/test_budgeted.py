@@ -399,7 +399,7 @@ def test_exits_that_cost_the_same_are_refused():
     [
         ({"threshold_data": "adversarial"}, "threshold_data"),
         ({"budgets": [431.0]}, "A budget of 431 is out of reach"),
-        ({"budgets": [450.0, 601.0]}, "A budget of 601 multiply-adds"),
+        ({"budgets": [450.0, 601.0]}, "A budget of 601 is out of reach"),
         ({"batch_size": 0}, "`batch_size` needs an integer >= 1"),
         ({"test": (TEST[0], TEST[1] + 8)}, "class indices from 0 to 7"),
         ({"attack": "pgd"}, "does not say how strong"),
