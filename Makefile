@@ -102,7 +102,8 @@ $(DEMO_STAMP): $(CREATED_STAMP) $(REQUIREMENTS)
 
 $(TEST_STAMP): $(CREATED_STAMP) $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --use-pep517 "$(TORCH)" \
-	    -e ".[tensorflow,jax,torch,data,cv,apps,export,litert,onnx,openvino,test]"
+	    -e ".[tensorflow,jax,torch,data,cv,apps,export,litert,onnx,openvino]" \
+	    -e ".[serve,test]"
 	touch $@
 
 # Torchattacks asks for a version of requests from 2020 and for torchvision,

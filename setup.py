@@ -68,10 +68,13 @@ EXTRAS = {
     "litert": [TENSORFLOW, "ai-edge-litert>=2"],
     "onnx": [TENSORFLOW, "tf2onnx>=1.17", "onnx", "onnxruntime>=1.20"],
     "openvino": [TENSORFLOW, "openvino>=2025"],
+    "serve": ["starlette>=0.40", "uvicorn>=0.30"],
     # ruff and mypy are held to one minor version: the next may format
     # differently or find more.
     "test": [
         "grain",
+        # Asks the HTTP service, in tests and under load.
+        "httpx",
         "hypothesis>=6",
         "mypy>=2.4,<2.5",
         "pytest>=8",

@@ -158,11 +158,14 @@ def is_private(name):
     return name.startswith("_") and name[:2] != "__" and name not in PUBLIC
 
 
+_NAMED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
 def names_made(tree):
     """Return the names that a file defines or assigns, attributes too."""
     made = set()
     for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, _NAMED):
             made.add(node.name)
         elif isinstance(getattr(node, "ctx", None), ast.Store):
             made.add(getattr(node, "attr", getattr(node, "id", None)))
