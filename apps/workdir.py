@@ -6,7 +6,6 @@ run.begin(config, facts)   # write config.json and environment.json
 """
 
 import hashlib
-import importlib
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ from ml_collections import config_dict
 
 import keras_neokd
 from keras_neokd.base import checks
+from keras_neokd.base import versions
 from keras_neokd.base import writing
 from keras_neokd.training.checkpoints import refuse_differences
 
@@ -261,24 +261,13 @@ def check_writable(path):
         )
 
 
-def module_versions(*names):
-    """Return a dict from modules, which are imported, to their versions.
-
-    Modules know them whatever package brought them: `tensorflow` comes from
-    `tensorflow-cpu`, `tensorflow-macos` and `tf-nightly`, too.
-    """
-    return {
-        name: str(importlib.import_module(name).__version__) for name in names
-    }
-
-
 def environment():
     """Return what a result depends on besides its config, as plain values."""
     backend = keras.config.backend()
     return {
         "backend": backend,
         "keras_neokd": keras_neokd.__version__,
-        **module_versions("keras", "numpy", backend),
+        **versions.of_modules("keras", "numpy", backend),
         "python": platform.python_version(),
         "system": platform.system(),
         "machine": platform.machine(),

@@ -37,7 +37,7 @@ if os.environ.get("KERAS_BACKEND") == "torch":
 
 import keras
 
-from apps import workdir
+from keras_neokd.base import versions
 
 DATA_VARIABLE = "KERAS_NEOKD_DATA"
 
@@ -64,7 +64,7 @@ def pytest_configure():
 
 def pytest_report_header():
     """Name the backend and the versions that the results belong to."""
-    found = workdir.module_versions("keras", keras.config.backend(), "numpy")
+    found = versions.of_modules("keras", keras.config.backend(), "numpy")
     found["python"] = platform.python_version()
     described = ", ".join(f"{name} {each}" for name, each in found.items())
     return [

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import pathlib
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_neokd.base import checks
+from keras_neokd.base import versions
 from keras_neokd.base import writing
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.deployment import formats
@@ -35,7 +35,7 @@ class Card:
         policy: its `ExitPolicy`, or None.
         weights_sha256: digest of the weights of the model.
         files: dict from each file to its size in `bytes` and its `sha256`.
-        versions: dict of the packages that wrote it.
+        versions: dict of the modules that wrote and ran it to their versions.
         figures: dict of what the check found, see `deploy`.
     """
 
@@ -73,6 +73,7 @@ class Card:
         precision: str,
         policy: ExitPolicy | None,
         exit: str | None,
+        written_by: dict[str, str],
     ) -> Self:
         """Describe the files in a folder, without figures."""
         kind = formats.BY_NAME[format]
@@ -86,7 +87,7 @@ class Card:
             policy=policy,
             weights_sha256=weights_digest(model),
             files=_files(folder),
-            versions=_versions({*kind.writers, *kind.runners}),
+            versions={**versions.of_modules(*kind.runners), **written_by},
             figures={},
         )
 
@@ -171,13 +172,3 @@ def _files(folder):
             name = path.relative_to(folder).as_posix()
             found[name] = {"bytes": path.stat().st_size, "sha256": digest}
     return found
-
-
-def _versions(packages):
-    """Return the versions of imported packages, by distribution."""
-    names = importlib.metadata.packages_distributions()
-    wanted = {"keras", "keras_neokd", "numpy", *packages}
-    distributions = {each for name in wanted for each in names.get(name, ())}
-    return {
-        each: importlib.metadata.version(each) for each in sorted(distributions)
-    }

@@ -96,7 +96,8 @@ def deploy(
         _write_request(request, representative, folder)
         tensorflow_process.call(writer.write, model, folder)
         files = folder / writer.FILES
-        card = Card.of(model, files, **request)
+        written_by = json.loads((folder / writer.VERSIONS).read_text("utf-8"))
+        card = Card.of(model, files, **request, written_by=written_by)
         card.write(files)
         figures = gate.figures(model, load_artefact(files))
         card = dataclasses.replace(card, figures=figures)
@@ -183,7 +184,7 @@ def _write_request(request, representative, folder):
     policy = request["policy"]
     plain = None if policy is None else policy.get_config()
     text = json.dumps({**request, "policy": plain})
-    (folder / writer.REQUEST).write_text(text, "utf-8")
+    writing.write_text(folder / writer.REQUEST, text)
 
 
 def _check_path(path):

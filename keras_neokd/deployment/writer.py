@@ -8,6 +8,8 @@ import warnings
 import numpy as np
 from keras import ops
 
+from keras_neokd.base import versions
+from keras_neokd.base import writing
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.deployment import formats
 from keras_neokd.deployment import graphs
@@ -16,6 +18,7 @@ from keras_neokd.network.multi_exit import MultiExitModel
 REQUEST = "request.json"
 REPRESENTATIVE = "representative.npy"
 FILES = "artefact"
+VERSIONS = "versions.json"
 
 
 def write(model: MultiExitModel, folder: pathlib.Path) -> None:
@@ -26,6 +29,8 @@ def write(model: MultiExitModel, folder: pathlib.Path) -> None:
         folder: `pathlib.Path` with the request: a dict of `format`, `form`,
             `policy` (its config, or None), `exit` (a name, or None) and
             `precision`; beside it perhaps the representative images.
+
+    The versions of what wrote it go into `versions.json`.
 
     Raises:
         RuntimeError: if a converter fails.
@@ -52,6 +57,10 @@ def write(model: MultiExitModel, folder: pathlib.Path) -> None:
                 f"model {model.name!r}: {_short(error)}"
             ) from error
         examples = _handed_on(graph, examples)
+    modules = versions.of_modules(
+        "keras", "keras_neokd", "numpy", *kind.writers
+    )
+    writing.write_text(folder / VERSIONS, json.dumps(modules))
 
 
 def _images(path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from apps import workdir
+from keras_neokd.base import versions
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def test_a_run_knows_its_versions_without_metadata(no_metadata):
 
 
 def test_versions_are_plain_texts():
-    found = workdir.module_versions(keras.config.backend())
+    found = versions.of_modules(keras.config.backend())
     assert json.loads(json.dumps(found)) == found
     assert {type(each) for each in found.values()} == {str}
 
@@ -46,6 +47,4 @@ def test_nothing_else_asks_for_the_version_of_a_package():
         for file in (root / folder).rglob("*.py")
         if "importlib.metadata" in file.read_text("utf-8")
     ]
-    assert not asking, (
-        "use workdir.module_versions: tensorflow-cpu is TensorFlow, too"
-    )
+    assert not asking, "use base.versions: tensorflow-cpu is TensorFlow, too"

@@ -144,12 +144,13 @@ def _threads(folder):
 
 def test_a_card_says_what_the_files_are(folder):
     card = json.loads((folder / "stages" / "card.json").read_text())
-    ending = formats.BY_NAME[card["format"]].ending
+    kind = formats.BY_NAME[card["format"]]
     files = {path.name for path in (folder / "stages").iterdir()}
-    assert {f"stage_{each + 1}{ending}" for each in range(4)} < files
+    assert {f"stage_{each + 1}{kind.ending}" for each in range(4)} < files
     assert card["exit_names"] == list(NAMES)
     assert card["policy"]["thresholds"][1] is None
-    assert {"keras", "numpy"} < set(card["versions"])
+    packages = {"keras", "keras_neokd", "numpy", *kind.writers, *kind.runners}
+    assert set(card["versions"]) == packages
     for name, facts in card["files"].items():
         assert (folder / "stages" / name).stat().st_size == facts["bytes"]
 

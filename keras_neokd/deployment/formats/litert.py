@@ -1,5 +1,6 @@
 """LiteRT (formerly TensorFlow Lite) files, which phones and servers run."""
 
+from keras_neokd.base import writing
 from keras_neokd.deployment.formats.format import PRECISIONS
 from keras_neokd.deployment.formats.format import Format
 
@@ -26,7 +27,8 @@ class LiteRT(Format):
         if precision == "int8":
             # Inputs and outputs stay in float32.
             converter.representative_dataset = lambda: examples
-        target.write_bytes(converter.convert())
+        with writing.replacing(target) as path:
+            path.write_bytes(converter.convert())
 
     def open(self, path, num_threads=None):
         """Return an interpreter with XNNPACK, see `Format`."""

@@ -1,5 +1,6 @@
 """SavedModels, which TensorFlow and TensorFlow Serving run."""
 
+from keras_neokd.base import writing
 from keras_neokd.deployment.formats.format import Format
 
 
@@ -13,7 +14,7 @@ class SavedModel(Format):
 
     def write(self, source, target, precision, examples):
         """Move the folder, see `Format`."""
-        source.rename(target)
+        writing.move_folder(source, target)
 
     def open(self, path, num_threads=None):
         """Return its signature, see `Format`."""
