@@ -111,7 +111,9 @@ class Measurement:
             for character in " ,/":
                 name = name.replace(character, "_")
             self.processes.append(
-                Process(variant, options.threads, folder / name)
+                Process(
+                    variant, variant.threads or options.threads, folder / name
+                )
             )
 
     def measure(self):

@@ -66,6 +66,8 @@ def rows(measurement):
             and paired(_seconds(process, "starts"), _seconds(unit, "starts")),
             "first_step_seconds": spread(_seconds(process, "starts")),
             "build_seconds": spread(_seconds(process, "builds")),
+            "images_per_second": _images_per_second(process),
+            "image_milliseconds": _percentiles(process.facts["image_seconds"]),
             "peak_megabytes": process.facts["peak_megabytes"],
             **_results(process, unit, scenario.tolerance),
             "step_seconds": _seconds(process),
@@ -76,6 +78,19 @@ def rows(measurement):
 
 def _seconds(process, phase="steps"):
     return [each["seconds"] for each in getattr(process, phase)]
+
+
+def _images_per_second(process):
+    count = process.facts["num_images"]
+    return count and count / statistics.median(_seconds(process))
+
+
+def _percentiles(seconds):
+    """Return the 50th, 90th and 99th percentile in milliseconds, as text."""
+    if not seconds:
+        return None
+    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return " / ".join(f"{1000 * cuts[each - 1]:.3g}" for each in (50, 90, 99))
 
 
 def _predicted(process, unit, tolerance):
@@ -190,6 +205,8 @@ _COLUMNS = (
     ("first step, s", "first_step_seconds", ".1f"),
     ("first / unit's", "first_step_ratio", ".2f"),
     ("build, s", "build_seconds", ".1f"),
+    ("images / s", "images_per_second", ",.0f"),
+    ("image, ms: p50 / p90 / p99", "image_milliseconds", ""),
     ("peak, MB", "peak_megabytes", ",.0f"),
     ("result", "result", ".4f"),
     ("same work", "agrees", ""),

@@ -23,6 +23,7 @@ class Variant:
         newer: further arguments, which an older checkout may not know: it
             runs without them.
         checkout: folder of the keras_neokd that is imported.
+        threads: threads of the process; `None` for those of the flags.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Variant:
     programs: tuple = ()
     newer: dict = dataclasses.field(default_factory=dict)
     checkout: Path = ROOT
+    threads: int | None = None
 
     def missing(self):
         """Return modules and programs that it needs and that are missing."""

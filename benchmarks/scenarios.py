@@ -270,33 +270,46 @@ _RUNTIMES = {
 def runtimes(flags):
     """Compare early exit in the runtimes of artefacts.
 
-    Of untrained networks and random images. Scenarios exit_1, exit_2 and so
-    on: 100 images, one by one, that leave there, in an early_exit artefact of
-    each format, beside `EarlyExitPredictor` on TensorFlow. Scenarios of a
-    format: a batch through stages at half of the full cost, beside the last
-    exit alone in the same runtime.
+    Of untrained networks and random images, on one thread and on all that
+    the flags give. Scenarios exit_1, exit_2 and so on: 100 images, one by one,
+    that leave there, in an early_exit artefact of each format, beside
+    `EarlyExitPredictor` on TensorFlow. Scenarios of a format: a batch through
+    stages at half of the full cost, beside the last exit alone in the same
+    runtime. The artefacts stay in the workdir.
     """
     found = []
-    for model in ("small_cnn", "msdnet_cifar10"):
+    size = {"batch_size": flags.batch_size or 256}
+    for model, threads in itertools.product(
+        ("small_cnn", "msdnet_cifar10"), sorted({1, flags.threads})
+    ):
+        shared = {
+            "model": model,
+            "threads": threads,
+            "folder": str(flags.workdir.resolve() / "artefacts"),
+        }
+        name = f"{model} threads_{threads}"
         for exit in range(3):
             rows = {"predictor": {}}
             rows |= {each: {"format": each} for each in _RUNTIMES}
-            settings = {"model": model, "exit": exit, "count": 100}
-            name = f"{model} exit_{exit + 1}"
+            settings = {**shared, "exit": exit, "count": 100}
             found.append(
-                _artefacts(flags, name, "SingleImages", settings, rows, 1e-6)
+                _artefacts(
+                    f"{name} exit_{exit + 1}", "SingleImages", settings, rows
+                )
             )
         for format in _RUNTIMES:
             rows = {"full": {"form": "exits"}, "stages": {"form": "stages"}}
-            size = flags.batch_size or 256
-            settings = {"model": model, "format": format, "batch_size": size}
-            name = f"{model} {format}"
-            found.append(_artefacts(flags, name, "Batch", settings, rows))
+            settings = {**shared, **size, "format": format}
+            found.append(
+                _artefacts(f"{name} {format}", "Batch", settings, rows)
+            )
     return found
 
 
-def _artefacts(flags, name, work, settings, rows, tolerance=None):
-    settings = {**settings, "threads": flags.threads}
+def _artefacts(name, work, settings, rows):
+    """Return a scenario of variants that differ by the given rows."""
+    # Single images of all variants leave at the same exit.
+    tolerance = None if work == "Batch" else 1e-6
     variants = []
     for each, row in rows.items():
         chosen = {**settings, **row}
@@ -306,6 +319,7 @@ def _artefacts(flags, name, work, settings, rows, tolerance=None):
                 *(each, "tensorflow", f"artefacts.{work}"),
                 chosen,
                 () if runtime is None else (runtime,),
+                threads=settings["threads"],
             )
         )
     return Scenario(name, tuple(variants), tuple(rows)[:1], tolerance)

@@ -99,7 +99,11 @@ class Worker:
         return {"seconds": seconds, "result": result}
 
     def facts(self):
-        """Return peak memory and, where known, multiply-adds of a step."""
+        """Return peak memory and, where known, what a step is made of.
+
+        That is its multiply-adds, its number of images, and the seconds of
+        every image since the first step.
+        """
         status = Path("/proc/self/status")
         peak = status.exists() and re.search(
             r"VmHWM:\s+(\d+)", status.read_text()
@@ -107,6 +111,8 @@ class Worker:
         return {
             "peak_megabytes": int(peak[1]) / 1024 if peak else None,
             "multiply_adds": getattr(self._work, "multiply_adds", None),
+            "num_images": getattr(self._work, "num_images", None),
+            "image_seconds": getattr(self._work, "image_seconds", None),
         }
 
 

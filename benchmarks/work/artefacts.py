@@ -1,6 +1,7 @@
 """Early exit in other runtimes: single images, and batches."""
 
-import tempfile
+import pathlib
+import time
 
 import keras
 
@@ -18,31 +19,39 @@ class SingleImages:
 
     Args:
         model: a key of `WORKLOADS`.
-        exit: index of the exit.
         threads: threads of the runtime.
+        folder: folder of artefacts; one that is missing is written.
+        exit: index of the exit.
         count: images of a step.
         format: of the artefact; None for the `EarlyExitPredictor`.
     """
 
-    def __init__(self, model, exit, threads, count, format=None):
+    def __init__(self, model, threads, folder, exit, count, format=None):
         workload, network = _built(model)
         # Each exit before it is asked, and never sure enough.
         last = network.num_exits - 1
         policy = ExitPolicy([1.0] * exit + [0.0] * (last - exit))
         self._images = workload.batches(count)[0][0]
+        self.num_images, self.image_seconds = count, None
         if format is None:
             self._decide = EarlyExitPredictor(network, policy)
         else:
+            path = pathlib.Path(folder, f"{model}_{format}_exit_{exit + 1}")
             self._decide = _artefact(
-                network, threads, format, "early_exit", policy
+                path, network, threads, format, "early_exit", policy
             ).decide
 
     def step(self):
         """Decide for each image by itself; return the exits."""
-        return [
-            self._decide(self._images[index : index + 1]).exit_index[0]
-            for index in range(len(self._images))
-        ]
+        exits, seconds = [], []
+        for index in range(self.num_images):
+            started = time.perf_counter()
+            decision = self._decide(self._images[index : index + 1])
+            seconds.append(time.perf_counter() - started)
+            exits.append(decision.exit_index[0])
+        is_first = self.image_seconds is None
+        self.image_seconds = [] if is_first else [*self.image_seconds, *seconds]
+        return exits
 
 
 class Batch:
@@ -50,26 +59,28 @@ class Batch:
 
     Args:
         model: a key of `WORKLOADS`.
+        threads: threads of the runtime.
+        folder: folder of artefacts; one that is missing is written.
         format: of the artefact.
         batch_size: number of images.
-        threads: threads of the runtime.
         form: `"stages"` for half of the cost; `"exits"` for the last exit
             alone.
     """
 
-    def __init__(self, model, format, batch_size, threads, form):
+    def __init__(self, model, threads, folder, format, batch_size, form):
         workload, network = _built(model)
         self._images, labels = workload.batches(batch_size)[0]
+        self.num_images = batch_size
         policy, exit = None, -1
         if form == "stages":
-            policy, exit = (
-                exit_shares.policy_for_cost(
-                    network, (self._images, labels), 0.5
-                ),
-                None,
-            )
+            data = self._images, labels
+            policy = exit_shares.policy_for_cost(network, data, 0.5)
+            exit = None
         self._is_early = form == "stages"
-        self._artefact = _artefact(network, threads, format, form, policy, exit)
+        path = pathlib.Path(folder, f"{model}_{format}_{form}_{batch_size}")
+        self._artefact = _artefact(
+            path, network, threads, format, form, policy, exit
+        )
 
     def step(self):
         """Return the mean of the logits, or of the exits."""
@@ -85,10 +96,8 @@ def _built(name):
     return workload, workload.build(models)
 
 
-def _artefact(network, threads, format, form, policy, exit=None):
-    folder = tempfile.mkdtemp()
-    deploy(network, f"{folder}/artefact", format, form, policy, exit)
+def _artefact(path, network, threads, format, form, policy, exit=None):
+    if not path.exists():
+        deploy(network, path, format, form, policy, exit)
     # TensorFlow has the threads of the process.
-    if format == "saved_model":
-        threads = None
-    return load_artefact(f"{folder}/artefact", threads)
+    return load_artefact(path, None if format == "saved_model" else threads)
