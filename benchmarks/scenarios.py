@@ -272,8 +272,8 @@ def runtimes(flags):
 
     Of untrained networks and random images, on one thread and on all that
     the flags give. Scenarios exit_1, exit_2 and so on: 100 images, one by one,
-    that leave there, in an early_exit artefact of each format, beside
-    `EarlyExitPredictor` on TensorFlow. Scenarios of a format: a batch through
+    that leave there, in artefacts of each format, in one file and in stages,
+    beside `EarlyExitPredictor` on TensorFlow. Scenarios of a format: a batch through
     stages at half of the full cost, beside the last exit alone in the same
     runtime. The artefacts stay in the workdir.
     """
@@ -290,7 +290,9 @@ def runtimes(flags):
         name = f"{model} threads_{threads}"
         for exit in range(3):
             rows = {"predictor": {}}
-            rows |= {each: {"format": each} for each in _RUNTIMES}
+            for each in _RUNTIMES:
+                rows[each] = {"format": each}
+                rows[f"{each}_stages"] = {"format": each, "form": "stages"}
             settings = {**shared, "exit": exit, "count": 100}
             found.append(
                 _artefacts(

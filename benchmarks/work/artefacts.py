@@ -24,9 +24,19 @@ class SingleImages:
         exit: index of the exit.
         count: images of a step.
         format: of the artefact; None for the `EarlyExitPredictor`.
+        form: of the artefact: `"early_exit"` (default) or `"stages"`.
     """
 
-    def __init__(self, model, threads, folder, exit, count, format=None):
+    def __init__(
+        self,
+        model,
+        threads,
+        folder,
+        exit,
+        count,
+        format=None,
+        form="early_exit",
+    ):
         workload, network = _built(model)
         # Each exit before it is asked, and never sure enough.
         last = network.num_exits - 1
@@ -36,9 +46,10 @@ class SingleImages:
         if format is None:
             self._decide = EarlyExitPredictor(network, policy)
         else:
-            path = pathlib.Path(folder, f"{model}_{format}_exit_{exit + 1}")
+            name = f"{model}_{format}_{form}_{exit + 1}"
             self._decide = _artefact(
-                path, network, threads, format, "early_exit", policy
+                pathlib.Path(folder, name),
+                *(network, threads, format, form, policy),
             ).decide
 
     def step(self):

@@ -57,11 +57,18 @@ class _KnownPolicy(Objective):
 
     def chosen(self, logits: Sequence[Tensor]) -> Tensor:
         """Return which exit each image takes, one-hot `(batch, exits)`."""
-        stacked = ops.stack(logits, axis=1)
-        confidences = ops.max(ops.softmax(stacked, axis=-1), axis=-1)
+        found = [each[1] for each in self._seen(logits)]
+        confidences = ops.stack(found, axis=1)
         bounds = ops.convert_to_tensor(self.policy.bounds("float32"))
         leaves = ops.cast(confidences >= bounds, "int32")
         return ops.one_hot(ops.argmax(leaves, axis=1), len(logits))
+
+    def _seen(self, logits):
+        """Return what the policy sees of each exit, see `ExitPolicy.at`."""
+        return [
+            self.policy.at(index, ops.softmax(each, axis=-1), ops)
+            for index, each in enumerate(logits)
+        ]
 
 
 @keras.saving.register_keras_serializable("keras_neokd")
@@ -91,7 +98,8 @@ class EarlyExit(_KnownPolicy):
         answers = ops.stack(logits, axis=1)
         if self.policy.ensemble:
             # Predictions are added up; their logarithm takes logits' place.
-            total = ops.cumsum(ops.softmax(answers, axis=-1), axis=1)
+            seen = [each[0] for each in self._seen(logits)]
+            total = ops.cumsum(ops.stack(seen, axis=1), axis=1)
             answers = ops.log(ops.maximum(total, 1e-30))
         return ops.sum(ops.stop_gradient(chosen) * answers, axis=1)
 

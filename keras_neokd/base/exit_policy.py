@@ -4,11 +4,11 @@
     decision = policy.decide(probabilities)
     decision.exit_index, decision.label, decision.confidence
 
-An image leaves at the first exit whose largest softmax probability reaches
-that exit's threshold; all remaining images leave at the last exit. Confidence
-is always that of the exit alone. The label is that of the exit, or, with
-`ensemble`, of the mean softmax of this exit and all before it, which costs no
-further pass (NEO-KD, appendix A.3).
+An image leaves at the first exit whose confidence, by default its largest
+softmax probability, reaches that exit's threshold; all remaining images leave
+at the last exit. Confidence is always that of the exit alone. The label is
+that of the exit, or, with `ensemble`, of the mean softmax of this exit and all
+before it, which costs no further pass (NEO-KD, appendix A.3).
 """
 
 import json
@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from keras_neokd.base import checks
+from keras_neokd.base import confidence as measures
 from keras_neokd.base import writing
 from keras_neokd.base.configurable import Configurable
 from keras_neokd.base.typing import PathLike
@@ -35,7 +36,7 @@ class Decision(NamedTuple):
     Attributes:
         exit_index: 0-based exit of each image, `(examples,)`.
         label: predicted classes, `(examples,)`.
-        confidence: largest softmax probability of that exit, `(examples,)`.
+        confidence: how sure that exit is, from 0 to 1, `(examples,)`.
     """
 
     exit_index: np.ndarray
@@ -52,17 +53,47 @@ class ExitPolicy(Configurable):
             or `None`, where no image leaves.
         ensemble: predict by the mean of this exit and all before it.
             Defaults to False.
+        confidence: what thresholds are compared with: `"max_softmax"`
+            (default), the largest probability `p`; `"margin"`, the largest
+            minus the next; or `"entropy"`, `1 + sum(p log p) / log(classes)`.
+        temperatures: numbers above 0, one per exit, by which its logits are
+            divided before the softmax, see `evaluation.fit_temperatures`.
+            Defaults to None, 1 for all.
 
     Raises:
-        TypeError: if a threshold is not a number, or `ensemble` no bool.
-        ValueError: if one is out of range or NaN.
+        TypeError: if a threshold or temperature is not a number, or
+            `ensemble` no bool.
+        ValueError: if one is out of range or NaN, or there are not as many
+            temperatures as exits.
     """
 
     def __init__(
-        self, thresholds: Sequence[float | None], ensemble: bool = False
+        self,
+        thresholds: Sequence[float | None],
+        ensemble: bool = False,
+        confidence: str = "max_softmax",
+        temperatures: Sequence[float] | None = None,
     ) -> None:
         self.thresholds = checks.thresholds(thresholds)
         self.ensemble = checks.boolean("ensemble", ensemble)
+        checks.choice("confidence", confidence, measures.KINDS)
+        self.confidence = confidence
+        self.temperatures = self._checked(temperatures)
+
+    def _checked(self, temperatures: Any) -> tuple[float, ...] | None:
+        if temperatures is None:
+            return None
+        each = "one number per exit"
+        found = tuple(
+            checks.number("temperatures", value, above=0)
+            for value in checks.sequence("temperatures", temperatures, each)
+        )
+        if len(found) != self.num_exits:
+            raise ValueError(
+                f"`temperatures` needs {each}: expected {self.num_exits} for "
+                f"{len(self.thresholds)} thresholds, received {len(found)}."
+            )
+        return found
 
     @property
     def num_exits(self) -> int:
@@ -120,14 +151,42 @@ class ExitPolicy(Configurable):
                 f"received shape {probabilities.shape}."
             )
         self.check(probabilities.shape[1])
-        confidences = probabilities.max(axis=2)
-        exits = self.exits(confidences)
+        checks.confidences(probabilities.max(axis=2))
+        pairs = [
+            self.at(exit, probabilities[:, exit])
+            for exit in range(self.num_exits)
+        ]
+        votes, found = (
+            np.stack(each, axis=1) for each in zip(*pairs, strict=True)
+        )
+        exits = self.exits(found)
         rows = np.arange(len(exits))
-        votes = probabilities
         if self.ensemble:
-            votes = np.cumsum(probabilities, axis=1)
+            votes = np.cumsum(votes, axis=1)
         return Decision(
-            exits, votes[rows, exits].argmax(axis=1), confidences[rows, exits]
+            exits, votes[rows, exits].argmax(axis=1), found[rows, exits]
+        )
+
+    def at(
+        self, exit: int, probabilities: Any, functions: Any = np
+    ) -> tuple[Any, Any]:
+        """Return what the policy sees of one exit.
+
+        Args:
+            exit: 0-based index.
+            probabilities: softmax of the exit, `(..., classes)`.
+            functions: `numpy` (default), or `keras.ops` for tensors.
+
+        Returns:
+            Tuple of the softmax at the exit's temperature, `(..., classes)`,
+            and the confidence, `(...)`.
+        """
+        if self.temperatures is not None:
+            probabilities = measures.tempered(
+                probabilities, self.temperatures[exit], functions
+            )
+        return probabilities, measures.of(
+            self.confidence, probabilities, functions
         )
 
     def exits(self, confidences: np.ndarray) -> np.ndarray:
@@ -162,7 +221,12 @@ class ExitPolicy(Configurable):
         values = [
             None if math.isinf(each) else each for each in self.thresholds
         ]
-        return {"thresholds": values, "ensemble": self.ensemble}
+        return {
+            "thresholds": values,
+            "ensemble": self.ensemble,
+            "confidence": self.confidence,
+            "temperatures": self.temperatures and list(self.temperatures),
+        }
 
     def save(self, path: writing.Name) -> None:
         """Write a JSON file; `null` is a threshold of infinity."""
@@ -173,7 +237,7 @@ class ExitPolicy(Configurable):
         """Read what `save` wrote; raise `ValueError` for other files."""
         try:
             plain = json.loads(pathlib.Path(path).read_text())
-            return cls(plain["thresholds"], plain["ensemble"])
+            return cls(**{**plain, "ensemble": plain["ensemble"]})
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(
                 f"{path} does not hold the thresholds of an ExitPolicy: "

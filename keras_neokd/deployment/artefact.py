@@ -48,7 +48,7 @@ class Artefact:
 
         Returns:
             Dict of arrays: the logits `(batch, classes)` of every exit that
-            there is, by its name. Of the form `"early_exit"`: `logits`, as
+            there is, by its name, in depth order. Of the form `"early_exit"`: `logits`, as
             log probabilities, `exit_index` `(batch,)` and `confidence`
             `(batch,)`, at the exit where each image leaves.
 
@@ -98,7 +98,13 @@ class Artefact:
 
     def _answers(self, images):
         (session,) = self._sessions
-        return session({"images": images})
+        answers = session({"images": images})
+        ordered = {
+            name: answers[name]
+            for name in self.card.exit_names
+            if name in answers
+        }
+        return ordered | answers
 
     def _decide(self, images):
         raise ValueError(

@@ -32,6 +32,8 @@ class Card:
         exit_names: names of the exits that it has, in depth order.
         input_shape: shape of an image.
         num_classes: number of classes.
+        multiply_adds: of an image that leaves at each exit; None where images
+            have any size.
         policy: its `ExitPolicy`, or None.
         weights_sha256: digest of the weights of the model.
         files: dict from each file to its size in `bytes` and its `sha256`.
@@ -45,6 +47,7 @@ class Card:
     exit_names: tuple[str, ...]
     input_shape: tuple[int | None, ...]
     num_classes: int
+    multiply_adds: tuple[int, ...] | None
     policy: ExitPolicy | None
     weights_sha256: str
     files: dict[str, dict[str, Any]]
@@ -76,14 +79,16 @@ class Card:
         written_by: dict[str, str],
     ) -> Self:
         """Describe the files in a folder, without figures."""
+        exit_names = model.exit_names if exit is None else (exit,)
         kind = formats.BY_NAME[format]
         return cls(
             format=format,
             form=form,
             precision=precision,
-            exit_names=model.exit_names if exit is None else (exit,),
+            exit_names=exit_names,
             input_shape=tuple(model.input_shape[1:]),
             num_classes=model.num_classes,
+            multiply_adds=_multiply_adds(model, exit_names),
             policy=policy,
             weights_sha256=weights_digest(model),
             files=_files(folder),
@@ -145,11 +150,22 @@ class Card:
             raise ValueError(f"policy {policy!r} in the form {plain['form']!r}")
         plain["exit_names"] = tuple(plain["exit_names"])
         plain["input_shape"] = tuple(plain["input_shape"])
+        costs = plain["multiply_adds"]
+        plain["multiply_adds"] = None if costs is None else tuple(costs)
         if policy is not None:
             num_exits = len(plain["exit_names"])
             plain["policy"] = ExitPolicy.from_config(policy)
             plain["policy"].check(num_exits)
         return cls(**plain)
+
+
+def _multiply_adds(model, exit_names):
+    if None in model.input_shape[1:]:
+        return None
+    costs = dict(zip(model.exit_names, model.exit_costs(), strict=True))
+    return tuple(
+        int(costs[name].cumulative.multiply_adds) for name in exit_names
+    )
 
 
 def weights_digest(model: keras.Model) -> str:

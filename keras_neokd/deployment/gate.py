@@ -3,34 +3,28 @@
     gate = Gate(images, labels, PGD(0.03, 0.0075, 20), max_robust_drop=0.01)
     deploy(model, "artefact", "litert", gate=gate).figures
 
-Robust accuracy is measured twice: on adversarial images that the attack makes
-on the model, and on those that Square makes on the files themselves, through
-their logits. The first alone would hide files that merely mask gradients.
+`accuracy` says on which images robust accuracy is measured.
 """
 
+import time
 from typing import Any
 
 import numpy as np
-from keras import ops
 
-from keras_neokd import backend
 from keras_neokd.attacks.attack import Attack
-from keras_neokd.attacks.early_exit import EarlyExit
-from keras_neokd.attacks.objective import SingleExit
-from keras_neokd.attacks.square import Square
 from keras_neokd.base import checks
-from keras_neokd.base import randomness
 from keras_neokd.base.typing import Array
+from keras_neokd.deployment import accuracy
 from keras_neokd.deployment.artefact import Artefact
 from keras_neokd.evaluation import batches
-from keras_neokd.evaluation.anytime import adversarial_images
 from keras_neokd.network.multi_exit import MultiExitModel
 
 _NUM_RANDOM = 8
 # Of logits, relative to the model's largest where that exceeds 1.
 _LARGEST_DIFFERENCE = {"float32": 1e-4, "float16": 1e-2}
-CLEAN, POLICY = "clean", "policy"
 _NOTHING = "Nothing was deployed."
+# Single images that are timed, after the first ones.
+_NUM_TIMED, _WARM_UP = 50, 5
 
 
 class Gate:
@@ -133,10 +127,12 @@ class Gate:
             model, artefact: what is compared.
 
         Returns:
-            Dict with `num_images`, `max_logit_difference` and, of forms with a
-            policy, `decisions_changed`: the share of the images that leave
-            elsewhere. With labels `accuracy` is a list of rows with `images`
-            (`"clean"`, `"model attacked"`, `"each attacked"`), `exit` (or
+            Dict with `num_images`, `max_logit_difference`, of forms with a
+            policy `decisions_changed`, the share of the images that leave
+            elsewhere, and `milliseconds`, the percentiles `p50`, `p90` and
+            `p99` of single images in this process. With labels `accuracy` is
+            a list of rows with `images` (`"clean"`, `"model attacked"`,
+            `"rounded model attacked"`, `"each attacked"`), `exit` (or
             `"policy"`), and the accuracy of `model` and `artefact`.
 
         Raises:
@@ -144,23 +140,27 @@ class Gate:
                 numbers, or misses a limit.
         """
         images = self.checked_images(model)
-        expected, answers = _logits(model, images), artefact.answers(images)
+        expected = accuracy.logits_of(model, images)
+        answers = artefact.answers(images)
         found: dict[str, Any] = {"num_images": len(images)}
         policy = artefact.card.policy
         if policy is not None:
-            wanted = policy.decide(_softmax(expected)).exit_index
+            wanted = policy.decide(accuracy.softmax(expected)).exit_index
             changed = artefact.decide(images).exit_index != wanted
             found["decisions_changed"] = float(changed.mean())
         found["max_logit_difference"] = self._largest_difference(
             artefact.card, answers, expected, model.exit_names
         )
+        found["milliseconds"] = _milliseconds(artefact, images)
         if self.labels is not None:
             labels = batches.check(model, images, self.labels, 1)[1]
-            found["accuracy"] = rows = self._accuracy(
-                model, artefact, images, labels
+            rows = accuracy.rows(
+                *(model, artefact, images, labels),
+                *(self.attack, self.num_queries),
             )
-            clean = [each for each in rows if each["images"] == CLEAN]
-            attacked = [each for each in rows if each["images"] != CLEAN]
+            clean = [row for row in rows if row["images"] == accuracy.CLEAN]
+            attacked = [row for row in rows if row not in clean]
+            found["accuracy"] = rows
             _check_drop("max_accuracy_drop", self.max_accuracy_drop, clean)
             _check_drop("max_robust_drop", self.max_robust_drop, attacked)
         return found
@@ -183,118 +183,29 @@ class Gate:
             most = _LARGEST_DIFFERENCE.get(card.precision, np.inf)
         return max(_difference(*pair, most) for pair in pairs)
 
-    def _accuracy(self, model, artefact, images, labels):
-        """Return rows of accuracy, clean and attacked."""
 
-        def scores(of_model, of_files):
-            """Return pairs of accuracies on the images of each, by exit."""
-            theirs = _labels_of_model(model, artefact.card, of_model)
-            ours = _labels_of_files(artefact, of_files)
-            return {
-                name: (
-                    np.mean(theirs[name] == labels),
-                    np.mean(ours[name] == labels),
-                )
-                for name in ours
-            }
-
-        found = _rows(CLEAN, scores(images, images))
-        if self.attack is None:
-            return found
-        attacked = adversarial_images(model, images, labels, self.attack)
-        found += _rows("model attacked", scores(attacked, attacked))
-        if self.num_queries:
-            predict = artefact.exit_logits()
-            for name, exit, own in _objectives(model, artefact):
-                data = images, labels
-                made = (
-                    adversarial_images(model, *data, self._square(exit)),
-                    _attacked(predict, *data, self._square(own)),
-                )
-                found += _rows("each attacked", {name: scores(*made)[name]})
-        return found
-
-    def _square(self, objective):
-        return Square.margin(
-            self.attack.epsilon,
-            objective,
-            num_queries=self.num_queries,
-            norm=self.attack.norm,
-        )
-
-
-def _attacked(predict, images, labels, attack):
-    """Attack what is no model, and has no weights to differentiate."""
-    index = np.arange(len(images), dtype="int32")
-    keys = randomness.bits(0, index)
-    generate = backend.compile_function(
-        lambda *batch: attack.generate(predict, *batch)[0], []
-    )
-    batch = [ops.convert_to_tensor(each) for each in (images, labels, keys)]
-    return ops.convert_to_numpy(generate(*batch))
-
-
-def _objectives(model, artefact):
-    """Yield what Square aims at in the model and in the files, by exit."""
-    card = artefact.card
-    if card.policy is None:
-        for index, name in enumerate(card.exit_names):
-            exit = model.exit_index(name)
-            yield name, SingleExit(exit), SingleExit(index)
-    else:
-        policy = EarlyExit(card.policy)
-        # A file that exits early has one output, whatever the exit.
-        is_alone = card.form == "early_exit"
-        yield POLICY, policy, SingleExit(0) if is_alone else policy
-
-
-def _labels_of_model(model, card, images):
-    logits = _logits(model, images)
-    if card.policy is not None:
-        return {POLICY: card.policy.decide(_softmax(logits)).label}
+def _milliseconds(artefact, images):
+    """Return percentiles of the time of single images."""
+    answer = artefact.decide if artefact.card.policy else artefact.answers
+    seconds = []
+    for number in range(_WARM_UP + _NUM_TIMED):
+        image = images[number % len(images)][None]
+        start = time.perf_counter()
+        answer(image)
+        seconds.append(time.perf_counter() - start)
+    percents = (50, 90, 99)
+    values = np.percentile(seconds[_WARM_UP:], percents)
     return {
-        name: logits[:, model.exit_index(name)].argmax(axis=1)
-        for name in card.exit_names
+        f"p{percent}": round(1000 * float(value), 4)
+        for percent, value in zip(percents, values, strict=True)
     }
-
-
-def _labels_of_files(artefact, images):
-    if artefact.card.policy is not None:
-        return {POLICY: artefact.decide(images).label}
-    answers = artefact.answers(images)
-    return {name: logits.argmax(axis=1) for name, logits in answers.items()}
-
-
-def _rows(images, accuracies):
-    return [
-        {
-            "images": images,
-            "exit": name,
-            "model": float(model),
-            "artefact": float(artefact),
-        }
-        for name, (model, artefact) in accuracies.items()
-    ]
-
-
-def _logits(model, images):
-    """Return the logits of all exits, `(batch, exits, classes)`."""
-    found = model.predict(images, verbose=0)
-    return np.stack([found[name] for name in model.exit_names], axis=1)
-
-
-def _softmax(logits):
-    return np.exp(_log_softmax(logits))
-
-
-def _log_softmax(logits):
-    logits = logits - logits.max(axis=-1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
 def _at_exits(logits, policy, exits):
     """Return the log probabilities of a policy at given exits `(batch,)`."""
-    logits = _log_softmax(logits)
+    if policy.temperatures is not None:
+        logits = logits / np.array(policy.temperatures, "float32")[:, None]
+    logits = accuracy.log_softmax(logits)
     if policy.ensemble:
         sums = np.logaddexp.accumulate(logits, axis=1)
         logits = sums - np.log(np.arange(1, logits.shape[1] + 1)[:, None])

@@ -123,7 +123,9 @@ def _early_exit(model, policy):
         """Return the outputs for an image that has come to a stage."""
         logits, *rest = _as_list(stages[index](tensors))
         # By the formula of `ExitPolicy`: a threshold may be 1.
-        confidence = ops.max(ops.softmax(logits, axis=-1), axis=-1)
+        confidence = policy.at(index, ops.softmax(logits, axis=-1), ops)[1]
+        if policy.temperatures is not None:
+            logits = logits / policy.temperatures[index]
         logits = ops.log_softmax(logits, axis=-1)
         if policy.ensemble:
             votes = logits if votes is None else ops.logaddexp(votes, logits)

@@ -24,6 +24,7 @@ from keras_neokd.evaluation.local_linearity import LocalLinearityResult
 from keras_neokd.evaluation.local_linearity import local_linearity
 from keras_neokd.evaluation.operating_point import Drift
 from keras_neokd.evaluation.operating_point import exit_drift
+from keras_neokd.evaluation.operating_point import fit_temperatures
 from keras_neokd.evaluation.operating_point import policy_at
 from keras_neokd.evaluation.precision import PrecisionAgreementResult
 from keras_neokd.evaluation.precision import precision_agreement
@@ -68,6 +69,7 @@ __all__ = [
     "exit_drift",
     "exit_latency",
     "exit_probabilities",
+    "fit_temperatures",
     "gradient_alignment",
     "local_linearity",
     "mean_cost_interval",

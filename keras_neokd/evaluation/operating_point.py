@@ -2,6 +2,11 @@
 
     probabilities = exit_probabilities(model, images, labels)
     policy = policy_at(probabilities, labels, costs, budget=2e6)
+    policy = policy_at(
+        *(probabilities, labels, costs),
+        budget=2e6,
+        temperatures=fit_temperatures(probabilities, labels),
+    )
     policy = policy_at(probabilities, labels, milliseconds, accuracy=0.9)
     exit_drift(policy.decide(probabilities), policy.decide(later)).p_value
 
@@ -9,6 +14,7 @@ Probabilities may be of a model or of an artefact, on clean or on attacked
 images; costs may be multiply-adds or times that were measured.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -29,6 +35,8 @@ def policy_at(
     budget: float | None = None,
     accuracy: float | None = None,
     ensemble: bool = False,
+    confidence: str = "max_softmax",
+    temperatures: Sequence[float] | None = None,
 ) -> ExitPolicy:
     """Return the `ExitPolicy` for a mean cost, or the cheapest one for an aim.
 
@@ -45,7 +53,7 @@ def policy_at(
         budget: mean cost per image, from the first of `costs` to the last.
         accuracy: share from 0 to 1 of the images to classify correctly.
             Exactly one of the two is given.
-        ensemble: see `ExitPolicy`. Defaults to False.
+        ensemble, confidence, temperatures: see `ExitPolicy`.
 
     Raises:
         TypeError, ValueError: if an argument is not as described, or no policy
@@ -58,18 +66,17 @@ def policy_at(
         )
     probabilities, labels = _checked(probabilities, labels)
     prices = _prices(costs, probabilities.shape[1])
-    confidences = probabilities.max(axis=2)
-    checks.confidences(confidences)
+    rule = ensemble, confidence, temperatures
+    confidences = _confidences(probabilities, rule)
     if budget is not None:
         budget = checks.number("budget", budget)
         (shares,) = exit_shares.shares_of_budgets(prices, [budget])
-        found = exit_shares.thresholds(confidences, shares)
-        return ExitPolicy(found, ensemble)
+        return ExitPolicy(exit_shares.thresholds(confidences, shares), *rule)
     accuracy = checks.number("accuracy", accuracy, minimum=0, maximum=1)
     last = np.eye(len(prices))[-1:]
     shares = np.concatenate([exit_shares.shares_of_budgets(prices), last])
     policies = [
-        ExitPolicy(exit_shares.thresholds(confidences, each), ensemble)
+        ExitPolicy(exit_shares.thresholds(confidences, each), *rule)
         for each in shares
     ]
     decisions = [each.decide(probabilities) for each in policies]
@@ -82,6 +89,43 @@ def policy_at(
             f"validation images correctly: the best reaches {right.max():.2%}."
         )
     return policies[enough[paid[enough].argmin()]]
+
+
+def fit_temperatures(probabilities: Array, labels: Array) -> tuple[float, ...]:
+    """Return the temperature of each exit at which it is best calibrated.
+
+    That is the one with the least mean cross-entropy (Guo et al. 2017), from
+    0.05 to 20.
+
+    Args:
+        probabilities, labels: as for `policy_at`.
+
+    Raises:
+        TypeError, ValueError: as `policy_at`.
+    """
+    from scipy import optimize
+
+    probabilities, labels = _checked(probabilities, labels)
+    logits = np.log(np.maximum(probabilities.astype("float64"), 1e-30))
+    rows = np.arange(len(labels))
+
+    def cross_entropy(log_temperature, logits):
+        scaled = logits / math.exp(log_temperature)
+        log_sums = np.logaddexp.reduce(scaled, axis=1)
+        return np.mean(log_sums - scaled[rows, labels])
+
+    limits = -math.log(20), math.log(20)
+    return tuple(
+        math.exp(
+            optimize.minimize_scalar(
+                cross_entropy,
+                bounds=limits,
+                args=(logits[:, exit],),
+                method="bounded",
+            ).x
+        )
+        for exit in range(logits.shape[1])
+    )
 
 
 class Drift(NamedTuple):
@@ -125,6 +169,19 @@ def exit_drift(before: Decision, now: Decision) -> Drift:
     return Drift(old, new, float(p_value))
 
 
+def _confidences(probabilities, rule):
+    """Return the confidence of each exit, `(examples, exits)`."""
+    never = [math.inf] * (probabilities.shape[1] - 1)
+    policy = ExitPolicy(never, *rule)
+    return np.stack(
+        [
+            policy.at(exit, probabilities[:, exit])[1]
+            for exit in range(policy.num_exits)
+        ],
+        axis=1,
+    )
+
+
 def _checked(probabilities, labels):
     probabilities = np.asarray(probabilities)
     if probabilities.ndim != 3 or not len(probabilities):
@@ -138,6 +195,12 @@ def _checked(probabilities, labels):
         raise ValueError(
             f"One label per image is needed: received {len(labels)} for "
             f"{len(probabilities)} images."
+        )
+    checks.confidences(probabilities.max(axis=2))
+    if not (0 <= labels.min() <= labels.max() < probabilities.shape[2]):
+        raise ValueError(
+            f"Labels need integers from 0 to {probabilities.shape[2] - 1}, "
+            f"received {labels.min()} to {labels.max()}."
         )
     return probabilities, labels
 

@@ -58,8 +58,8 @@ def decide(
         )
         probabilities = probabilities[: len(rows)]
         check_finite(probabilities, exit_names[index])
+        probabilities, confidence = policy.at(index, probabilities)
         votes = (votes if policy.ensemble else 0.0) + probabilities
-        confidence = probabilities.max(axis=1)
         leaves = confidence >= np.float32(bound)
         decision.exit_index[rows[leaves]] = index
         decision.label[rows[leaves]] = votes[leaves].argmax(axis=1)

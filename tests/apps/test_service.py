@@ -31,6 +31,7 @@ def card(form="early_exit", input_shape=SHAPE):
         policy=None if form == "exits" else ExitPolicy((0.5,)),
         weights_sha256="",
         files={},
+        multiply_adds=None,
         versions={},
         figures={},
     )

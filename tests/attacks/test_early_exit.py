@@ -40,10 +40,10 @@ def score(objective, logits=LOGITS):
     return arrays.array(objective(tensors(logits), labels, (0, 1, 2)))
 
 
-def decided(thresholds, ensemble=False, logits=LOGITS):
+def decided(thresholds, ensemble=False, *rest, logits=LOGITS):
     """What `ExitPolicy`, which is tested elsewhere, decides."""
     probabilities = np.moveaxis(reference.softmax(logits), 0, 1)
-    return ExitPolicy(thresholds, ensemble).decide(probabilities)
+    return ExitPolicy(thresholds, ensemble, *rest).decide(probabilities)
 
 
 def test_the_data_sends_images_to_every_exit():
@@ -52,6 +52,25 @@ def test_the_data_sends_images_to_every_exit():
 
 
 # A wrong answer.
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("confidence", ["margin", "entropy"])
+def test_other_confidences_and_temperatures_are_known(confidence, ensemble):
+    scale = np.array([2.0, 0.5, 3.0])
+    seen = reference.softmax(LOGITS / scale[:, None, None])
+    found = np.sort(reference.confidence(confidence, seen), axis=1)
+    thresholds = float(found[0, 2:4].mean()), float(found[1, 3:5].mean())
+    rest = ensemble, confidence, tuple(scale)
+    decision = decided(thresholds, *rest)
+    assert len(set(decision.exit_index)) > 1
+    policy = ExitPolicy(thresholds, *rest)
+    received = arrays.array(attacks.EarlyExit(policy).chosen(tensors()))
+    arrays.equal(received, np.eye(3)[decision.exit_index])
+    fooled = attacks.EarlyExit(policy).fooled(tensors(), LABELS.astype("int32"))
+    arrays.equal(arrays.array(fooled), decision.label != LABELS)
+    late = attacks.SlowDown(policy).fooled(tensors(), LABELS.astype("int32"))
+    arrays.equal(arrays.array(late), decision.exit_index == 2)
 
 
 @pytest.mark.parametrize("ensemble", [False, True])

@@ -5,8 +5,10 @@ import math
 
 import numpy as np
 import pytest
+from keras import ops
 
 from keras_neokd.base.exit_policy import ExitPolicy
+from tests.reference import equations
 
 pytestmark = pytest.mark.any_backend
 
@@ -107,23 +109,119 @@ def test_a_first_exit_has_nothing_to_be_averaged_with():
     assert (decision.exit_index, decision.label) == (0, 1)
 
 
+# Other confidences, and temperatures.
+
+ONE = np.array([0.5, 0.3, 0.2, 0.0], "float32")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"),
+    [
+        ("max_softmax", 0.5),
+        ("margin", 0.2),
+        # 1 - (0.5 ln 2 + 0.3 ln 10/3 + 0.2 ln 5) / ln 4
+        ("entropy", 0.2572623),
+    ],
+)
+@pytest.mark.parametrize("functions", [np, ops])
+def test_confidences_by_hand(confidence, expected, functions):
+    policy = ExitPolicy((0.5,), confidence=confidence)
+    same, found = policy.at(0, functions.copy(ONE), functions)
+    np.testing.assert_array_equal(ops.convert_to_numpy(same), ONE)
+    assert float(found) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["max_softmax", "margin", "entropy"])
+def test_confidences_go_from_even_to_certain(kind):
+    even, sure = np.full(4, 0.25, "float32"), np.eye(4, dtype="float32")[1]
+    policy = ExitPolicy((0.5,), confidence=kind)
+    least = {"max_softmax": 0.25, "margin": 0.0, "entropy": 0.0}[kind]
+    assert policy.at(0, even)[1] == pytest.approx(least, abs=1e-6)
+    assert policy.at(0, sure)[1] == 1
+
+
+def test_a_temperature_divides_the_logits_of_its_exit():
+    logits = np.random.default_rng(0).normal(0, 3, (5, 2, 4)).astype("float32")
+    policy = ExitPolicy((0.5,), temperatures=(1, 2.5))
+    probabilities = equations.softmax(logits)
+    np.testing.assert_array_equal(
+        policy.at(0, probabilities[:, 0])[0], probabilities[:, 0]
+    )
+    for functions in (np, ops):
+        given = functions.copy(probabilities[:, 1])
+        np.testing.assert_allclose(
+            ops.convert_to_numpy(policy.at(1, given, functions)[0]),
+            equations.softmax(logits[:, 1] / 2.5),
+            rtol=1e-5,
+        )
+
+
+def test_decisions_follow_confidence_and_temperature():
+    # By the largest softmax the first image leaves at once; by the margin the
+    # second does, and a temperature of 3 keeps both.
+    first = np.array([[0.6, 0.4, 0.0], [0.5, 0.26, 0.24]], "float32")
+    probabilities = np.stack([first, first[:, ::-1]], axis=1)
+
+    def exits(*arguments):
+        policy = ExitPolicy(*arguments)
+        return policy.decide(probabilities).exit_index.tolist()
+
+    assert exits((0.55,)) == [0, 1]
+    assert exits((0.22,), False, "margin") == [1, 0]
+    assert exits((0.55,), False, "max_softmax", (3.0, 1.0)) == [1, 1]
+
+
+def test_the_ensemble_adds_up_tempered_predictions():
+    probabilities = np.array([[[0.99, 0.01], [0.2, 0.8]]], "float32")
+    never = (math.inf,)
+    assert ExitPolicy(never, True).decide(probabilities).label == [0]
+    cold = ExitPolicy(never, True, temperatures=(10.0, 1.0))
+    assert cold.decide(probabilities).label == [1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"confidence": "p"}, "`confidence` 'p': expected .*max_softmax"),
+        ({"temperatures": (1.0,)}, "expected 2 for 1 thresholds, received 1"),
+        ({"temperatures": (1.0, 0.0)}, "`temperatures`.* > 0.*0"),
+        ({"temperatures": (1.0, math.nan)}, "`temperatures`.*nan"),
+    ],
+)
+def test_wrong_confidences_and_temperatures_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ExitPolicy((0.5,), **arguments)
+
+
+@pytest.mark.parametrize("kind", ["max_softmax", "margin", "entropy"])
+def test_logits_are_no_probabilities(kind):
+    with pytest.raises(ValueError, match="need a softmax first"):
+        ExitPolicy((0.5,), confidence=kind).decide(np.full((2, 2, 3), 4.0))
+
+
 # Files.
 
 
 @pytest.mark.parametrize("ensemble", [False, True])
 def test_a_policy_survives_its_file(tmp_path, ensemble):
-    policy = ExitPolicy((0.1, math.inf, 1 / 3), ensemble)
+    rest = ensemble, "entropy", (0.5, 1.0, 2.0, 3.0)
+    policy = ExitPolicy((0.1, math.inf, 1 / 3), *rest)
     policy.save(tmp_path / "policy.json")
     loaded = ExitPolicy.load(tmp_path / "policy.json")
     assert loaded.thresholds == (0.1, math.inf, 1 / 3)
-    assert loaded.ensemble is ensemble
+    assert (loaded.ensemble, loaded.confidence, loaded.temperatures) == rest
 
 
 def test_the_file_is_plain_json(tmp_path):
     # JSON has no infinity; other programs can read null.
     ExitPolicy((0.5, math.inf)).save(str(tmp_path / "policy.json"))
     plain = json.loads((tmp_path / "policy.json").read_text())
-    assert plain == {"thresholds": [0.5, None], "ensemble": False}
+    assert plain == {
+        "thresholds": [0.5, None],
+        "ensemble": False,
+        "confidence": "max_softmax",
+        "temperatures": None,
+    }
 
 
 @pytest.mark.parametrize(

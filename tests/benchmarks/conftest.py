@@ -15,11 +15,11 @@ def fake_processes(monkeypatch):
     """Function that lets processes answer without doing anything.
 
     It takes the times of the steps by name of a variant, after the last of
-    which the process dies, the results of its steps ([7.0] otherwise) and its
-    multiply-adds. Returns a list that will hold who was asked what.
+    which the process dies, the results of its steps ([7.0] otherwise) and
+    facts (None otherwise). Returns a list that will hold who was asked what.
     """
 
-    def install(seconds, results=None, multiply_adds=None):
+    def install(seconds, results=None, **facts):
         asked = []
         times = {name: iter(each) for name, each in seconds.items()}
 
@@ -29,8 +29,9 @@ def fake_processes(monkeypatch):
             if request == "build":
                 return {"seconds": 2.0}
             if request == "facts":
-                needed = (multiply_adds or {}).get(name)
-                return {"peak_megabytes": 300.0, "multiply_adds": needed}
+                kinds = ("multiply_adds", "num_images", "image_seconds")
+                found = {kind: facts.get(kind, {}).get(name) for kind in kinds}
+                return {"peak_megabytes": 300.0, **found}
             for spent in times[name]:
                 result = (results or {}).get(name, [7.0])
                 return {"seconds": spent, "result": result}

@@ -72,6 +72,20 @@ def test_arithmetic_predicts_the_ratio(
     assert [row["predicted_ratio"] for row in found] == expected
 
 
+def test_images_are_counted_and_timed(fake_processes, measure):
+    seconds = {"unit": [1, 2, 2, 5], "b": [1, 1, 1, 1]}
+    times = [0.001 * each for each in range(1, 102)]
+    fake_processes(
+        seconds, num_images={"unit": 50}, image_seconds={"unit": times}
+    )
+    record = record_of(measure(seconds, rounds=3))
+    unit, other = record["rows"]
+    assert unit["images_per_second"] == 25.0
+    assert unit["image_milliseconds"] == "51 / 91 / 100"
+    assert other["images_per_second"] is other["image_milliseconds"] is None
+    assert "| 25 | 51 / 91 / 100 |" in report.markdown(record)
+
+
 def test_without_the_unit_there_is_no_ratio(fake_processes, measure):
     fake_processes({"unit": [], "b": [1.0, 1.0]})
     measurement = measure(("unit", "b"), tolerance=1e-3)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.scenarios import PEERS
+from benchmarks.work import artefacts
 from benchmarks.work import attacks as rows
 from benchmarks.work import keras_step
 from benchmarks.work import repeats
@@ -294,3 +295,36 @@ def test_crafting_returns_what_the_model_in_float32_loses(settings):
         for each in logits.values()
     ]
     np.testing.assert_allclose(clean, np.mean(expected, axis=0), rtol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["early_exit", "stages"])
+def test_single_images_leave_at_the_exit_and_are_timed(tmp_path, form):
+    for package in ("tensorflow", "ai_edge_litert"):
+        pytest.importorskip(package)
+    work = artefacts.SingleImages(
+        "small_cnn", 1, tmp_path, 1, 3, format="litert", form=form
+    )
+    assert work.num_images == 3
+    assert list(map(int, work.step())) == [1, 1, 1]
+    assert work.image_seconds == []
+    work.step()
+    work.step()
+    assert len(work.image_seconds) == 6
+    assert min(work.image_seconds) > 0
+    (written,) = tmp_path.iterdir()
+    before = written.stat().st_mtime_ns
+    artefacts.SingleImages(
+        "small_cnn", 1, tmp_path, 1, 3, format="litert", form=form
+    )
+    assert written.stat().st_mtime_ns == before
+
+
+def test_half_of_the_cost_is_some_images_at_early_exits(tmp_path):
+    for package in ("tensorflow", "ai_edge_litert"):
+        pytest.importorskip(package)
+    settings = ("small_cnn", 1, tmp_path, "litert", 16)
+    early = artefacts.Batch(*settings, form="stages")
+    assert 0 < early.step()[0] < 2
+    full = artefacts.Batch(*settings, form="exits")
+    assert early.num_images == full.num_images == 16
+    assert np.isfinite(full.step()[0])

@@ -57,14 +57,26 @@ def thresholds(logits):
     return [float(found[15:17, 0].mean()), None, float(found[15:17, 2].mean())]
 
 
+def another_policy(logits, confidence, temperatures):
+    """Thresholds of another confidence, at which some images leave early."""
+    scaled = logits / np.array(temperatures)[:, None]
+    found = equations.confidence(confidence, equations.softmax(scaled))
+    found = np.sort(found, axis=0)
+    middle = [float(found[15:17, exit].mean()) for exit in (0, 2)]
+    return ExitPolicy(
+        (middle[0], None, middle[1]), True, confidence, temperatures
+    )
+
+
 @pytest.fixture(scope="module", params=FORMATS)
-def folder(request, model, thresholds, tmp_path_factory):
+def folder(request, model, logits, thresholds, tmp_path_factory):
     """Artefacts of one format, in every form, by name."""
     path = tmp_path_factory.mktemp(request.param)
+    temperatures = (1.5, 1.0, 0.7, 2.0)
     policies = {
         "early_exit": ExitPolicy(thresholds),
-        "early_exit_ensemble": ExitPolicy(thresholds, ensemble=True),
-        "stages": ExitPolicy(thresholds, ensemble=True),
+        "early_exit_ensemble": another_policy(logits, "margin", temperatures),
+        "stages": another_policy(logits, "entropy", temperatures),
     }
     deploy(model, path / "exits", request.param, gate=Gate(IMAGES))
     deploy(model, path / "exit_10", request.param, exit="exit_10")
@@ -78,7 +90,7 @@ def folder(request, model, thresholds, tmp_path_factory):
 
 def test_exits_answer_by_name(folder, logits, model):
     answers = load_artefact(folder / "exits").answers(IMAGES)
-    assert set(answers) == set(model.exit_names)
+    assert tuple(answers) == model.exit_names
     for index, name in enumerate(model.exit_names):
         np.testing.assert_allclose(
             answers[name], logits[:, index], rtol=1e-5, atol=1e-5
@@ -111,15 +123,18 @@ def test_decisions_are_those_of_the_policy(folder, logits, name):
     )
     assert set(decision.exit_index) == {0, 2, 3}
     if artefact.card.policy.ensemble:
-        alone = ExitPolicy(artefact.card.policy.thresholds)
+        config = {**artefact.card.policy.get_config(), "ensemble": False}
+        alone = ExitPolicy.from_config(config)
         assert (alone.decide(probabilities).label != decision.label).any()
     assert artefact.decide(IMAGES[:0]).label.shape == (0,)
     assert artefact.card.figures["decisions_changed"] == 0
 
 
 def test_the_logits_of_an_ensemble_are_those_of_its_mean(folder, logits):
-    found = load_artefact(folder / "early_exit_ensemble").answers(IMAGES)
-    probabilities = equations.softmax(logits)
+    artefact = load_artefact(folder / "early_exit_ensemble")
+    found = artefact.answers(IMAGES)
+    temperatures = np.array(artefact.card.policy.temperatures)[:, None]
+    probabilities = equations.softmax(logits / temperatures)
     for row, index in enumerate(found["exit_index"]):
         mean = probabilities[row, : index + 1].mean(axis=0)
         np.testing.assert_allclose(
@@ -142,7 +157,7 @@ def _threads(folder):
     return None if "saved_model" in folder.name else 1
 
 
-def test_a_card_says_what_the_files_are(folder):
+def test_a_card_says_what_the_files_are(folder, model):
     card = json.loads((folder / "stages" / "card.json").read_text())
     kind = formats.BY_NAME[card["format"]]
     files = {path.name for path in (folder / "stages").iterdir()}
@@ -151,6 +166,10 @@ def test_a_card_says_what_the_files_are(folder):
     assert card["policy"]["thresholds"][1] is None
     packages = {"keras", "keras_neokd", "numpy", *kind.writers, *kind.runners}
     assert set(card["versions"]) == packages
+    costs = [each.cumulative.multiply_adds for each in model.exit_costs()]
+    assert card["multiply_adds"] == costs
+    times = card["figures"]["milliseconds"]
+    assert 0 < times["p50"] <= times["p90"] <= times["p99"]
     for name, facts in card["files"].items():
         assert (folder / "stages" / name).stat().st_size == facts["bytes"]
 
@@ -188,6 +207,7 @@ def test_an_exit_that_answers_nan_is_named(form):
         policy=ExitPolicy((0.7,)),
         weights_sha256="",
         files={},
+        multiply_adds=None,
         versions={},
         figures={},
     )
@@ -358,6 +378,7 @@ def test_a_card_of_something_else_is_refused(tmp_path, change, message):
         "num_classes": 4,
         "policy": None,
         "weights_sha256": "",
+        "multiply_adds": [100],
         "files": {},
         "versions": {},
         "figures": {},

@@ -8,11 +8,12 @@ from keras_neokd import attacks
 from keras_neokd import deploy
 from keras_neokd import evaluation
 from keras_neokd import load_artefact
+from keras_neokd.deployment import stand_in
+from keras_neokd.deployment.accuracy import CLEAN
+from keras_neokd.deployment.accuracy import POLICY
 from keras_neokd.deployment.artefact import Artefact
 from keras_neokd.deployment.artefact import EarlyExitArtefact
 from keras_neokd.deployment.card import Card
-from keras_neokd.deployment.gate import CLEAN
-from keras_neokd.deployment.gate import POLICY
 from keras_neokd.deployment.gate import Gate
 from tests.deployment import tiny
 from tests.reference import equations
@@ -58,6 +59,7 @@ def card(form, policy=None, precision="float32"):
         policy=policy,
         weights_sha256="",
         files={},
+        multiply_adds=None,
         versions={},
         figures={},
     )
@@ -228,6 +230,41 @@ def test_files_that_lose_robustness_alone_are_caught(model, labels, honest):
         Gate(tiny.IMAGES, labels, PGD, 5, max_robust_drop=0.05).figures(
             model, bad
         )
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("precision", ["float16", "int8"])
+def test_a_rounded_model_is_attacked_for_files_of_lower_precision(
+    model, labels, honest, precision
+):
+    same = changed(honest, lambda _, answers: answers, precision)
+    gate = Gate(tiny.IMAGES, labels, PGD, num_queries=0)
+    rows = gate.figures(model, same)["accuracy"]
+    found = [row for row in rows if row["images"] == "rounded model attacked"]
+    assert [row["exit"] for row in found] == list(tiny.NAMES)
+    rounded = stand_in.of(model, precision)
+    made = evaluation.adversarial_images(rounded, tiny.IMAGES, labels, PGD)
+    right = logits_of(model, made).argmax(axis=2) == labels[:, None]
+    assert [row["model"] for row in found] == right.mean(axis=0).tolist()
+
+
+@pytest.mark.any_backend
+def test_rounded_weights_by_hand(model):
+    assert stand_in.of(model, "float32") is model
+    before = model.get_weights()
+    eighths = stand_in.of(model, "int8").get_weights()
+    halves = stand_in.of(model, "float16").get_weights()
+    for weight, eight, half in zip(before, eighths, halves, strict=True):
+        np.testing.assert_array_equal(half, weight.astype("float16"))
+        if weight.ndim < 2:
+            np.testing.assert_array_equal(eight, weight)
+            continue
+        # At most half a step of 1 / 127 of the largest of its output channel.
+        largest = np.abs(weight).reshape(-1, weight.shape[-1]).max(axis=0)
+        assert (np.abs(eight - weight) <= largest / 253.99).all()
+        assert len(np.unique(eight[..., 0])) > 2
+        assert (eight != weight).any()
+    np.testing.assert_array_equal(before[0], model.get_weights()[0])
 
 
 REFUSED = [

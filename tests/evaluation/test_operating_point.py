@@ -8,6 +8,7 @@ import pytest
 from keras_neokd.base.exit_policy import Decision
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.evaluation import exit_drift
+from keras_neokd.evaluation import fit_temperatures
 from keras_neokd.evaluation import policy_at
 from tests.reference import equations
 
@@ -38,6 +39,42 @@ def test_the_budget_is_the_mean_cost(answers, budget):
     policy = policy_at(probabilities, labels, COSTS, budget=budget)
     # One image more or less leaves at each exit.
     assert paid(policy, probabilities) == pytest.approx(budget, abs=6 / COUNT)
+
+
+@pytest.mark.parametrize("confidence", ["margin", "entropy"])
+def test_the_budget_holds_for_other_confidences(answers, confidence):
+    probabilities, labels = answers
+    policy = policy_at(
+        *(probabilities, labels, COSTS),
+        budget=2.0,
+        confidence=confidence,
+        temperatures=(2.0, 1.0, 0.5),
+    )
+    assert (policy.confidence, policy.temperatures) == (
+        confidence,
+        (2.0, 1.0, 0.5),
+    )
+    assert paid(policy, probabilities) == pytest.approx(2.0, abs=6 / COUNT)
+    plain = policy_at(probabilities, labels, COSTS, budget=2.0)
+    assert policy.thresholds != plain.thresholds
+
+
+def test_temperatures_are_found_again():
+    """Of labels that are drawn from the predictions, at temperature 1."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (20000, 2, 4))
+    sums = equations.softmax(logits[:, 0]).cumsum(axis=1)
+    labels = (rng.random((20000, 1)) > sums).sum(axis=1)
+    logits[:, 1] = 3 * logits[:, 0]
+    first, second = fit_temperatures(equations.softmax(logits), labels)
+    assert first == pytest.approx(1.0, rel=0.03)
+    assert second == pytest.approx(3 * first, rel=1e-3)
+
+
+def test_labels_of_no_class_are_refused(answers):
+    probabilities, labels = answers
+    with pytest.raises(ValueError, match="from 0 to 3, received 0 to 4"):
+        fit_temperatures(probabilities, np.where(labels == 3, 4, labels))
 
 
 @pytest.mark.parametrize("ensemble", [False, True])

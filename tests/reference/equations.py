@@ -65,6 +65,14 @@ def softmax(logits):
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
+def confidence(kind, probabilities):
+    """How sure predictions are, from 0 to 1."""
+    ordered = np.sort(probabilities, axis=-1)
+    if kind == "entropy":
+        return 1 - entropy(probabilities) / np.log(probabilities.shape[-1])
+    return ordered[..., -1] - (kind == "margin") * ordered[..., -2]
+
+
 def cross_entropy(logits, labels):
     """`-log p_y` of `(batch, classes)` or `(batch, exits, classes)`."""
     log_p = np.log(softmax(np.asarray(logits, "float64")))

@@ -82,6 +82,27 @@ def test_no_images_are_no_decisions(model, thresholds):
     assert [each.shape for each in decision] == [(0,)] * 3
 
 
+@pytest.mark.parametrize("confidence", ["margin", "entropy"])
+def test_decides_by_other_confidences_and_temperatures(
+    model, probabilities, confidence
+):
+    rest = True, confidence, (2.0, 0.5, 1.0)
+    never = ExitPolicy((math.inf, math.inf), *rest)
+    thresholds = [
+        float(np.quantile(never.at(exit, probabilities[:, exit])[1], 0.6))
+        for exit in (0, 1)
+    ]
+    policy = ExitPolicy(thresholds, *rest)
+    decision = EarlyExitPredictor(model, policy)(IMAGES)
+    expected = policy.decide(probabilities)
+    np.testing.assert_array_equal(decision.exit_index, expected.exit_index)
+    np.testing.assert_array_equal(decision.label, expected.label)
+    np.testing.assert_allclose(
+        decision.confidence, expected.confidence, atol=1e-6
+    )
+    assert set(decision.exit_index) == {0, 1, 2}
+
+
 @pytest.mark.parametrize(
     ("thresholds", "exit_index"),
     [((0.0, 0.0), 0), ((math.inf, 0.0), 1), ((math.inf, math.inf), 2)],
