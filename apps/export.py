@@ -9,8 +9,9 @@ Without --format it writes a TensorFlow SavedModel with the signatures
 `serving_default` and `serve` for all exits by name, and one per exit that
 computes only that exit. With --format it writes an artefact: a folder with the
 files of one runtime and a card, see docs/runtimes.md. What is written is opened
-again and compared with the model first, with --workdir on images of the run's
-test set. Works from every backend where TensorFlow is installed.
+again and compared with the model first: a SavedModel on random images, an
+artefact with --workdir on images of the run's test set. Works from every
+backend where TensorFlow is installed.
 """
 
 import pathlib
@@ -71,8 +72,7 @@ def deploy(
             for random images.
         attack: name of the attack of an evaluation for robust accuracy; needs
             `run`. Defaults to None.
-        num_examples: test images to compare on; None (default) for those of
-            an evaluation.
+        num_examples: test images of `run` to compare on. Defaults to None.
         limits: dict of limits of the `Gate`. Defaults to None.
         **arguments: of `keras_neokd.deploy`.
 
@@ -100,7 +100,8 @@ def deploy(
     )
     for name, value in card.figures.items():
         if name != "accuracy":
-            print(f"  {name.replace('_', ' ')}: {value:.4g}")
+            shown = value if isinstance(value, (list, dict)) else f"{value:.4g}"
+            print(f"  {name.replace('_', ' ')}: {shown}")
     for row in card.figures.get("accuracy", ()):
         print(
             f"  accuracy of {row['exit']}, images {row['images']}: model "
@@ -132,8 +133,6 @@ def _from_run(run, model, attack, num_examples, needs_training):
 
     config = run_config.read(run)
     dataset = building.load_data(config, model)
-    if num_examples is None:
-        num_examples = config.evaluate.num_examples
     images, labels = dataset.test.arrays(num_examples)
     if attack is not None:
         attack = attacking.attack(config, attack)
@@ -160,10 +159,14 @@ def main():
                 raise ValueError(f"--{name} is of an artefact: give --format.")
         export(model, pathlib.Path(chosen.output or run.saved_model))
         return
-    if run is None and (chosen.attack or chosen.precision == "int8"):
+    if run is None and (
+        chosen.attack
+        or chosen.precision == "int8"
+        or chosen["num_examples"].present
+    ):
         raise ValueError(
-            "--attack and --precision=int8 need the images of a run: give "
-            "--workdir."
+            "--attack, --num_examples and --precision=int8 need the images of "
+            "a run: give --workdir."
         )
     output = chosen.output or run.path / f"{chosen.format}_{chosen.form}"
     deploy(
@@ -214,8 +217,8 @@ if __name__ == "__main__":
     )
     flags.DEFINE_integer(
         "num_examples",
-        None,
-        "Test images of the run to compare on; default: as in an evaluation.",
+        500,
+        "Test images of the run to compare on.",
         lower_bound=1,
     )
     flags.DEFINE_float(

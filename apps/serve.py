@@ -5,7 +5,8 @@
     curl --data-binary @image.raw localhost:8000/predict
 
 `apps.service` says what requests look like. It listens on this computer alone
-unless --host says otherwise, and knows neither users nor encryption: put a
+unless --host says otherwise, and knows neither users nor encryption, nor does
+it close connections that stay silent, which count to --max_connections: put a
 proxy that does in front of it.
 """
 
@@ -24,7 +25,9 @@ def main():
         import uvicorn
 
         from . import service
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if error.name not in ("uvicorn", "starlette", "anyio"):
+            raise
         raise ImportError(
             f"Serving needs {error.name}, which is not installed: run "
             '`pip install "keras-neokd[serve]"`.'
@@ -54,7 +57,10 @@ if __name__ == "__main__":
         "max_images", 64, "Most images of a request.", lower_bound=1
     )
     flags.DEFINE_integer(
-        "max_waiting", 64, "Most requests that wait.", lower_bound=1
+        "max_waiting",
+        64,
+        "Most requests that arrive, wait or are computed.",
+        lower_bound=1,
     )
     flags.DEFINE_integer(
         "max_connections", 256, "Most connections.", lower_bound=1

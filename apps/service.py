@@ -9,17 +9,19 @@
 The body is the pixels of one image after the other, row by row, channels last:
 a byte each, 0 to 255, or with `?dtype=float32` little-endian floats from 0 to
 1. It is never parsed, only counted. Whatever is wrong with a request is
-answered with a sentence, `{"error": ...}`, and the status 4xx; 503 says that
-too many requests wait.
+answered with a sentence, `{"error": ...}`, and the status 4xx; 500 says that
+the artefact failed, 503 that too many requests wait.
 """
 
 import asyncio
+import logging
 import math
 
 import numpy as np
 from anyio import CapacityLimiter
 from anyio import to_thread
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.routing import Route
@@ -45,8 +47,8 @@ class Service:
     Args:
         artefact: an `Artefact` with a policy, for images of a fixed size.
         max_images: most images of a request, an integer >= 1.
-        max_waiting: most requests that are computed or wait for it, an
-            integer >= 1.
+        max_waiting: most requests that arrive, wait or are computed, an
+            integer >= 1; each holds its images.
 
     Raises:
         ValueError: if the artefact decides nothing, or takes any size.
@@ -77,16 +79,20 @@ class Service:
                 Route("/predict", self.predict, methods=["POST"]),
                 Route("/model", self.model),
                 Route("/health", self.health),
-            ]
+            ],
+            exception_handlers={HTTPException: _explained},
         )
 
     async def predict(self, request):
         """Answer the images of a request."""
         try:
             dtype = self._dtype(request)
-            body = await self._body(request, dtype)
-            images = self._images(body, dtype)
-            decision = await self._decided(images)
+            self._take_place()
+            try:
+                body = await self._body(request, dtype)
+                decision = await self._decided(body, dtype)
+            finally:
+                self._waiting -= 1
         except _Refused as error:
             message = {"error": str(error)}
             return JSONResponse(message, error.status)
@@ -127,6 +133,14 @@ class Service:
             )
         return _DTYPES[name]
 
+    def _take_place(self):
+        if self._waiting >= self._max_waiting:
+            raise _Refused(
+                503,
+                f"{self._waiting} requests wait already: try again later.",
+            )
+        self._waiting += 1
+
     async def _body(self, request, dtype):
         """Return the body, of which no more is read than is allowed."""
         most = self._max_images * self._pixels * dtype.itemsize
@@ -147,7 +161,7 @@ class Service:
             ) from None
         except ClientDisconnect:
             raise _Refused(400, "The client has gone.") from None
-        return bytes(body)
+        return body
 
     def _images(self, body, dtype):
         size = self._pixels * dtype.itemsize
@@ -161,7 +175,9 @@ class Service:
         pixels = np.frombuffer(body, dtype)
         images = pixels.reshape(-1, *self._artefact.card.input_shape)
         if dtype == np.uint8:
-            return images.astype("float32") / 255
+            images = images.astype("float32")
+            images /= 255
+            return images
         images = images.astype("float32")
         try:
             checks.images_and_labels(images)
@@ -169,20 +185,29 @@ class Service:
             raise _Refused(400, str(error)) from None
         return images
 
-    async def _decided(self, images):
-        if self._waiting >= self._max_waiting:
-            raise _Refused(
-                503,
-                f"{self._waiting} requests wait already: try again later.",
-            )
+    async def _decided(self, body, dtype):
         if self._limiter is None:
             self._limiter = CapacityLimiter(1)
-        self._waiting += 1
+        return await to_thread.run_sync(
+            self._decide, body, dtype, limiter=self._limiter
+        )
+
+    def _decide(self, body, dtype):
+        images = self._images(body, dtype)
         try:
-            return await to_thread.run_sync(
-                self._artefact.decide, images, limiter=self._limiter
-            )
-        except (RuntimeError, ValueError) as error:
+            return self._artefact.decide(images)
+        except ValueError as error:
             raise _Refused(500, str(error)) from None
-        finally:
-            self._waiting -= 1
+        except Exception:
+            # Runtimes have errors of their own, which are not for clients.
+            logging.exception("The artefact failed.")
+            raise _Refused(
+                500, "The artefact failed on these images; its log says why."
+            ) from None
+
+
+async def _explained(request, error):
+    """Answer for a path or a method that there is not."""
+    del request
+    message = {"error": f"{error.detail}. See /model and /predict."}
+    return JSONResponse(message, error.status_code, headers=error.headers)

@@ -60,6 +60,8 @@ def _service(artefact):
             if process.poll() is not None:
                 raise SystemExit("The service did not start.")
             time.sleep(0.1)
+        else:
+            raise SystemExit("The service did not answer within 30 seconds.")
         yield address
     finally:
         process.terminate()
@@ -91,7 +93,9 @@ def _bad_requests(size):
         elif kind == 3:
             yield f"/predict?dtype=float{number}", rng.bytes(size)
         elif kind == 4:
-            values = np.full(size, [np.nan, np.inf, 2, -1][number % 4], "<f4")
+            values = np.full(
+                size, [np.nan, np.inf, 2, -1][number // 6 % 4], "<f4"
+            )
             yield "/predict?dtype=float32", values.tobytes()
         else:
             yield f"/{number}", rng.bytes(size)

@@ -273,9 +273,9 @@ def runtimes(flags):
     Of untrained networks and random images, on one thread and on all that
     the flags give. Scenarios exit_1, exit_2 and so on: 100 images, one by one,
     that leave there, in artefacts of each format, in one file and in stages,
-    beside `EarlyExitPredictor` on TensorFlow. Scenarios of a format: a batch through
-    stages at half of the full cost, beside the last exit alone in the same
-    runtime. The artefacts stay in the workdir.
+    beside `EarlyExitPredictor` on TensorFlow. Scenarios of a format: a batch
+    through stages at half of the full cost, beside the last exit alone in the
+    same runtime. The artefacts stay in the workdir.
     """
     found = []
     size = {"batch_size": flags.batch_size or 256}

@@ -46,7 +46,7 @@ class SingleImages:
         if format is None:
             self._decide = EarlyExitPredictor(network, policy)
         else:
-            name = f"{model}_{format}_{form}_{exit + 1}"
+            name = f"{model}_{format}_{form}_exit_{exit + 1}"
             self._decide = _artefact(
                 pathlib.Path(folder, name),
                 *(network, threads, format, form, policy),
@@ -88,7 +88,8 @@ class Batch:
             policy = exit_shares.policy_for_cost(network, data, 0.5)
             exit = None
         self._is_early = form == "stages"
-        path = pathlib.Path(folder, f"{model}_{format}_{form}_{batch_size}")
+        name = f"{model}_{format}_{form}_batch_{batch_size}"
+        path = pathlib.Path(folder, name)
         self._artefact = _artefact(
             path, network, threads, format, form, policy, exit
         )

@@ -151,21 +151,36 @@ class ExitPolicy(Configurable):
                 f"received shape {probabilities.shape}."
             )
         self.check(probabilities.shape[1])
-        checks.confidences(probabilities.max(axis=2))
-        pairs = [
-            self.at(exit, probabilities[:, exit])
-            for exit in range(self.num_exits)
-        ]
-        votes, found = (
-            np.stack(each, axis=1) for each in zip(*pairs, strict=True)
-        )
-        exits = self.exits(found)
+        labels, confidences = self.answers(probabilities)
+        exits = self.exits(confidences)
         rows = np.arange(len(exits))
-        if self.ensemble:
-            votes = np.cumsum(votes, axis=1)
-        return Decision(
-            exits, votes[rows, exits].argmax(axis=1), found[rows, exits]
-        )
+        return Decision(exits, labels[rows, exits], confidences[rows, exits])
+
+    def answers(self, probabilities: np.ndarray) -> tuple[Any, Any]:
+        """Return what each exit would answer, and how sure it is.
+
+        Args:
+            probabilities: softmax of every exit, `(examples, exits,
+                classes)`.
+
+        Returns:
+            Tuple of labels and confidences, both `(examples, exits)`; neither
+            depends on the thresholds.
+
+        Raises:
+            ValueError: if a number is NaN, or not from 0 to 1.
+        """
+        shape = probabilities.shape[:2]
+        labels = np.zeros(shape, "int64")
+        confidences = np.zeros(shape, probabilities.dtype)
+        votes = 0.0
+        for exit in range(self.num_exits):
+            each = probabilities[:, exit]
+            checks.confidences(each.max(axis=1))
+            each, confidences[:, exit] = self.at(exit, each)
+            votes = votes + each if self.ensemble else each
+            labels[:, exit] = votes.argmax(axis=1)
+        return labels, confidences
 
     def at(
         self, exit: int, probabilities: Any, functions: Any = np

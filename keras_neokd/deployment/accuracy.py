@@ -6,6 +6,8 @@ rounded, and on those that Square, which needs no gradient, makes on the files
 themselves. The first alone would hide files that merely mask gradients.
 """
 
+from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,8 @@ from keras_neokd.evaluation.anytime import adversarial_images
 from keras_neokd.network.multi_exit import MultiExitModel
 
 CLEAN, POLICY = "clean", "policy"
+# Images that files are given at a time.
+_BATCH_SIZE = 64
 
 
 def rows(
@@ -33,8 +37,8 @@ def rows(
     labels: Array,
     attack: Attack | None,
     num_queries: int,
-) -> list[dict[str, Any]]:
-    """Return the accuracy of each exit, or of the policy.
+) -> Iterator[dict[str, Any]]:
+    """Yield the accuracy of each exit, or of the policy, as it is measured.
 
     Args:
         model, artefact: what is compared.
@@ -43,7 +47,7 @@ def rows(
         attack: an `Attack`, or None for clean images alone.
         num_queries: of Square, at the radius of `attack`; 0 leaves it out.
 
-    Returns:
+    Yields:
         Dicts of `images` (`"clean"`, `"model attacked"`, `"rounded model
         attacked"`, `"each attacked"`), `exit` (or `"policy"`), and the
         accuracy of `model` and `artefact`.
@@ -69,15 +73,15 @@ def rows(
             for name in ours
         }
 
-    found = _rows(CLEAN, scores(images, images))
+    yield from _rows(CLEAN, scores(images, images))
     if attack is None:
-        return found
+        return
     attacked = adversarial_images(model, images, labels, attack)
-    found += _rows("model attacked", scores(attacked, attacked))
+    yield from _rows("model attacked", scores(attacked, attacked))
     rounded = stand_in.of(model, artefact.card.precision)
     if rounded is not model:
         made = adversarial_images(rounded, images, labels, attack)
-        found += _rows("rounded model attacked", scores(made, made))
+        yield from _rows("rounded model attacked", scores(made, made))
     if num_queries:
         predict = artefact.exit_logits()
         for name, exit, own in _objectives(model, artefact):
@@ -86,8 +90,26 @@ def rows(
                 adversarial_images(model, *data, square(exit)),
                 _attacked(predict, *data, square(own)),
             )
-            found += _rows("each attacked", {name: scores(*made)[name]})
-    return found
+            yield from _rows("each attacked", {name: scores(*made)[name]})
+
+
+def in_batches(function: Callable[[Array], Any], images: Array) -> Any:
+    """Return what a function gives for images, of which it gets some at a time.
+
+    Args:
+        function: of images; returns a dict or a named tuple of arrays.
+        images: `(n, height, width, channels)`.
+    """
+    pieces = [
+        function(images[first : first + _BATCH_SIZE])
+        for first in range(0, len(images), _BATCH_SIZE)
+    ]
+    if isinstance(pieces[0], dict):
+        return {
+            name: np.concatenate([each[name] for each in pieces])
+            for name in pieces[0]
+        }
+    return type(pieces[0])(*map(np.concatenate, zip(*pieces, strict=True)))
 
 
 def _attacked(predict, images, labels, attack):
@@ -97,8 +119,15 @@ def _attacked(predict, images, labels, attack):
     generate = backend.compile_function(
         lambda *batch: attack.generate(predict, *batch)[0], []
     )
-    batch = [ops.convert_to_tensor(each) for each in (images, labels, keys)]
-    return ops.convert_to_numpy(generate(*batch))
+    found = []
+    for first in range(0, len(images), _BATCH_SIZE):
+        places = slice(first, first + _BATCH_SIZE)
+        batch = [
+            ops.convert_to_tensor(each[places])
+            for each in (images, labels, ops.convert_to_numpy(keys))
+        ]
+        found.append(ops.convert_to_numpy(generate(*batch)))
+    return np.concatenate(found)
 
 
 def _objectives(model, artefact):
@@ -127,8 +156,8 @@ def _labels_of_model(model, card, images):
 
 def _labels_of_files(artefact, images):
     if artefact.card.policy is not None:
-        return {POLICY: artefact.decide(images).label}
-    answers = artefact.answers(images)
+        return {POLICY: in_batches(artefact.decide, images).label}
+    answers = in_batches(artefact.answers, images)
     return {name: logits.argmax(axis=1) for name, logits in answers.items()}
 
 

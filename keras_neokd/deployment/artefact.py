@@ -4,7 +4,7 @@
     artefact.answers(images)      # what its files compute
     artefact.decide(images)       # at which exit each image leaves
 
-It needs the runtime alone, and no TensorFlow but for SavedModels.
+It needs the runtime, and of the frameworks what Keras runs on.
 """
 
 import functools
@@ -48,13 +48,15 @@ class Artefact:
 
         Returns:
             Dict of arrays: the logits `(batch, classes)` of every exit that
-            there is, by its name, in depth order. Of the form `"early_exit"`: `logits`, as
-            log probabilities, `exit_index` `(batch,)` and `confidence`
-            `(batch,)`, at the exit where each image leaves.
+            there is, by its name, in depth order. Of the form
+            `"early_exit"`: `logits`, as log probabilities, `exit_index`
+            `(batch,)` and `confidence` `(batch,)`, at the exit where each
+            image leaves.
 
         Raises:
             TypeError: if the images are not real numbers.
             ValueError: if the images are not as described.
+            RuntimeError: if the files have other outputs than written.
         """
         images = self._checked(images)
         if not len(images):
@@ -98,13 +100,9 @@ class Artefact:
 
     def _answers(self, images):
         (session,) = self._sessions
-        answers = session({"images": images})
-        ordered = {
-            name: answers[name]
-            for name in self.card.exit_names
-            if name in answers
-        }
-        return ordered | answers
+        names = self.card.exit_names
+        answers = _asked(session, {"images": images}, names)
+        return {name: answers[name] for name in names}
 
     def _decide(self, images):
         raise ValueError(
@@ -128,7 +126,10 @@ class EarlyExitArtefact(Artefact):
 
     def _answers(self, images):
         (session,) = self._sessions
-        single = [session({"images": image[None]}) for image in images]
+        names = ("logits", "exit_index", "confidence")
+        single = [
+            _asked(session, {"images": image[None]}, names) for image in images
+        ]
         return {
             name: np.concatenate([each[name] for each in single])
             for name in single[0]
@@ -219,9 +220,29 @@ def load_artefact(path: PathLike, num_threads: int | None = None) -> Artefact:
 def _run(session, is_first, tensors):
     """Call a stage; return its logits and the tensors that it hands on."""
     names = ["images"] if is_first else graphs.taken_over(len(tensors))
-    outputs = session(dict(zip(names, tensors, strict=True)))
+    given = dict(zip(names, tensors, strict=True))
+    outputs = _asked(session, given, None)
     logits = outputs.pop("logits")
     return logits, [outputs[name] for name in graphs.handed_on(len(outputs))]
+
+
+def _asked(session, inputs, names):
+    """Return the outputs of a session, if they are called as they should be.
+
+    Args:
+        session: the `Session`.
+        inputs: arrays by name.
+        names: of the outputs; None for those of a stage.
+    """
+    outputs = session(inputs)
+    if names is None:
+        names = ("logits", *graphs.handed_on(len(outputs) - 1))
+    if set(outputs) != set(names):
+        raise RuntimeError(
+            f"The files have other outputs than written: {sorted(outputs)} "
+            f"instead of {sorted(names)}. Deploy the model again."
+        )
+    return outputs
 
 
 def _softmax_of_stage(session, is_first, tensors, rows):

@@ -120,8 +120,8 @@ class Card:
         found = _files(folder)
         differ = sorted(
             name
-            for name in card.files.keys() | found.keys()
-            if card.files.get(name) != found.get(name)
+            for name, facts in card.files.items()
+            if facts != found.get(name)
         )
         if differ:
             raise ValueError(
@@ -129,6 +129,15 @@ class Card:
                 f"{', '.join(differ[:4])} differ. Deploy the model again."
             )
         return card
+
+    @staticmethod
+    def describes_all_of(folder: pathlib.Path) -> bool:
+        """Return whether a folder holds no file but those of its card."""
+        try:
+            plain = json.loads((folder / NAME).read_text("utf-8"))
+            return _files(folder).keys() <= plain["files"].keys()
+        except (OSError, TypeError, KeyError, ValueError, AttributeError):
+            return False
 
     def write(self, folder: pathlib.Path) -> None:
         """Write the card into a folder."""

@@ -17,7 +17,6 @@ from keras_neokd.base import writing
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.base.typing import Array
 from keras_neokd.base.typing import PathLike
-from keras_neokd.deployment import card as cards
 from keras_neokd.deployment import formats
 from keras_neokd.deployment import graphs
 from keras_neokd.deployment import writer
@@ -64,8 +63,8 @@ def deploy(
             Defaults to None, all exits.
         precision: `"float32"` (default), `"float16"` (weights of half the
             size), `"int8_weights"` (kernels of a quarter, quantised again at
-            each call) or `"int8"` (all in integers), as far as the format
-            has it.
+            each call) or `"int8"` (integers, where the runtime has a kernel
+            for them), as far as the format has it.
         representative: for `"int8"`, training images `(n, height, width,
             channels)` in [0, 1] that show the range of every tensor: a few
             hundred, and never test images.
@@ -139,7 +138,7 @@ def _check_float32(model):
     """Raise unless all layers keep and compute in float32."""
     others = {
         layer.name: layer.dtype_policy.name
-        for layer in model.layers
+        for layer in _layers_in(model)
         if layer.dtype_policy.name != "float32"
     }
     if others:
@@ -149,6 +148,14 @@ def _check_float32(model):
             f"{model.name!r} has the policy {policy!r}. Load the weights into "
             "the same model, built with the policy 'float32'."
         )
+
+
+def _layers_in(model):
+    """Yield all layers, those of models and wrappers within it, too."""
+    inner = [*getattr(model, "layers", ()), getattr(model, "layer", None)]
+    for layer in filter(None, inner):
+        yield layer
+        yield from _layers_in(layer)
 
 
 def _check_precision(model, format, form, precision, representative):
@@ -189,8 +196,8 @@ def _write_request(request, representative, folder):
 
 def _check_path(path):
     is_empty = path.is_dir() and not any(path.iterdir())
-    if path.exists() and not is_empty and not (path / cards.NAME).is_file():
+    if path.exists() and not is_empty and not Card.describes_all_of(path):
         raise ValueError(
-            f"{path} exists and is no artefact, so it is not replaced. Give a "
-            "folder that does not exist yet."
+            f"{path} exists and is no artefact, or holds other files, too, so "
+            "it is not replaced. Give a folder that does not exist yet."
         )

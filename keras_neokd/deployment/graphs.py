@@ -136,7 +136,8 @@ def _early_exit(model, policy):
         if bounds[index] == math.inf:
             return answer(index + 1, rest, votes)
         return ops.cond(
-            confidence[0] >= bounds[index],
+            # NaN leaves here, too, and is then found.
+            ops.logical_not(confidence[0] < bounds[index]),
             lambda: here,
             lambda: answer(index + 1, rest, votes),
         )

@@ -42,10 +42,11 @@ def write(model: MultiExitModel, folder: pathlib.Path) -> None:
     (folder / FILES).mkdir()
     saved_model = folder / "saved_model"
     examples = _images(folder / REPRESENTATIVE)
-    for graph in graphs.build(model, request["form"], policy, request["exit"]):
-        _save(graph, saved_model)
+    built = graphs.build(model, request["form"], policy, request["exit"])
+    for number, graph in enumerate(built):
         target = folder / FILES / f"{graph.name}{kind.ending}"
         try:
+            function = _save(graph, saved_model)
             with warnings.catch_warnings():
                 # That TensorFlow's interpreter, which converters use, moves.
                 warnings.simplefilter("ignore", UserWarning)
@@ -56,7 +57,8 @@ def write(model: MultiExitModel, folder: pathlib.Path) -> None:
                 f"{kind.name!r} has no form for the part {graph.name!r} of "
                 f"model {model.name!r}: {_short(error)}"
             ) from error
-        examples = _handed_on(graph, examples)
+        if number + 1 < len(built):
+            examples = _handed_on(function, graph, examples)
     modules = versions.of_modules(
         "keras", "keras_neokd", "numpy", *kind.writers
     )
@@ -71,12 +73,12 @@ def _images(path):
     return [{"images": image[None]} for image in images]
 
 
-def _handed_on(graph, examples):
+def _handed_on(function, graph, examples):
     """Return the inputs of the next stage, from those of a stage."""
     found = []
     for example in examples:
         tensors = [ops.convert_to_tensor(example[x.name]) for x in graph.inputs]
-        outputs = graph.compute(*tensors)
+        outputs = function(*tensors)
         names = graphs.handed_on(len(outputs))
         values = [outputs[name] for name in names if name in outputs]
         names = graphs.taken_over(len(values))
@@ -86,7 +88,11 @@ def _handed_on(graph, examples):
 
 
 def _save(graph, path):
-    """Write a graph as a SavedModel in the place of the one before."""
+    """Write a graph as a SavedModel in the place of the one before.
+
+    Returns:
+        The function of tensors that was written.
+    """
     import tensorflow as tf
 
     if path.exists():
@@ -103,6 +109,7 @@ def _save(graph, path):
         str(path),
         signatures={"serving_default": function.get_concrete_function()},
     )
+    return function
 
 
 def _short(error):

@@ -76,11 +76,18 @@ def add_exits(
     results: dict[str, list[Tensor]] = {}
     (logits,) = _applied(model, [given], results)
     num_classes = logits.shape[-1]
-    make = _head if head is None else head
-    exits = [make(_features(results, each), num_classes) for each in at]
+    exits = []
+    for number, layer in enumerate(at):
+        features = _features(results, layer)
+        if head is None:
+            new = f"exit_{number + 1}"
+            exits.append(_head(features, num_classes, _free(new, results)))
+        else:
+            exits.append(head(features, num_classes))
+    found = MultiExitModel(images, [*exits, logits], name=name or model.name)
     if freeze:
         model.trainable = False
-    return MultiExitModel(images, [*exits, logits], name=name or model.name)
+    return found
 
 
 def _applied(model, tensors, results):
@@ -136,7 +143,14 @@ def _features(results, name):
     return tensors[0]
 
 
-def _head(features, num_classes):
+def _free(name, taken):
+    """Return a name with which no name of a layer begins."""
+    while any(each.startswith(name) for each in taken):
+        name = f"new_{name}"
+    return name
+
+
+def _head(features, num_classes, name):
     rank = len(features.shape)
     if rank not in _POOLINGS:
         raise ValueError(
@@ -144,8 +158,8 @@ def _head(features, num_classes):
             f"{tuple(features.shape)}. Give a `head` that takes them."
         )
     if _POOLINGS[rank] is not None:
-        features = _POOLINGS[rank]()(features)
-    return keras.layers.Dense(num_classes)(features)
+        features = _POOLINGS[rank](name=f"{name}_pooling")(features)
+    return keras.layers.Dense(num_classes, name=f"{name}_logits")(features)
 
 
 def _check(model, at):

@@ -1,5 +1,6 @@
 """Images over HTTP: right answers, and sentences for everything else."""
 
+import asyncio
 import threading
 
 import numpy as np
@@ -111,12 +112,16 @@ def test_bad_images_are_answered_with_a_sentence(
 
 @pytest.mark.parametrize("method", ["get", "put", "delete", "patch"])
 def test_other_methods_are_refused(client, method):
-    assert getattr(client, method)("/predict").status_code == 405
+    response = getattr(client, method)("/predict")
+    assert response.status_code == 405
+    assert "Method Not Allowed" in response.json()["error"]
 
 
 def test_other_pages_are_not_there(client):
     for path in ("/", "/predict/../card.json", "/etc/passwd", "/model/x"):
-        assert client.get(path).status_code == 404
+        response = client.get(path)
+        assert response.status_code == 404
+        assert "Not Found" in response.json()["error"]
 
 
 def test_requests_beyond_the_queue_are_told_so():
@@ -155,6 +160,56 @@ def test_nothing_of_a_file_that_answers_nan_is_served():
         response = client.post("/predict", content=IMAGES[0].tobytes())
     assert response.status_code == 500
     assert "returned NaN" in response.json()["error"]
+
+
+def test_errors_of_a_runtime_are_logged_and_not_told(caplog):
+    def broken(inputs):
+        raise OSError("a path of the server")
+
+    artefact = EarlyExitArtefact(card(), [broken])
+    with testclient.TestClient(service.Service(artefact).app()) as client:
+        response = client.post("/predict", content=IMAGES[0].tobytes())
+    assert response.status_code == 500
+    assert "failed on these images" in response.json()["error"]
+    assert "a path of the server" not in response.text
+    assert "a path of the server" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [(None, 408), ({"type": "http.disconnect"}, 400)],
+)
+def test_images_that_do_not_arrive_leave_their_place(
+    monkeypatch, event, status
+):
+    monkeypatch.setattr(service, "_PATIENCE", 0.05)
+    app = service.Service(EarlyExitArtefact(card(), [session]), 8, 1).app()
+    body = {"type": "http.request", "body": IMAGES[0].tobytes()}
+
+    async def statuses(*events):
+        found, events = [], iter(events)
+
+        async def receive():
+            if (event := next(events)) is None:
+                await asyncio.sleep(30)
+            return event
+
+        async def send(message):
+            found.append(message.get("status"))
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/predict",
+            "query_string": b"",
+            "headers": [],
+        }
+        await app(scope, receive, send)
+        return found[0]
+
+    first = {**body, "more_body": True}
+    assert asyncio.run(statuses(first, event)) == status
+    assert asyncio.run(statuses(body)) == 200
 
 
 def test_artefacts_that_cannot_be_served_are_refused():

@@ -14,6 +14,7 @@ from keras_neokd import load_artefact
 from keras_neokd import models
 from keras_neokd.base.exit_policy import ExitPolicy
 from keras_neokd.deployment import formats
+from keras_neokd.deployment import graphs
 from keras_neokd.deployment import writer
 from keras_neokd.deployment.artefact import EarlyExitArtefact
 from keras_neokd.deployment.artefact import StagesArtefact
@@ -21,6 +22,7 @@ from keras_neokd.deployment.card import Card
 from keras_neokd.deployment.gate import Gate
 from keras_neokd.serving import tensorflow_process
 from tests.deployment import tiny
+from tests.isolation import run_without
 from tests.reference import equations
 
 # What other backends write comes from a process of TensorFlow: `test_gate.py`.
@@ -189,9 +191,72 @@ def test_a_model_that_answers_nan_is_not_deployed(tmp_path):
     late.set_weights([np.nan * each for each in late.get_weights()])
     with pytest.raises(RuntimeError, match="'exit_10' .* differs .* by nan"):
         deploy(broken, tmp_path / "artefact")
-    with pytest.raises(ValueError, match="NaN comes from a model"):
+    with pytest.raises(RuntimeError, match="'exit_10' .* differs .* by nan"):
         deploy(broken, tmp_path / "artefact", form="stages", policy=[0.5] * 3)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_beside_an_artefact_are_no_damage_and_not_removed(
+    model, folder, tmp_path
+):
+    shutil.copytree(folder / "exits", tmp_path / "exits")
+    (tmp_path / "exits" / "notes.txt").write_text("years of work")
+    load_artefact(tmp_path / "exits")
+    with pytest.raises(ValueError, match="holds other files"):
+        deploy(model, tmp_path / "exits", folder.name.rstrip("0123456789"))
+    assert (tmp_path / "exits" / "notes.txt").exists()
+
+
+def test_other_branches_are_no_part_of_what_an_early_image_runs(folder):
+    """In the ONNX file, which is made from that of LiteRT."""
+    if not folder.name.startswith("onnx"):
+        pytest.skip("shown by the benchmark")
+    import onnx
+
+    def convolutions(graph, is_deep):
+        count = sum(node.op_type == "Conv" for node in graph.node)
+        inner = [
+            attribute.g
+            for node in graph.node
+            for attribute in node.attribute
+            if attribute.type == onnx.AttributeProto.GRAPH
+        ]
+        return count + is_deep * sum(convolutions(each, True) for each in inner)
+
+    graph = onnx.load(folder / "early_exit" / "model.onnx").graph
+    assert convolutions(graph, False) == 1
+    assert convolutions(graph, True) == 4
+
+
+def test_an_image_leaves_where_nan_is(model):
+    (graph,) = graphs.build(model, "early_exit", ExitPolicy([0.9] * 3))
+    image = IMAGES[:1] * np.float32("nan")
+    found = graph.compute(keras.ops.convert_to_tensor(image))
+    assert int(found["exit_index"][0]) == 0
+    confidence = keras.ops.convert_to_numpy(found["confidence"])
+    assert np.isnan(confidence[0])
+
+
+ANSWER = """
+import sys
+
+import numpy as np
+
+from keras_neokd import load_artefact
+
+artefact = load_artefact(sys.argv[2])
+print(artefact.decide(np.zeros((2, 6, 5, 1), "float32")).label.tolist())
+"""
+
+
+@pytest.mark.skipif(HAS_TENSORFLOW, reason="Keras runs on TensorFlow here")
+def test_no_tensorflow_is_needed_to_run_files(folder):
+    if folder.name.startswith("saved_model"):
+        pytest.skip("TensorFlow runs it")
+    images = np.zeros((2, 6, 5, 1), "float32")
+    expected = load_artefact(folder / "early_exit").decide(images).label
+    result = run_without(["tensorflow"], ANSWER, folder / "early_exit")
+    assert result.stdout.strip() == str(expected.tolist()), result.stderr
 
 
 @pytest.mark.parametrize("form", ["early_exit", "stages"])
@@ -299,8 +364,12 @@ def test_only_multi_exit_models_of_float32_are_deployed(tmp_path):
     x = keras.layers.Flatten()(images)
     half = keras.layers.Dense(4, dtype="mixed_bfloat16", name="half")(x)
     mixed = MultiExitModel(images, {"exit_1": half})
-    with pytest.raises(ValueError, match="'half' .* 'mixed_bfloat16'"):
-        deploy(mixed, tmp_path / "artefact")
+    inner = MultiExitModel(
+        images, {"exit_1": keras.Model(images, half)(images)}
+    )
+    for model in (mixed, inner):
+        with pytest.raises(ValueError, match="'half' .* 'mixed_bfloat16'"):
+            deploy(model, tmp_path / "artefact")
 
 
 def test_a_missing_package_is_named_with_its_extra(

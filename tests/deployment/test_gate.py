@@ -13,6 +13,7 @@ from keras_neokd.deployment.accuracy import CLEAN
 from keras_neokd.deployment.accuracy import POLICY
 from keras_neokd.deployment.artefact import Artefact
 from keras_neokd.deployment.artefact import EarlyExitArtefact
+from keras_neokd.deployment.artefact import StagesArtefact
 from keras_neokd.deployment.card import Card
 from keras_neokd.deployment.gate import Gate
 from tests.deployment import tiny
@@ -184,10 +185,50 @@ def test_other_thresholds_are_counted(model, policy, honest):
         }
 
     bad = EarlyExitArtefact(card("early_exit", policy), [session])
-    found = Gate(tiny.IMAGES).figures(model, bad)
+    with pytest.raises(RuntimeError, match="leave .* at another exit"):
+        Gate(tiny.IMAGES).figures(model, bad)
+    gate = Gate(tiny.IMAGES, max_decisions_changed=1.0)
+    found = gate.figures(model, bad)
     expected = policy.decide(equations.softmax(logits_of(model, tiny.IMAGES)))
     assert found["decisions_changed"] == np.mean(expected.exit_index != 0) > 0
     assert found["max_logit_difference"] < 1e-5
+    counts = np.bincount(expected.exit_index, minlength=4)
+    assert found["images_at_exits"] == counts.tolist()
+
+
+@pytest.mark.any_backend
+@pytest.mark.parametrize("form", FORMS)
+def test_outputs_of_other_names_are_caught(model, policy, form):
+    def session(inputs):
+        return {"Identity": np.zeros((len(inputs["images"]), 4), "float32")}
+
+    kinds = {
+        "exits": (Artefact, [session]),
+        "early_exit": (EarlyExitArtefact, [session]),
+        "stages": (StagesArtefact, [session] * 4),
+    }
+    kind, sessions = kinds[form]
+    given = card(form, None if form == "exits" else policy)
+    with pytest.raises(RuntimeError, match=r"instead of .*'(exit_1|logits)'"):
+        Gate(tiny.IMAGES).figures(model, kind(given, sessions))
+
+
+@pytest.mark.any_backend
+def test_random_images_leave_at_all_exits(model, policy):
+    images = Gate().checked_images(model)
+    assert images.shape == (64, 6, 5, 1)
+    assert 0 <= images.min() <= images.max() <= 1
+    exits = policy.decide(equations.softmax(logits_of(model, images)))
+    assert set(exits.exit_index) == {0, 2, 3}
+
+
+@pytest.mark.any_backend
+def test_infinite_logits_are_caught_in_any_precision(model, honest):
+    def endless(_, answers):
+        return {**answers, "exit_2": np.inf * np.ones_like(answers["exit_2"])}
+
+    with pytest.raises(RuntimeError, match="'exit_2' .* by inf"):
+        Gate(tiny.IMAGES).figures(model, changed(honest, endless, "int8"))
 
 
 @pytest.mark.any_backend
@@ -201,7 +242,10 @@ def test_files_that_are_less_accurate_are_caught(model, labels, honest):
     found = Gate(tiny.IMAGES, labels).figures(model, bad)
     (last,) = [row for row in found["accuracy"] if row["exit"] == "exit_10"]
     assert last["artefact"] < last["model"] - 0.1
-    with pytest.raises(RuntimeError, match=r"'exit_.* drop of 10\.00%"):
+    # A drop as large as the limit is allowed.
+    drops = [row["model"] - row["artefact"] for row in found["accuracy"]]
+    Gate(tiny.IMAGES, labels, max_accuracy_drop=max(drops)).figures(model, bad)
+    with pytest.raises(RuntimeError, match=r"'exit_.* more than the 10\.00%"):
         Gate(tiny.IMAGES, labels, max_accuracy_drop=0.1).figures(model, bad)
 
 
@@ -241,7 +285,7 @@ def test_a_rounded_model_is_attacked_for_files_of_lower_precision(
     gate = Gate(tiny.IMAGES, labels, PGD, num_queries=0)
     rows = gate.figures(model, same)["accuracy"]
     found = [row for row in rows if row["images"] == "rounded model attacked"]
-    assert [row["exit"] for row in found] == list(tiny.NAMES)
+    assert [row["exit"] for row in found] == list(model.exit_names)
     rounded = stand_in.of(model, precision)
     made = evaluation.adversarial_images(rounded, tiny.IMAGES, labels, PGD)
     right = logits_of(model, made).argmax(axis=2) == labels[:, None]

@@ -144,17 +144,28 @@ def test_drift_is_the_test_of_homogeneity():
     found = exit_drift(decision([50, 50]), decision([70, 30]))
     np.testing.assert_allclose(found.before, [0.5, 0.5])
     np.testing.assert_allclose(found.now, [0.7, 0.3])
-    # Chi-squared 25/3 with one degree of freedom.
-    assert found.p_value == pytest.approx(
-        math.erfc(math.sqrt(25 / 3 / 2)), rel=1e-6
-    )
+    # Fisher's exact test.
+    assert found.p_value == pytest.approx(0.00588, abs=0.0025)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "exact"),
+    [
+        # The one late image of 1,020 is one of the last 20; of 50 and so on.
+        ([1000, 0], [19, 1], 20 / 1020),
+        ([1999, 1], [49, 1], 1 - 2000 * 1999 / (2050 * 2049)),
+    ],
+)
+def test_rare_exits_do_not_look_like_drift(before, now, exact):
+    found = exit_drift(decision(before), decision(now))
+    assert found.p_value == pytest.approx(exact, abs=0.006)
 
 
 def test_exits_that_no_image_takes_say_nothing():
     assert exit_drift(decision([9]), decision([3])).p_value == 1
     with_gap = exit_drift(decision([50, 0, 50]), decision([70, 0, 30]))
-    assert with_gap.p_value == pytest.approx(0.003892, rel=1e-3)
-    assert exit_drift(decision([90]), decision([0, 0, 90])).p_value < 1e-9
+    assert with_gap.p_value == pytest.approx(0.00588, abs=0.0025)
+    assert exit_drift(decision([90]), decision([0, 0, 90])).p_value == 0.0001
     with pytest.raises(ValueError, match="of no image"):
         exit_drift(decision([]), decision([3]))
 

@@ -52,6 +52,33 @@ def test_the_last_exit_is_the_classifier(is_nested):
     )
 
 
+def test_a_classifier_from_a_file_gets_exits(tmp_path):
+    """Its layers have the names that new ones would be given."""
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, name="block")(images)
+    for name in ("global_average_pooling2d", "exit_1_pooling"):
+        pooled = keras.layers.GlobalAveragePooling2D(name=name)(x)
+        logits = keras.layers.Dense(5, name="dense")(pooled)
+        keras.Model(images, logits).save(tmp_path / "classifier.keras")
+        keras.utils.clear_session()
+        loaded = keras.models.load_model(tmp_path / "classifier.keras")
+        model = add_exits(loaded, ["block"])
+        expected = loaded.predict(IMAGES, verbose=0)
+        found = model.predict(IMAGES, verbose=0)["exit_2"]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_what_is_refused_is_not_frozen():
+    images = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, name="block")(images)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    x = keras.layers.Dense(5, activation="softmax")(x)
+    network = keras.Model(images, x)
+    with pytest.raises(ValueError, match="softmax"):
+        add_exits(network, ["block"])
+    assert len(network.trainable_variables) == 4
+
+
 def test_new_heads_are_trained_and_the_classifier_stays():
     network = classifier()
     before = network.get_weights()

@@ -41,11 +41,13 @@ class LiteRT(Format):
         shapes = {}
 
         def run(given):
-            if shapes != {name: value.shape for name, value in given.items()}:
-                for name, value in given.items():
-                    shapes[name] = value.shape
-                    interpreter.resize_tensor_input(inputs[name], value.shape)
+            wanted = {name: value.shape for name, value in given.items()}
+            if shapes != wanted:
+                shapes.clear()
+                for name, shape in wanted.items():
+                    interpreter.resize_tensor_input(inputs[name], shape)
                 interpreter.allocate_tensors()
+                shapes.update(wanted)
             for name, value in given.items():
                 interpreter.set_tensor(inputs[name], value)
             interpreter.invoke()
