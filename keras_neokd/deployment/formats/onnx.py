@@ -1,7 +1,7 @@
 """ONNX files, which ONNX Runtime runs.
 
-They are made from a LiteRT file: the `If` that tf2onnx writes from a SavedModel
-does not run (docs/runtimes.md).
+They are made from a LiteRT file: of a SavedModel tf2onnx does not take the
+branches (docs/runtimes.md).
 """
 
 import logging
